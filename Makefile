@@ -1,0 +1,75 @@
+# Every target sets up .venv by itself; all that is needed is Python >= 3.11 with venv, a C compiler and make.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# The folders that are there: ruff and mypy refuse names that are not.
+PYTHON_CODE := $(wildcard ringbuf drain tests bench docs/examples)
+C_CODE := $(wildcard csrc/*.[ch] tests/*/*.[ch] bench/*.[ch] docs/examples/*.[ch])
+BUILD_INPUT := ringbuf/__init__.py $(wildcard csrc/*)
+# What `make deps` installs, each beside the test that asks for it with debian_program().
+DEBIAN_PACKAGES := g++ pkg-config protobuf-compiler valgrind
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-c check format bench soak deps clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: $(VENV)/built ## make .venv and install this tree into it, editable
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: $(PYTHON) is not Python >= 3.11; name one that is: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' -C cmake.define.RINGBUF_WERROR=ON
+	@touch $@
+
+# Without isolation, so that a changed C file costs one compiler run and no new build environment.
+$(VENV)/built: $(VENV)/installed $(BUILD_INPUT)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--editable . -C cmake.define.RINGBUF_WERROR=ON
+	@touch $@
+
+demo: build ## run real data-plane work in several processes and deliver every span
+	$(PY) docs/examples/demo.py
+
+# -I keeps the checkout off sys.path: the tests see what is installed.
+test: build ## run all tests but the soak tests (ARGS= goes to pytest)
+	$(PY) -Im pytest $(ARGS)
+
+test-c: build ## run the C tests only: plain, ThreadSanitizer, Address- and UndefinedBehaviorSanitizer
+	$(PY) -Im pytest tests/test_c.py $(ARGS)
+
+check: build ## ruff, mypy --strict, clang-format, and the C library under -Werror
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy $(PYTHON_CODE)
+	$(VENV)/bin/mypy csrc/ffi_build.py
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_CODE)
+	$(VENV)/bin/cmake -S csrc -B build/check -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja \
+		-DRINGBUF_WERROR=ON -DRINGBUF_BUILD_TESTS=ON >/dev/null
+	$(VENV)/bin/cmake --build build/check
+
+format: build ## let ruff and clang-format rewrite the sources
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(C_CODE)
+
+bench: build ## time the producer's doors beside the OpenTelemetry SDK
+	$(PY) -m bench $(ARGS)
+
+soak: build ## run the tests that take minutes
+	$(PY) -Im pytest -m soak $(ARGS)
+
+deps: ## install the Debian programs that some tests use
+	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^ii' || echo $$package; done); \
+	if [ -n "$$missing" ]; then \
+		$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; fi
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(PYTHON_CODE) csrc -name __pycache__ -prune -exec rm -rf {} +

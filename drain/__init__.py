@@ -1,0 +1,1 @@
+"""The service that takes spans out of the rings and delivers them as OTLP."""

@@ -1,0 +1,99 @@
+"""Tracing spans through a shared-memory ring: what a producer embeds.
+
+A producer writes each span as one record into a ring; a separate process, the drain, delivers it as OTLP.
+
+>>> import tempfile
+>>> from ringbuf.dataplane import LeaseId, OpType, site
+>>> with tempfile.TemporaryDirectory() as directory, Emitter("shop", ring_dir=directory) as emitter:
+...     read = site(OpType.FBMU_READ, emitter=emitter)
+...     lease = LeaseId(0xC0FFEE)
+...     with read.span(lease) as span:
+...         span.nbytes = 4096
+...     read.emit(lease, 1_700_000_000_000_000_000, 1_700_000_000_000_000_250, 512)
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ringbuf.emitter import Emitter, EmitterStats
+    from ringbuf.exceptions import LayoutError, RingBufferError, RingCreateError, RingFormatError, RingVersionError
+    from ringbuf.layout import Attribute, SpanLayout
+    from ringbuf.shared import configure, get_emitter
+    from ringbuf.span import current_traceparent
+    from ringbuf.traceparent import TraceParent, format_traceparent, parse_traceparent
+
+__all__ = [
+    "Attribute",
+    "Emitter",
+    "EmitterStats",
+    "LayoutError",
+    "RingBufferError",
+    "RingCreateError",
+    "RingFormatError",
+    "RingVersionError",
+    "SpanLayout",
+    "TraceParent",
+    "configure",
+    "current_traceparent",
+    "format_traceparent",
+    "get_emitter",
+    "get_include",
+    "get_library_dir",
+    "parse_traceparent",
+]
+
+_MODULES = {
+    "Attribute": "layout",
+    "Emitter": "emitter",
+    "EmitterStats": "emitter",
+    "LayoutError": "exceptions",
+    "RingBufferError": "exceptions",
+    "RingCreateError": "exceptions",
+    "RingFormatError": "exceptions",
+    "RingVersionError": "exceptions",
+    "SpanLayout": "layout",
+    "TraceParent": "traceparent",
+    "configure": "shared",
+    "current_traceparent": "span",
+    "format_traceparent": "traceparent",
+    "get_emitter": "shared",
+    "parse_traceparent": "traceparent",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded at first use: `ringbuf.get_include()` in a build must not need the extension, and `import ringbuf`
+    # shall not cost more than it has to.
+    try:
+        module = _MODULES[name]
+    except KeyError:
+        raise AttributeError(f"module 'ringbuf' has no attribute {name!r}") from None
+    value = getattr(import_module(f"ringbuf.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def get_include() -> Path:
+    """Return the folder that holds `ringbuf.h`, for `-I`."""
+    return _installed("include")
+
+
+def get_library_dir() -> Path:
+    """Return the folder that holds `libringbuf.a`, and under it `pkgconfig` and `cmake`."""
+    return _installed("lib")
+
+
+def _installed(name: str) -> Path:
+    # An editable install has this file in the checkout and what CMake installed in site-packages.
+    from importlib.resources import files  # noqa: PLC0415 - 8 ms that only a build pays
+    from pathlib import Path  # noqa: PLC0415 - the same
+
+    return Path(str(files("ringbuf") / name))

@@ -1,0 +1,110 @@
+"""What every test may count on: a private ring directory, a clean environment, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SHM = Path("/dev/shm")  # noqa: S108 - rings belong on a tmpfs, and this is Linux's
+DEFAULT_RING_DIR = SHM / f"ringbuf-{os.getuid()}"
+# Every process that a test starts inherits this variable, so that one that outlives the session is found.
+SESSION = f"ringbuf-test-{os.getpid()}-{secrets.token_hex(4)}"
+SESSION_VARIABLE = "RINGBUF_TEST_SESSION"
+CONFIGURATION = ("OTEL_", "RINGBUF_")
+# multiprocessing keeps these two running until the interpreter exits.
+STAY_UNTIL_EXIT = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
+
+hypothesis.settings.register_profile("ringbuf", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("ringbuf")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail the session when a test leaves a process, or anything under /dev/shm."""
+    os.environ[SESSION_VARIABLE] = SESSION
+    default_was_there = DEFAULT_RING_DIR.exists()
+    yield
+    assert not processes_of_this_session(), "a test left a process running"
+    assert not list(SHM.glob(f"{SESSION}*")), "a test left its ring directory"
+    assert default_was_there or not DEFAULT_RING_DIR.exists(), "a test made rings in the user's own ring directory"
+
+
+@pytest.fixture(autouse=True)
+def environment_without_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the OTEL_* and RINGBUF_* variables of the person who runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(CONFIGURATION) and name not in (SESSION_VARIABLE, "RINGBUF_REQUIRE_DEBIAN"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def ring_dir() -> Iterator[Path]:
+    """Return an empty ring directory of this test's own, mode 0700, on a tmpfs."""
+    path = Path(tempfile.mkdtemp(prefix=f"{SESSION}-", dir=SHM))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def missing_debian() -> Callable[[str], NoReturn]:
+    """Return a function that skips the test for want of something that `make deps` installs.
+
+    With RINGBUF_REQUIRE_DEBIAN=1 (.ci/run sets it, after `make deps`) it fails the test instead.
+    """
+
+    def skip(what: str) -> NoReturn:
+        reason = f"needs Debian program {what} (make deps)"
+        if os.environ.get("RINGBUF_REQUIRE_DEBIAN") == "1":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+    return skip
+
+
+@pytest.fixture(scope="session")
+def debian_program(missing_debian: Callable[[str], NoReturn]) -> Callable[[str], str]:
+    """Return a function that gives the path of a program, or skips visibly where it is not installed."""
+
+    def find(name: str) -> str:
+        return shutil.which(name) or missing_debian(name)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def c_compiler() -> str:
+    """Return the path of the C compiler that built the package: $CC, else cc."""
+    path = shutil.which(os.environ.get("CC", "cc"))
+    assert path is not None, "no C compiler; set CC"
+    return path
+
+
+def processes_of_this_session() -> dict[int, str]:
+    """Return command lines by pid: our children, and whatever else runs with this session's variable."""
+    mine = f"{SESSION_VARIABLE}={SESSION}".encode()
+    children = {
+        int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()
+    }
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        pid = int(process.name)
+        try:
+            command = (process / "cmdline").read_bytes()
+            marked = mine in (process / "environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended while we looked, or is another user's
+        if pid == os.getpid() or any(word in command for word in STAY_UNTIL_EXIT):
+            continue
+        if marked or pid in children:
+            found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip() or "(zombie)"
+    return found

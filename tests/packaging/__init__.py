@@ -1,0 +1,1 @@
+"""What is installed, tried from outside the checkout."""

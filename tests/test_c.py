@@ -1,0 +1,58 @@
+"""Runs every C test of tests/c under a plain build, ThreadSanitizer, and Address- with UndefinedBehaviorSanitizer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ROOT = Path(__file__).parents[1]
+TESTS = sorted(source.stem for source in (ROOT / "tests" / "c").glob("*.c"))
+PROGRAMS = Path(sys.executable).parent  # cmake, ctest and ninja come from the extra [test]
+SANITIZERS = {"plain": "", "tsan": "thread", "asan": "address,undefined"}
+
+
+@pytest.fixture(scope="session", params=SANITIZERS)
+def build(
+    request: pytest.FixtureRequest,
+    c_compiler: str,
+    missing_debian: Callable[[str], NoReturn],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Return a folder in which the C tests are built, warnings being errors."""
+    sanitize = SANITIZERS[request.param]
+    if sanitize:
+        probe = tmp_path_factory.mktemp("probe") / "probe.c"
+        probe.write_text("int main(void) { return 0; }\n")
+        link: list[str | Path] = [c_compiler, f"-fsanitize={sanitize}", probe, "-o", probe.with_suffix("")]
+        if subprocess.run(link, capture_output=True, check=False).returncode != 0:
+            missing_debian(f"gcc, whose -fsanitize={sanitize} works")
+    folder = ROOT / "build" / f"c-{request.param}"
+    run(
+        [
+            *(PROGRAMS / "cmake", "-S", ROOT / "csrc", "-B", folder, "-G", "Ninja"),
+            f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}",
+            f"-DCMAKE_C_COMPILER={c_compiler}",
+            f"-DRINGBUF_SANITIZE={sanitize}",
+            *("-DRINGBUF_BUILD_TESTS=ON", "-DRINGBUF_WERROR=ON"),
+        ]
+    )
+    run([PROGRAMS / "cmake", "--build", folder])
+    return folder
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_c(name: str, build: Path) -> None:
+    run([PROGRAMS / "ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error", "-R", f"^{name}$"])
+
+
+def run(command: Sequence[str | Path]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}", pytrace=False)
