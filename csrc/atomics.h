@@ -1,0 +1,54 @@
+/*
+ * The only place with __atomic builtins: every access to a word that two sides share goes through one of these, so that
+ * the order asked for can be read in its name. Plain integers with builtins, not _Atomic, keep ringbuf.h valid C++.
+ */
+#ifndef RINGBUF_ATOMICS_H
+#define RINGBUF_ATOMICS_H
+
+#include <stdint.h>
+
+static inline uint64_t rb_load_relaxed(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+static inline uint64_t rb_load_acquire(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+static inline uint64_t rb_load_seq_cst(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+static inline void rb_store_relaxed(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
+static inline void rb_store_release(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+static inline void rb_store_seq_cst(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
+
+/* Counters: only their sum matters, nothing is published through them. */
+static inline uint64_t rb_add_relaxed(uint64_t *word, uint64_t n)
+{
+    return __atomic_fetch_add(word, n, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t rb_load32_relaxed(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+static inline uint32_t rb_load32_acquire(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+static inline uint32_t rb_load32_seq_cst(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+static inline void rb_store32_relaxed(uint32_t *word, uint32_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+static inline void rb_store32_release(uint32_t *word, uint32_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+/* A try-flag: 0 free, 1 taken. Taking it acquires what the last holder wrote before it released the flag. */
+static inline int rb_try_take(uint32_t *flag)
+{
+    return rb_load32_relaxed(flag) == 0 && __atomic_exchange_n(flag, 1, __ATOMIC_ACQUIRE) == 0;
+}
+static inline void rb_give_back(uint32_t *flag) { rb_store32_release(flag, 0); }
+
+static inline uint32_t rb_exchange32_seq_cst(uint32_t *word, uint32_t value)
+{
+    return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
+}
+
+/* Set a word once: the first thread wins, all see its value. */
+static inline void rb_set_once(uint64_t *word, uint64_t value)
+{
+    uint64_t unset = 0;
+    __atomic_compare_exchange_n(word, &unset, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+#endif

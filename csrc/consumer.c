@@ -1,0 +1,440 @@
+/*
+ * The reading side of a ring. The file is untrusted: the header is copied once, by pread, and checked against the file
+ * and itself; no size is read again; `head` and the outcome words are read once, at attach, and then only written;
+ * records are copied out before anybody looks at them; `tail` is believed only within a capacity of what was released.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "producer_state.h"
+#include "sigbus.h"
+
+/* One lane of an attached ring, in this process's own memory. */
+struct lane {
+    rb_lane *shared;
+    const uint8_t *slots;
+    uint64_t read;
+    uint64_t released;
+    uint64_t counted_before; /* in the outcome words already, but not below `head`: an earlier drain was killed */
+    uint64_t repeated;
+    rb_outcome outcome; /* what the outcome words say */
+};
+
+struct rb_consumer {
+    uint8_t *map;
+    rb_header *header; /* private copy, header_bytes long */
+    uint32_t access;   /* enum rb_access */
+    uint32_t faulted;  /* set by the SIGBUS guard */
+    struct lane lanes[];
+};
+
+__attribute__((format(printf, 4, 5))) static int fail(rb_error *error, int status, int os_errno, const char *format,
+                                                      ...)
+{
+    if (error != NULL) {
+        va_list arguments;
+        va_start(arguments, format);
+        error->status = status;
+        error->os_errno = os_errno;
+        errno = os_errno; /* for %m */
+        vsnprintf(error->detail, sizeof error->detail, format, arguments);
+        va_end(arguments);
+    }
+    return status;
+}
+
+/* ---- attach ---- */
+
+static int read_whole(int fd, void *to, uint64_t bytes, rb_error *error)
+{
+    for (uint64_t got = 0; got < bytes;) {
+        ssize_t n = pread(fd, (uint8_t *)to + got, bytes - got, (off_t)got);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail(error, RB_E_SYSTEM, errno, "pread: %m");
+        if (n == 0)
+            return fail(error, RB_E_NOT_A_RING, 0, "the file ends after %llu bytes, within the header",
+                        (unsigned long long)got);
+        got += (uint64_t)n;
+    }
+    return RB_OK;
+}
+
+static int check_version(const rb_header *header, rb_error *error)
+{
+    if (memcmp(header->magic, "ringbuf", 8) != 0)
+        return fail(error, RB_E_NOT_A_RING, 0, "the file does not begin with the magic \"ringbuf\"");
+    if (header->abi_major > RB_ABI_MAJOR)
+        return fail(error, RB_E_ABI_NEWER, 0, "format version %u.%u, this reader knows up to %d",
+                    (unsigned)header->abi_major, (unsigned)header->abi_minor, RB_ABI_MAJOR);
+    if (header->abi_major != RB_ABI_MAJOR)
+        return fail(error, RB_E_ABI_UNKNOWN, 0, "format version %u.%u never was", (unsigned)header->abi_major,
+                    (unsigned)header->abi_minor);
+    if (header->flags != 0)
+        return fail(error, RB_E_FLAGS, 0, "unknown ring flags 0x%x", (unsigned)header->flags);
+    return RB_OK;
+}
+
+/* Each size within its own limits first: the products below then cannot overflow 64 bits. */
+static int check_sizes(const rb_header *header, uint64_t actual_bytes, rb_error *error)
+{
+    uint32_t capacity = header->capacity_slots;
+    if (header->header_bytes < RB_PAGE_BYTES || header->header_bytes % RB_PAGE_BYTES != 0 ||
+        header->header_bytes > 2 * RB_MAX_JSON_BYTES + RB_PAGE_BYTES)
+        return fail(error, RB_E_GEOMETRY, 0, "header_bytes is %u", (unsigned)header->header_bytes);
+    if (header->slot_bytes < RB_CORE_BYTES || header->slot_bytes % 64 != 0 || header->slot_bytes > RB_MAX_SLOT_BYTES)
+        return fail(error, RB_E_GEOMETRY, 0, "slot_bytes is %u", (unsigned)header->slot_bytes);
+    if (header->lane_count < 1 || header->lane_count > RB_MAX_LANES)
+        return fail(error, RB_E_GEOMETRY, 0, "lane_count is %u", (unsigned)header->lane_count);
+    if (capacity < RB_MIN_CAPACITY_SLOTS || capacity > RB_MAX_CAPACITY_SLOTS || (capacity & (capacity - 1)) != 0)
+        return fail(error, RB_E_GEOMETRY, 0, "capacity_slots is %u", (unsigned)capacity);
+    if (header->lane_stride_bytes % RB_PAGE_BYTES != 0 ||
+        header->lane_stride_bytes < RB_LANE_BYTES + (uint64_t)capacity * header->slot_bytes ||
+        header->lane_stride_bytes > (uint64_t)RB_MAX_CAPACITY_SLOTS * RB_MAX_SLOT_BYTES + RB_PAGE_BYTES)
+        return fail(error, RB_E_GEOMETRY, 0, "lane_stride_bytes is %llu",
+                    (unsigned long long)header->lane_stride_bytes);
+    if (header->file_bytes != header->header_bytes + header->lane_count * header->lane_stride_bytes)
+        return fail(error, RB_E_GEOMETRY, 0, "file_bytes is %llu, header and lanes have %llu",
+                    (unsigned long long)header->file_bytes,
+                    (unsigned long long)(header->header_bytes + header->lane_count * header->lane_stride_bytes));
+    if (header->file_bytes != actual_bytes)
+        return fail(error, RB_E_FILE_SIZE, 0, "the header says %llu bytes, the file has %llu",
+                    (unsigned long long)header->file_bytes, (unsigned long long)actual_bytes);
+    return RB_OK;
+}
+
+static int is_inside(const rb_header *header, uint32_t offset, uint32_t bytes)
+{
+    return offset >= sizeof *header && offset <= header->header_bytes && bytes <= header->header_bytes - offset;
+}
+
+/* What only the whole header can tell: checksum, and where the two documents lie. `copy` is changed and restored. */
+static int check_content(rb_header *copy, rb_error *error)
+{
+    uint32_t expected = copy->crc32;
+    copy->crc32 = 0;
+    uint32_t actual = rb_crc32(copy, copy->header_bytes);
+    copy->crc32 = expected;
+    if (actual != expected)
+        return fail(error, RB_E_CRC, 0, "the header's CRC-32 is %08x, its field says %08x", (unsigned)actual,
+                    (unsigned)expected);
+    if (!is_inside(copy, copy->layout_offset, copy->layout_bytes))
+        return fail(error, RB_E_JSON_BOUNDS, 0, "the layout (offset %u, %u bytes) lies outside the header",
+                    (unsigned)copy->layout_offset, (unsigned)copy->layout_bytes);
+    if (!is_inside(copy, copy->resource_offset, copy->resource_bytes))
+        return fail(error, RB_E_JSON_BOUNDS, 0, "the resource (offset %u, %u bytes) lies outside the header",
+                    (unsigned)copy->resource_offset, (unsigned)copy->resource_bytes);
+    return RB_OK;
+}
+
+/* A private copy of the header that agrees with the file and with itself. */
+static int copy_header(int fd, uint32_t access, uint64_t max_file_bytes, rb_header **copy, rb_error *error)
+{
+    struct stat status;
+    rb_header first;
+    if (fstat(fd, &status) != 0)
+        return fail(error, RB_E_SYSTEM, errno, "fstat: %m");
+    if (!S_ISREG(status.st_mode))
+        return fail(error, RB_E_NOT_A_RING, 0, "not a regular file");
+    int rv = read_whole(fd, &first, sizeof first, error);
+    if (rv == RB_OK)
+        rv = check_version(&first, error);
+    if (rv == RB_OK)
+        rv = check_sizes(&first, (uint64_t)status.st_size, error);
+    if (rv != RB_OK)
+        return rv;
+    if (max_file_bytes != 0 && first.file_bytes > max_file_bytes)
+        return fail(error, RB_E_TOO_LARGE, 0, "%llu bytes, the limit is %llu", (unsigned long long)first.file_bytes,
+                    (unsigned long long)max_file_bytes);
+    /* Reading a hole of a tmpfs file allocates it: a small file could eat the machine. Copies on disk may have holes. */
+    if (access == RB_CONSUME && (uint64_t)status.st_blocks * 512 < first.file_bytes)
+        return fail(error, RB_E_SPARSE, 0, "%llu of %llu bytes are allocated",
+                    (unsigned long long)status.st_blocks * 512, (unsigned long long)first.file_bytes);
+    rb_header *whole = malloc(first.header_bytes);
+    if (whole == NULL)
+        return fail(error, RB_E_SYSTEM, ENOMEM, "%m");
+    rv = read_whole(fd, whole, first.header_bytes, error);
+    /* Changed between the two reads: then it is no header, those are immutable. */
+    if (rv == RB_OK && memcmp(whole, &first, sizeof first) != 0)
+        rv = fail(error, RB_E_CRC, 0, "the header changes while it is read");
+    if (rv == RB_OK)
+        rv = check_content(whole, error);
+    if (rv == RB_OK)
+        *copy = whole;
+    else
+        free(whole);
+    return rv;
+}
+
+static uint64_t sum(const rb_outcome *outcome)
+{
+    return outcome->delivered + outcome->spooled + outcome->rejected + outcome->dead_lettered + outcome->invalid;
+}
+
+/* The one time that positions and outcome words are taken from the file. */
+static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
+{
+    const rb_header *header = consumer->header;
+    struct lane *lane = &consumer->lanes[index];
+    uint8_t *at = consumer->map + header->header_bytes + index * header->lane_stride_bytes;
+    lane->shared = (rb_lane *)(void *)at;
+    lane->slots = at + RB_LANE_BYTES;
+    uint64_t head = rb_load_acquire(&lane->shared->head); /* pairs with an earlier drain's release */
+    uint64_t tail = rb_load_acquire(&lane->shared->tail); /* pairs with publish() */
+    if (tail - head > header->capacity_slots)
+        return fail(error, RB_E_POSITION, 0, "lane %u: tail %llu is not within %u of head %llu", (unsigned)index,
+                    (unsigned long long)tail, (unsigned)header->capacity_slots, (unsigned long long)head);
+    lane->read = head;
+    lane->released = head;
+    lane->outcome.delivered = rb_load_relaxed(&lane->shared->delivered); /* ordered by the load of head */
+    lane->outcome.spooled = rb_load_relaxed(&lane->shared->spooled);
+    lane->outcome.rejected = rb_load_relaxed(&lane->shared->rejected);
+    lane->outcome.dead_lettered = rb_load_relaxed(&lane->shared->dead_lettered);
+    lane->outcome.invalid = rb_load_relaxed(&lane->shared->invalid);
+    uint64_t excess = sum(&lane->outcome) - (head - header->first_position);
+    lane->counted_before = excess <= tail - head ? excess : 0; /* more than is pending cannot be an earlier drain's */
+    return RB_OK;
+}
+
+int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **consumer, rb_error *error)
+{
+    rb_header *header = NULL;
+    if (consumer == NULL || access > RB_CONSUME)
+        return fail(error, RB_E_ARGUMENT, 0, "access is %u", (unsigned)access);
+    int rv = copy_header(fd, access, max_file_bytes, &header, error);
+    if (rv != RB_OK)
+        return rv;
+    rb_consumer *made = calloc(1, sizeof *made + header->lane_count * sizeof(struct lane));
+    if (made == NULL) {
+        free(header);
+        return fail(error, RB_E_SYSTEM, ENOMEM, "%m");
+    }
+    made->header = header;
+    made->access = access;
+    void *map =
+        mmap(NULL, header->file_bytes, access == RB_CONSUME ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
+        rv = fail(error, RB_E_SYSTEM, errno, "mmap: %m");
+        rb_consumer_free(made);
+        return rv;
+    }
+    made->map = map;
+    rb_guard_check();
+    rb_guard_enter(made->map, header->file_bytes, &made->faulted);
+    for (uint32_t i = 0; rv == RB_OK && i < header->lane_count; i++)
+        rv = adopt_lane(made, i, error);
+    rb_guard_leave();
+    if (rb_load32_acquire(&made->faulted))
+        rv = fail(error, RB_E_TRUNCATED, 0, "the file lost pages while it was attached");
+    if (rv == RB_OK)
+        *consumer = made;
+    else
+        rb_consumer_free(made);
+    return rv;
+}
+
+void rb_consumer_free(rb_consumer *consumer)
+{
+    if (consumer == NULL)
+        return;
+    if (consumer->map != NULL)
+        munmap(consumer->map, consumer->header->file_bytes);
+    free(consumer->header);
+    free(consumer);
+}
+
+const rb_header *rb_consumer_header(const rb_consumer *consumer) { return consumer->header; }
+
+/* ---- reading ---- */
+
+static void enter(rb_consumer *consumer)
+{
+    rb_guard_enter(consumer->map, consumer->header->file_bytes, &consumer->faulted);
+}
+
+/* Whatever was read while pages were missing is void. */
+static int leave(rb_consumer *consumer)
+{
+    rb_guard_leave();
+    return rb_load32_acquire(&consumer->faulted) ? RB_E_TRUNCATED : RB_OK;
+}
+
+/* Whether released <= read <= tail <= released + capacity, on a circle of 2^64. */
+static int is_plausible(const rb_consumer *consumer, const struct lane *lane, uint64_t tail)
+{
+    return tail - lane->released <= consumer->header->capacity_slots &&
+           lane->read - lane->released <= tail - lane->released;
+}
+
+static void look(struct lane *lane, rb_lane_view *view)
+{
+    const rb_lane *shared = lane->shared;
+    view->closed = rb_load32_acquire(&shared->closed); /* pairs with rb_close: the tail after it is the last */
+    view->tail = rb_load_acquire(&shared->tail);       /* pairs with publish() */
+    view->full = rb_load_relaxed(&shared->full);
+    view->contended = rb_load_relaxed(&shared->contended);
+    view->oversized = rb_load_relaxed(&shared->oversized);
+    view->unsampled = rb_load_relaxed(&shared->unsampled);
+    view->truncated = rb_load_relaxed(&shared->truncated);
+    view->consumer_state = rb_load32_relaxed(&shared->consumer_state);
+}
+
+/* An observer sees the drain's words in the file; a consumer has them itself and does not believe the file. */
+static void look_at_own(const rb_consumer *consumer, const struct lane *lane, rb_lane_view *view)
+{
+    if (consumer->access == RB_OBSERVE) {
+        const rb_lane *shared = lane->shared;
+        view->released = rb_load_acquire(&shared->head); /* pairs with rb_release: the words are at least as new */
+        view->read = view->released;
+        view->delivered = rb_load_relaxed(&shared->delivered);
+        view->spooled = rb_load_relaxed(&shared->spooled);
+        view->rejected = rb_load_relaxed(&shared->rejected);
+        view->dead_lettered = rb_load_relaxed(&shared->dead_lettered);
+        view->invalid = rb_load_relaxed(&shared->invalid);
+        view->repeated = 0;
+        return;
+    }
+    view->released = lane->released;
+    view->read = lane->read;
+    view->delivered = lane->outcome.delivered;
+    view->spooled = lane->outcome.spooled;
+    view->rejected = lane->outcome.rejected;
+    view->dead_lettered = lane->outcome.dead_lettered;
+    view->invalid = lane->outcome.invalid;
+    view->repeated = lane->repeated;
+}
+
+int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views)
+{
+    uint64_t ready = 0;
+    int rv = RB_OK;
+    rb_guard_check();
+    enter(consumer);
+    for (uint32_t i = 0; i < consumer->header->lane_count; i++) {
+        struct lane *lane = &consumer->lanes[i];
+        look_at_own(consumer, lane,
+                    &views[i]); /* an observer's head before its tail: tail - head is then never negative */
+        look(lane, &views[i]);
+        if (consumer->access == RB_CONSUME && !is_plausible(consumer, lane, views[i].tail))
+            rv = RB_E_POSITION;
+        ready += views[i].tail - views[i].read;
+    }
+    int guard = leave(consumer);
+    if (guard != RB_OK)
+        return guard;
+    return rv == RB_OK ? (int64_t)ready : rv;
+}
+
+int64_t rb_copy(rb_consumer *consumer, uint32_t index, void *records, uint64_t max_records)
+{
+    if (index >= consumer->header->lane_count || consumer->access != RB_CONSUME)
+        return RB_E_ARGUMENT;
+    struct lane *lane = &consumer->lanes[index];
+    uint64_t slot_bytes = consumer->header->slot_bytes;
+    uint64_t capacity = consumer->header->capacity_slots;
+    uint64_t count = 0;
+    int plausible;
+    rb_guard_check();
+    enter(consumer);
+    uint64_t tail = rb_load_acquire(&lane->shared->tail); /* pairs with publish(): the slots below it are written */
+    plausible = is_plausible(consumer, lane, tail);
+    if (plausible) {
+        uint64_t at = lane->read & (capacity - 1);
+        count = tail - lane->read < max_records ? tail - lane->read : max_records;
+        uint64_t first = count < capacity - at ? count : capacity - at;
+        memcpy(records, lane->slots + at * slot_bytes, first * slot_bytes);
+        memcpy((uint8_t *)records + first * slot_bytes, lane->slots, (count - first) * slot_bytes);
+    }
+    int guard = leave(consumer);
+    if (guard != RB_OK)
+        return guard;
+    if (!plausible)
+        return RB_E_POSITION;
+    lane->read += count;
+    return (int64_t)count;
+}
+
+/* Takes `count` spans that an earlier drain had counted off the outcome: they stay what that drain called them. */
+static void forget(rb_outcome *outcome, uint64_t count)
+{
+    uint64_t *words[] = {&outcome->delivered, &outcome->spooled, &outcome->rejected, &outcome->dead_lettered,
+                         &outcome->invalid};
+    for (unsigned i = 0; i < 5; i++) {
+        uint64_t part = count < *words[i] ? count : *words[i];
+        *words[i] -= part;
+        count -= part;
+    }
+}
+
+int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
+{
+    if (index >= consumer->header->lane_count || consumer->access != RB_CONSUME)
+        return RB_E_ARGUMENT;
+    struct lane *lane = &consumer->lanes[index];
+    rb_outcome fresh = *outcome;
+    uint64_t count = sum(&fresh);
+    if (count > lane->read - lane->released)
+        return RB_E_ARGUMENT;
+    uint64_t again = count < lane->counted_before ? count : lane->counted_before;
+    lane->counted_before -= again;
+    lane->repeated += again;
+    forget(&fresh, again);
+    lane->outcome.delivered += fresh.delivered;
+    lane->outcome.spooled += fresh.spooled;
+    lane->outcome.rejected += fresh.rejected;
+    lane->outcome.dead_lettered += fresh.dead_lettered;
+    lane->outcome.invalid += fresh.invalid;
+    lane->released += count;
+    enter(consumer);
+    rb_store_relaxed(&lane->shared->delivered, lane->outcome.delivered); /* published by the store to head */
+    rb_store_relaxed(&lane->shared->spooled, lane->outcome.spooled);
+    rb_store_relaxed(&lane->shared->rejected, lane->outcome.rejected);
+    rb_store_relaxed(&lane->shared->dead_lettered, lane->outcome.dead_lettered);
+    rb_store_relaxed(&lane->shared->invalid, lane->outcome.invalid);
+    rb_store_release(&lane->shared->head, lane->released); /* pairs with check_out(): our copies were made before */
+    return leave(consumer);
+}
+
+int rb_set_consumer_state(rb_consumer *consumer, uint32_t state)
+{
+    if (consumer->access != RB_CONSUME || state > RB_CONSUMER_DETACHED)
+        return RB_E_ARGUMENT;
+    rb_guard_check();
+    enter(consumer);
+    for (uint32_t i = 0; i < consumer->header->lane_count; i++)
+        rb_store32_relaxed(&consumer->lanes[i].shared->consumer_state, state); /* a hint; nothing hangs on its order */
+    return leave(consumer);
+}
+
+int rb_set_sleeping(rb_consumer *consumer, uint32_t sleeping)
+{
+    if (consumer->access != RB_CONSUME)
+        return RB_E_ARGUMENT;
+    int ready = 0;
+    rb_guard_check();
+    enter(consumer);
+    for (uint32_t i = 0; i < consumer->header->lane_count; i++) {
+        struct lane *lane = &consumer->lanes[i];
+        rb_exchange32_seq_cst(&lane->shared->sleeping, sleeping != 0); /* pairs with publish() at a quarter crossing */
+        ready |= rb_load_seq_cst(&lane->shared->tail) != lane->read;
+    }
+    int rv = leave(consumer);
+    return rv != RB_OK ? rv : ready;
+}
+
+int rb_producer_alive(int fd)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_OFD_GETLK, &whole) != 0)
+        return RB_E_SYSTEM;
+    return whole.l_type != F_UNLCK;
+}

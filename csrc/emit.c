@@ -1,0 +1,589 @@
+/*
+ * The hot path: check a lane out, fill a slot, publish it with one store. Nothing here allocates, blocks or takes a
+ * lock, and the only system call is the doorbell's, at most once per quarter of a lap and only while the drain sleeps.
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "producer_state.h"
+
+enum { NOT_WRITTEN = 0, WRITTEN = 1, SET_ASIDE = 2 };
+
+/* ---- clocks and ids ---- */
+
+static uint64_t clock_nano(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t rb_clock_unix_nano(void) { return clock_nano(CLOCK_REALTIME); }
+
+uint64_t rb_clock_monotonic_nano(void) { return clock_nano(CLOCK_MONOTONIC); }
+
+/* Threads may race here after a fork: each seed word is set once, so all of them go on with the same seeds. */
+static void seed_ids(rb_producer *producer)
+{
+    uint64_t fresh[6];
+    int saved_errno = errno;
+    if (getrandom(fresh, sizeof fresh, GRND_NONBLOCK) != (ssize_t)sizeof fresh) {
+        /* Early boot or a filter: the clock, the process and its address space are what there is. */
+        for (unsigned i = 0; i < 6; i++)
+            fresh[i] = rb_clock_unix_nano() * (2 * i + 1) ^ ((uint64_t)getpid() << 32) ^ (uint64_t)(uintptr_t)producer;
+    }
+    errno = saved_errno;
+    for (unsigned i = 0; i < 6; i++)
+        rb_set_once(&producer->id_seed[i], fresh[i] | 1);
+    rb_store32_release(&producer->id_seeded, 1); /* pairs with next_id's acquire: whoever sees 1 sees the seeds */
+}
+
+/* A bijection of 64 bits (xor-shifts and odd multiplications): distinct counts give distinct ids. */
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+
+static uint64_t next_count(rb_producer *producer)
+{
+    if (!rb_load32_acquire(&producer->id_seeded))
+        seed_ids(producer);
+    return rb_add_relaxed(&producer->id_next, 1);
+}
+
+/*
+ * Two seeds a stream: one offsets the count, one masks the result, so that two processes whose counts overlap still do
+ * not repeat each other. Zero, which no id may be, comes up for one count in 2^64: that one is taken again.
+ */
+static uint64_t id_word(const rb_producer *producer, uint64_t count, unsigned stream)
+{
+    return mix(rb_load_relaxed(&producer->id_seed[2 * stream]) + count) ^
+           rb_load_relaxed(&producer->id_seed[2 * stream + 1]);
+}
+
+static void new_span_id(rb_producer *producer, uint8_t *span_id)
+{
+    uint64_t word;
+    do
+        word = id_word(producer, next_count(producer), 0);
+    while (word == 0);
+    memcpy(span_id, &word, 8);
+}
+
+static void new_trace_id(rb_producer *producer, uint8_t *trace_id)
+{
+    uint64_t words[2];
+    do {
+        uint64_t count = next_count(producer);
+        words[0] = id_word(producer, count, 1);
+        words[1] = id_word(producer, count, 2);
+    } while (words[0] == 0 && words[1] == 0);
+    memcpy(trace_id, words, 16);
+}
+
+void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8])
+{
+    new_trace_id(producer, trace_id);
+    new_span_id(producer, span_id);
+}
+
+static int is_zero(const uint8_t *bytes, size_t count)
+{
+    uint64_t words[2] = {0, 0};
+    memcpy(words, bytes, count);
+    return (words[0] | words[1]) == 0;
+}
+
+void rb_fill_ids(rb_producer *producer, rb_record *records, uint64_t count, uint32_t stride_bytes)
+{
+    uint8_t *at = (uint8_t *)records;
+    for (uint64_t i = 0; i < count; i++, at += stride_bytes) {
+        uint8_t *trace_id = at + offsetof(rb_record, trace_id);
+        uint8_t *span_id = at + offsetof(rb_record, span_id);
+        if (is_zero(trace_id, 16))
+            new_trace_id(producer, trace_id);
+        if (is_zero(span_id, 8))
+            new_span_id(producer, span_id);
+    }
+}
+
+/* ---- counting ---- */
+
+/* Threads spread over the lanes by the order in which they first emit. */
+static uint32_t own_lane(const rb_producer *producer)
+{
+    static uint32_t threads;
+    static _Thread_local uint32_t thread_number __attribute__((tls_model("initial-exec")));
+    if (producer->lane_count == 1)
+        return 0;
+    if (thread_number == 0)
+        thread_number = __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED);
+    return (thread_number - 1) % producer->lane_count;
+}
+
+static rb_lane *own_counters(const rb_producer *producer) { return producer->lanes[own_lane(producer)].shared; }
+
+void rb_count_local(rb_producer *producer, uint64_t count) { rb_add_relaxed(&producer->local, count); }
+
+void rb_count_truncated(rb_producer *producer, uint64_t count)
+{
+    /* Without a ring there was no span either whose values could be cut. */
+    if (rb_load32_acquire(&producer->state) == RB_STATE_OPEN)
+        rb_add_relaxed(&own_counters(producer)->truncated, count);
+}
+
+static int set_aside(const rb_lane *lane)
+{
+    return rb_load32_relaxed(&lane->consumer_state) == RB_CONSUMER_DETACHED ? SET_ASIDE : 0;
+}
+
+/* ---- check-out, publish, check-in ---- */
+
+/*
+ * The first free lane with room, from the thread's own on; NULL when there is none, and then *found_full says whether
+ * any lane was full (else all were held by others).
+ */
+static rb_held_lane *check_out(rb_producer *producer, int *found_full)
+{
+    uint32_t index = own_lane(producer);
+    *found_full = 0;
+    for (uint32_t tries = producer->lane_count; tries > 0; tries--) {
+        rb_held_lane *lane = &producer->lanes[index];
+        if (++index == producer->lane_count)
+            index = 0;
+        if (!rb_try_take(&lane->busy))
+            continue;
+        if (lane->tail - lane->head < producer->capacity_slots)
+            return lane;
+        /* Pairs with rb_release's store: the slots below `head` were copied out before it was stored. */
+        lane->head = rb_load_acquire(&lane->shared->head);
+        if (lane->tail - lane->head < producer->capacity_slots)
+            return lane;
+        *found_full = 1;
+        rb_give_back(&lane->busy);
+    }
+    return NULL;
+}
+
+/* Counts `spans` that found no lane. A closed producer holds all lanes for good: then they are local. */
+static int drop(rb_producer *producer, uint64_t spans, int found_full)
+{
+    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN) {
+        rb_count_local(producer, spans);
+        return NOT_WRITTEN;
+    }
+    rb_lane *counters = own_counters(producer);
+    rb_add_relaxed(found_full ? &counters->full : &counters->contended, spans);
+    return NOT_WRITTEN | set_aside(counters);
+}
+
+static rb_record *slot_at(const rb_producer *producer, const rb_held_lane *lane, uint64_t position)
+{
+    uint64_t index = position & (producer->capacity_slots - 1);
+    return (rb_record *)(void *)(lane->slots + index * producer->slot_bytes);
+}
+
+/* FUTEX_WAKE_OP: the kernel adds 1 to the word and wakes. A truncated doorbell gives EFAULT there, never a SIGBUS. */
+static void ring_doorbell(const rb_producer *producer)
+{
+    int saved_errno = errno;
+    if (producer->doorbell != NULL)
+        syscall(SYS_futex, producer->doorbell, FUTEX_WAKE_OP, 1, 0, producer->doorbell,
+                FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
+    errno = saved_errno;
+}
+
+/* Publishes `count` slots, filled from lane->tail on. Returns SET_ASIDE or 0. */
+static int publish(const rb_producer *producer, rb_held_lane *lane, uint64_t count)
+{
+    uint64_t before = lane->tail;
+    uint64_t after = before + count;
+    lane->tail = after;
+    if (before >> producer->quarter_shift == after >> producer->quarter_shift) {
+        rb_store_release(&lane->shared->tail, after); /* pairs with rb_copy's acquire load */
+        return 0;
+    }
+    /*
+     * A quarter is crossed: does the drain sleep? The store to `tail` must not pass the load of `sleeping`, as the
+     * drain's store to `sleeping` must not pass its last look at `tail` (rb_set_sleeping): with both sides seq_cst at
+     * least one of them sees the other, so no wake-up is lost.
+     */
+    rb_store_seq_cst(&lane->shared->tail, after);
+    if (rb_load32_seq_cst(&lane->shared->sleeping))
+        ring_doorbell(producer);
+    return set_aside(lane->shared);
+}
+
+/* Copies whole 64-byte blocks, as all slots are: the compiler then needs no call to memcpy. */
+static inline void copy_slots(void *to, const void *from, uint64_t bytes)
+{
+    uint8_t *out = to;
+    const uint8_t *in = from;
+    for (uint64_t at = 0; at < bytes; at += 64)
+        memcpy(out + at, in + at, 64);
+}
+
+/* ---- whole records ---- */
+
+static int check_record(const rb_producer *producer, const void *record)
+{
+    rb_record core;
+    memcpy(&core, record, sizeof core); /* numpy's records need not be aligned */
+    if (is_zero(core.trace_id, 16) || is_zero(core.span_id, 8))
+        return RB_E_ZERO_ID;
+    if (core.reserved != 0 || core.name >= producer->span_name_count || core.kind > 5 || core.status > 2)
+        return RB_E_RECORD;
+    return (core.flags & RB_SPAN_SAMPLED) || producer->emit_unsampled;
+}
+
+int rb_emit(rb_producer *producer, const rb_record *record)
+{
+    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with rb_open's release */
+    if (state == RB_STATE_NONE)
+        return RB_NO_RING;
+    int wanted = check_record(producer, record);
+    if (wanted < 0)
+        return wanted;
+    if (state == RB_STATE_CLOSED) {
+        rb_count_local(producer, 1);
+        return NOT_WRITTEN;
+    }
+    if (!wanted) {
+        rb_add_relaxed(&own_counters(producer)->unsampled, 1);
+        return NOT_WRITTEN;
+    }
+    int found_full;
+    rb_held_lane *lane = check_out(producer, &found_full);
+    if (lane == NULL)
+        return drop(producer, 1, found_full);
+    copy_slots(slot_at(producer, lane, lane->tail), record, producer->slot_bytes);
+    int aside = publish(producer, lane, 1);
+    rb_give_back(&lane->busy);
+    return WRITTEN | aside;
+}
+
+/* Copies `count` records to a lane that has room for them, in at most two runs around the end of the array. */
+static void copy_batch(const rb_producer *producer, const rb_held_lane *lane, const uint8_t *records, uint64_t count)
+{
+    uint64_t to_the_end = producer->capacity_slots - (lane->tail & (producer->capacity_slots - 1));
+    uint64_t first = count < to_the_end ? count : to_the_end;
+    memcpy(slot_at(producer, lane, lane->tail), records, first * producer->slot_bytes);
+    memcpy(lane->slots, records + first * producer->slot_bytes, (count - first) * producer->slot_bytes);
+}
+
+static int is_wanted(const rb_producer *producer, const uint8_t *record)
+{
+    uint32_t flags;
+    memcpy(&flags, record + offsetof(rb_record, flags), sizeof flags);
+    return (flags & RB_SPAN_SAMPLED) || producer->emit_unsampled;
+}
+
+int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t count)
+{
+    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with rb_open's release */
+    if (state == RB_STATE_NONE)
+        return RB_NO_RING;
+    const uint8_t *bytes = (const uint8_t *)records;
+    uint64_t slot_bytes = producer->slot_bytes;
+    for (uint64_t i = 0; i < count; i++) {
+        int wanted = check_record(producer, bytes + i * slot_bytes);
+        if (wanted < 0)
+            return wanted;
+    }
+    if (state == RB_STATE_CLOSED) {
+        rb_count_local(producer, count);
+        return 0;
+    }
+    uint64_t taken = 0;
+    while (taken < count) {
+        const uint8_t *next = bytes + taken * slot_bytes;
+        uint64_t run = 0;
+        while (taken + run < count && is_wanted(producer, next + run * slot_bytes))
+            run++;
+        if (run == 0) {
+            rb_add_relaxed(&own_counters(producer)->unsampled, 1);
+            taken++;
+            continue;
+        }
+        int found_full;
+        rb_held_lane *lane = check_out(producer, &found_full);
+        if (lane == NULL) {
+            drop(producer, count - taken, found_full);
+            break;
+        }
+        /* A stale `head` would cut the batch short of what fits. */
+        lane->head = rb_load_acquire(&lane->shared->head); /* pairs with rb_release's store */
+        uint64_t room = producer->capacity_slots - (lane->tail - lane->head);
+        uint64_t written = run < room ? run : room;
+        copy_batch(producer, lane, next, written);
+        publish(producer, lane, written);
+        rb_give_back(&lane->busy);
+        taken += written;
+    }
+    return (int64_t)taken;
+}
+
+int rb_is_set_aside(const rb_producer *producer)
+{
+    return rb_load32_acquire(&producer->state) == RB_STATE_OPEN && set_aside(producer->lanes[0].shared) != 0;
+}
+
+/* ---- spans of a site ---- */
+
+static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
+{
+    if (producer->root_always)
+        return 1;
+    uint64_t low;
+    memcpy(&low, trace_id + 8, 8);
+    return __builtin_bswap64(low) < producer->root_bound;
+}
+
+/* Ids and flags of a new span under `parent`, or of a root. */
+static inline void begin(rb_producer *producer, const rb_span *parent, rb_record *core)
+{
+    if (parent != NULL) {
+        memcpy(core->trace_id, parent->trace_id, 16);
+        memcpy(core->parent_span_id, parent->span_id, 8);
+        core->flags = parent->child_flags;
+    } else {
+        new_trace_id(producer, core->trace_id);
+        memset(core->parent_span_id, 0, 8);
+        core->flags = RB_SPAN_HAS_IS_REMOTE | (is_root_sampled(producer, core->trace_id) ? RB_SPAN_SAMPLED : 0u);
+    }
+    new_span_id(producer, core->span_id);
+}
+
+/* What differs between the spans of a site, beside their attributes: the first 64 bytes of a slot, but for constants. */
+static int take_slot(const rb_site *site, const rb_record *core, rb_held_lane **lane, rb_record **slot)
+{
+    rb_producer *producer = site->producer;
+    if (!(core->flags & RB_SPAN_SAMPLED) && !producer->emit_unsampled) {
+        rb_add_relaxed(&own_counters(producer)->unsampled, 1);
+        return NOT_WRITTEN;
+    }
+    int found_full;
+    *lane = check_out(producer, &found_full);
+    if (*lane == NULL)
+        return drop(producer, 1, found_full);
+    *slot = slot_at(producer, *lane, (*lane)->tail);
+    copy_slots(*slot, site->record, site->slot_bytes);
+    memcpy(*slot, core, offsetof(rb_record, present));
+    (*slot)->flags = core->flags;
+    return WRITTEN;
+}
+
+static int finish_slot(const rb_site *site, rb_held_lane *lane)
+{
+    int aside = publish(site->producer, lane, 1);
+    rb_give_back(&lane->busy);
+    return WRITTEN | aside;
+}
+
+/* Without a ring: what the door returns. Out of line, so that the doors stay small. */
+static __attribute__((noinline)) int no_ring(rb_producer *producer)
+{
+    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE)
+        return RB_NO_RING;
+    rb_count_local(producer, 1);
+    return NOT_WRITTEN;
+}
+
+static int has_ring(const rb_producer *producer)
+{
+    return rb_load32_acquire(&producer->state) == RB_STATE_OPEN; /* pairs with rb_open's release */
+}
+
+static int write_packed(const rb_site *site, const rb_record *core, uint32_t status, const uint8_t *packed)
+{
+    rb_held_lane *lane;
+    rb_record *slot;
+    int rv = take_slot(site, core, &lane, &slot);
+    if (!(rv & WRITTEN))
+        return rv;
+    uint32_t present;
+    memcpy(&present, packed + 16, sizeof present);
+    slot->present |= present;
+    slot->status = (uint8_t)status;
+    for (uint32_t i = 0; i < site->field_count; i++) {
+        const rb_field *field = &site->fields[i];
+        memcpy((uint8_t *)slot + field->record_offset, packed + field->packed_offset, field->size);
+    }
+    return finish_slot(site, lane);
+}
+
+int rb_emit_packed(const rb_site *site, const rb_span *parent, const void *packed, uint32_t packed_bytes)
+{
+    if (packed == NULL || packed_bytes != site->packed_bytes)
+        return RB_E_ARGUMENT;
+    if (!has_ring(site->producer))
+        return no_ring(site->producer);
+    rb_record core;
+    begin(site->producer, parent, &core);
+    memcpy(&core, packed, 16);
+    return write_packed(site, &core, site->record->status, packed);
+}
+
+static inline int write_lease(const rb_site *site, const rb_record *core, const rb_id128 *lease, uint32_t outcome,
+                              uint64_t nbytes, uint32_t present)
+{
+    rb_held_lane *lane;
+    rb_record *slot;
+    int rv = take_slot(site, core, &lane, &slot);
+    if (!(rv & WRITTEN))
+        return rv;
+    uint8_t *bytes = (uint8_t *)slot;
+    slot->present |= present;
+    slot->status = site->outcome_status[outcome];
+    memcpy(bytes + site->lease_offset, lease, sizeof *lease);
+    memcpy(bytes + site->bytes_offset, &nbytes, sizeof nbytes);
+    bytes[site->outcome_offset] = (uint8_t)outcome;
+    return finish_slot(site, lane);
+}
+
+static inline int emit_lease(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start,
+                             uint64_t end, uint32_t outcome, uint64_t nbytes, uint32_t present)
+{
+    if (lease == NULL)
+        return RB_E_ARGUMENT;
+    if (outcome >= site->outcome_count)
+        return RB_E_OUTCOME;
+    if (!has_ring(site->producer))
+        return no_ring(site->producer);
+    rb_record core;
+    begin(site->producer, parent, &core);
+    core.start_unix_nano = start;
+    core.end_unix_nano = end;
+    return write_lease(site, &core, lease, outcome, nbytes, present);
+}
+
+int rb_emit_lease(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
+                  uint64_t end_unix_nano, uint32_t outcome)
+{
+    return emit_lease(site, parent, lease, start_unix_nano, end_unix_nano, outcome, 0, 0);
+}
+
+int rb_emit_lease_bytes(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
+                        uint64_t end_unix_nano, uint32_t outcome, uint64_t nbytes)
+{
+    return emit_lease(site, parent, lease, start_unix_nano, end_unix_nano, outcome, nbytes, site->bytes_present);
+}
+
+/* ---- spans that time a block ---- */
+
+int rb_span_begin(const rb_site *site, const rb_span *parent, rb_span *span)
+{
+    rb_producer *producer = site->producer;
+    rb_record core;
+    begin(producer, parent, &core);
+    int rv = RB_OK;
+    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE) {
+        /* A forked child knows the sampler only once it has a ring; a root that cannot wait for one counts as sampled. */
+        rv = RB_NO_RING;
+        if (parent == NULL)
+            core.flags |= RB_SPAN_SAMPLED;
+    }
+    memcpy(span->trace_id, core.trace_id, 16);
+    memcpy(span->span_id, core.span_id, 8);
+    memcpy(span->parent_span_id, core.parent_span_id, 8);
+    span->flags = core.flags;
+    span->child_flags = core.flags & ~(uint32_t)RB_SPAN_IS_REMOTE;
+    span->start_unix_nano = rb_clock_unix_nano();
+    span->start_monotonic_nano = rb_clock_monotonic_nano();
+    return rv;
+}
+
+static inline void core_of(const rb_span *span, rb_record *core)
+{
+    memcpy(core->trace_id, span->trace_id, 16);
+    memcpy(core->span_id, span->span_id, 8);
+    memcpy(core->parent_span_id, span->parent_span_id, 8);
+    core->flags = span->flags;
+    core->start_unix_nano = span->start_unix_nano;
+    core->end_unix_nano = span->start_unix_nano + (rb_clock_monotonic_nano() - span->start_monotonic_nano);
+}
+
+int rb_span_end_packed(const rb_site *site, const rb_span *span, uint32_t status, const void *packed,
+                       uint32_t packed_bytes)
+{
+    if (packed == NULL || packed_bytes != site->packed_bytes || status > 2)
+        return RB_E_ARGUMENT;
+    if (is_zero(span->span_id, 8))
+        return RB_E_ZERO_ID; /* a span that never began */
+    if (!has_ring(site->producer))
+        return no_ring(site->producer);
+    rb_record core;
+    core_of(span, &core);
+    return write_packed(site, &core, status, packed);
+}
+
+static int span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome,
+                          uint64_t nbytes, uint32_t present)
+{
+    if (lease == NULL)
+        return RB_E_ARGUMENT;
+    if (outcome >= site->outcome_count)
+        return RB_E_OUTCOME;
+    if (is_zero(span->span_id, 8))
+        return RB_E_ZERO_ID;
+    if (!has_ring(site->producer))
+        return no_ring(site->producer);
+    rb_record core;
+    core_of(span, &core);
+    return write_lease(site, &core, lease, outcome, nbytes, present);
+}
+
+int rb_span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome)
+{
+    return span_end_lease(site, span, lease, outcome, 0, 0);
+}
+
+int rb_span_end_lease_bytes(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome,
+                            uint64_t nbytes)
+{
+    return span_end_lease(site, span, lease, outcome, nbytes, site->bytes_present);
+}
+
+/* ---- a lane held over many records ---- */
+
+rb_held_lane *rb_lane_hold(rb_producer *producer)
+{
+    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN)
+        return NULL;
+    uint32_t index = own_lane(producer);
+    for (uint32_t tries = producer->lane_count; tries > 0; tries--) {
+        rb_held_lane *lane = &producer->lanes[index];
+        if (rb_try_take(&lane->busy))
+            return lane;
+        if (++index == producer->lane_count)
+            index = 0;
+    }
+    return NULL;
+}
+
+int rb_lane_emit(rb_producer *producer, rb_held_lane *lane, const rb_record *record)
+{
+    if (!(record->flags & RB_SPAN_SAMPLED) && !producer->emit_unsampled) {
+        rb_add_relaxed(&lane->shared->unsampled, 1);
+        return NOT_WRITTEN;
+    }
+    if (lane->tail - lane->head >= producer->capacity_slots) {
+        lane->head = rb_load_acquire(&lane->shared->head); /* pairs with rb_release's store */
+        if (lane->tail - lane->head >= producer->capacity_slots) {
+            rb_add_relaxed(&lane->shared->full, 1);
+            return NOT_WRITTEN | set_aside(lane->shared);
+        }
+    }
+    copy_slots(slot_at(producer, lane, lane->tail), record, producer->slot_bytes);
+    return WRITTEN | publish(producer, lane, 1);
+}
+
+void rb_lane_give_back(rb_held_lane *lane) { rb_give_back(&lane->busy); }

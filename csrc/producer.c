@@ -1,0 +1,531 @@
+/*
+ * The life of a producer's ring: make it, let it take the place of an older one, close it. All of it is outside the hot
+ * path (emit.c); the order of the steps in make_ring() is what keeps half-made files and inherited locks impossible.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "producer_state.h"
+
+_Static_assert(sizeof(rb_header) == 128, "header");
+_Static_assert(offsetof(rb_header, crc32) == 60, "header.crc32");
+_Static_assert(offsetof(rb_header, layout_offset) == 104, "header.layout_offset");
+_Static_assert(sizeof(rb_lane) == 384 && RB_LANE_BYTES == 384, "lane");
+_Static_assert(offsetof(rb_lane, full) == 128, "lane.full");
+_Static_assert(offsetof(rb_lane, head) == 256, "lane.head");
+_Static_assert(offsetof(rb_lane, consumer_state) == 304, "lane.consumer_state");
+_Static_assert(sizeof(rb_record) == 64 && RB_CORE_BYTES == 64, "record");
+_Static_assert(offsetof(rb_record, trace_id) == 16, "record.trace_id");
+_Static_assert(offsetof(rb_record, span_id) == 32, "record.span_id");
+_Static_assert(offsetof(rb_record, parent_span_id) == 40, "record.parent_span_id");
+_Static_assert(offsetof(rb_record, present) == 48, "record.present");
+_Static_assert(offsetof(rb_record, name) == 52, "record.name");
+_Static_assert(offsetof(rb_record, flags) == 56, "record.flags");
+_Static_assert(sizeof(rb_held_lane) == RB_LINE_BYTES, "a private lane fills its lines");
+_Static_assert(offsetof(rb_producer, lanes) == 3 * RB_LINE_BYTES, "private state in lines");
+
+static const uint8_t magic[8] = {'r', 'i', 'n', 'g', 'b', 'u', 'f', 0};
+
+/*
+ * Held while a ring is made, and taken by fork: a child forked between mmap and MADV_DONTFORK would inherit the mapping,
+ * and with it the lock that says that the producer lives.
+ */
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t atfork_once = PTHREAD_ONCE_INIT;
+
+static void hold_making(void) { pthread_mutex_lock(&making); }
+static void free_making(void) { pthread_mutex_unlock(&making); }
+static void register_atfork(void) { pthread_atfork(hold_making, free_making, free_making); }
+
+static int fail(rb_error *error, int status, const char *what, int os_errno)
+{
+    if (error != NULL) {
+        error->status = status;
+        error->os_errno = os_errno;
+        errno = os_errno; /* for %m, which unlike strerror is safe beside threads */
+        snprintf(error->detail, sizeof error->detail, os_errno != 0 ? "%s: %m" : "%s", what);
+    }
+    return status;
+}
+
+/* ---- private state ---- */
+
+static uint64_t round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+
+static uint64_t state_bytes(void) { return round_up(sizeof(rb_producer), RB_PAGE_BYTES); }
+
+rb_producer *rb_producer_new(void)
+{
+    void *state = mmap(NULL, state_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (state == MAP_FAILED)
+        return NULL;
+    if (madvise(state, state_bytes(), MADV_WIPEONFORK) != 0) {
+        int saved_errno = errno;
+        munmap(state, state_bytes());
+        errno = saved_errno;
+        return NULL;
+    }
+    return state;
+}
+
+/* Takes the producer's life flag: waits a second at most, as an opening beside us ends in milliseconds. */
+static int take_with_patience(uint32_t *flag)
+{
+    uint64_t give_up = rb_clock_monotonic_nano() + 1000000000u;
+    while (!rb_try_take(flag)) {
+        if (rb_clock_monotonic_nano() > give_up)
+            return RB_BUSY;
+        sched_yield();
+    }
+    return RB_OK;
+}
+
+/* ---- the file ---- */
+
+/* Geometry of the ring that `config` asks for. */
+struct shape {
+    uint32_t header_bytes;
+    uint64_t lane_stride_bytes;
+    uint64_t file_bytes;
+};
+
+static int shape_of(const rb_config *config, struct shape *shape, rb_error *error)
+{
+    uint32_t capacity = config->capacity_slots;
+    if (config->ring_dir == NULL || config->service_name == NULL || config->layout_json == NULL ||
+        config->resource_json == NULL)
+        return fail(error, RB_E_ARGUMENT, "a string is NULL", 0);
+    if (capacity < RB_MIN_CAPACITY_SLOTS || capacity > RB_MAX_CAPACITY_SLOTS || (capacity & (capacity - 1)) != 0)
+        return fail(error, RB_E_ARGUMENT, "capacity_slots is not a power of two between 4 and 16777216", 0);
+    if (config->slot_bytes < RB_CORE_BYTES || config->slot_bytes > RB_MAX_SLOT_BYTES || config->slot_bytes % 64 != 0)
+        return fail(error, RB_E_ARGUMENT, "slot_bytes is not a multiple of 64 between 64 and 16384", 0);
+    if (config->lane_count < 1 || config->lane_count > RB_MAX_LANES)
+        return fail(error, RB_E_ARGUMENT, "lane_count is not between 1 and 64", 0);
+    if (config->span_name_count < 1 || config->span_name_count > UINT16_MAX)
+        return fail(error, RB_E_ARGUMENT, "span_name_count is not between 1 and 65535", 0);
+    if (config->layout_bytes > RB_MAX_JSON_BYTES || config->resource_bytes > RB_MAX_JSON_BYTES)
+        return fail(error, RB_E_ARGUMENT, "layout or resource has more than 262144 bytes", 0);
+    shape->header_bytes =
+        (uint32_t)round_up(sizeof(rb_header) + (uint64_t)config->layout_bytes + config->resource_bytes, RB_PAGE_BYTES);
+    shape->lane_stride_bytes = round_up(RB_LANE_BYTES + (uint64_t)capacity * config->slot_bytes, RB_PAGE_BYTES);
+    shape->file_bytes = shape->header_bytes + config->lane_count * shape->lane_stride_bytes;
+    return RB_OK;
+}
+
+static void read_boot_id(uint8_t boot_id[16])
+{
+    char text[64] = "";
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return; /* stays zero: unknown */
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    unsigned digits = 0;
+    for (ssize_t i = 0; i < got && digits < 32; i++) {
+        char c = text[i];
+        unsigned value = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a' + 10)
+                                                : 16;
+        if (value < 16) {
+            boot_id[digits / 2] = (uint8_t)((unsigned)boot_id[digits / 2] << 4 | value);
+            digits++;
+        }
+    }
+}
+
+static void fill_header(uint8_t *map, const rb_config *config, const struct shape *shape)
+{
+    rb_header *header = (rb_header *)(void *)map;
+    memcpy(header->magic, magic, sizeof magic);
+    header->abi_major = RB_ABI_MAJOR;
+    header->abi_minor = RB_ABI_MINOR;
+    header->header_bytes = shape->header_bytes;
+    header->slot_bytes = config->slot_bytes;
+    header->lane_count = config->lane_count;
+    header->capacity_slots = config->capacity_slots;
+    header->lane_stride_bytes = shape->lane_stride_bytes;
+    header->file_bytes = shape->file_bytes;
+    header->first_position = config->first_position;
+    header->pid = (uint32_t)getpid();
+    read_boot_id(header->boot_id);
+    header->clock_monotonic_nano = rb_clock_monotonic_nano();
+    header->clock_realtime_nano = rb_clock_unix_nano();
+    header->created_unix_nano = header->clock_realtime_nano;
+    header->layout_offset = sizeof(rb_header);
+    header->layout_bytes = config->layout_bytes;
+    header->resource_offset = header->layout_offset + config->layout_bytes;
+    header->resource_bytes = config->resource_bytes;
+    memcpy(map + header->layout_offset, config->layout_json, config->layout_bytes);
+    memcpy(map + header->resource_offset, config->resource_json, config->resource_bytes);
+    header->crc32 = rb_crc32(map, shape->header_bytes);
+    for (uint32_t i = 0; i < config->lane_count; i++) {
+        rb_lane *lane = (rb_lane *)(void *)(map + shape->header_bytes + i * shape->lane_stride_bytes);
+        lane->tail = config->first_position;
+        lane->head = config->first_position;
+    }
+}
+
+/* "<service, percent-encoded, at most 64 bytes>-<pid>-<8 hex>.ring": for people; tools read the header. */
+static int file_name(char name[128], const char *service_name)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    uint32_t random;
+    size_t used = 0;
+    for (const char *c = service_name; *c != 0; c++) {
+        int plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_' ||
+                    *c == '~' || (*c == '.' && used > 0); /* no hidden files */
+        if (used + (plain ? 1 : 3) > 64)
+            break;
+        if (plain) {
+            name[used++] = *c;
+        } else {
+            name[used++] = '%';
+            name[used++] = hex[(uint8_t)*c >> 4];
+            name[used++] = hex[(uint8_t)*c & 15];
+        }
+    }
+    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
+        return RB_E_SYSTEM;
+    snprintf(name + used, 128 - used, "-%u-%08x.ring", (unsigned)getpid(), random);
+    return RB_OK;
+}
+
+/* flock for the drain (any PID namespace, no PID reuse), an OFD lock for observers, who may only ask (F_OFD_GETLK). */
+static int lock_file(int fd)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return -1;
+    return fcntl(fd, F_OFD_SETLK, &whole);
+}
+
+/* fallocate'd pages still fault on first touch: 33 ns a record in the first lap instead of 1.5. */
+static int prefault(uint8_t *map, uint64_t bytes)
+{
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+    if (madvise(map, bytes, MADV_POPULATE_WRITE) == 0)
+        return 0;
+    if (errno != EINVAL)
+        return -1;
+    for (uint64_t at = 0; at < bytes; at += RB_PAGE_BYTES) /* Linux before 5.14 */
+        *(volatile uint8_t *)(map + at) = 0;
+    return 0;
+}
+
+static int link_file(int dir_fd, int fd, const rb_config *config, char *path, rb_error *error)
+{
+    char name[128];
+    char source[32];
+    snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
+    for (int tries = 0;; tries++) {
+        if (file_name(name, config->service_name) != RB_OK)
+            return fail(error, RB_E_SYSTEM, "getrandom", errno);
+        if ((size_t)snprintf(path, RB_MAX_PATH_BYTES, "%s/%s", config->ring_dir, name) >= RB_MAX_PATH_BYTES)
+            return fail(error, RB_E_ARGUMENT, "the ring directory's path is too long", 0);
+        if (linkat(AT_FDCWD, source, dir_fd, name, AT_SYMLINK_FOLLOW) == 0)
+            return RB_OK;
+        if (errno != EEXIST || tries == 3)
+            return fail(error, RB_E_SYSTEM, "linkat through /proc/self/fd", errno);
+    }
+}
+
+/* From a nameless file to a whole, locked, named ring. `fd` stays the caller's. */
+static int fill_file(int dir_fd, int fd, const rb_config *config, const struct shape *shape, uint8_t **map, char *path,
+                     rb_error *error)
+{
+    if (fchmod(fd, config->file_mode) != 0) /* the umask shall not decide */
+        return fail(error, RB_E_SYSTEM, "fchmod", errno);
+    if (lock_file(fd) != 0)
+        return fail(error, RB_E_SYSTEM, "locking the ring", errno);
+    int rv = posix_fallocate(fd, 0, (off_t)shape->file_bytes); /* its value is the error, errno is untouched */
+    if (rv != 0)
+        return fail(error, RB_E_SYSTEM, "reserving the ring's memory (posix_fallocate)", rv);
+    uint8_t *mapped = mmap(NULL, shape->file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (mapped == MAP_FAILED)
+        return fail(error, RB_E_SYSTEM, "mmap", errno);
+    if (madvise(mapped, shape->file_bytes, MADV_DONTFORK) != 0 || prefault(mapped, shape->file_bytes) != 0) {
+        rv = fail(error, RB_E_SYSTEM, "madvise", errno);
+    } else {
+        fill_header(mapped, config, shape);
+        rv = link_file(dir_fd, fd, config, path, error);
+    }
+    if (rv == RB_OK)
+        *map = mapped;
+    else
+        munmap(mapped, shape->file_bytes);
+    return rv;
+}
+
+static int make_ring(int dir_fd, const rb_config *config, const struct shape *shape, uint8_t **map, char *path,
+                     rb_error *error)
+{
+    int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); /* a killed creator leaves nothing */
+    if (fd < 0)
+        return fail(error, RB_E_SYSTEM, "opening a new file in the ring directory (O_TMPFILE)", errno);
+    int rv = fill_file(dir_fd, fd, config, shape, map, path, error);
+    close(fd); /* the mapping keeps the locks; a descriptor would hand them to children */
+    return rv;
+}
+
+/* Without a doorbell the drain's timed wait does. Children make their own with their ring. */
+static uint32_t *map_doorbell(int dir_fd)
+{
+    struct stat status;
+    uint32_t *word = NULL;
+    int fd = openat(dir_fd, "doorbell", O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+        void *map = mmap(NULL, RB_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (map != MAP_FAILED) {
+            madvise(map, RB_PAGE_BYTES, MADV_DONTFORK);
+            word = map;
+        }
+    }
+    close(fd);
+    return word;
+}
+
+/* ---- open, close ---- */
+
+static void add_lane_counts(const rb_producer *producer, rb_producer_stats *sum)
+{
+    for (uint32_t i = 0; i < producer->lane_count; i++) {
+        const rb_lane *lane = producer->lanes[i].shared;
+        sum->published += rb_load_relaxed(&lane->tail) - producer->first_position;
+        sum->full += rb_load_relaxed(&lane->full);
+        sum->contended += rb_load_relaxed(&lane->contended);
+        sum->oversized += rb_load_relaxed(&lane->oversized);
+        sum->unsampled += rb_load_relaxed(&lane->unsampled);
+        sum->truncated += rb_load_relaxed(&lane->truncated);
+    }
+}
+
+static void bind_lanes(rb_producer *producer, const rb_config *config, const struct shape *shape)
+{
+    for (uint32_t i = 0; i < config->lane_count; i++) {
+        rb_held_lane *lane = &producer->lanes[i];
+        uint8_t *at = producer->map + shape->header_bytes + i * shape->lane_stride_bytes;
+        lane->tail = config->first_position;
+        lane->head = config->first_position;
+        lane->shared = (rb_lane *)(void *)at;
+        lane->slots = at + RB_LANE_BYTES;
+    }
+}
+
+/* All lanes, so that no emit is under way; on failure those taken are given back. */
+static int take_all_lanes(rb_producer *producer)
+{
+    for (uint32_t i = 0; i < producer->lane_count; i++) {
+        if (take_with_patience(&producer->lanes[i].busy) != RB_OK) {
+            while (i-- > 0)
+                rb_give_back(&producer->lanes[i].busy);
+            return RB_BUSY;
+        }
+    }
+    return RB_OK;
+}
+
+/*
+ * Move the new ring over the old one's address: pointers that other threads hold stay valid, and a stray count lands in
+ * the new ring. The old ring's last mapping goes, and with it its lock: the drain finds it dead and drains it.
+ */
+static int replace_ring(rb_producer *producer, const rb_config *config, const struct shape *shape, uint8_t *map,
+                        rb_error *error)
+{
+    if (take_all_lanes(producer) != RB_OK)
+        return fail(error, RB_BUSY, "a lane stays held", 0);
+    add_lane_counts(producer, &producer->retired);
+    if (mremap(map, shape->file_bytes, shape->file_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, producer->map) == MAP_FAILED) {
+        int os_errno = errno;
+        for (uint32_t i = 0; i < producer->lane_count; i++)
+            rb_give_back(&producer->lanes[i].busy);
+        return fail(error, RB_E_SYSTEM, "mremap", os_errno);
+    }
+    producer->first_position = config->first_position;
+    bind_lanes(producer, config, shape);
+    for (uint32_t i = 0; i < producer->lane_count; i++)
+        rb_give_back(&producer->lanes[i].busy);
+    return RB_OK;
+}
+
+static void adopt_ring(rb_producer *producer, const rb_config *config, const struct shape *shape, uint8_t *map)
+{
+    producer->lane_count = config->lane_count;
+    producer->slot_bytes = config->slot_bytes;
+    producer->capacity_slots = config->capacity_slots;
+    producer->quarter_shift = (uint32_t)__builtin_ctz(config->capacity_slots) - 2;
+    producer->span_name_count = config->span_name_count;
+    producer->emit_unsampled = config->emit_unsampled;
+    producer->root_always = config->root_always;
+    producer->root_bound = config->root_bound;
+    producer->first_position = config->first_position;
+    producer->map = map;
+    producer->map_bytes = shape->file_bytes;
+    bind_lanes(producer, config, shape);
+    rb_store32_release(&producer->state, RB_STATE_OPEN); /* pairs with the acquire load of each emit */
+}
+
+static int open_ring(rb_producer *producer, const rb_config *config, const struct shape *shape, char *path,
+                     rb_error *error)
+{
+    uint32_t state = rb_load32_acquire(&producer->state);
+    if (state == RB_STATE_CLOSED)
+        return fail(error, RB_CLOSED, "the producer is closed", 0);
+    if (state == RB_STATE_OPEN &&
+        (producer->map_bytes != shape->file_bytes || producer->lane_count != config->lane_count ||
+         producer->slot_bytes != config->slot_bytes))
+        return fail(error, RB_E_ARGUMENT, "the new ring has another shape than the one that it replaces", 0);
+    int dir_fd = open(config->ring_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd < 0)
+        return fail(error, RB_E_SYSTEM, "opening the ring directory", errno);
+    uint8_t *map = NULL;
+    int rv = make_ring(dir_fd, config, shape, &map, path, error);
+    if (rv == RB_OK && producer->doorbell == NULL)
+        producer->doorbell = map_doorbell(dir_fd);
+    close(dir_fd);
+    if (rv != RB_OK)
+        return rv;
+    if (state == RB_STATE_NONE) {
+        adopt_ring(producer, config, shape, map);
+        return RB_OK;
+    }
+    rv = replace_ring(producer, config, shape, map, error);
+    if (rv != RB_OK)
+        munmap(map, shape->file_bytes); /* its lock goes too: the drain removes the empty ring */
+    return rv;
+}
+
+int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error *error)
+{
+    struct shape shape;
+    if (producer == NULL || config == NULL || path == NULL)
+        return fail(error, RB_E_ARGUMENT, "a pointer is NULL", 0);
+    int rv = shape_of(config, &shape, error);
+    if (rv != RB_OK)
+        return rv;
+    if (!rb_try_take(&producer->life))
+        return fail(error, RB_BUSY, "another thread opens or closes this producer", 0);
+    pthread_once(&atfork_once, register_atfork);
+    pthread_mutex_lock(&making);
+    rv = open_ring(producer, config, &shape, path, error);
+    pthread_mutex_unlock(&making);
+    rb_give_back(&producer->life);
+    return rv;
+}
+
+int rb_close(rb_producer *producer)
+{
+    if (take_with_patience(&producer->life) != RB_OK)
+        return RB_BUSY;
+    uint32_t state = rb_load32_acquire(&producer->state);
+    int rv = RB_OK;
+    rb_store32_release(&producer->state, RB_STATE_CLOSED); /* emits that find no lane now count as local */
+    if (state == RB_STATE_OPEN) {
+        for (uint32_t i = 0; i < producer->lane_count; i++) {
+            /* Kept for good: whoever emits from now on finds it taken. */
+            if (take_with_patience(&producer->lanes[i].busy) != RB_OK)
+                rv = RB_BUSY; /* its `closed` stays unset: the drain will learn of the end from the lock */
+            else
+                rb_store32_release(&producer->lanes[i].shared->closed, 1); /* pairs with rb_poll's acquire */
+        }
+    }
+    rb_give_back(&producer->life);
+    return rv;
+}
+
+void rb_producer_free(rb_producer *producer)
+{
+    if (producer == NULL)
+        return;
+    /* In a forked child both are NULL: nothing of the parent's is unmapped. */
+    if (producer->doorbell != NULL)
+        munmap(producer->doorbell, RB_PAGE_BYTES);
+    if (producer->map != NULL)
+        munmap(producer->map, producer->map_bytes);
+    munmap(producer, state_bytes());
+}
+
+int rb_stats(rb_producer *producer, rb_producer_stats *stats)
+{
+    if (take_with_patience(&producer->life) != RB_OK)
+        return RB_BUSY;
+    *stats = producer->retired;
+    stats->local = rb_load_relaxed(&producer->local);
+    if (producer->map != NULL) {
+        stats->is_open = rb_load32_acquire(&producer->state) == RB_STATE_OPEN;
+        stats->capacity_slots = (uint64_t)producer->capacity_slots * producer->lane_count;
+        stats->consumer_state = rb_load32_relaxed(&producer->lanes[0].shared->consumer_state);
+        add_lane_counts(producer, stats);
+        for (uint32_t i = 0; i < producer->lane_count; i++) {
+            const rb_lane *lane = producer->lanes[i].shared;
+            /* head first: a tail loaded before it could lie behind it. */
+            uint64_t head = rb_load_acquire(&lane->head); /* pairs with rb_release's store */
+            stats->pending += rb_load_acquire(&lane->tail) - head;
+        }
+    }
+    rb_give_back(&producer->life);
+    return RB_OK;
+}
+
+const char *rb_strerror(int status)
+{
+    switch ((enum rb_status)status) {
+    case RB_OK:
+        return "ok";
+    case RB_NO_RING:
+        return "no ring in this process";
+    case RB_CLOSED:
+        return "the producer is closed";
+    case RB_BUSY:
+        return "another thread opens or closes this producer";
+    case RB_E_ARGUMENT:
+        return "an argument is out of range";
+    case RB_E_SYSTEM:
+        return "a system call failed";
+    case RB_E_ZERO_ID:
+        return "a trace or span id is zero";
+    case RB_E_RECORD:
+        return "a record's name, kind, status or reserved word is out of bounds";
+    case RB_E_OUTCOME:
+        return "the site does not know this outcome";
+    case RB_E_NOT_A_RING:
+        return "not a ring";
+    case RB_E_ABI_NEWER:
+        return "written by a newer major version of ringbuf";
+    case RB_E_ABI_UNKNOWN:
+        return "a format version that never was";
+    case RB_E_FLAGS:
+        return "a ring flag that this version does not know";
+    case RB_E_GEOMETRY:
+        return "sizes in the header that disagree or exceed their limits";
+    case RB_E_FILE_SIZE:
+        return "the file has another size than its header says";
+    case RB_E_TOO_LARGE:
+        return "larger than the reader allows";
+    case RB_E_SPARSE:
+        return "the file has holes";
+    case RB_E_CRC:
+        return "the header does not match its checksum";
+    case RB_E_JSON_BOUNDS:
+        return "layout or resource lies outside the header";
+    case RB_E_POSITION:
+        return "lane positions that cannot be";
+    case RB_E_TRUNCATED:
+        return "the file was truncated while it was read";
+    }
+    return "unknown status";
+}

@@ -1,0 +1,56 @@
+/*
+ * What a producer keeps to itself. It lies in one anonymous MADV_WIPEONFORK mapping: a forked child reads zeros here,
+ * and zero means "no ring", "no seed", "nobody holds this lane" in every field.
+ */
+#ifndef RINGBUF_PRODUCER_STATE_H
+#define RINGBUF_PRODUCER_STATE_H
+
+#include "ringbuf.h"
+
+enum rb_state { RB_STATE_NONE = 0, RB_STATE_OPEN = 1, RB_STATE_CLOSED = 2 };
+
+/* A lane as its holder sees it. Only the thread that took `busy` touches tail and head. */
+struct rb_held_lane {
+    uint32_t busy; /* try-flag */
+    uint32_t pad0;
+    uint64_t tail; /* the next position to write: what the ring's own `tail` will say */
+    uint64_t head; /* as last loaded from the ring: a stale value only makes the lane look fuller */
+    rb_lane *shared;
+    uint8_t *slots;
+    uint8_t pad1[RB_LINE_BYTES - 40];
+};
+
+struct rb_producer {
+    uint32_t state; /* enum rb_state; release store after all the rest, pairs with the acquire load of each emit */
+    uint32_t lane_count;
+    uint32_t slot_bytes;
+    uint32_t capacity_slots;
+    uint32_t quarter_shift; /* log2 of a quarter of the capacity */
+    uint32_t span_name_count;
+    uint32_t emit_unsampled;
+    uint32_t root_always;
+    uint64_t root_bound;
+    uint64_t first_position;
+    uint8_t *map; /* stays at this address until rb_producer_free: a replacing ring is moved over it */
+    uint64_t map_bytes;
+    uint32_t *doorbell; /* NULL without a drain that made one; touched by the kernel only */
+    uint8_t pad0[RB_LINE_BYTES - 72];
+
+    uint64_t id_seed[6];
+    uint32_t id_seeded;
+    uint32_t pad1;
+    uint64_t id_next;
+    uint8_t pad2[RB_LINE_BYTES - 64];
+
+    uint64_t local;
+    uint32_t life; /* try-flag: held while a ring is opened, replaced, closed or summed up */
+    uint32_t pad3;
+    rb_producer_stats retired; /* the counts of the rings before this one */
+    uint8_t pad4[RB_LINE_BYTES - 16 - sizeof(rb_producer_stats)];
+
+    struct rb_held_lane lanes[RB_MAX_LANES];
+};
+
+uint32_t rb_crc32(const void *data, uint64_t bytes);
+
+#endif

@@ -1,0 +1,534 @@
+/*
+ * ringbuf.h - the specification of a ring file, and the C API of both of its sides.
+ *
+ * A ring is one producer process's shared-memory file. It is the only thing that producer and drain share: a program
+ * that follows this header can write a ring, or read one after the crash of both sides, without any other document.
+ *
+ *   file offset 0          header: struct rb_header, then the layout (JSON) and the resource (JSON)
+ *               |          header_bytes in all, a multiple of 4096; immutable once the file has a name
+ *   header_bytes           lane 0
+ *   + lane_stride_bytes    lane 1 ... lane_count - 1; lane_stride_bytes is a multiple of 4096
+ *   file_bytes             end of file == header_bytes + lane_count * lane_stride_bytes
+ *
+ *   lane:  +0    struct rb_lane, three 128-byte lines, each with one writer:
+ *                 +0    producer   tail, closed
+ *                 +128  producer   full, contended, oversized, unsampled, truncated
+ *                 +256  drain      head, what became of the released records, consumer_state, sleeping
+ *          +384  capacity_slots slots of slot_bytes: position p lives in slot p & (capacity_slots - 1)
+ *
+ *                 head            tail
+ *          ........[###############).........      # published, not yet released
+ *          <------------ capacity ------------>    tail - head <= capacity_slots, always
+ *
+ * All integers are little-endian. `tail` and `head` are positions: unbounded u64 counts that wrap modulo 2^64.
+ *
+ * The life of a ring, and who makes each step:
+ *
+ *   (no name) --linkat--> ALIVE --rb_close sets `closed` in every lane--> CLOSED --+
+ *    producer             |  the mapping holds flock(LOCK_EX)                      +--drain: copy the rest, deliver, unlink
+ *                         +--producer dies: the kernel gives the flock up--> DEAD -+
+ *   any of these --drain finds it unsound: consumer_state = DETACHED, file moved to quarantine/
+ *
+ * The life of a record: the producer, which alone may write its lane, fills slot `tail`, then stores tail + 1 with
+ * release order. The drain loads `tail` with acquire order, copies the slot, delivers the copy, then stores `head` with
+ * release order; the producer loads `head` with acquire order before it writes the slot again. A producer that is killed
+ * at any instruction has either published the record or not: there is nothing to repair and no owner to find.
+ *
+ * What adds up (the conservation law):
+ *
+ *   producer  attempts = local + unsampled + full + contended + oversized + published
+ *   ring      tail - first_position = pending + (head - first_position)
+ *             head - first_position = delivered + spooled + rejected + dead_lettered + invalid
+ *             (after a kill of the drain the outcome words may exceed head by the batches not yet released)
+ */
+#ifndef RINGBUF_H
+#define RINGBUF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * The blocks marked [ABI], [HOT] and [COLD] are also read by cffi (csrc/ffi_build.py): types and constants, functions
+ * that are called with Python's GIL kept, and functions that give it up.
+ */
+
+/* [ABI] */
+#define RB_ABI_MAJOR 1 /* another major is another file format: not readable */
+#define RB_ABI_MINOR 0 /* a higher minor adds what an older reader may ignore */
+
+#define RB_PAGE_BYTES 4096
+#define RB_LINE_BYTES 128 /* two cache lines: the adjacent-line prefetcher couples pairs */
+#define RB_LANE_BYTES 384 /* the control lines before a lane's slots */
+#define RB_CORE_BYTES 64  /* the part of a record that every layout has */
+
+#define RB_MAX_LANES 64
+#define RB_MIN_CAPACITY_SLOTS 4
+#define RB_MAX_CAPACITY_SLOTS 16777216
+#define RB_MAX_SLOT_BYTES 16384
+#define RB_MAX_JSON_BYTES 262144 /* of the layout, and of the resource */
+#define RB_MAX_ATTRIBUTES 32     /* bits of rb_record.present */
+#define RB_MAX_PATH_BYTES 4096
+
+/*
+ * File offset 0. `crc32` (the polynomial of zlib and gzip) covers all header_bytes with the field itself as zero.
+ * The two clock readings are taken together: they place a CLOCK_MONOTONIC time of the producer on the calendar.
+ */
+typedef struct rb_header {
+    uint8_t magic[8]; /* "ringbuf" and a zero byte */
+    uint16_t abi_major;
+    uint16_t abi_minor;
+    uint32_t header_bytes;
+    uint32_t slot_bytes; /* a multiple of 64 */
+    uint32_t lane_count;
+    uint32_t capacity_slots; /* per lane, a power of two */
+    uint32_t flags;          /* enum rb_ring_flag */
+    uint64_t lane_stride_bytes;
+    uint64_t file_bytes;
+    uint64_t first_position; /* tail and head of every lane at creation; zero but in tests of wrap-around */
+    uint32_t pid;            /* in the producer's own PID namespace: for people, never for liveness */
+    uint32_t crc32;
+    uint8_t boot_id[16];
+    uint64_t created_unix_nano;
+    uint64_t clock_monotonic_nano;
+    uint64_t clock_realtime_nano;
+    uint32_t layout_offset; /* JSON, written by ringbuf/layout.py */
+    uint32_t layout_bytes;
+    uint32_t resource_offset; /* JSON object: attribute name -> string, bool, int, float or an array of one of them */
+    uint32_t resource_bytes;
+    uint8_t reserved[8];
+} rb_header;
+
+enum rb_ring_flag {
+    RB_FLAG_OVERWRITE = 1 /* reserved: the newest records displace the oldest. No 1.0 reader accepts it. */
+};
+
+enum rb_consumer_state {
+    RB_CONSUMER_NONE = 0,     /* no drain, or one that stopped cleanly: the next goes on at `head` */
+    RB_CONSUMER_ATTACHED = 1, /* a drain reads this ring, or was killed while it did */
+    RB_CONSUMER_DETACHED = 2  /* set aside for good: the producer makes a new ring */
+};
+
+/* The control lines of a lane. Each 128-byte line has one writer; see the memory diagram above. */
+typedef struct rb_lane {
+    uint64_t tail;        /* release store by the producer after the slot; pairs with rb_copy's acquire load */
+    uint64_t overwritten; /* reserved for RB_FLAG_OVERWRITE: positions below it are gone */
+    uint32_t closed;      /* release store of 1 at a clean close, after the last tail */
+    uint8_t pad0[108];
+
+    uint64_t full; /* spans not written, by reason: relaxed atomic adds, any thread of the producer */
+    uint64_t contended;
+    uint64_t oversized;
+    uint64_t unsampled;
+    uint64_t truncated; /* values cut to their field; the span itself was written */
+    uint8_t pad1[88];
+
+    uint64_t head;      /* release store by the drain after the copy was delivered; pairs with check-out's acquire */
+    uint64_t delivered; /* outcome words: stored before `head`, so that head never exceeds their sum */
+    uint64_t spooled;   /* durable in the drain's spool */
+    uint64_t rejected;  /* refused by the backend in a partial success */
+    uint64_t dead_lettered; /* refused by the backend for good, kept in the dead-letter folder */
+    uint64_t invalid;       /* not deliverable as a span, see rb_record */
+    uint32_t consumer_state;
+    uint32_t sleeping; /* 1 while the drain waits on the doorbell: seq_cst exchange, pairs with the quarter crossing */
+    uint8_t pad2[72];
+} rb_lane;
+
+/*
+ * The core of a record; the attributes follow at the offsets that the layout gives. A record is invalid, and counted
+ * so, when reserved is not zero, the trace or span id is zero, or a name, kind, status, label or length is out of
+ * bounds. An end before the start is delivered as it is.
+ */
+typedef struct rb_record {
+    uint64_t start_unix_nano;
+    uint64_t end_unix_nano;
+    uint8_t trace_id[16];
+    uint8_t span_id[8];
+    uint8_t parent_span_id[8]; /* zero: a root */
+    uint32_t present;          /* bit i: attribute i is set */
+    uint16_t name;             /* index into the layout's span names */
+    uint8_t kind;              /* OTLP SpanKind, 0 to 5 */
+    uint8_t status;            /* OTLP StatusCode, 0 to 2 */
+    uint32_t flags;            /* OTLP Span.flags: enum rb_span_flag */
+    uint32_t reserved;         /* zero */
+} rb_record;
+
+enum rb_span_flag {
+    RB_SPAN_SAMPLED = 1, /* W3C trace flags are bits 0 to 7 */
+    RB_SPAN_RANDOM = 2,  /* W3C level 2: the trace id is random */
+    RB_SPAN_HAS_IS_REMOTE = 256,
+    RB_SPAN_IS_REMOTE = 512
+};
+
+enum rb_status {
+    RB_OK = 0,
+    RB_NO_RING = -1,        /* never opened, or this is a forked child: open one and call again */
+    RB_CLOSED = -2,         /* the producer was closed */
+    RB_BUSY = -3,           /* another thread opens or closes this producer */
+    RB_E_ARGUMENT = -4,     /* a NULL, or a number outside its range */
+    RB_E_SYSTEM = -5,       /* a system call failed: rb_error.os_errno */
+    RB_E_ZERO_ID = -6,      /* a record with a zero trace or span id */
+    RB_E_RECORD = -7,       /* a record whose core is out of bounds, or whose reserved word is not zero */
+    RB_E_OUTCOME = -8,      /* an outcome that the site does not know */
+    RB_E_NOT_A_RING = -9,   /* not a regular file, shorter than a header, or another magic */
+    RB_E_ABI_NEWER = -10,   /* a ring of a newer major version: sound, but not for this reader */
+    RB_E_ABI_UNKNOWN = -11, /* a major version that never was */
+    RB_E_FLAGS = -12,       /* a ring flag that this version does not know */
+    RB_E_GEOMETRY = -13,    /* header sizes that disagree with each other, or exceed their limits */
+    RB_E_FILE_SIZE = -14,   /* file_bytes is not the size of the file */
+    RB_E_TOO_LARGE = -15,   /* larger than the reader allows */
+    RB_E_SPARSE = -16,      /* holes in the file: reading would allocate them */
+    RB_E_CRC = -17,         /* the header does not match its checksum */
+    RB_E_JSON_BOUNDS = -18, /* layout or resource lies outside the header */
+    RB_E_POSITION = -19,    /* tail behind what was read, or more than a capacity ahead of what was released */
+    RB_E_TRUNCATED = -20    /* the file lost pages while it was read (SIGBUS) */
+};
+
+typedef struct rb_error {
+    int32_t status;
+    int32_t os_errno;
+    char detail[240]; /* a sentence part, e.g. "mmap: Cannot allocate memory" */
+} rb_error;
+
+/* ---- producer ---- */
+
+/*
+ * All process-private state of a producer: the ring's address, a try-flag per lane, id state. It lies in an anonymous
+ * MADV_WIPEONFORK mapping whose address never changes, so that a forked child, whatever forked it, finds zeros ("no
+ * ring") behind every handle that it inherited.
+ */
+typedef struct rb_producer rb_producer;
+
+typedef struct rb_config {
+    const char *ring_dir;      /* an existing directory */
+    const char *service_name;  /* only for the file's name, percent-encoded */
+    const char *layout_json;   /* layout_bytes bytes of UTF-8 */
+    const char *resource_json; /* resource_bytes bytes of UTF-8 */
+    uint32_t layout_bytes;
+    uint32_t resource_bytes;
+    uint32_t slot_bytes;
+    uint32_t span_name_count;
+    uint32_t lane_count;
+    uint32_t capacity_slots;
+    uint32_t file_mode;      /* 0600, or 0660 in the group form */
+    uint32_t emit_unsampled; /* 1: unsampled spans are written too, with the sampled flag clear */
+    uint32_t root_always;    /* 1: every root is sampled */
+    uint32_t pad;
+    uint64_t root_bound; /* else: a root is sampled when the low 64 bits of its trace id (big-endian) are below this */
+    uint64_t first_position;
+} rb_config;
+
+/* What a producer did since it was made in this process, over all rings that it had. */
+typedef struct rb_producer_stats {
+    uint64_t published;
+    uint64_t full;
+    uint64_t contended;
+    uint64_t oversized;
+    uint64_t unsampled;
+    uint64_t truncated;
+    uint64_t local;          /* no ring, or closed: only this process knows */
+    uint64_t pending;        /* published in the present ring and not released */
+    uint64_t capacity_slots; /* of all lanes of the present ring */
+    uint32_t consumer_state;
+    uint32_t is_open;
+} rb_producer_stats;
+
+/*
+ * A span that has begun, here or in another process: what its own record and its children need. Filled by
+ * rb_span_begin, or by hand for a remote parent (then trace_id, span_id and child_flags suffice).
+ */
+typedef struct rb_span {
+    uint8_t trace_id[16];
+    uint8_t span_id[8];
+    uint8_t parent_span_id[8];
+    uint64_t start_unix_nano;
+    uint64_t start_monotonic_nano;
+    uint32_t flags;       /* of its own record */
+    uint32_t child_flags; /* of its children's records: RB_SPAN_IS_REMOTE when this span lives in another process */
+} rb_span;
+
+/* Sixteen raw bytes, of a type of their own: a foreign pointer is a type error, not a stray read. */
+typedef struct rb_id128 {
+    uint8_t bytes[16];
+} rb_id128;
+
+/* Where one value of a site's packed arguments goes. */
+typedef struct rb_field {
+    uint16_t packed_offset;
+    uint16_t record_offset;
+    uint16_t size;
+    uint16_t pad;
+} rb_field;
+
+/*
+ * Everything that is constant where spans are emitted, bound once. `record` is a whole slot with the constant values.
+ * The lease fields serve rb_emit_lease: a 16-byte id, an optional u64 and an outcome whose label sets the status.
+ */
+typedef struct rb_site {
+    rb_producer *producer;
+    const rb_record *record; /* slot_bytes */
+    uint32_t slot_bytes;
+    uint32_t packed_bytes; /* of rb_emit_packed: start, end, present, then the fields */
+    uint32_t field_count;
+    uint32_t lease_offset;
+    uint32_t bytes_offset;
+    uint32_t bytes_present; /* the bit of the optional u64 */
+    uint32_t outcome_offset;
+    uint32_t outcome_count;
+    uint8_t outcome_status[32];
+    rb_field fields[RB_MAX_ATTRIBUTES];
+} rb_site;
+/* [/ABI] */
+
+/*
+ * Emitting. These never block, allocate or raise; they return
+ *   1  written
+ *   0  not written and counted (full, contended, oversized, unsampled, or local once closed)
+ *   +2 added to either when the drain has set this ring aside: call rb_open again, outside the hot path
+ *   a negative rb_status: nothing written, nothing counted.
+ * Any number of threads may call them at once. In a signal handler that interrupts an emit, the lane is busy: the span
+ * goes to another lane or is counted as contended.
+ */
+/* [HOT] */
+/* A whole record of slot_bytes; ids and times are the caller's. */
+int rb_emit(rb_producer *producer, const rb_record *record);
+
+/*
+ * The longest prefix of `count` records that fits. Returns how many were taken (unsampled ones are taken and counted
+ * without a slot); the rest is counted as full or contended. A record that rb_emit would refuse refuses them all.
+ */
+int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t count);
+
+/* 1 when the drain has set the present ring aside (the +2 above, for who emits in batches). */
+int rb_is_set_aside(const rb_producer *producer);
+
+/* `packed` has site->packed_bytes: u64 start, u64 end, u32 present, then the values in the order of site->fields. */
+int rb_emit_packed(const rb_site *site, const rb_span *parent, const void *packed, uint32_t packed_bytes);
+
+/* The 16-byte id, times, optional size and outcome of a site; `parent` may be NULL: a root. */
+int rb_emit_lease(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
+                  uint64_t end_unix_nano, uint32_t outcome);
+int rb_emit_lease_bytes(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
+                        uint64_t end_unix_nano, uint32_t outcome, uint64_t nbytes);
+
+/* Begin a span now (ids, sampling of roots, both clocks), and end it: end = start + monotonic duration. */
+int rb_span_begin(const rb_site *site, const rb_span *parent, rb_span *span);
+int rb_span_end_packed(const rb_site *site, const rb_span *span, uint32_t status, const void *packed,
+                       uint32_t packed_bytes);
+int rb_span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome);
+int rb_span_end_lease_bytes(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome,
+                            uint64_t nbytes);
+
+/* Random, never zero, unique in this process; a forked child has a seed of its own. */
+void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8]);
+
+/* Gives ids to the records whose span id is zero; a zero trace id starts a trace. `stride_bytes` is a record's size. */
+void rb_fill_ids(rb_producer *producer, rb_record *records, uint64_t count, uint32_t stride_bytes);
+
+/* `count` attempts that found no ring, and `count` values that were cut. */
+void rb_count_local(rb_producer *producer, uint64_t count);
+void rb_count_truncated(rb_producer *producer, uint64_t count);
+
+uint64_t rb_clock_unix_nano(void);
+uint64_t rb_clock_monotonic_nano(void);
+/* [/HOT] */
+
+/* [COLD] */
+/* A producer without a ring. NULL with errno when memory is short. */
+rb_producer *rb_producer_new(void);
+
+/*
+ * Make a ring and let the producer write it. On an open producer the new ring takes the place of the old one, whose
+ * records stay for the drain. Writes the file's path to `path` (RB_MAX_PATH_BYTES). Never blocks but for the system
+ * calls that make the file; a producer that another thread is opening or closing gives RB_BUSY.
+ */
+int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error *error);
+
+/* Take every lane for good, then set `closed`. Threads that still emit get 0. RB_BUSY when a lane stays held for 1 s. */
+int rb_close(rb_producer *producer);
+
+/* Unmap ring and private state. No thread may use the producer any more. */
+void rb_producer_free(rb_producer *producer);
+
+int rb_stats(rb_producer *producer, rb_producer_stats *stats);
+
+const char *rb_strerror(int status);
+/* [/COLD] */
+
+/*
+ * A lane that one thread holds, for native producers that emit in runs: rb_lane_emit is one copy and one store, the
+ * check-out is paid once. Not for Python, and not across a fork.
+ */
+typedef struct rb_held_lane rb_held_lane;
+rb_held_lane *rb_lane_hold(rb_producer *producer);
+int rb_lane_emit(rb_producer *producer, rb_held_lane *lane, const rb_record *record);
+void rb_lane_give_back(rb_held_lane *lane);
+
+/* ---- consumer ---- */
+
+/* [ABI] */
+enum rb_access {
+    RB_OBSERVE = 0, /* maps read-only, writes nothing */
+    RB_CONSUME = 1
+};
+
+typedef struct rb_consumer rb_consumer;
+
+/* One lane as last seen by rb_poll: the producer's words, the drain's words, and this consumer's own positions. */
+typedef struct rb_lane_view {
+    uint64_t tail;
+    uint64_t released; /* this consumer's `head`; never re-read from the file after attach */
+    uint64_t read;     /* copied so far: released <= read <= tail */
+    uint64_t full;
+    uint64_t contended;
+    uint64_t oversized;
+    uint64_t unsampled;
+    uint64_t truncated;
+    uint64_t delivered;
+    uint64_t spooled;
+    uint64_t rejected;
+    uint64_t dead_lettered;
+    uint64_t invalid;
+    uint64_t repeated; /* released by this consumer although an earlier drain had already counted them */
+    uint32_t closed;
+    uint32_t consumer_state;
+} rb_lane_view;
+
+typedef struct rb_outcome {
+    uint64_t delivered;
+    uint64_t spooled;
+    uint64_t rejected;
+    uint64_t dead_lettered;
+    uint64_t invalid;
+} rb_outcome;
+/* [/ABI] */
+
+/*
+ * A ring is untrusted input: the header is copied once and checked, no size is read again, records are copied out
+ * before anybody looks at them. One thread at a time may use a consumer. A file
+ * that is truncated while it is mapped gives RB_E_TRUNCATED, not a signal, once rb_guard_install was called.
+ */
+/* [COLD] */
+/* Install the process-wide SIGBUS guard (drain and tools, never a producer). */
+int rb_guard_install(void);
+
+/* `fd` is an open ring, O_RDWR to consume; it may be closed afterwards. max_file_bytes 0: no bound. */
+int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **consumer, rb_error *error);
+void rb_consumer_free(rb_consumer *consumer);
+
+/* The private, checked copy of the header with layout and resource: header_bytes bytes. */
+const rb_header *rb_consumer_header(const rb_consumer *consumer);
+
+/* Look at every lane: fills lane_count views, returns how many records are ready in all, or a status. */
+int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views);
+
+/* Copy at most max_records ready records of a lane to `records` and advance `read`. Returns how many. */
+int64_t rb_copy(rb_consumer *consumer, uint32_t lane, void *records, uint64_t max_records);
+
+/* The oldest sum(outcome) read records of a lane are done with: add to the outcome words, then move head. */
+int rb_release(rb_consumer *consumer, uint32_t lane, const rb_outcome *outcome);
+
+int rb_set_consumer_state(rb_consumer *consumer, uint32_t state);
+
+/* Set `sleeping` in every lane and look at the tails once more: 1 when records are ready (do not sleep), else 0. */
+int rb_set_sleeping(rb_consumer *consumer, uint32_t sleeping);
+
+/* 1 while the producer of the ring behind `fd` lives (its lock is held), 0 when not, RB_E_SYSTEM. Takes no lock. */
+int rb_producer_alive(int fd);
+
+/*
+ * The doorbell: a futex word in <ring dir>/doorbell that the drain creates and waits on, and that a producer rings
+ * with FUTEX_WAKE_OP. Both touch the word only through the kernel.
+ */
+typedef struct rb_doorbell rb_doorbell;
+int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbell, rb_error *error);
+uint32_t rb_doorbell_value(rb_doorbell *doorbell);
+/* Wait until the word differs from `value`, a signal comes or the time is over. 1 woken, 0 not. */
+int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nano);
+/* Ring it from another thread of the drain, whose work is done. */
+void rb_doorbell_ring(rb_doorbell *doorbell);
+void rb_doorbell_free(rb_doorbell *doorbell);
+/* [/COLD] */
+
+/* ---- encoder ---- */
+
+/* [ABI] */
+enum rb_type {
+    RB_TYPE_BOOL = 0,
+    RB_TYPE_I8 = 1,
+    RB_TYPE_I16 = 2,
+    RB_TYPE_I32 = 3,
+    RB_TYPE_I64 = 4,
+    RB_TYPE_U8 = 5,
+    RB_TYPE_U16 = 6,
+    RB_TYPE_U32 = 7,
+    RB_TYPE_U64 = 8,
+    RB_TYPE_F64 = 9,
+    RB_TYPE_LABEL = 10, /* u8 or u16 index into `labels` */
+    RB_TYPE_HEX = 11,   /* `size` raw bytes */
+    RB_TYPE_STR = 12,   /* u16 length, at most `size`, then the bytes: str and bytes */
+    RB_TYPE_BYTES = 13
+};
+
+/* UTF-8, which may hold any byte; not zero-terminated. */
+typedef struct rb_text {
+    const char *data;
+    uint32_t bytes;
+    uint32_t pad;
+} rb_text;
+
+typedef struct rb_plan_attribute {
+    rb_text key;
+    const rb_text *labels;
+    uint32_t label_count;
+    uint32_t type;   /* enum rb_type */
+    uint32_t offset; /* of the value, in the record */
+    uint32_t size;   /* label: 1 or 2, the bytes of the index; hex, str, bytes: see there; of other types unused */
+} rb_plan_attribute;
+
+/* A layout, as the encoder needs it. Attribute i is bit i of rb_record.present. */
+typedef struct rb_plan_config {
+    const rb_text *span_names;
+    const rb_plan_attribute *attributes;
+    uint32_t span_name_count;
+    uint32_t attribute_count;
+    uint32_t slot_bytes;
+    uint32_t pad;
+} rb_plan_config;
+
+typedef struct rb_plan rb_plan;
+/* [/ABI] */
+
+/*
+ * Records to OTLP, by a plan that is made once per layout. A plan is immutable: any number of threads may use it. The
+ * records are private memory (rb_copy's); they may hold any bytes. Text that is not UTF-8 is mended with U+FFFD, since
+ * one such string makes a receiver refuse the whole request.
+ */
+/* [COLD] */
+/* Checks that every attribute lies in the slot; copies all it needs. RB_E_TOO_LARGE: the plan would exceed 16 MiB. */
+int rb_plan_new(const rb_plan_config *config, rb_plan **plan, rb_error *error);
+void rb_plan_free(rb_plan *plan);
+
+/* The most bytes that one record takes, and the least room that the functions below work with. */
+uint64_t rb_plan_protobuf_bound(const rb_plan *plan);
+uint64_t rb_plan_json_bound(const rb_plan *plan);
+
+/*
+ * Encode records until they are all taken or the next one might not fit. Writes protobuf `ScopeSpans.spans` fields, tag
+ * and length included, or JSON `Span` objects with commas between them. Returns the bytes written, or RB_E_ARGUMENT.
+ * *spans + *invalid is how many records were taken. Bytes of `out` behind the result may be overwritten.
+ */
+int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
+                           uint64_t *spans, uint64_t *invalid);
+int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
+                       uint64_t *spans, uint64_t *invalid);
+/* [/COLD] */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
