@@ -1,0 +1,226 @@
+"""The resource of a ring: the attributes of the process that fills it, and their JSON in the ring's header."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn, TypeAlias
+
+Scalar: TypeAlias = str | bool | int | float
+AttributeValue: TypeAlias = Scalar | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]
+
+SERVICE_NAME: Final = "service.name"
+
+_INT64_MIN: Final = -(1 << 63)
+_INT64_MAX: Final = (1 << 63) - 1
+# A hostile key must not fill the log that quotes it.
+_QUOTED_CHARACTERS: Final = 64
+
+
+def build_resource(
+    service_name: str | None,
+    resource_attributes: Mapping[str, AttributeValue] | None,
+    *,
+    version: str,
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, AttributeValue]:
+    """Return the resource attributes of this process, sequences as lists.
+
+    The first that names a key wins: `service_name`, `resource_attributes`, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES,
+    what is found out here. An empty service name counts as none, and an empty variable as unset. A pair of
+    OTEL_RESOURCE_ATTRIBUTES that cannot be read is warned about on the logger `ringbuf` and skipped, as the Python SDK
+    does (the specification would rather discard the whole variable).
+
+    Args:
+        service_name: `service.name`; None leaves it to the other sources.
+        resource_attributes: the caller's own attributes.
+        version: `telemetry.sdk.version`.
+        environ: where the two variables are looked up.
+
+    Raises:
+        TypeError: an attribute is no str, bool, int, float or sequence of one of them, or the service name is no str.
+        ValueError: an attribute has an empty name, an int beyond int64, a NaN or infinity, or a lone surrogate.
+
+    Source: OpenTelemetry specification, "Resource SDK"; semantic conventions, "Service" and "Telemetry SDK".
+
+    >>> build_resource("shop", {"shop.tills": 3}, version="1.0", environ={})["shop.tills"]
+    3
+    """
+    given = dict(resource_attributes or {})
+    if service_name is not None:
+        given[SERVICE_NAME] = service_name
+    given = _validated(given)
+    given_name = given.get(SERVICE_NAME, "")
+    if not isinstance(given_name, str):
+        raise TypeError(f"resource attribute {SERVICE_NAME!r} must be a str, not {type(given_name).__name__}")
+    from_environment = _attributes_of(environ)
+    name = given_name or from_environment.get(SERVICE_NAME) or _unknown_service()
+    found: dict[str, AttributeValue] = {
+        "service.instance.id": _random_uuid(),
+        "process.pid": os.getpid(),
+        "host.name": _as_utf8(os.uname().nodename),
+        "telemetry.sdk.name": "ringbuf",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": version,
+    }
+    return {**found, **from_environment, **given, SERVICE_NAME: name}
+
+
+def resource_to_json(resource: Mapping[str, AttributeValue]) -> bytes:
+    """Return a resource as compact UTF-8 JSON, which `resource_from_json` reads back equal.
+
+    Raises:
+        TypeError: as `build_resource`.
+        ValueError: as `build_resource`.
+
+    >>> resource_to_json({"service.name": "shop", "load": 1.0})
+    b'{"service.name":"shop","load":1.0}'
+    """
+    text = json.dumps(_validated(resource), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def resource_from_json(data: bytes) -> dict[str, AttributeValue]:
+    """Return the resource that a ring's header holds; `data` may come from anybody.
+
+    Args:
+        data: UTF-8 JSON: one object of strings, booleans, numbers, and arrays of one of these.
+
+    Raises:
+        ValueError: it is anything else, with the reason; also for a name that is empty or given twice, an integer
+            beyond int64, a number that is not finite, and a lone surrogate.
+
+    >>> resource_from_json(b'{"load":1.0}')
+    {'load': 1.0}
+    """
+    try:
+        # Decoded first: json.loads would guess UTF-16 and UTF-32 from bytes.
+        parsed = json.loads(data.decode(), object_pairs_hook=_object_of_unique_names, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("resource JSON is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"resource JSON cannot be read: {error}") from error
+    if not isinstance(parsed, dict):
+        raise ValueError(f"resource JSON must be an object, not {type(parsed).__name__}")  # noqa: TRY004 - bad data
+    try:
+        return _validated(parsed)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _validated(attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+    return {_valid_name(name): _valid_value(name, value) for name, value in attributes.items()}
+
+
+def _valid_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a resource attribute's name must be a str, not {type(name).__name__}")
+    if not name:
+        raise ValueError("a resource attribute's name must not be empty")
+    return _valid_text(name, name)
+
+
+def _valid_value(name: str, value: object) -> AttributeValue:
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
+        items = [_valid_scalar(name, item) for item in value]
+        types = sorted({type(item).__name__ for item in items})
+        if len(types) > 1:
+            raise TypeError(f"resource attribute {_quoted(name)} mixes {' and '.join(types)}")
+        return items  # type: ignore[return-value]  # all of one type, as was just checked
+    return _valid_scalar(name, value)
+
+
+def _valid_scalar(name: str, value: object) -> Scalar:
+    """Return a value as its plain type, so that an enumeration's member or a numpy float is written as what it is."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _valid_text(name, value)
+    if isinstance(value, int):
+        if not _INT64_MIN <= value <= _INT64_MAX:
+            raise ValueError(f"resource attribute {_quoted(name)} is an int beyond int64")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"resource attribute {_quoted(name)} is {value}, which JSON cannot hold")
+        return float(value)
+    raise TypeError(
+        f"resource attribute {_quoted(name)} must be str, bool, int, float or a sequence of one of them, "
+        f"not {type(value).__name__}",
+    )
+
+
+def _valid_text(name: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"resource attribute {_quoted(name)} holds a lone surrogate, which has no UTF-8") from None
+    return str.__str__(text)
+
+
+def _quoted(name: str) -> str:
+    return repr(name[:_QUOTED_CHARACTERS])
+
+
+def _object_of_unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name is given twice")
+    return result
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _attributes_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Read `key1=value1,key2=value2`, percent-decoded (OpenTelemetry specification, "Resource SDK")."""
+    attributes = {}
+    variable = environ.get("OTEL_RESOURCE_ATTRIBUTES")
+    for pair in variable.split(",") if variable else ():
+        name, separator, value = pair.partition("=")
+        name = _percent_decoded(name.strip())
+        if name and separator:
+            attributes[name] = _percent_decoded(value.strip())
+        else:
+            _warn("OTEL_RESOURCE_ATTRIBUTES: %r is not key=value and is skipped", pair)
+    if service_name := environ.get("OTEL_SERVICE_NAME"):
+        attributes[SERVICE_NAME] = _as_utf8(service_name)
+    return attributes
+
+
+def _percent_decoded(text: str) -> str:
+    if "%" in text:
+        from urllib.parse import unquote  # noqa: PLC0415 - 8 ms, for what few environments hold
+
+        text = unquote(text)
+    return _as_utf8(text)
+
+
+def _as_utf8(text: str) -> str:
+    """Replace each byte that the system's text had and UTF-8 has not: it arrives here as a lone surrogate."""
+    # UTF-16, where a lone surrogate is one unit: through UTF-8 each would become three replacement characters.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unknown_service() -> str:
+    executable = _as_utf8((sys.executable or "").rpartition("/")[2])
+    return f"unknown_service:{executable}" if executable else "unknown_service"
+
+
+def _random_uuid() -> str:
+    """Return a version 4 UUID (RFC 9562, section 5.4), without the 4 ms that importing `uuid` takes."""
+    octets = bytearray(os.urandom(16))
+    octets[6] = octets[6] & 0x0F | 0x40
+    octets[8] = octets[8] & 0x3F | 0x80
+    digits = octets.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _warn(message: str, *arguments: str) -> None:
+    from logging import getLogger  # noqa: PLC0415 - 8 ms, for a warning that is rare
+
+    getLogger("ringbuf").warning(message, *arguments)

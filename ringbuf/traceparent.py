@@ -1,0 +1,131 @@
+"""The `traceparent` header of W3C Trace Context: what a caller sent, and what to send to the next hop."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+SAMPLED_FLAG: Final = 0x01
+
+_TRACE_ID_BYTES: Final = 16
+_PARENT_ID_BYTES: Final = 8
+_HEADER_CHARACTERS: Final = 55
+_MAX_FLAGS: Final = 0xFF
+_ZERO_TRACE_ID: Final = bytes(_TRACE_ID_BYTES)
+_ZERO_PARENT_ID: Final = bytes(_PARENT_ID_BYTES)
+# int(text, 16) would also take "+1", "0_1" and the digits of other scripts, and costs three times as much.
+_BYTE_OF_HEX: Final = {f"{byte:02x}": byte for byte in range(256)}
+# Bound once: looking the three up would add 0.12 µs to a parse of 0.62 µs.
+_from_hex: Final = bytes.fromhex
+_new_tuple: Final = tuple.__new__
+
+
+class TraceParent(NamedTuple):
+    """The parent of a span, as the caller named it.
+
+    Attributes:
+        trace_id: 16 bytes, not all zero.
+        parent_id: 8 bytes, not all zero: the caller's span.
+        trace_flags: 0 to 255; bit 0 is `sampled`, bit 1 is `random-trace-id` (Level 2).
+    """
+
+    trace_id: bytes
+    parent_id: bytes
+    trace_flags: int
+
+
+def parse_traceparent(value: object) -> TraceParent | None:
+    """Return what a `traceparent` header says, or None when the trace must be restarted.
+
+    A header of version 00 has exactly four fields, and its flags are returned as they stand. A higher version may have
+    more after a dash; they are ignored, and so are all its flags but `sampled`. Spaces and tabs around the value are no
+    part of it (RFC 9110, section 5.5); any other character there makes it invalid.
+
+    Args:
+        value: the header's value. Anything but a string counts as no header.
+
+    Raises:
+        Nothing, whatever is passed.
+
+    Source: W3C Trace Context, sections 3.2 (traceparent) and 4.2 (processing model).
+
+    >>> parse_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").parent_id.hex()
+    '00f067aa0ba902b7'
+    >>> parse_traceparent("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01") is None
+    True
+    """
+    if type(value) is not str or len(value) != _HEADER_CHARACTERS:
+        return _parse_uncommon(value)
+    try:
+        version, trace_hex, parent_hex, flags_hex = value.split("-")
+        trace_id = _from_hex(trace_hex)
+        parent_id = _from_hex(parent_hex)
+        trace_flags = _BYTE_OF_HEX[flags_hex]
+    except (ValueError, KeyError):
+        return None
+    if version != "00":
+        return _parse_uncommon(value)
+    # bytes.fromhex skips white space and takes upper case. 55 characters leave 48 for the two ids, so that full ids
+    # have no room for white space.
+    if len(trace_id) != _TRACE_ID_BYTES or len(parent_id) != _PARENT_ID_BYTES or value != value.lower():
+        return None
+    if trace_id == _ZERO_TRACE_ID or parent_id == _ZERO_PARENT_ID:
+        return None
+    # TraceParent(…) would add 0.15 µs.
+    return _new_tuple(TraceParent, (trace_id, parent_id, trace_flags))
+
+
+def _parse_uncommon(value: object) -> TraceParent | None:
+    """Parse what is not a plain string of version 00: white space around it, a higher version, a str subclass."""
+    # isinstance() would ask value.__class__, which may raise or lie.
+    if not issubclass(type(value), str):
+        return None
+    header = str.__str__(value).strip(" \t")
+    version, rest = header[:2], header[_HEADER_CHARACTERS:]
+    if len(header) < _HEADER_CHARACTERS or header[2] != "-" or version not in _BYTE_OF_HEX or version == "ff":
+        return None
+    # No field value of HTTP holds CR, LF or NUL (RFC 9110, section 5.5): a header with one was not parsed as a header.
+    if rest and (version == "00" or rest[0] != "-" or not {"\r", "\n", "\0"}.isdisjoint(rest)):
+        return None
+    # With a dash as the third character, this never comes back here.
+    parent = parse_traceparent("00" + header[2:_HEADER_CHARACTERS])
+    if parent is None or version == "00":
+        return parent
+    return parent._replace(trace_flags=parent.trace_flags & SAMPLED_FLAG)
+
+
+def format_traceparent(trace_id: bytes, span_id: bytes, trace_flags: int = SAMPLED_FLAG) -> str:
+    """Return the `traceparent` header, version 00, for a request that a span makes.
+
+    Who continues a trace passes on bit 0 (`sampled`) and bit 1 (`random-trace-id`) only: the others are reserved, and
+    a sender sets them to zero.
+
+    Args:
+        trace_id: 16 bytes, not all zero.
+        span_id: 8 bytes, not all zero: the span that makes the request.
+        trace_flags: 0 to 255.
+
+    Raises:
+        TypeError: an id is not `bytes`, or the flags are no int.
+        ValueError: an id has another length or is all zero, or the flags do not fit a byte.
+
+    Source: W3C Trace Context, section 3.2.
+
+    >>> format_traceparent(bytes.fromhex("4bf92f3577b34da6a3ce929d0e0e4736"), bytes.fromhex("00f067aa0ba902b7"))
+    '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+    """
+    _check_id("trace_id", trace_id, _ZERO_TRACE_ID)
+    _check_id("span_id", span_id, _ZERO_PARENT_ID)
+    if not isinstance(trace_flags, int):
+        raise TypeError(f"trace_flags must be an int, not {type(trace_flags).__name__}")
+    if not 0 <= trace_flags <= _MAX_FLAGS:
+        raise ValueError(f"trace_flags must be 0 to 255, not {trace_flags}")
+    return f"00-{trace_id.hex()}-{span_id.hex()}-{trace_flags:02x}"
+
+
+def _check_id(name: str, value: object, zero: bytes) -> None:
+    if not isinstance(value, bytes):
+        raise TypeError(f"{name} must be bytes, not {type(value).__name__}")
+    if len(value) != len(zero):
+        raise ValueError(f"{name} must have {len(zero)} bytes, not {len(value)}")
+    if value == zero:
+        raise ValueError(f"{name} must not be all zero")

@@ -1,0 +1,1 @@
+"""One part at a time, without a ring and without a drain."""
