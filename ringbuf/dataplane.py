@@ -1,0 +1,356 @@
+"""Phase 219 of grafOS, the data plane: its vocabulary, and the doors through which its spans go into the ring.
+
+The fastest door is `site(op).emit(…)`, the handiest `with site(op).span(lease):`. `emit_dataplane_span` takes every
+argument by name and checks more; `build_dataplane_span` returns a record, for `Emitter.emit_batch` or to look at.
+Lease ids live in the span, never on a metric label.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ringbuf._hot import lib as hot
+from ringbuf._ringbuf import ffi, lib
+from ringbuf.dataplane_site import DataplaneSite, DataplaneSpan
+from ringbuf.packing import pack_constants
+from ringbuf.phase219 import (
+    DATAPLANE_LAYOUT,
+    PHASE_219_SPAN_NAMES,
+    DataplaneSpanKind,
+    LeaseId,
+    OpType,
+    Outcome,
+    ResourceKind,
+    dataplane_operation_label,
+    dataplane_span_kind_for_op_type,
+)
+from ringbuf.sampling import is_root_sampled
+from ringbuf.shared import get_emitter
+from ringbuf.span import KNOWN_TRACE_FLAGS, remote_parent
+from ringbuf.traceparent import parse_traceparent
+
+if TYPE_CHECKING:
+    import uuid
+    from typing import TypeAlias
+
+    import numpy as np
+
+    from ringbuf.emitter import Emitter
+
+    LeaseForm: TypeAlias = LeaseId | uuid.UUID | bytes | int | str
+
+__all__ = [
+    "DATAPLANE_LAYOUT",
+    "PHASE_219_SPAN_NAMES",
+    "DataplaneSite",
+    "DataplaneSpan",
+    "DataplaneSpanKind",
+    "LeaseId",
+    "OpType",
+    "Outcome",
+    "ResourceKind",
+    "build_dataplane_span",
+    "build_dataplane_span_from_traceparent",
+    "dataplane_operation_label",
+    "dataplane_span_kind_for_op_type",
+    "emit_dataplane_span",
+    "emit_dataplane_span_from_traceparent",
+    "site",
+]
+
+_MAX_U64: Final = (1 << 64) - 1
+_MAX_TRACE_FLAGS: Final = 0xFF
+_RESOURCE_KIND: Final = {
+    DataplaneSpanKind.FBMU: ResourceKind.MEMORY,
+    DataplaneSpanKind.FBBU: ResourceKind.BLOCK,
+    DataplaneSpanKind.GPU_SESSION: ResourceKind.GPU,
+    DataplaneSpanKind.CAPABILITY_CACHE: ResourceKind.CAPABILITY,
+}
+_LOCAL: Final[int] = lib.RB_SPAN_HAS_IS_REMOTE
+_REMOTE: Final[int] = lib.RB_SPAN_HAS_IS_REMOTE | lib.RB_SPAN_IS_REMOTE
+
+# Ids for records that no emitter has seen; its memory is wiped on fork, so that a child has a seed of its own.
+_ids: Final = ffi.gc(lib.rb_producer_new(), lib.rb_producer_free)
+
+
+def site(op: OpType, *, resource_kind: ResourceKind | None = None, emitter: Emitter | None = None) -> DataplaneSite:
+    """Bind an operation once, where its spans are emitted.
+
+    Args:
+        op: any but TASKLET_SUBMIT.
+        resource_kind: what its leases are for; None: what the operation's family works on.
+        emitter: None: the process's shared one, which may be configured later.
+
+    Raises:
+        TypeError: `op` or `resource_kind` is of another type.
+        ValueError: `op` is TASKLET_SUBMIT, or the emitter has another layout.
+
+    >>> read = site(OpType.FBMU_READ)
+    >>> lease = LeaseId(7)
+    """
+    _check_type("op", op, OpType)
+    kind = dataplane_span_kind_for_op_type(op)
+    if resource_kind is None and kind is not None:
+        resource_kind = _RESOURCE_KIND[kind]
+    _check_type("resource_kind", resource_kind, ResourceKind)
+    assert resource_kind is not None  # noqa: S101 - for the type checker
+    return DataplaneSite(emitter or get_emitter(), op, resource_kind)
+
+
+def build_dataplane_span(
+    kind: DataplaneSpanKind,
+    *,
+    lease_id: LeaseForm,
+    resource_kind: ResourceKind,
+    operation: OpType,
+    outcome: Outcome,
+    start_unix_nano: int,
+    end_unix_nano: int,
+    trace_id: bytes | None = None,
+    parent_span_id: bytes | None = None,
+    trace_flags: int = 1,
+    nbytes: int | None = None,
+) -> np.void:
+    """Return a record of `DATAPLANE_LAYOUT` with a new span id.
+
+    Args:
+        kind: the family; `operation` must belong to it.
+        lease_id: a `LeaseId`, a `uuid.UUID`, 16 bytes, an int below 2**128 or 32 hex digits.
+        resource_kind: what the lease is for.
+        operation: what was done.
+        outcome: how it ended; failures give the span the status ERROR.
+        start_unix_nano: nanoseconds since 1970.
+        end_unix_nano: the same, not before the start.
+        trace_id: 16 bytes, not all zero; None: a new trace.
+        parent_span_id: 8 bytes, not all zero; None: a root. Needs a trace id.
+        trace_flags: W3C flags of the trace, 0 to 255; bit 0 is `sampled`.
+        nbytes: bytes moved; None: absent. 0 is a value.
+
+    Raises:
+        ValueError: an operation of another family or TASKLET_SUBMIT, an end before the start, an id of the wrong size
+            or all zero, a parent without a trace, a number out of range, a lease id of the wrong form.
+        TypeError: an argument of another type.
+
+    >>> record = build_dataplane_span(DataplaneSpanKind.FBMU, lease_id=7, resource_kind=ResourceKind.MEMORY,
+    ...     operation=OpType.FBMU_READ, outcome=Outcome.OK, start_unix_nano=1, end_unix_nano=2, nbytes=4096)
+    >>> DATAPLANE_LAYOUT.values(record)["grafos.bytes"]
+    4096
+    """
+    lease = _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+    _check_ids(trace_id, parent_span_id, trace_flags)
+    return _record(
+        kind, lease, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes,
+        trace_id, parent_span_id, _LOCAL | trace_flags,
+    )  # fmt: skip
+
+
+def build_dataplane_span_from_traceparent(
+    traceparent: str | None,
+    kind: DataplaneSpanKind,
+    *,
+    lease_id: LeaseForm,
+    resource_kind: ResourceKind,
+    operation: OpType,
+    outcome: Outcome,
+    start_unix_nano: int,
+    end_unix_nano: int,
+    nbytes: int | None = None,
+) -> np.void:
+    """Return a record under the span that a `traceparent` header names, which lives in another process.
+
+    No header (None) or an invalid one starts a new trace; that never raises. The other arguments are those of
+    `build_dataplane_span`.
+
+    Raises:
+        ValueError, TypeError: as `build_dataplane_span`.
+
+    Source: W3C Trace Context, section 4.2 (processing model).
+    """
+    lease = _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+    parent = parse_traceparent(traceparent)
+    trace_id, parent_span_id, flags = None, None, _LOCAL | lib.RB_SPAN_SAMPLED
+    if parent is not None:
+        trace_id, parent_span_id = parent.trace_id, parent.parent_id
+        flags = _REMOTE | parent.trace_flags & KNOWN_TRACE_FLAGS
+    return _record(
+        kind, lease, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes,
+        trace_id, parent_span_id, flags,
+    )  # fmt: skip
+
+
+def emit_dataplane_span(
+    kind: DataplaneSpanKind,
+    *,
+    lease_id: LeaseForm,
+    resource_kind: ResourceKind,
+    operation: OpType,
+    outcome: Outcome,
+    start_unix_nano: int,
+    end_unix_nano: int,
+    trace_id: bytes | None = None,
+    parent_span_id: bytes | None = None,
+    trace_flags: int = 1,
+    nbytes: int | None = None,
+) -> bool:
+    """Write a span to the process's shared emitter, and return whether it was written.
+
+    The arguments are those of `build_dataplane_span`. An unsampled span (trace_flags without bit 0, or a root that
+    OTEL_TRACES_SAMPLER does not want) is counted and not written.
+
+    Raises:
+        ValueError, TypeError: as `build_dataplane_span`; nothing is counted then.
+    """
+    lease = _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+    _check_ids(trace_id, parent_span_id, trace_flags)
+    emitter = get_emitter()
+    if trace_id is None and trace_flags & lib.RB_SPAN_SAMPLED:
+        parent = ffi.NULL  # C makes the ids and asks the sampler
+    else:
+        flags = trace_flags
+        if trace_id is None:
+            trace_id = _new_ids()[0]
+        elif parent_span_id is None and not is_root_sampled(trace_id, emitter.root_bound):
+            flags &= ~lib.RB_SPAN_SAMPLED
+        parent = ffi.new("rb_span *", {"trace_id": list(trace_id), "child_flags": _LOCAL | flags})
+        if parent_span_id is not None:
+            parent.span_id = list(parent_span_id)
+    return _site_of(emitter, operation, resource_kind).emit_under(
+        parent, lease, start_unix_nano, end_unix_nano, nbytes, outcome
+    )
+
+
+def emit_dataplane_span_from_traceparent(
+    traceparent: str | None,
+    kind: DataplaneSpanKind,
+    *,
+    lease_id: LeaseForm,
+    resource_kind: ResourceKind,
+    operation: OpType,
+    outcome: Outcome,
+    start_unix_nano: int,
+    end_unix_nano: int,
+    nbytes: int | None = None,
+) -> bool:
+    """Write a span under the one that a `traceparent` header names, and return whether it was written.
+
+    No header (None) or an invalid one starts a new trace; an unsampled one is honoured: the span is counted and not
+    written. The other arguments are those of `build_dataplane_span`.
+
+    Raises:
+        ValueError, TypeError: as `build_dataplane_span`; nothing is counted then.
+    """
+    lease = _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+    return _site_of(get_emitter(), operation, resource_kind).emit_under(
+        remote_parent(traceparent), lease, start_unix_nano, end_unix_nano, nbytes, outcome
+    )
+
+
+def _site_of(emitter: Emitter, operation: OpType, resource_kind: ResourceKind) -> DataplaneSite:
+    try:
+        found: DataplaneSite = emitter.sites[operation, resource_kind]
+    except KeyError:
+        # Two threads may both make one: either serves.
+        found = emitter.sites[operation, resource_kind] = DataplaneSite(emitter, operation, resource_kind)
+    return found
+
+
+def _checked(
+    kind: DataplaneSpanKind,
+    lease_id: LeaseForm,
+    resource_kind: ResourceKind,
+    operation: OpType,
+    outcome: Outcome,
+    start_unix_nano: int,
+    end_unix_nano: int,
+    nbytes: int | None,
+) -> LeaseId:
+    """Raise for what a span cannot be; return its lease."""
+    _check_type("kind", kind, DataplaneSpanKind)
+    _check_type("resource_kind", resource_kind, ResourceKind)
+    _check_type("operation", operation, OpType)
+    _check_type("outcome", outcome, Outcome)
+    family = dataplane_span_kind_for_op_type(operation)
+    if family is None:
+        raise ValueError(f"operation: {operation} is a control-plane submission: it has no data-plane span")
+    if family is not kind:
+        raise ValueError(f"operation: {operation} belongs to {family.name}, not to {kind.name}")
+    _check_u64("start_unix_nano", start_unix_nano)
+    _check_u64("end_unix_nano", end_unix_nano)
+    if end_unix_nano < start_unix_nano:
+        raise ValueError(f"end_unix_nano: {end_unix_nano} lies before the start, {start_unix_nano}")
+    if nbytes is not None:
+        _check_u64("nbytes", nbytes)
+    return lease_id if type(lease_id) is LeaseId else LeaseId(lease_id)
+
+
+def _check_type(name: str, value: object, kind: type) -> None:
+    if type(value) is not kind:
+        raise TypeError(f"{name}: {value!r} is no {kind.__name__}")
+
+
+def _check_u64(name: str, value: object) -> None:
+    if type(value) is bool or not isinstance(value, int):
+        raise TypeError(f"{name}: {value!r} is no int")
+    if not 0 <= value <= _MAX_U64:
+        raise ValueError(f"{name}: {value} does not fit an unsigned 64-bit integer")
+
+
+def _check_ids(trace_id: bytes | None, parent_span_id: bytes | None, trace_flags: int) -> None:
+    for name, value, size in (("trace_id", trace_id, 16), ("parent_span_id", parent_span_id, 8)):
+        if value is None:
+            continue
+        if not isinstance(value, bytes):
+            raise TypeError(f"{name}: {value!r} is no bytes")
+        if len(value) != size:
+            raise ValueError(f"{name}: {len(value)} bytes, where {size} are needed")
+        if not any(value):
+            raise ValueError(f"{name}: all zero is no id")
+    if parent_span_id is not None and trace_id is None:
+        raise ValueError("parent_span_id: a parent without its trace_id")
+    if type(trace_flags) is not int:
+        raise TypeError(f"trace_flags: {trace_flags!r} is no int")
+    if not 0 <= trace_flags <= _MAX_TRACE_FLAGS:
+        raise ValueError(f"trace_flags: {trace_flags} is not between 0 and 255")
+
+
+def _new_ids() -> tuple[bytes, bytes]:
+    trace_id = ffi.new("uint8_t[16]")
+    span_id = ffi.new("uint8_t[8]")
+    hot.rb_new_ids(_ids, trace_id, span_id)
+    return bytes(ffi.buffer(trace_id)), bytes(ffi.buffer(span_id))
+
+
+def _record(
+    kind: DataplaneSpanKind,
+    lease: LeaseId,
+    resource_kind: ResourceKind,
+    operation: OpType,
+    outcome: Outcome,
+    start_unix_nano: int,
+    end_unix_nano: int,
+    nbytes: int | None,
+    trace_id: bytes | None,
+    parent_span_id: bytes | None,
+    flags: int,
+) -> np.void:
+    values: dict[str, Any] = {
+        "grafos.lease.id": lease.raw,
+        "grafos.resource.kind": resource_kind,
+        "grafos.operation": operation,
+        "grafos.outcome": outcome,
+        "grafos.bytes": nbytes,
+    }
+    data = bytearray(pack_constants(DATAPLANE_LAYOUT, kind.span_name, values))
+    core = ffi.from_buffer("rb_record *", data)
+    new_trace_id, span_id = _new_ids()
+    core.start_unix_nano = start_unix_nano
+    core.end_unix_nano = end_unix_nano
+    core.trace_id = list(trace_id or new_trace_id)
+    core.span_id = list(span_id)
+    core.parent_span_id = list(parent_span_id or bytes(8))
+    core.status = outcome.status
+    core.flags = flags
+    import numpy as np  # noqa: PLC0415 - 90 ms that a process without records does not pay
+
+    record: np.void = np.frombuffer(data, DATAPLANE_LAYOUT.dtype)[0]
+    return record

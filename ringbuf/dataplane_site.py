@@ -1,0 +1,181 @@
+"""The fastest Python door of Phase 219: a site of one operation, its `emit` and its `with` span."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ringbuf._hot import lib as hot
+from ringbuf._ringbuf import ffi
+from ringbuf.packing import pack_constants
+from ringbuf.phase219 import DATAPLANE_LAYOUT, LeaseId, OpType, Outcome, ResourceKind, dataplane_span_kind_for_op_type
+from ringbuf.span import CURRENT, ActiveSpan, remote_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ringbuf.emitter import Emitter
+
+__all__ = ["DataplaneSite", "DataplaneSpan"]
+
+_OK: Final = Outcome.OK
+_OUTCOME_STATUS: Final = [outcome.status for outcome in Outcome]
+_LEASE, _KIND, _OPERATION, _OUTCOME, _BYTES = (attribute.key for attribute in DATAPLANE_LAYOUT.attributes)
+_ALWAYS_PRESENT: Final = sum(1 << DATAPLANE_LAYOUT.index(key) for key in (_LEASE, _OUTCOME))
+
+
+class DataplaneSite:
+    """A place that emits spans of one operation. Made by `ringbuf.dataplane.site`.
+
+    Attributes:
+        emit: `emit(lease, start_unix_nano, end_unix_nano, nbytes=None, outcome=Outcome.OK) -> bool`: writes a span
+            under the enclosing `with` span, or a root, and returns whether it was written. `lease` is a `LeaseId`. Times
+            are nanoseconds since 1970; an end before the start is delivered as it is. Raises TypeError or ValueError
+            when an argument is of another type or does not fit 64 bits.
+    """
+
+    def __init__(self, emitter: Emitter, op: OpType, resource_kind: ResourceKind) -> None:
+        kind = dataplane_span_kind_for_op_type(op)
+        if kind is None:
+            raise ValueError(f"{op} is a control-plane submission: it has no data-plane span")
+        if emitter.layout != DATAPLANE_LAYOUT:
+            raise ValueError("the emitter has another layout than DATAPLANE_LAYOUT")
+        self._emitter = emitter
+        emitter.is_bound = True
+        self._record = ffi.new(
+            "uint8_t[]", pack_constants(DATAPLANE_LAYOUT, kind.span_name, {_KIND: resource_kind, _OPERATION: op})
+        )
+        record = ffi.cast("rb_record *", self._record)
+        record.present |= _ALWAYS_PRESENT
+        self._site = ffi.new(
+            "rb_site *",
+            {
+                "producer": emitter.producer,
+                "record": record,
+                "slot_bytes": DATAPLANE_LAYOUT.slot_bytes,
+                "lease_offset": DATAPLANE_LAYOUT.offsets[_LEASE],
+                "bytes_offset": DATAPLANE_LAYOUT.offsets[_BYTES],
+                "bytes_present": 1 << DATAPLANE_LAYOUT.index(_BYTES),
+                "outcome_offset": DATAPLANE_LAYOUT.offsets[_OUTCOME],
+                "outcome_count": len(_OUTCOME_STATUS),
+                "outcome_status": _OUTCOME_STATUS,
+            },
+        )
+        self.emit = self._bind_emit()
+
+    def _bind_emit(self) -> Callable[..., bool]:
+        # A closure over locals: a method would look each of these up at every call.
+        site = self._site
+        without_bytes, with_bytes = hot.rb_emit_lease, hot.rb_emit_lease_bytes
+        parent = CURRENT.get
+        settle = self._emitter.settle
+
+        def emit(
+            lease: LeaseId,
+            start_unix_nano: int,
+            end_unix_nano: int,
+            nbytes: int | None = None,
+            outcome: Outcome = _OK,
+        ) -> bool:
+            if outcome is not _OK and type(outcome) is not Outcome:
+                raise TypeError(f"outcome: {outcome!r} is no Outcome")
+            try:
+                if nbytes is None:
+                    result = without_bytes(site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome)
+                    if result == 1:
+                        return True
+                    return settle(
+                        result, without_bytes, site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome
+                    )
+                result = with_bytes(site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome, nbytes)
+                if result == 1:
+                    return True
+                return settle(
+                    result, with_bytes, site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome, nbytes
+                )
+            except (AttributeError, OverflowError, TypeError) as error:
+                raise _explained(error, lease, start_unix_nano, end_unix_nano, nbytes) from None
+
+        emit.__dict__["keep"] = self._record  # the site points to it
+        return emit
+
+    def emit_under(
+        self,
+        parent: Any,
+        lease: LeaseId,
+        start_unix_nano: int,
+        end_unix_nano: int,
+        nbytes: int | None,
+        outcome: Outcome,
+    ) -> bool:
+        """Do what `emit` does under a given `rb_span *` (NULL: a root), for arguments that have been checked."""
+        door: Any = hot.rb_emit_lease
+        arguments: tuple[Any, ...] = (lease.pointer, start_unix_nano, end_unix_nano, outcome)
+        if nbytes is not None:
+            door = hot.rb_emit_lease_bytes
+            arguments = (*arguments, nbytes)
+        result = door(self._site, parent, *arguments)
+        return result == 1 or self._emitter.settle(result, door, self._site, parent, *arguments)
+
+    def span(self, lease: LeaseId, *, traceparent: str | None = None) -> DataplaneSpan:
+        """Return a span for a `with` block: it times the block and writes itself at the end.
+
+        Args:
+            lease: a LeaseId.
+            traceparent: the header of the caller in another process, which becomes the parent (an invalid one starts a
+                new trace, as W3C has it). None: the enclosing span is the parent, if any.
+
+        Raises:
+            TypeError: the lease is no LeaseId.
+        """
+        if type(lease) is not LeaseId:
+            raise TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId({lease!r})")
+        parent = None if traceparent is None else remote_parent(traceparent)
+        return DataplaneSpan(self._emitter, self._site, parent, lease)
+
+
+class DataplaneSpan(ActiveSpan):
+    """A span of a `DataplaneSite`.
+
+    Attributes:
+        outcome: an `Outcome`, OK unless set inside the block; an exception that passes makes it ERROR, unless it says
+            already how the operation failed.
+        nbytes: bytes moved, None (absent) unless set.
+    """
+
+    __slots__ = ("_lease", "nbytes", "outcome")
+
+    def __init__(self, emitter: Emitter, site: Any, parent: Any | None, lease: LeaseId) -> None:
+        super().__init__(emitter, site, parent)
+        self._lease = lease
+        self.outcome = _OK
+        self.nbytes: int | None = None
+
+    def _end(self, *, failed: bool) -> None:
+        outcome = self.outcome
+        if type(outcome) is not Outcome:
+            raise TypeError(f"outcome: {outcome!r} is no Outcome")
+        if failed and outcome.status == 0:
+            outcome = self.outcome = Outcome.ERROR
+        door: Any = hot.rb_span_end_lease
+        arguments: tuple[Any, ...] = (self._site, self._span, self._lease.pointer, outcome)
+        if self.nbytes is not None:
+            door = hot.rb_span_end_lease_bytes
+            arguments += (self.nbytes,)
+        try:
+            result = door(*arguments)
+        except (OverflowError, TypeError) as error:
+            raise _explained(error, self._lease, 0, 0, self.nbytes) from None
+        if result != 1:
+            self._emitter.settle(result, door, *arguments)
+
+
+def _explained(error: Exception, lease: object, start: object, end: object, nbytes: object) -> Exception:
+    """Return the TypeError or ValueError that names the argument which C's wrapper refused."""
+    if type(lease) is not LeaseId:
+        return TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId(…), once per lease")
+    for name, value in (("start_unix_nano", start), ("end_unix_nano", end), ("nbytes", nbytes)):
+        if value is not None and not isinstance(value, int):
+            return TypeError(f"{name}: {value!r} is no int")
+        if isinstance(value, int) and not 0 <= value < 1 << 64:
+            return ValueError(f"{name}: {value} does not fit an unsigned 64-bit integer")
+    return error

@@ -1,0 +1,43 @@
+"""The emitter that a whole process shares: for libraries, which cannot know who configures it and when."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ringbuf.emitter import Emitter
+
+__all__ = ["configure", "get_emitter"]
+
+# One entry at most. A dict's setdefault is atomic, and unlike a lock no thread that a fork left out can hold it.
+_shared: Final[dict[str, Emitter]] = {}
+_KEY: Final = "emitter"
+
+
+def get_emitter() -> Emitter:
+    """Return the process's shared emitter.
+
+    Without `configure` it makes its ring at its first span, from OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and
+    RINGBUF_DIR. If that fails, one warning is logged, and spans are counted as local.
+    """
+    found = _shared.get(_KEY)
+    return found if found is not None else _shared.setdefault(_KEY, Emitter.unopened())
+
+
+def configure(service_name: str | None = None, **arguments: Any) -> Emitter:
+    """Configure the shared emitter and make its ring; returns it. Sites that were bound before go on with it.
+
+    Args:
+        service_name: as for `Emitter`.
+        arguments: the others of `Emitter`.
+
+    Raises:
+        RuntimeError: it has a ring already; close it first.
+        ValueError, TypeError, RingCreateError: as `Emitter`.
+    """
+    found = get_emitter()
+    if found.closed:
+        # Sites of the closed one stay closed; those bound from now on use the new one.
+        _shared[_KEY] = found = Emitter(service_name, **arguments)
+        return found
+    found.configure(service_name, **arguments)
+    return found
