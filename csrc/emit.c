@@ -78,21 +78,23 @@ static void new_span_id(rb_producer *producer, uint8_t *span_id)
     memcpy(span_id, &word, 8);
 }
 
-static void new_trace_id(rb_producer *producer, uint8_t *trace_id)
+/* The streams have seeds of their own, so one count serves both ids. */
+static void new_root_ids(rb_producer *producer, uint8_t *trace_id, uint8_t *span_id)
 {
-    uint64_t words[2];
+    uint64_t words[3];
     do {
         uint64_t count = next_count(producer);
-        words[0] = id_word(producer, count, 1);
-        words[1] = id_word(producer, count, 2);
-    } while (words[0] == 0 && words[1] == 0);
-    memcpy(trace_id, words, 16);
+        words[0] = id_word(producer, count, 0);
+        words[1] = id_word(producer, count, 1);
+        words[2] = id_word(producer, count, 2);
+    } while (words[0] == 0 || (words[1] | words[2]) == 0);
+    memcpy(span_id, &words[0], 8);
+    memcpy(trace_id, &words[1], 16);
 }
 
 void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8])
 {
-    new_trace_id(producer, trace_id);
-    new_span_id(producer, span_id);
+    new_root_ids(producer, trace_id, span_id);
 }
 
 static int is_zero(const uint8_t *bytes, size_t count)
@@ -108,9 +110,10 @@ void rb_fill_ids(rb_producer *producer, rb_record *records, uint64_t count, uint
     for (uint64_t i = 0; i < count; i++, at += stride_bytes) {
         uint8_t *trace_id = at + offsetof(rb_record, trace_id);
         uint8_t *span_id = at + offsetof(rb_record, span_id);
+        uint8_t unused[8];
         if (is_zero(trace_id, 16))
-            new_trace_id(producer, trace_id);
-        if (is_zero(span_id, 8))
+            new_root_ids(producer, trace_id, is_zero(span_id, 8) ? span_id : unused);
+        else if (is_zero(span_id, 8))
             new_span_id(producer, span_id);
     }
 }
@@ -354,12 +357,12 @@ static inline void begin(rb_producer *producer, const rb_span *parent, rb_record
         memcpy(core->trace_id, parent->trace_id, 16);
         memcpy(core->parent_span_id, parent->span_id, 8);
         core->flags = parent->child_flags;
+        new_span_id(producer, core->span_id);
     } else {
-        new_trace_id(producer, core->trace_id);
+        new_root_ids(producer, core->trace_id, core->span_id);
         memset(core->parent_span_id, 0, 8);
         core->flags = RB_SPAN_HAS_IS_REMOTE | (is_root_sampled(producer, core->trace_id) ? RB_SPAN_SAMPLED : 0u);
     }
-    new_span_id(producer, core->span_id);
 }
 
 /* What differs between the spans of a site, beside their attributes: the first 64 bytes of a slot, but for constants. */
@@ -475,6 +478,50 @@ int rb_emit_lease_bytes(const rb_site *site, const rb_span *parent, const rb_id1
                         uint64_t end_unix_nano, uint32_t outcome, uint64_t nbytes)
 {
     return emit_lease(site, parent, lease, start_unix_nano, end_unix_nano, outcome, nbytes, site->bytes_present);
+}
+
+/* ---- spans under a remote parent ---- */
+
+/* The value of a lower-case hex digit plus one; zero for any other character. */
+static const uint8_t hex_value[256] = {
+    ['0'] = 1, ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
+
+/* Reads 2 * count digits; returns 0 when one of them is none. */
+static int read_hex(const char *text, uint8_t *bytes, unsigned count)
+{
+    unsigned bad = 0;
+    for (unsigned i = 0; i < count; i++) {
+        unsigned high = hex_value[(uint8_t)text[2 * i]] - 1u;
+        unsigned low = hex_value[(uint8_t)text[2 * i + 1]] - 1u;
+        bad |= high | low; /* an unset entry gives UINT_MAX */
+        bytes[i] = (uint8_t)(high << 4 | low);
+    }
+    return bad <= 15;
+}
+
+/* The one form that nearly every header has: version 00, 55 characters, no white space. */
+static int read_traceparent(const char *text, uint32_t bytes, rb_span *parent)
+{
+    uint8_t flags;
+    if (bytes != 55 || text[0] != '0' || text[1] != '0' || text[2] != '-' || text[35] != '-' || text[52] != '-' ||
+        !read_hex(text + 3, parent->trace_id, 16) || !read_hex(text + 36, parent->span_id, 8) ||
+        !read_hex(text + 53, &flags, 1) || is_zero(parent->trace_id, 16) || is_zero(parent->span_id, 8))
+        return 0;
+    parent->child_flags = (flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM)) | RB_SPAN_HAS_IS_REMOTE | RB_SPAN_IS_REMOTE;
+    return 1;
+}
+
+int rb_emit_lease_remote(const rb_site *site, const char *traceparent, uint32_t traceparent_bytes,
+                         const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano, uint32_t outcome,
+                         uint64_t nbytes, uint32_t has_nbytes)
+{
+    rb_span parent;
+    if (traceparent == NULL || !read_traceparent(traceparent, traceparent_bytes, &parent))
+        return RB_E_TRACEPARENT;
+    return emit_lease(site, &parent, lease, start_unix_nano, end_unix_nano, outcome, nbytes,
+                      has_nbytes ? site->bytes_present : 0);
 }
 
 /* ---- spans that time a block ---- */

@@ -184,7 +184,8 @@ enum rb_status {
     RB_E_CRC = -17,         /* the header does not match its checksum */
     RB_E_JSON_BOUNDS = -18, /* layout or resource lies outside the header */
     RB_E_POSITION = -19,    /* tail behind what was read, or more than a capacity ahead of what was released */
-    RB_E_TRUNCATED = -20    /* the file lost pages while it was read (SIGBUS) */
+    RB_E_TRUNCATED = -20,   /* the file lost pages while it was read (SIGBUS) */
+    RB_E_TRACEPARENT = -21  /* not the plain form of a version 00 traceparent */
 };
 
 typedef struct rb_error {
@@ -314,6 +315,14 @@ int rb_emit_lease(const rb_site *site, const rb_span *parent, const rb_id128 *le
 int rb_emit_lease_bytes(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
                         uint64_t end_unix_nano, uint32_t outcome, uint64_t nbytes);
 
+/*
+ * The same under the span that a W3C `traceparent` header names. Only the plain form is read here (version 00, 55
+ * characters); for any other text nothing is counted and RB_E_TRACEPARENT is returned: look closer, or start a trace.
+ */
+int rb_emit_lease_remote(const rb_site *site, const char *traceparent, uint32_t traceparent_bytes,
+                         const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano, uint32_t outcome,
+                         uint64_t nbytes, uint32_t has_nbytes);
+
 /* Begin a span now (ids, sampling of roots, both clocks), and end it: end = start + monotonic duration. */
 int rb_span_begin(const rb_site *site, const rb_span *parent, rb_span *span);
 int rb_span_end_packed(const rb_site *site, const rb_span *span, uint32_t status, const void *packed,
@@ -408,8 +417,8 @@ typedef struct rb_outcome {
 
 /*
  * A ring is untrusted input: the header is copied once and checked, no size is read again, records are copied out
- * before anybody looks at them. One thread at a time may use a consumer. A file
- * that is truncated while it is mapped gives RB_E_TRUNCATED, not a signal, once rb_guard_install was called.
+ * before anybody looks at them. One thread at a time may use a consumer. A file that is truncated while it is mapped
+ * gives RB_E_TRUNCATED, not a signal, once rb_guard_install was called.
  */
 /* [COLD] */
 /* Install the process-wide SIGBUS guard (drain and tools, never a producer). */

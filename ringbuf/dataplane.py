@@ -25,8 +25,8 @@ from ringbuf.phase219 import (
     dataplane_span_kind_for_op_type,
 )
 from ringbuf.sampling import is_root_sampled
-from ringbuf.shared import get_emitter
-from ringbuf.span import KNOWN_TRACE_FLAGS, remote_parent
+from ringbuf.shared import SHARED, get_emitter
+from ringbuf.span import KNOWN_TRACE_FLAGS
 from ringbuf.traceparent import parse_traceparent
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def emit_dataplane_span(
         parent = ffi.new("rb_span *", {"trace_id": list(trace_id), "child_flags": _LOCAL | flags})
         if parent_span_id is not None:
             parent.span_id = list(parent_span_id)
-    return _site_of(emitter, operation, resource_kind).emit_under(
+    return (emitter.sites.get((operation, resource_kind)) or _site_of(emitter, operation, resource_kind)).emit_under(
         parent, lease, start_unix_nano, end_unix_nano, nbytes, outcome
     )
 
@@ -240,17 +240,17 @@ def emit_dataplane_span_from_traceparent(
         ValueError, TypeError: as `build_dataplane_span`; nothing is counted then.
     """
     lease = _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
-    return _site_of(get_emitter(), operation, resource_kind).emit_under(
-        remote_parent(traceparent), lease, start_unix_nano, end_unix_nano, nbytes, outcome
+    emitter = SHARED.get(None) or get_emitter()
+    return (emitter.sites.get((operation, resource_kind)) or _site_of(emitter, operation, resource_kind)).emit_remote(
+        traceparent, lease, start_unix_nano, end_unix_nano, nbytes, outcome
     )
 
 
 def _site_of(emitter: Emitter, operation: OpType, resource_kind: ResourceKind) -> DataplaneSite:
-    try:
-        found: DataplaneSite = emitter.sites[operation, resource_kind]
-    except KeyError:
-        # Two threads may both make one: either serves.
-        found = emitter.sites[operation, resource_kind] = DataplaneSite(emitter, operation, resource_kind)
+    # Two threads may both make one: either serves.
+    found: DataplaneSite = emitter.sites.setdefault(
+        (operation, resource_kind), DataplaneSite(emitter, operation, resource_kind)
+    )
     return found
 
 
@@ -265,22 +265,45 @@ def _checked(
     nbytes: int | None,
 ) -> LeaseId:
     """Raise for what a span cannot be; return its lease."""
+    if not (
+        # All at once for the span that is right; which of them is wrong is looked for afterwards.
+        type(kind) is DataplaneSpanKind
+        and type(operation) is OpType
+        and operation.family is kind
+        and type(resource_kind) is ResourceKind
+        and type(outcome) is Outcome
+        and type(start_unix_nano) is type(end_unix_nano) is int
+        and 0 <= start_unix_nano <= end_unix_nano <= _MAX_U64
+        and (nbytes is None or (type(nbytes) is int and 0 <= nbytes <= _MAX_U64))
+    ):
+        _refuse(kind, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+    return lease_id if type(lease_id) is LeaseId else LeaseId(lease_id)
+
+
+def _refuse(
+    kind: DataplaneSpanKind,
+    resource_kind: ResourceKind,
+    operation: OpType,
+    outcome: Outcome,
+    start_unix_nano: int,
+    end_unix_nano: int,
+    nbytes: int | None,
+) -> None:
+    """Raise for the first argument that is wrong; an int of a subclass is right if it fits."""
     _check_type("kind", kind, DataplaneSpanKind)
     _check_type("resource_kind", resource_kind, ResourceKind)
     _check_type("operation", operation, OpType)
     _check_type("outcome", outcome, Outcome)
-    family = dataplane_span_kind_for_op_type(operation)
-    if family is None:
+    if operation.family is None:
         raise ValueError(f"operation: {operation} is a control-plane submission: it has no data-plane span")
-    if family is not kind:
-        raise ValueError(f"operation: {operation} belongs to {family.name}, not to {kind.name}")
+    if operation.family is not kind:
+        raise ValueError(f"operation: {operation} belongs to {operation.family.name}, not to {kind.name}")
     _check_u64("start_unix_nano", start_unix_nano)
     _check_u64("end_unix_nano", end_unix_nano)
     if end_unix_nano < start_unix_nano:
         raise ValueError(f"end_unix_nano: {end_unix_nano} lies before the start, {start_unix_nano}")
     if nbytes is not None:
         _check_u64("nbytes", nbytes)
-    return lease_id if type(lease_id) is LeaseId else LeaseId(lease_id)
 
 
 def _check_type(name: str, value: object, kind: type) -> None:

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi
 from ringbuf.packing import pack_constants
-from ringbuf.phase219 import DATAPLANE_LAYOUT, LeaseId, OpType, Outcome, ResourceKind, dataplane_span_kind_for_op_type
-from ringbuf.span import CURRENT, ActiveSpan, remote_parent
+from ringbuf.phase219 import (
+    DATAPLANE_LAYOUT,
+    STATUS_UNSET,
+    LeaseId,
+    OpType,
+    Outcome,
+    ResourceKind,
+    dataplane_span_kind_for_op_type,
+)
+from ringbuf.span import CURRENT, SPAN_TYPE, ActiveSpan, remote_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["DataplaneSite", "DataplaneSpan"]
 
 _OK: Final = Outcome.OK
+# Looked up once: each dot in the hot functions costs nanoseconds.
+_new = ffi.new
+_emit_remote = hot.rb_emit_lease_remote
+_end_without_bytes = hot.rb_span_end_lease
+_end_with_bytes = hot.rb_span_end_lease_bytes
 _OUTCOME_STATUS: Final = [outcome.status for outcome in Outcome]
 _LEASE, _KIND, _OPERATION, _OUTCOME, _BYTES = (attribute.key for attribute in DATAPLANE_LAYOUT.attributes)
 _ALWAYS_PRESENT: Final = sum(1 << DATAPLANE_LAYOUT.index(key) for key in (_LEASE, _OUTCOME))
+_SETTLED: Final = (1, 0)  # written, or not and counted
 
 
 class DataplaneSite:
@@ -28,8 +42,8 @@ class DataplaneSite:
 
     Attributes:
         emit: `emit(lease, start_unix_nano, end_unix_nano, nbytes=None, outcome=Outcome.OK) -> bool`: writes a span
-            under the enclosing `with` span, or a root, and returns whether it was written. `lease` is a `LeaseId`. Times
-            are nanoseconds since 1970; an end before the start is delivered as it is. Raises TypeError or ValueError
+            under the enclosing `with` span, or a root, and returns whether it was written. `lease` is a `LeaseId`.
+            Times are nanoseconds since 1970; an end before the start is delivered as it is. Raises TypeError or ValueError
             when an argument is of another type or does not fit 64 bits.
     """
 
@@ -83,13 +97,13 @@ class DataplaneSite:
                     result = without_bytes(site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome)
                     if result == 1:
                         return True
-                    return settle(
+                    return result != 0 and settle(
                         result, without_bytes, site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome
                     )
                 result = with_bytes(site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome, nbytes)
                 if result == 1:
                     return True
-                return settle(
+                return result != 0 and settle(
                     result, with_bytes, site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome, nbytes
                 )
             except (AttributeError, OverflowError, TypeError) as error:
@@ -109,12 +123,47 @@ class DataplaneSite:
     ) -> bool:
         """Do what `emit` does under a given `rb_span *` (NULL: a root), for arguments that have been checked."""
         door: Any = hot.rb_emit_lease
-        arguments: tuple[Any, ...] = (lease.pointer, start_unix_nano, end_unix_nano, outcome)
+        arguments: tuple[Any, ...] = (self._site, parent, lease.pointer, start_unix_nano, end_unix_nano, outcome)
         if nbytes is not None:
             door = hot.rb_emit_lease_bytes
             arguments = (*arguments, nbytes)
-        result = door(self._site, parent, *arguments)
-        return result == 1 or self._emitter.settle(result, door, self._site, parent, *arguments)
+        result = door(*arguments)
+        return bool(result) and (result == 1 or self._emitter.settle(result, door, *arguments))
+
+    def emit_remote(
+        self,
+        traceparent: object,
+        lease: LeaseId,
+        start_unix_nano: int,
+        end_unix_nano: int,
+        nbytes: int | None,
+        outcome: Outcome,
+    ) -> bool:
+        """Do what `emit_under` does under the span that a `traceparent` header names."""
+        try:
+            header = traceparent.encode()  # type: ignore[attr-defined]
+        except (AttributeError, UnicodeEncodeError):
+            header = b""
+        has_nbytes = nbytes is not None
+        result = _emit_remote(
+            self._site,
+            header,
+            len(header),
+            lease.pointer,
+            start_unix_nano,
+            end_unix_nano,
+            outcome,
+            nbytes or 0,
+            has_nbytes,
+        )
+        if result == 1:
+            return True
+        if result == 0:
+            return False
+        # No ring yet, or a header that is not of the plain form: both are rare, and settled the long way.
+        if result < 0:
+            return self.emit_under(remote_parent(traceparent), lease, start_unix_nano, end_unix_nano, nbytes, outcome)
+        return self._emitter.settle(result, None)
 
     def span(self, lease: LeaseId, *, traceparent: str | None = None) -> DataplaneSpan:
         """Return a span for a `with` block: it times the block and writes itself at the end.
@@ -145,28 +194,33 @@ class DataplaneSpan(ActiveSpan):
     __slots__ = ("_lease", "nbytes", "outcome")
 
     def __init__(self, emitter: Emitter, site: Any, parent: Any | None, lease: LeaseId) -> None:
-        super().__init__(emitter, site, parent)
-        self._lease = lease
+        # ActiveSpan.__init__, written out: the call would take a tenth of the whole span.
+        self._emitter = emitter
+        self._site = site
+        self._parent = parent
+        self._span = _new(SPAN_TYPE)
+        self._lease = lease.pointer
         self.outcome = _OK
         self.nbytes: int | None = None
 
-    def _end(self, *, failed: bool) -> None:
+    def _end(self, failed: bool) -> None:
         outcome = self.outcome
-        if type(outcome) is not Outcome:
+        if outcome is not _OK and type(outcome) is not Outcome:
             raise TypeError(f"outcome: {outcome!r} is no Outcome")
-        if failed and outcome.status == 0:
+        if failed and outcome.status == STATUS_UNSET:
             outcome = self.outcome = Outcome.ERROR
-        door: Any = hot.rb_span_end_lease
-        arguments: tuple[Any, ...] = (self._site, self._span, self._lease.pointer, outcome)
-        if self.nbytes is not None:
-            door = hot.rb_span_end_lease_bytes
-            arguments += (self.nbytes,)
+        nbytes = self.nbytes
         try:
-            result = door(*arguments)
-        except (OverflowError, TypeError) as error:
-            raise _explained(error, self._lease, 0, 0, self.nbytes) from None
-        if result != 1:
-            self._emitter.settle(result, door, *arguments)
+            if nbytes is None:
+                result = _end_without_bytes(self._site, self._span, self._lease, outcome)
+                if result not in _SETTLED:
+                    self._emitter.settle(result, _end_without_bytes, self._site, self._span, self._lease, outcome)
+                return
+            result = _end_with_bytes(self._site, self._span, self._lease, outcome, nbytes)
+            if result not in _SETTLED:
+                self._emitter.settle(result, _end_with_bytes, self._site, self._span, self._lease, outcome, nbytes)
+        except (OverflowError, TypeError):
+            raise _refusal("nbytes", nbytes) from None
 
 
 def _explained(error: Exception, lease: object, start: object, end: object, nbytes: object) -> Exception:
@@ -174,8 +228,12 @@ def _explained(error: Exception, lease: object, start: object, end: object, nbyt
     if type(lease) is not LeaseId:
         return TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId(…), once per lease")
     for name, value in (("start_unix_nano", start), ("end_unix_nano", end), ("nbytes", nbytes)):
-        if value is not None and not isinstance(value, int):
-            return TypeError(f"{name}: {value!r} is no int")
-        if isinstance(value, int) and not 0 <= value < 1 << 64:
-            return ValueError(f"{name}: {value} does not fit an unsigned 64-bit integer")
+        if value is not None and not (isinstance(value, int) and 0 <= value < 1 << 64):
+            return _refusal(name, value)
     return error
+
+
+def _refusal(name: str, value: object) -> Exception:
+    if isinstance(value, int):
+        return ValueError(f"{name}: {value} does not fit an unsigned 64-bit integer")
+    return TypeError(f"{name}: {value!r} is no int")

@@ -332,7 +332,7 @@ class Emitter:
             raise TypeError("emit takes one record; emit_batch takes an array of them")
         pointer = ffi.from_buffer("rb_record *", record)
         result = hot.rb_emit(self.producer, pointer)
-        return result == WRITTEN or self.settle(result, hot.rb_emit, self.producer, pointer)
+        return bool(result) and (result == WRITTEN or self.settle(result, hot.rb_emit, self.producer, pointer))
 
     def emit_batch(self, records: np.ndarray[tuple[int], np.dtype[np.void]]) -> int:
         """Write the longest prefix that fits, and return its length; the rest is counted as dropped.

@@ -60,7 +60,13 @@ class _Labelled(IntEnum):
 
 
 class OpType(_Labelled):
-    """What was done. TASKLET_SUBMIT belongs to the control plane: it has a label, but no data-plane span."""
+    """What was done. TASKLET_SUBMIT belongs to the control plane: it has a label, but no data-plane span.
+
+    Attributes:
+        family: what `dataplane_span_kind_for_op_type` says.
+    """
+
+    family: DataplaneSpanKind | None
 
     FBMU_READ = 0
     FBMU_WRITE = 1
@@ -134,6 +140,10 @@ def dataplane_span_kind_for_op_type(op: OpType) -> DataplaneSpanKind | None:
             return None
         case _:
             assert_never(op)
+
+
+for _op in OpType:
+    _op.family = dataplane_span_kind_for_op_type(_op)
 
 
 def _labels(members: type[_Labelled]) -> tuple[str, ...]:

@@ -9,8 +9,7 @@ from ringbuf.emitter import Emitter
 __all__ = ["configure", "get_emitter"]
 
 # One entry at most. A dict's setdefault is atomic, and unlike a lock no thread that a fork left out can hold it.
-_shared: Final[dict[str, Emitter]] = {}
-_KEY: Final = "emitter"
+SHARED: Final[dict[None, Emitter]] = {}
 
 
 def get_emitter() -> Emitter:
@@ -19,8 +18,8 @@ def get_emitter() -> Emitter:
     Without `configure` it makes its ring at its first span, from OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and
     RINGBUF_DIR. If that fails, one warning is logged, and spans are counted as local.
     """
-    found = _shared.get(_KEY)
-    return found if found is not None else _shared.setdefault(_KEY, Emitter.unopened())
+    found = SHARED.get(None)
+    return found if found is not None else SHARED.setdefault(None, Emitter.unopened())
 
 
 def configure(service_name: str | None = None, **arguments: Any) -> Emitter:
@@ -37,7 +36,7 @@ def configure(service_name: str | None = None, **arguments: Any) -> Emitter:
     found = get_emitter()
     if found.closed:
         # Sites of the closed one stay closed; those bound from now on use the new one.
-        _shared[_KEY] = found = Emitter(service_name, **arguments)
+        SHARED[None] = found = Emitter(service_name, **arguments)
         return found
     found.configure(service_name, **arguments)
     return found

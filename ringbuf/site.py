@@ -73,7 +73,9 @@ class Site:
         def emit(start_unix_nano: int, end_unix_nano: int, *values: Any) -> bool:
             packed = pack(start_unix_nano, end_unix_nano, *values)
             result = c_emit(site, parent(), packed, packed_bytes)
-            return result == 1 or settle(result, c_emit, site, parent(), packed, packed_bytes)
+            if result == 1:
+                return True
+            return result != 0 and settle(result, c_emit, site, parent(), packed, packed_bytes)
 
         emit.__dict__["keep"] = keep  # the site points to it
         return emit
@@ -120,7 +122,7 @@ class SiteSpan(ActiveSpan):
         except KeyError:
             raise ValueError(f"{key!r} is no varying attribute of this site") from None
 
-    def _end(self, *, failed: bool) -> None:
+    def _end(self, failed: bool) -> None:
         packed = self._packer.pack_values(*self._values)
         status = _STATUS_ERROR if failed else _STATUS_UNSET
         arguments = (self._site, self._span, status, packed, self._packer.packed_bytes)
