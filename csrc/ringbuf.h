@@ -52,6 +52,23 @@ extern "C" {
 #endif
 
 /*
+ * The layout, JSON in UTF-8:
+ *
+ *   {"scope_name": "grafos.dataplane", "scope_version": "219", "schema_url": "",
+ *    "span_names": ["grafos.dataplane.fbmu", ...],            index: rb_record.name
+ *    "slot_bytes": 128,
+ *    "attributes": [{"key": "grafos.lease.id", "type": "hex", "offset": 72, "bytes": 16},
+ *                   {"key": "grafos.outcome", "type": "label", "offset": 90, "bytes": 1,
+ *                    "labels": ["ok", "hit", ...], "metric_label": true}, ...]}
+ *
+ * Attribute i has bit i of rb_record.present; `offset` and `bytes` are its place in the record, 64 or higher and naturally
+ * aligned. Types: bool, i8 to i64, u8 to u64, f64; label: an index into `labels`, u8 for up to 256 of them, else u16; hex:
+ * raw bytes, hex digits in OTLP; str and bytes: a u16 length, then at most `bytes` - 2 bytes. The scope strings and
+ * metric_label may be left out; keys that are not listed here are ignored.
+ *
+ * The resource, JSON in UTF-8: an object of attributes, each a string, true or false, an integer of 64 bits, a number with
+ * a point or exponent, or an array of one of them.
+ *
  * The blocks marked [ABI], [HOT] and [COLD] are also read by cffi (csrc/ffi_build.py): types and constants, functions
  * that are called with Python's GIL kept, and functions that give it up.
  */
@@ -95,9 +112,9 @@ typedef struct rb_header {
     uint64_t created_unix_nano;
     uint64_t clock_monotonic_nano;
     uint64_t clock_realtime_nano;
-    uint32_t layout_offset; /* JSON, written by ringbuf/layout.py */
+    uint32_t layout_offset; /* JSON, see above */
     uint32_t layout_bytes;
-    uint32_t resource_offset; /* JSON object: attribute name -> string, bool, int, float or an array of one of them */
+    uint32_t resource_offset; /* JSON, see above */
     uint32_t resource_bytes;
     uint8_t reserved[8];
 } rb_header;
@@ -123,7 +140,7 @@ typedef struct rb_lane {
     uint64_t contended;
     uint64_t oversized;
     uint64_t unsampled;
-    uint64_t truncated; /* values cut to their field; the span itself was written */
+    uint64_t truncated; /* values, not spans, cut to their field; counted whether or not the span was then written */
     uint8_t pad1[88];
 
     uint64_t head;      /* release store by the drain after the copy was delivered; pairs with check-out's acquire */
