@@ -1,0 +1,227 @@
+"""What a record holds beside its core: attributes, their types, and where each lies."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+from ringbuf._ringbuf import lib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+AttributeType = Literal[
+    "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f64", "label", "hex", "str", "bytes"
+]
+TYPES: Final[tuple[str, ...]] = get_args(AttributeType)
+
+# As in struct and numpy; the byte order is little-endian everywhere.
+SCALAR_FORMATS: Final = {
+    "bool": "?",
+    "i8": "b",
+    "i16": "h",
+    "i32": "i",
+    "i64": "q",
+    "u8": "B",
+    "u16": "H",
+    "u32": "I",
+    "u64": "Q",
+    "f64": "d",
+}
+SIZED: Final = ("hex", "str", "bytes")
+LENGTH_BYTES: Final = 2  # the u16 before the data of a str or bytes
+MAX_U8_LABELS: Final = 256
+MAX_LABELS: Final = 65536
+SLOT_ALIGNMENT: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of a layout.
+
+    Args:
+        key: The OTLP attribute key.
+        type: `bool`; `i8` to `i64`, `u8` to `u64`, `f64`; `label`, an index into `labels`; `hex`, raw bytes that are
+            exported as lower-case hex digits; `str` and `bytes`, inline with their length.
+        size: Bytes, for three types: exactly so many of a `hex`, at most so many of a `str` (in UTF-8) or `bytes`.
+        labels: The strings of a `label`, at most 65536. The index is a u8 up to 256 labels, else a u16.
+        metric_label: Whether metrics of the drain may carry this attribute; only of a `label` or `bool`, since the
+            others have no bound on their number of values.
+
+    Raises:
+        ValueError: Naming the key, when the arguments do not fit each other or a limit.
+        TypeError: When key, size or labels are of another Python type.
+
+    >>> Attribute("grafos.lease.id", "hex", 16).nbytes
+    16
+    >>> Attribute("grafos.outcome", "label", labels=("ok", "error")).format
+    'B'
+    """
+
+    key: str
+    type: AttributeType
+    size: int | None = None
+    labels: tuple[str, ...] | None = None
+    metric_label: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", checked_text(self.key, "an attribute's key"))
+        if self.type not in TYPES:
+            raise ValueError(f"attribute {self.key!r}: no such type as {self.type!r}; there are {', '.join(TYPES)}")
+        self._check_size()
+        self._check_labels()
+        if type(self.metric_label) is not bool:
+            raise TypeError(f"attribute {self.key!r}: metric_label is a bool, not {self.metric_label!r}")
+        if self.metric_label and self.type not in ("label", "bool"):
+            raise ValueError(f"attribute {self.key!r}: only a label or bool may be a metric_label, not a {self.type}")
+
+    def _check_size(self) -> None:
+        if self.type not in SIZED:
+            if self.size is not None:
+                raise ValueError(f"attribute {self.key!r}: a {self.type} takes no size")
+            return
+        if self.size is None:
+            raise ValueError(f"attribute {self.key!r}: a {self.type} needs a size")
+        if type(self.size) is not int:
+            raise TypeError(f"attribute {self.key!r}: size is an int, not {self.size!r}")
+        largest = lib.RB_MAX_SLOT_BYTES - lib.RB_CORE_BYTES - (0 if self.type == "hex" else LENGTH_BYTES)
+        if not 1 <= self.size <= largest:
+            raise ValueError(f"attribute {self.key!r}: size {self.size} is not between 1 and {largest}")
+
+    def _check_labels(self) -> None:
+        if self.type != "label":
+            if self.labels is not None:
+                raise ValueError(f"attribute {self.key!r}: a {self.type} takes no labels")
+            return
+        if self.labels is None:
+            raise ValueError(f"attribute {self.key!r}: a label needs labels")
+        labels = checked_texts(self.labels, f"attribute {self.key!r}: labels")
+        if not 1 <= len(labels) <= MAX_LABELS:
+            raise ValueError(f"attribute {self.key!r}: {len(labels)} labels; there may be 1 to {MAX_LABELS}")
+        object.__setattr__(self, "labels", labels)
+
+    @property
+    def format(self) -> str:
+        """The value as `struct` has it, without the byte order; a `str` or `bytes` is a length and its data."""
+        match self.type:
+            case "label":
+                return "B" if len(self.labels or ()) <= MAX_U8_LABELS else "H"
+            case "hex":
+                return f"{self.size}s"
+            case "str" | "bytes":
+                return f"H{self.size}s"
+            case _:
+                return SCALAR_FORMATS[self.type]
+
+    @property
+    def nbytes(self) -> int:
+        """What the value takes in a record, the length of a `str` or `bytes` included."""
+        return struct.calcsize("<" + self.format)
+
+    @property
+    def alignment(self) -> int:
+        """What the offset is a multiple of: natural, 1 for a `hex`, 2 for a `str` or `bytes`."""
+        match self.type:
+            case "hex":
+                return 1
+            case "str" | "bytes":
+                return LENGTH_BYTES
+            case _:
+                return self.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutField:
+    """An attribute in its place: `index` is its bit of `present`, `offset` and `nbytes` are bytes of the record."""
+
+    attribute: Attribute
+    index: int
+    offset: int
+    nbytes: int
+    format: str
+
+
+def place(attributes: Sequence[Attribute]) -> tuple[tuple[LayoutField, ...], int]:
+    """Lay attributes out behind the core, the most strictly aligned first, else in their order; with the slot's bytes.
+
+    Raises:
+        ValueError: Naming the attribute that exceeds the largest slot.
+    """
+    end: int = lib.RB_CORE_BYTES
+    fields = {}
+    for index, attribute in sorted(enumerate(attributes), key=lambda pair: -pair[1].alignment):
+        offset = round_up(end, attribute.alignment)
+        end = offset + attribute.nbytes
+        if end > lib.RB_MAX_SLOT_BYTES:
+            raise ValueError(f"attribute {attribute.key!r} exceeds the largest slot, {lib.RB_MAX_SLOT_BYTES} bytes")
+        fields[index] = LayoutField(attribute, index, offset, attribute.nbytes, attribute.format)
+    return tuple(fields[index] for index in range(len(attributes))), round_up(end, SLOT_ALIGNMENT)
+
+
+def check_placement(fields: Sequence[LayoutField], slot_bytes: int) -> None:
+    """Refuse a placement, chosen by another program, that could not be read safely.
+
+    Raises:
+        ValueError: With the reason, naming the attribute.
+    """
+    core, largest = lib.RB_CORE_BYTES, lib.RB_MAX_SLOT_BYTES
+    if not core <= slot_bytes <= largest or slot_bytes % SLOT_ALIGNMENT:
+        raise ValueError(f"slot_bytes {slot_bytes} is not a multiple of {SLOT_ALIGNMENT} from {core} to {largest}")
+    end, before = core, ""
+    for field in sorted(fields, key=lambda field: field.offset):
+        key, offset = field.attribute.key, field.offset
+        if offset < core:
+            raise ValueError(f"attribute {key!r}: offset {offset} lies in the record's core")
+        if offset + field.nbytes > slot_bytes:
+            raise ValueError(
+                f"attribute {key!r}: {field.nbytes} bytes at offset {offset} end outside the slot of {slot_bytes}"
+            )
+        if offset % field.attribute.alignment:
+            raise ValueError(f"attribute {key!r}: offset {offset} is no multiple of {field.attribute.alignment}")
+        if offset < end:
+            raise ValueError(f"attribute {key!r}: offset {offset} overlaps attribute {before!r}")
+        end, before = offset + field.nbytes, key
+
+
+def checked_text(value: object, what: str, *, may_be_empty: bool = False) -> str:
+    """Return `value` as a plain str that UTF-8 can hold.
+
+    Raises:
+        TypeError: When it is no str.
+        ValueError: When it is empty and may not be, or has a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a str, not {value!r}")
+    if not value and not may_be_empty:
+        raise ValueError(f"{what} is empty")
+    text = str.__str__(value)  # of an enum's member: its value, whatever the enum made of __str__
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} has a lone surrogate: {text!r}") from None
+    return text
+
+
+def checked_texts(values: object, what: str) -> tuple[str, ...]:
+    """Return `values`, each as `checked_text` has it, no two the same.
+
+    Raises:
+        TypeError: When it is a single str, or not iterable, or one of them is no str.
+        ValueError: When one is empty, there twice, or has a lone surrogate.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{what} is a sequence of str, not {values!r}")
+    texts: dict[str, None] = {}
+    for value in values:
+        text = checked_text(value, f"{what}: one of them")
+        if text in texts:
+            raise ValueError(f"{what}: {text!r} is there twice")
+        texts[text] = None
+    return tuple(texts)
+
+
+def round_up(number: int, multiple: int) -> int:
+    """Return the least multiple that is not below `number`."""
+    return -(-number // multiple) * multiple

@@ -1,0 +1,169 @@
+"""The JSON in which a ring's header describes the ring's records.
+
+    {"scope_name": "grafos.dataplane", "scope_version": "219", "schema_url": "",
+     "span_names": ["grafos.dataplane.fbmu", …],
+     "slot_bytes": 128,
+     "attributes": [{"key": "grafos.lease.id", "type": "hex", "offset": 72, "bytes": 16},
+                    {"key": "grafos.outcome", "type": "label", "offset": 88, "bytes": 1,
+                     "labels": ["ok", "error"], "metric_label": true}, …]}
+
+Attribute i has bit i of `present`; `offset` and `bytes` are its place in the record, so that no reader needs the rules
+by which it was chosen. A `str` or `bytes` of n bytes takes n + 2: a u16 length comes first. A `label` is a u8 index
+into `labels`, or a u16 when there are more than 256. The three scope strings and `metric_label` may be left out. Keys
+that are not listed here are ignored: a later version may add some.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from ringbuf._ringbuf import lib
+from ringbuf.attribute import LENGTH_BYTES, SIZED, TYPES, Attribute, LayoutField, check_placement
+from ringbuf.exceptions import LayoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ringbuf.layout import SpanLayout
+
+T = TypeVar("T")
+
+KINDS = {str: "a string", int: "an integer", bool: "true or false", list: "an array", dict: "an object"}
+
+
+class Content(NamedTuple):
+    """What a layout says, and in the order in which SpanLayout checks it."""
+
+    span_names: Iterable[str]
+    fields: tuple[LayoutField, ...]
+    slot_bytes: int
+    scope_name: str
+    scope_version: str
+    schema_url: str
+
+
+def dump(layout: SpanLayout) -> bytes:
+    """Return the JSON of a layout: compact, UTF-8, the same bytes for the same layout."""
+    attributes = []
+    for field in layout.fields:
+        attribute = field.attribute
+        entry: dict[str, Any] = {
+            "key": attribute.key,
+            "type": attribute.type,
+            "offset": field.offset,
+            "bytes": field.nbytes,
+        }
+        if attribute.labels is not None:
+            entry["labels"] = attribute.labels
+        if attribute.metric_label:
+            entry["metric_label"] = True
+        attributes.append(entry)
+    whole = {
+        "scope_name": layout.scope_name,
+        "scope_version": layout.scope_version,
+        "schema_url": layout.schema_url,
+        "span_names": layout.span_names,
+        "slot_bytes": layout.slot_bytes,
+        "attributes": attributes,
+    }
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def parse(data: bytes) -> Content:
+    """Read the JSON of a layout, which any program may have written.
+
+    Raises:
+        LayoutError: With the reason.
+    """
+    whole = _load(data)
+    entries = _member(whole, "attributes", list, "the layout")
+    if len(entries) > lib.RB_MAX_ATTRIBUTES:
+        raise LayoutError(f"{len(entries)} attributes; there may be {lib.RB_MAX_ATTRIBUTES}")
+    fields = tuple(_field(entry, index) for index, entry in enumerate(entries))
+    slot_bytes = _member(whole, "slot_bytes", int, "the layout")
+    try:
+        check_placement(fields, slot_bytes)
+    except ValueError as error:
+        raise LayoutError(str(error)) from None
+    names = _member(whole, "span_names", list, "the layout")
+    return Content(
+        _strings(names, "span_names"),
+        fields,
+        slot_bytes,
+        *(_member(whole, key, str, "the layout", "") for key in ("scope_name", "scope_version", "schema_url")),
+    )
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    if len(data) > lib.RB_MAX_JSON_BYTES:
+        raise LayoutError(f"{len(data)} bytes of JSON; there may be {lib.RB_MAX_JSON_BYTES}")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise LayoutError(f"not UTF-8: {error.reason} at byte {error.start}") from None
+    try:
+        whole = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    except RecursionError:
+        raise LayoutError("JSON that is nested too deeply") from None
+    except LayoutError:
+        raise
+    except ValueError as error:  # a JSONDecodeError, or an integer of more digits than Python converts
+        raise LayoutError(f"not JSON: {error}") from None
+    if not isinstance(whole, dict):
+        raise LayoutError("JSON that is no object")
+    return whole
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Readers differ in which of two equal keys they take: such a ring would read differently here and elsewhere.
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise LayoutError("a JSON object that has a key twice")
+    return members
+
+
+def _no_constant(name: str) -> None:
+    raise LayoutError(f"not JSON: {name}")
+
+
+def _field(entry: object, index: int) -> LayoutField:
+    where = f"attribute {index}"
+    if not isinstance(entry, dict):
+        raise LayoutError(f"{where} is no object")
+    key = _member(entry, "key", str, where)
+    where = f"attribute {key!r}"
+    kind: Any = _member(entry, "type", str, where)
+    if kind not in TYPES:
+        raise LayoutError(f"{where}: no such type as {kind!r}")
+    offset = _member(entry, "offset", int, where)
+    nbytes = _member(entry, "bytes", int, where)
+    metric_label = _member(entry, "metric_label", bool, where, False)
+    labels = None
+    if "labels" in entry:
+        labels = tuple(_strings(_member(entry, "labels", list, where), f"{where}: labels"))
+    size = nbytes - (0 if kind == "hex" else LENGTH_BYTES) if kind in SIZED else None
+    try:
+        attribute = Attribute(key, kind, size, labels, metric_label)
+    except ValueError as error:
+        raise LayoutError(str(error)) from None
+    if nbytes != attribute.nbytes:
+        raise LayoutError(f"{where}: {nbytes} bytes, where its type takes {attribute.nbytes}")
+    return LayoutField(attribute, index, offset, nbytes, attribute.format)
+
+
+def _member(members: Mapping[str, Any], key: str, kind: type[T], where: str, default: T | None = None) -> T:
+    if key not in members:
+        if default is None:
+            raise LayoutError(f"{where}: {key!r} is missing")
+        return default
+    value = members[key]
+    if type(value) is not kind:  # not isinstance: true is an int to that
+        raise LayoutError(f"{where}: {key!r} is not {KINDS[kind]}")
+    return value
+
+
+def _strings(values: list[Any], what: str) -> list[str]:
+    if not all(isinstance(value, str) for value in values):
+        raise LayoutError(f"{what}: not all of them are strings")
+    return values

@@ -1,0 +1,158 @@
+"""One attribute value: between Python and its bytes in a record.
+
+What a value may be, by its attribute's type:
+
+    any type    None: absent
+    bool        a bool
+    i8 to u64   an int in range, or what stands for one (numpy's integers, an IntEnum's member); not a bool
+    f64         a float or int, or what has a float value (numpy's, a Decimal); not a bool, not a str
+    label       one of the labels (as a StrEnum's member is), or its index (as an IntEnum's member may be)
+    hex         bytes, bytearray or memoryview, exactly `size` bytes
+    str         a str; beyond `size` bytes of UTF-8 it is cut after the last character that fits whole; a lone
+                surrogate becomes a question mark
+    bytes       bytes, bytearray or memoryview; cut beyond `size`
+"""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+import struct
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ringbuf.attribute import LayoutField
+
+
+def pack_value(field: LayoutField, value: Any) -> tuple[bytes, bool]:
+    """Return a value as it lies in the record, and whether it was cut; zeros for None.
+
+    Raises:
+        TypeError: Naming the attribute, when the value is of a type that it does not take.
+        ValueError: Naming the attribute, when the value is out of its range, of another length or no label.
+    """
+    key, size = field.attribute.key, field.attribute.size or 0
+    if value is None:
+        return bytes(field.nbytes), False
+    match field.attribute.type:
+        case "hex":
+            content = _bytes(key, value)
+            if len(content) != size:
+                raise ValueError(f"{key}: {len(content)} bytes, where it takes exactly {size}")
+            return content, False
+        case "str":
+            if not isinstance(value, str):
+                raise TypeError(f"{key}: {shown(value)} is no str")
+            content = str.encode(value, errors="replace")
+            kept = cut_utf8(content, size)
+        case "bytes":
+            content = _bytes(key, value)
+            kept = content[:size]
+        case _:
+            return _pack_number(field, value), False
+    return struct.pack("<" + field.format, len(kept), kept), len(kept) < len(content)
+
+
+def unpack_value(field: LayoutField, record: bytes) -> bool | int | float | str | bytes:
+    """Return a value as OTLP has it: a label is its string, a `hex` its digits.
+
+    Raises:
+        ValueError: Naming the attribute, when its label or length is out of bounds.
+    """
+    first, *data = struct.unpack_from("<" + field.format, record, field.offset)
+    key = field.attribute.key
+    value: bool | int | float | str | bytes = first
+    match field.attribute.type:
+        case "label":
+            labels = field.attribute.labels or ()
+            if first >= len(labels):
+                raise ValueError(f"{key}: label {first} of {len(labels)}")
+            value = labels[first]
+        case "hex":
+            value = first.hex()
+        case "str" | "bytes":
+            if first > len(data[0]):
+                raise ValueError(f"{key}: length {first}, where at most {len(data[0])} bytes fit")
+            value = data[0][:first]
+            if field.attribute.type == "str":
+                value = data[0][:first].decode(errors="replace")
+        case _:
+            pass
+    return value
+
+
+def label_index(field: LayoutField, value: Any) -> int:
+    """Return the index of a label that is given as one of the labels or as the index itself.
+
+    Raises:
+        TypeError: Naming the attribute, when the value is neither str nor int.
+        ValueError: Naming the attribute, when there is no such label.
+    """
+    key, labels = field.attribute.key, field.attribute.labels or ()
+    if isinstance(value, str):
+        try:
+            return labels.index(str.__str__(value))
+        except ValueError:
+            raise ValueError(f"{key}: {shown(value)} is none of its labels") from None
+    index = integer(key, value)
+    if not 0 <= index < len(labels):
+        raise ValueError(f"{key}: there is no label {shown(index)}; it has {len(labels)}")
+    return index
+
+
+def cut_utf8(text: bytes, size: int) -> bytes:
+    """Return the longest prefix of UTF-8 text that has at most `size` bytes and ends with a whole character.
+
+    >>> cut_utf8("naïve".encode(), 3)
+    b'na'
+    """
+    if len(text) <= size:
+        return text
+    while size > 0 and text[size] & 0b11000000 == 0b10000000:  # noqa: PLR2004 - a byte that goes on a character
+        size -= 1
+    return text[:size]
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message has it: of bounded length, since a value may be as long as a span's text."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "an int of very many digits"
+
+
+def integer(name: str, value: Any) -> int:
+    """Return the int that `value` stands for.
+
+    Raises:
+        TypeError: With the name, when it is a bool or stands for none.
+    """
+    if type(value) is not bool:
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise TypeError(f"{name}: {shown(value)} is no int")
+
+
+def _pack_number(field: LayoutField, value: Any) -> bytes:
+    key, kind = field.attribute.key, field.attribute.type
+    number = value
+    if kind == "label":
+        number = label_index(field, value)
+    elif kind not in ("bool", "f64"):
+        number = integer(key, value)
+    elif (type(value) is bool) != (kind == "bool"):
+        raise TypeError(f"{key}: {shown(value)} is no {kind}")
+    try:
+        return struct.pack("<" + field.format, number)
+    except (OverflowError, struct.error):
+        if kind == "f64" and not isinstance(value, int):  # it has no float value; float() would take a str
+            raise TypeError(f"{key}: {shown(value)} is no f64") from None
+        raise ValueError(f"{key}: {shown(value)} is out of the range of {kind}") from None
+
+
+def _bytes(key: str, value: Any) -> bytes:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(f"{key}: {shown(value)} is no bytes")
+    return bytes(value)
