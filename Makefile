@@ -12,7 +12,7 @@ BUILD_INPUT := ringbuf/__init__.py $(wildcard csrc/*)
 DEBIAN_PACKAGES := g++ pkg-config protobuf-compiler valgrind
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-c check format bench soak deps clean
+.PHONY: help build demo test test-c check format bench soak peers deps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +35,16 @@ $(VENV)/built: $(VENV)/installed $(BUILD_INPUT)
 demo: build ## run real data-plane work in several processes and deliver every span
 	$(PY) docs/examples/demo.py
 
+# Receivers that the tests send to, and that demand other versions of what is in .venv.
+$(VENV)/peers/installed: | $(VENV)/installed
+	$(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check 'ddapm-test-agent>=1.40'
+	@touch $@
+
+peers: $(VENV)/peers/installed ## install the OTLP receivers that some tests send to
+
 # -I keeps the checkout off sys.path: the tests see what is installed.
-test: build ## run all tests but the soak tests (ARGS= goes to pytest)
+test: build peers ## run all tests but the soak tests (ARGS= goes to pytest)
 	$(PY) -Im pytest $(ARGS)
 
 test-c: build ## run the C tests only: plain, ThreadSanitizer, Address- and UndefinedBehaviorSanitizer

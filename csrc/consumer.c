@@ -155,7 +155,7 @@ static int copy_header(int fd, uint32_t access, uint64_t max_file_bytes, rb_head
     if (max_file_bytes != 0 && first.file_bytes > max_file_bytes)
         return fail(error, RB_E_TOO_LARGE, 0, "%llu bytes, the limit is %llu", (unsigned long long)first.file_bytes,
                     (unsigned long long)max_file_bytes);
-    /* Reading a hole of a tmpfs file allocates it: a small file could eat the machine. Copies on disk may have holes. */
+    /* Reading a hole of a tmpfs file allocates it: it could eat the machine. Copies on disk may have holes. */
     if (access == RB_CONSUME && (uint64_t)status.st_blocks * 512 < first.file_bytes)
         return fail(error, RB_E_SPARSE, 0, "%llu of %llu bytes are allocated",
                     (unsigned long long)status.st_blocks * 512, (unsigned long long)first.file_bytes);

@@ -365,7 +365,7 @@ static inline void begin(rb_producer *producer, const rb_span *parent, rb_record
     }
 }
 
-/* What differs between the spans of a site, beside their attributes: the first 64 bytes of a slot, but for constants. */
+/* A slot with the site's constants and this span's core; its attributes are the caller's to write. */
 static int take_slot(const rb_site *site, const rb_record *core, rb_held_lane **lane, rb_record **slot)
 {
     rb_producer *producer = site->producer;
@@ -533,7 +533,7 @@ int rb_span_begin(const rb_site *site, const rb_span *parent, rb_span *span)
     begin(producer, parent, &core);
     int rv = RB_OK;
     if (rb_load32_acquire(&producer->state) == RB_STATE_NONE) {
-        /* A forked child knows the sampler only once it has a ring; a root that cannot wait for one counts as sampled. */
+        /* A forked child knows the sampler only once it has a ring; a root without one counts as sampled. */
         rv = RB_NO_RING;
         if (parent == NULL)
             core.flags |= RB_SPAN_SAMPLED;

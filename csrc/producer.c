@@ -38,8 +38,8 @@ _Static_assert(offsetof(rb_producer, lanes) == 3 * RB_LINE_BYTES, "private state
 static const uint8_t magic[8] = {'r', 'i', 'n', 'g', 'b', 'u', 'f', 0};
 
 /*
- * Held while a ring is made, and taken by fork: a child forked between mmap and MADV_DONTFORK would inherit the mapping,
- * and with it the lock that says that the producer lives.
+ * Held while a ring is made, and taken by fork: a child forked between mmap and MADV_DONTFORK would inherit the
+ * mapping, and with it the lock that says that the producer lives.
  */
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t atfork_once = PTHREAD_ONCE_INIT;

@@ -24,15 +24,15 @@
  *
  * The life of a ring, and who makes each step:
  *
- *   (no name) --linkat--> ALIVE --rb_close sets `closed` in every lane--> CLOSED --+
- *    producer             |  the mapping holds flock(LOCK_EX)                      +--drain: copy the rest, deliver, unlink
+ *   (no name) --linkat--> ALIVE --rb_close sets `closed` in every lane--> CLOSED --+--drain: copy the rest, deliver,
+ *    producer             |  the mapping holds flock(LOCK_EX)                      |  unlink
  *                         +--producer dies: the kernel gives the flock up--> DEAD -+
  *   any of these --drain finds it unsound: consumer_state = DETACHED, file moved to quarantine/
  *
  * The life of a record: the producer, which alone may write its lane, fills slot `tail`, then stores tail + 1 with
  * release order. The drain loads `tail` with acquire order, copies the slot, delivers the copy, then stores `head` with
- * release order; the producer loads `head` with acquire order before it writes the slot again. A producer that is killed
- * at any instruction has either published the record or not: there is nothing to repair and no owner to find.
+ * release order; the producer loads `head` with acquire order before it writes the slot again. A producer that is
+ * killed at any instruction has either published the record or not: there is nothing to repair and no owner to find.
  *
  * What adds up (the conservation law):
  *
@@ -61,13 +61,13 @@ extern "C" {
  *                   {"key": "grafos.outcome", "type": "label", "offset": 90, "bytes": 1,
  *                    "labels": ["ok", "hit", ...], "metric_label": true}, ...]}
  *
- * Attribute i has bit i of rb_record.present; `offset` and `bytes` are its place in the record, 64 or higher and naturally
- * aligned. Types: bool, i8 to i64, u8 to u64, f64; label: an index into `labels`, u8 for up to 256 of them, else u16; hex:
- * raw bytes, hex digits in OTLP; str and bytes: a u16 length, then at most `bytes` - 2 bytes. The scope strings and
- * metric_label may be left out; keys that are not listed here are ignored.
+ * Attribute i has bit i of rb_record.present; `offset` and `bytes` are its place in the record, 64 or higher and
+ * naturally aligned. Types: bool, i8 to i64, u8 to u64, f64; label: an index into `labels`, u8 for up to 256 of them,
+ * else u16; hex: raw bytes, hex digits in OTLP; str and bytes: a u16 length, then at most `bytes` - 2 bytes. The scope
+ * strings and metric_label may be left out; keys that are not listed here are ignored.
  *
- * The resource, JSON in UTF-8: an object of attributes, each a string, true or false, an integer of 64 bits, a number with
- * a point or exponent, or an array of one of them.
+ * The resource, JSON in UTF-8: an object of attributes, each a string, true or false, an integer of 64 bits, a number
+ * with a point or exponent, or an array of one of them.
  *
  * The blocks marked [ABI], [HOT] and [COLD] are also read by cffi (csrc/ffi_build.py): types and constants, functions
  * that are called with Python's GIL kept, and functions that give it up.
@@ -373,7 +373,7 @@ rb_producer *rb_producer_new(void);
  */
 int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error *error);
 
-/* Take every lane for good, then set `closed`. Threads that still emit get 0. RB_BUSY when a lane stays held for 1 s. */
+/* Take every lane for good, then set `closed`. Threads that still emit get 0. RB_BUSY: a lane stays held for 1 s. */
 int rb_close(rb_producer *producer);
 
 /* Unmap ring and private state. No thread may use the producer any more. */
