@@ -190,6 +190,12 @@ static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
     lane->slots = at + RB_LANE_BYTES;
     uint64_t head = rb_load_acquire(&lane->shared->head); /* pairs with an earlier drain's release */
     uint64_t tail = rb_load_acquire(&lane->shared->tail); /* pairs with publish() */
+    /* Beside a drain both move on: an observer who was held up between the two loads looks again. */
+    unsigned tries = consumer->access == RB_OBSERVE ? 100 : 0;
+    while (tail - head > header->capacity_slots && tries-- > 0) {
+        head = rb_load_acquire(&lane->shared->head);
+        tail = rb_load_acquire(&lane->shared->tail);
+    }
     if (tail - head > header->capacity_slots)
         return fail(error, RB_E_POSITION, 0, "lane %u: tail %llu is not within %u of head %llu", (unsigned)index,
                     (unsigned long long)tail, (unsigned)header->capacity_slots, (unsigned long long)head);
@@ -394,6 +400,7 @@ int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
     lane->outcome.dead_lettered += fresh.dead_lettered;
     lane->outcome.invalid += fresh.invalid;
     lane->released += count;
+    rb_guard_check(); /* perhaps long after the copy, and in another thread */
     enter(consumer);
     rb_store_relaxed(&lane->shared->delivered, lane->outcome.delivered); /* published by the store to head */
     rb_store_relaxed(&lane->shared->spooled, lane->outcome.spooled);

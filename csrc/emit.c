@@ -236,13 +236,18 @@ static inline void copy_slots(void *to, const void *from, uint64_t bytes)
 
 /* ---- whole records ---- */
 
-static int check_record(const rb_producer *producer, const void *record)
+/* A producer that never had a ring knows no layout: there any name will do, as the record goes nowhere. */
+static int check_record(const rb_producer *producer, uint32_t state, const void *record)
 {
     rb_record core;
     memcpy(&core, record, sizeof core); /* numpy's records need not be aligned */
     if (is_zero(core.trace_id, 16) || is_zero(core.span_id, 8))
         return RB_E_ZERO_ID;
-    if (core.reserved != 0 || core.name >= producer->span_name_count || core.kind > 5 || core.status > 2)
+    if (core.reserved != 0 || core.kind > 5 || core.status > 2)
+        return RB_E_RECORD;
+    if (state == RB_STATE_NONE)
+        return 0;
+    if (producer->span_name_count != 0 && core.name >= producer->span_name_count)
         return RB_E_RECORD;
     return (core.flags & RB_SPAN_SAMPLED) || producer->emit_unsampled;
 }
@@ -250,11 +255,11 @@ static int check_record(const rb_producer *producer, const void *record)
 int rb_emit(rb_producer *producer, const rb_record *record)
 {
     uint32_t state = rb_load32_acquire(&producer->state); /* pairs with rb_open's release */
-    if (state == RB_STATE_NONE)
-        return RB_NO_RING;
-    int wanted = check_record(producer, record);
+    int wanted = check_record(producer, state, record);
     if (wanted < 0)
         return wanted;
+    if (state == RB_STATE_NONE)
+        return RB_NO_RING;
     if (state == RB_STATE_CLOSED) {
         rb_count_local(producer, 1);
         return NOT_WRITTEN;
@@ -297,7 +302,7 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
     const uint8_t *bytes = (const uint8_t *)records;
     uint64_t slot_bytes = producer->slot_bytes;
     for (uint64_t i = 0; i < count; i++) {
-        int wanted = check_record(producer, bytes + i * slot_bytes);
+        int wanted = check_record(producer, state, bytes + i * slot_bytes);
         if (wanted < 0)
             return wanted;
     }
@@ -322,8 +327,10 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
             drop(producer, count - taken, found_full);
             break;
         }
-        /* A stale `head` would cut the batch short of what fits. */
-        lane->head = rb_load_acquire(&lane->shared->head); /* pairs with rb_release's store */
+        /* A stale `head` would cut the batch short of what fits; one that cannot be would let it write outside. */
+        uint64_t head = rb_load_acquire(&lane->shared->head); /* pairs with rb_release's store */
+        if (lane->tail - head < producer->capacity_slots)
+            lane->head = head;
         uint64_t room = producer->capacity_slots - (lane->tail - lane->head);
         uint64_t written = run < room ? run : room;
         copy_batch(producer, lane, next, written);

@@ -37,6 +37,8 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
          */
         sigaction(signal_number, &previous, NULL);
         previous = (struct sigaction){.sa_handler = SIG_DFL};
+        if (info->si_code <= 0)
+            raise(signal_number); /* sent by somebody: no instruction runs again to send it once more */
     }
     errno = saved_errno;
 }

@@ -24,7 +24,6 @@ from ringbuf.phase219 import (
     dataplane_operation_label,
     dataplane_span_kind_for_op_type,
 )
-from ringbuf.sampling import is_root_sampled
 from ringbuf.shared import SHARED, get_emitter
 from ringbuf.span import KNOWN_TRACE_FLAGS
 from ringbuf.traceparent import parse_traceparent
@@ -209,7 +208,7 @@ def emit_dataplane_span(
         flags = trace_flags
         if trace_id is None:
             trace_id = _new_ids()[0]
-        elif parent_span_id is None and not is_root_sampled(trace_id, emitter.root_bound):
+        elif parent_span_id is None and not emitter.samples_root(trace_id):
             flags &= ~lib.RB_SPAN_SAMPLED
         parent = ffi.new("rb_span *", {"trace_id": list(trace_id), "child_flags": _LOCAL | flags})
         if parent_span_id is not None:

@@ -43,8 +43,8 @@ class DataplaneSite:
     Attributes:
         emit: `emit(lease, start_unix_nano, end_unix_nano, nbytes=None, outcome=Outcome.OK) -> bool`: writes a span
             under the enclosing `with` span, or a root, and returns whether it was written. `lease` is a `LeaseId`.
-            Times are nanoseconds since 1970; an end before the start is delivered as it is. Raises TypeError or ValueError
-            when an argument is of another type or does not fit 64 bits.
+            Times are nanoseconds since 1970; an end before the start is delivered as it is. Raises TypeError or
+            ValueError when an argument is of another type or does not fit 64 bits.
     """
 
     def __init__(self, emitter: Emitter, op: OpType, resource_kind: ResourceKind) -> None:
@@ -90,6 +90,8 @@ class DataplaneSite:
             nbytes: int | None = None,
             outcome: Outcome = _OK,
         ) -> bool:
+            if type(lease) is not LeaseId:
+                raise TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId(…), once per lease")
             if outcome is not _OK and type(outcome) is not Outcome:
                 raise TypeError(f"outcome: {outcome!r} is no Outcome")
             try:
@@ -106,8 +108,8 @@ class DataplaneSite:
                 return result != 0 and settle(
                     result, with_bytes, site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome, nbytes
                 )
-            except (AttributeError, OverflowError, TypeError) as error:
-                raise _explained(error, lease, start_unix_nano, end_unix_nano, nbytes) from None
+            except (OverflowError, TypeError) as error:
+                raise _explained(error, start_unix_nano, end_unix_nano, nbytes) from None
 
         emit.__dict__["keep"] = self._record  # the site points to it
         return emit
@@ -177,9 +179,9 @@ class DataplaneSite:
             TypeError: the lease is no LeaseId.
         """
         if type(lease) is not LeaseId:
-            raise TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId({lease!r})")
+            raise TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId(…), once per lease")
         parent = None if traceparent is None else remote_parent(traceparent)
-        return DataplaneSpan(self._emitter, self._site, parent, lease)
+        return DataplaneSpan(self._emitter, self._site, parent, lease.pointer)
 
 
 class DataplaneSpan(ActiveSpan):
@@ -193,13 +195,14 @@ class DataplaneSpan(ActiveSpan):
 
     __slots__ = ("_lease", "nbytes", "outcome")
 
-    def __init__(self, emitter: Emitter, site: Any, parent: Any | None, lease: LeaseId) -> None:
+    def __init__(self, emitter: Emitter, site: Any, parent: Any | None, lease: Any) -> None:
         # ActiveSpan.__init__, written out: the call would take a tenth of the whole span.
         self._emitter = emitter
         self._site = site
         self._parent = parent
         self._span = _new(SPAN_TYPE)
-        self._lease = lease.pointer
+        self._token = None
+        self._lease = lease
         self.outcome = _OK
         self.nbytes: int | None = None
 
@@ -223,10 +226,8 @@ class DataplaneSpan(ActiveSpan):
             raise _refusal("nbytes", nbytes) from None
 
 
-def _explained(error: Exception, lease: object, start: object, end: object, nbytes: object) -> Exception:
+def _explained(error: Exception, start: object, end: object, nbytes: object) -> Exception:
     """Return the TypeError or ValueError that names the argument which C's wrapper refused."""
-    if type(lease) is not LeaseId:
-        return TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId(…), once per lease")
     for name, value in (("start_unix_nano", start), ("end_unix_nano", end), ("nbytes", nbytes)):
         if value is not None and not (isinstance(value, int) and 0 <= value < 1 << 64):
             return _refusal(name, value)

@@ -57,13 +57,11 @@ def check_ring_dir(path: Path) -> None:
         raise RingCreateError(f"{path}: no ring directory ({error.strerror})") from error
     if not stat.S_ISDIR(status.st_mode):
         raise RingCreateError(f"{path}: not a directory (symbolic links are not followed); set RINGBUF_DIR to another")
+    if status.st_uid not in (os.getuid(), 0):
+        raise RingCreateError(f"{path}: belongs to uid {status.st_uid}; use a directory of your own or of root")
     mode = stat.S_IMODE(status.st_mode)
     if mode & _GROUP_FORM == _GROUP_FORM:
         return
-    if status.st_uid not in (os.getuid(), 0):
-        raise RingCreateError(
-            f"{path}: belongs to uid {status.st_uid}; use a directory of your own, or the group form (mode 03733)"
-        )
     if mode & _OTHERS_WRITE:
         raise RingCreateError(f"{path}: others may write it (mode {mode:04o}); chmod 0700, or 03733 for the group form")
 

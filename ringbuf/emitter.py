@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -18,15 +18,15 @@ from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.directory import DEFAULT_MAX_BYTES, GROUP_MODE, check_room, default_ring_dir, ensure_ring_dir
 from ringbuf.exceptions import RingBufferError, RingCreateError
+from ringbuf.layout import SpanLayout
 from ringbuf.resource import AttributeValue, build_resource, resource_to_json
-from ringbuf.sampling import root_sampling_bound
+from ringbuf.sampling import is_root_sampled, root_sampling_bound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
 
-    from ringbuf.layout import SpanLayout
     from ringbuf.site import Site
 
 __all__ = ["Emitter", "EmitterStats"]
@@ -157,7 +157,7 @@ class Emitter:
         if state == ffi.NULL:
             raise RingCreateError(f"no memory for the emitter's private state: {os.strerror(ffi.errno)}")
         self.producer = ffi.gc(state, lib.rb_producer_free)
-        self.layout = layout if layout is not None else _dataplane_layout()
+        self._take_layout(layout if layout is not None else _dataplane_layout())
         self.sites: dict[Any, Any] = {}  # made for doors that look theirs up
         self._settings = settings
         self._path: Path | None = None
@@ -165,7 +165,7 @@ class Emitter:
         self._tried = (0, 0.0)  # pid and monotonic time of the last making
         self._warned_in = 0  # pid
         self.is_bound = False  # whether sites rely on the layout
-        self.root_bound = _ALWAYS  # of the sampler, read when a ring is made
+        self.root_bound: int | None = None  # of the sampler, read when a ring is made
         self.closed = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         if self.closed:
             lib.rb_close(self.producer)
@@ -194,11 +194,17 @@ class Emitter:
         if layout is not None and layout != self.layout:
             if self.is_bound:
                 raise RuntimeError("sites of another layout are bound to the shared emitter already")
-            self.layout = layout
+            self._take_layout(layout)
         self._settings = _Settings(
             service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled
         )
         self.open()
+
+    def _take_layout(self, layout: SpanLayout) -> None:
+        if not isinstance(layout, SpanLayout):
+            raise TypeError(f"layout: {layout!r} is no SpanLayout")
+        self.layout = layout
+        self._slot_type = ffi.typeof(f"uint8_t[{layout.slot_bytes}]")
 
     # ---- the ring's life ----
 
@@ -209,9 +215,9 @@ class Emitter:
             ValueError, TypeError, RingCreateError: as the constructor.
         """
         settings = self._settings
-        ring_dir = default_ring_dir() if settings.ring_dir is None else Path(settings.ring_dir)
+        ring_dir = (default_ring_dir() if settings.ring_dir is None else Path(settings.ring_dir)).absolute()
         ensure_ring_dir(ring_dir)
-        check_room(ring_dir, int(os.environ.get("RINGBUF_MAX_BYTES") or DEFAULT_MAX_BYTES))
+        check_room(ring_dir, _max_bytes())
         resource = build_resource(settings.service_name, settings.resource_attributes, version=__version__)
         resource_json = resource_to_json(resource)
         layout_json = self.layout.to_json()
@@ -247,6 +253,8 @@ class Emitter:
         status = lib.rb_open(self.producer, config, path, error)
         if status != lib.RB_OK:
             raise _create_error(ring_dir, error)
+        # Later rings go where the first one is, whatever becomes the working directory.
+        self._settings = replace(settings, ring_dir=ring_dir)
         self._path = Path(os.fsdecode(ffi.string(path)))
         found = self._path.stat()
         self._inode = (found.st_dev, found.st_ino)
@@ -270,6 +278,12 @@ class Emitter:
                 _logger.warning("no ring in process %d, spans are counted as local: %s", pid, error)
             return False
         return True
+
+    def samples_root(self, trace_id: bytes) -> bool:
+        """Return whether the sampler wants the root of a trace; a ring is made to know it."""
+        if self.root_bound is None:
+            self.recover()
+        return self.root_bound is None or is_root_sampled(trace_id, self.root_bound)
 
     def settle(self, result: int, again: Any, *arguments: Any) -> bool:
         """Return what a door returns when C said anything but 1, see ringbuf.h.
@@ -330,7 +344,8 @@ class Emitter:
             self._check_dtype(record)
         if getattr(record, "shape", None) != ():
             raise TypeError("emit takes one record; emit_batch takes an array of them")
-        pointer = ffi.from_buffer("rb_record *", record)
+        # As many bytes as a slot has, whatever the object says of itself.
+        pointer = ffi.cast("rb_record *", ffi.from_buffer(self._slot_type, record))
         result = hot.rb_emit(self.producer, pointer)
         return bool(result) and (result == WRITTEN or self.settle(result, hot.rb_emit, self.producer, pointer))
 
@@ -351,10 +366,11 @@ class Emitter:
             raise TypeError("emit_batch takes a one-dimensional array of records")
         if not records.flags.c_contiguous:
             records = records.copy()
-        count = len(records)
+        data = ffi.from_buffer(records)
+        count = len(data) // self.layout.slot_bytes
         if count == 0:
             return 0
-        pointer = ffi.from_buffer("rb_record *", records)
+        pointer = ffi.cast("rb_record *", data)
         taken: int = hot.rb_emit_batch(self.producer, pointer, count)
         if taken == lib.RB_NO_RING and self.recover():
             taken = hot.rb_emit_batch(self.producer, pointer, count)
@@ -374,11 +390,12 @@ class Emitter:
             TypeError: the array is of another dtype, not contiguous or not writable.
         """
         self._check_dtype(records)
-        if not (records.flags.c_contiguous and records.flags.writeable):
-            raise TypeError("fill_ids takes a contiguous array that may be written")
-        if records.size:
-            pointer = ffi.from_buffer("rb_record *", records, require_writable=True)
-            hot.rb_fill_ids(self.producer, pointer, records.size, self.layout.slot_bytes)
+        try:
+            data = ffi.from_buffer(records, require_writable=True)
+        except (BufferError, ValueError):
+            raise TypeError("fill_ids takes a contiguous array that may be written") from None
+        count = len(data) // self.layout.slot_bytes
+        hot.rb_fill_ids(self.producer, ffi.cast("rb_record *", data), count, self.layout.slot_bytes)
 
     def _check_dtype(self, records: Any) -> None:
         dtype = getattr(records, "dtype", None)
@@ -478,7 +495,17 @@ def _default_lanes() -> int:
     return min(len(os.sched_getaffinity(0)), _MAX_LANES_BY_DEFAULT)
 
 
+def _max_bytes() -> int:
+    text = os.environ.get("RINGBUF_MAX_BYTES") or DEFAULT_MAX_BYTES
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"RINGBUF_MAX_BYTES: {text!r} is no number of bytes") from None
+
+
 def _in_range(name: str, value: int, low: int, high: int) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{name}: {value!r} is no int")
     if not low <= value <= high:
         raise ValueError(f"{name}: {value} is not between {low} and {high}")
     return value
@@ -498,6 +525,8 @@ def _file_mode(mode: int | None) -> int:
             mode = int(text, 8)
         except ValueError:
             raise ValueError(f"RINGBUF_MODE: {text!r} is no octal number") from None
+    if not isinstance(mode, int):
+        raise TypeError(f"mode: {mode!r} is no int")
     if mode not in (_PRIVATE_MODE, GROUP_MODE):
         raise ValueError(f"mode: {mode:#o}; a ring is 0o600, or 0o660 in the group form")
     return mode

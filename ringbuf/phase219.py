@@ -184,8 +184,13 @@ class LeaseId:
     pointer: Any  # rb_id128 *
 
     def __init__(self, value: object) -> None:
-        self.raw = lease_bytes(value)
-        self.pointer = ffi.new("rb_id128 *", {"bytes": list(self.raw)})
+        raw = lease_bytes(value)
+        object.__setattr__(self, "raw", raw)
+        object.__setattr__(self, "pointer", ffi.new("rb_id128 *", {"bytes": list(raw)}))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # C reads 16 bytes where `pointer` points: it stays the one that was made above.
+        raise AttributeError(f"a LeaseId cannot be changed: {name}")
 
     def __eq__(self, other: object) -> bool:
         return self.raw == other.raw if isinstance(other, LeaseId) else NotImplemented

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi
-from ringbuf.packing import Packer, compile_packer, pack_constants
+from ringbuf.packing import compile_packer, pack_constants
 from ringbuf.span import CURRENT, ActiveSpan, remote_parent
 
 if TYPE_CHECKING:
@@ -43,32 +43,32 @@ class Site:
         for key in varying:
             if key in constants:
                 raise ValueError(f"attribute {key!r} is both constant and varying")
-        self._emitter = emitter
+        self.emitter = emitter
         emitter.is_bound = True
-        self._packer = compile_packer(emitter.layout, varying, on_cut=partial(hot.rb_count_truncated, emitter.producer))
+        self.packer = compile_packer(emitter.layout, varying, on_cut=partial(hot.rb_count_truncated, emitter.producer))
         self._record = ffi.new("uint8_t[]", pack_constants(emitter.layout, name, constants))
-        self._site = ffi.new(
+        self.pointer = ffi.new(
             "rb_site *",
             {
                 "producer": emitter.producer,
                 "record": ffi.cast("rb_record *", self._record),
                 "slot_bytes": emitter.layout.slot_bytes,
-                "packed_bytes": self._packer.packed_bytes,
-                "field_count": len(self._packer.fields),
-                "fields": [tuple(field) for field in self._packer.fields],
+                "packed_bytes": self.packer.packed_bytes,
+                "field_count": len(self.packer.fields),
+                "fields": [tuple(field) for field in self.packer.fields],
             },
         )
-        self._indices = {key: index for index, key in enumerate(varying)}
+        self.indices = {key: index for index, key in enumerate(varying)}
         self.emit = self._bind_emit()
 
     def _bind_emit(self) -> Callable[..., bool]:
         # A closure over locals: a method would look each of these up at every call.
-        pack = self._packer.pack
-        packed_bytes = self._packer.packed_bytes
-        site, keep = self._site, self._record
+        pack = self.packer.pack
+        packed_bytes = self.packer.packed_bytes
+        site, keep = self.pointer, self._record
         c_emit = hot.rb_emit_packed
         parent = CURRENT.get
-        settle = self._emitter.settle
+        settle = self.emitter.settle
 
         def emit(start_unix_nano: int, end_unix_nano: int, *values: Any) -> bool:
             packed = pack(start_unix_nano, end_unix_nano, *values)
@@ -88,9 +88,12 @@ class Site:
                 `span[key] = value`.
             traceparent: the header of the caller in another process, which becomes the parent (an invalid one starts a
                 new trace, as W3C has it). None: the enclosing span is the parent, if any.
+
+        Raises:
+            TypeError: more values than varying attributes.
         """
         parent = None if traceparent is None else remote_parent(traceparent)
-        return SiteSpan(self._emitter, self._site, parent, self._packer, self._indices, values)
+        return SiteSpan(self, parent, values)
 
 
 class SiteSpan(ActiveSpan):
@@ -98,21 +101,13 @@ class SiteSpan(ActiveSpan):
 
     __slots__ = ("_indices", "_packer", "_values")
 
-    def __init__(
-        self,
-        emitter: Emitter,
-        site: Any,
-        parent: Any | None,
-        packer: Packer,
-        indices: Mapping[str, int],
-        values: Sequence[Any],
-    ) -> None:
-        super().__init__(emitter, site, parent)
-        missing = len(indices) - len(values)
+    def __init__(self, site: Site, parent: Any | None, values: Sequence[Any]) -> None:
+        super().__init__(site.emitter, site.pointer, parent)
+        missing = len(site.indices) - len(values)
         if missing < 0:
-            raise TypeError(f"{len(values)} values for {len(indices)} varying attributes")
-        self._packer = packer
-        self._indices = indices
+            raise TypeError(f"{len(values)} values for {len(site.indices)} varying attributes")
+        self._packer = site.packer
+        self._indices = site.indices
         self._values = [*values, *(missing * (None,))]
 
     def __setitem__(self, key: str, value: Any) -> None:
