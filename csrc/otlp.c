@@ -1,0 +1,168 @@
+/*
+ * otlp.c - records as protobuf.
+ *
+ * Source: opentelemetry-proto, trace.proto and common.proto; protobuf, "Encoding". Fields come in the order of their
+ * numbers and defaults are left out: the bytes are those of protobuf's own serialiser.
+ */
+#include "otlp.h"
+
+static inline uint8_t *put_piece(uint8_t *out, const rb_piece *piece)
+{
+    return rb_put_piece(out, piece, RB_PROTOBUF_COPY);
+}
+
+static inline uint8_t *put_length(uint8_t *out, uint64_t length)
+{
+    return rb_put_varint(out, length, rb_varint_bytes(length));
+}
+
+/* A str or bytes, whose lengths are only known now. NULL: its length is out of bounds. */
+static uint8_t *put_text(uint8_t *out, const rb_op *op, const uint8_t *value)
+{
+    size_t bytes = (size_t)(value[0] | value[1] << 8);
+    if (bytes > op->size)
+        return NULL;
+    int is_str = op->type == RB_TYPE_STR;
+    int valid = 1;
+    size_t out_bytes = is_str ? rb_utf8_bytes(value + 2, bytes, &valid) : bytes;
+    uint64_t any_value_bytes = 1 + rb_varint_bytes(out_bytes) + out_bytes;
+    *out++ = SPAN_ATTRIBUTE;
+    out = put_length(out, op->protobuf->bytes + rb_varint_bytes(any_value_bytes) + any_value_bytes);
+    out = put_piece(out, op->protobuf);
+    out = put_length(out, any_value_bytes);
+    *out++ = is_str ? VALUE_STRING : VALUE_BYTES;
+    out = put_length(out, out_bytes);
+    return valid ? rb_put(out, value + 2, bytes) : rb_utf8_put(out, value + 2, bytes);
+}
+
+static inline uint8_t *put_integer(uint8_t *out, const rb_op *op, uint64_t value)
+{
+    uint32_t bytes = rb_varint_bytes(value);
+    return rb_put_varint(put_piece(out, op->protobuf + bytes - 1), value, bytes);
+}
+
+static uint8_t *put_large_integer(uint8_t *out, const rb_op *op, uint64_t value)
+{
+    return rb_put_decimal(put_piece(out, op->protobuf + 10 + (value >= 10000000000000000000u)), value);
+}
+
+/* NULL: the value is out of bounds. */
+static inline uint8_t *put_attribute(uint8_t *out, const rb_op *op, const uint8_t *record)
+{
+    const uint8_t *value = record + op->offset;
+    uint32_t label;
+    uint64_t integer;
+    switch (op->type) {
+    case RB_TYPE_LABEL:
+        return value[0] < op->label_count ? put_piece(out, op->protobuf + value[0]) : NULL;
+    case RB_OP_LABEL16:
+        label = (uint32_t)(value[0] | value[1] << 8);
+        return label < op->label_count ? put_piece(out, op->protobuf + label) : NULL;
+    case RB_TYPE_HEX:
+        return rb_put_hex(put_piece(out, op->protobuf), value, op->size);
+    case RB_TYPE_BOOL:
+        return put_piece(out, op->protobuf + (value[0] != 0));
+    case RB_TYPE_F64:
+        return rb_put(put_piece(out, op->protobuf), value, 8);
+    case RB_TYPE_STR:
+    case RB_TYPE_BYTES:
+        return put_text(out, op, value);
+    case RB_TYPE_U64:
+        integer = rb_load64(value);
+        return integer <= INT64_MAX ? put_integer(out, op, integer) : put_large_integer(out, op, integer);
+    case RB_TYPE_I8:
+    case RB_TYPE_I16:
+    case RB_TYPE_I32:
+    case RB_TYPE_I64:
+    case RB_TYPE_U8:
+    case RB_TYPE_U16:
+    case RB_TYPE_U32:
+        return put_integer(out, op, rb_integer(op->type, value));
+    default: /* rb_plan_new lets no other through */
+        __builtin_unreachable();
+    }
+}
+
+static inline void put16(uint8_t *out, uint32_t value)
+{
+    uint16_t low = (uint16_t)value;
+    memcpy(out, &low, 2);
+}
+
+static inline uint8_t *put_time(uint8_t *out, uint8_t tag, uint64_t unix_nano)
+{
+    out[0] = tag;
+    memcpy(out + 1, &unix_nano, 8);
+    return out + (unix_nano != 0 ? 9 : 0);
+}
+
+/* One span, or NULL when the record is invalid. What is left out is written all the same, and then written over. */
+static inline uint8_t *put_span(uint8_t *span, const rb_plan *plan, const uint8_t *record)
+{
+    const rb_any_record *any = (const rb_any_record *)record;
+    if (!rb_is_span(plan, any))
+        return NULL;
+
+    uint8_t *start = span + 3, *out = start; /* two bytes of length: nearly all spans */
+    put16(out, SPAN_TRACE_ID | 16 << 8);
+    memcpy(out + 2, any->core.trace_id, 16);
+    put16(out + 18, SPAN_SPAN_ID | 8 << 8);
+    memcpy(out + 20, any->core.span_id, 8);
+    put16(out + 28, SPAN_PARENT_SPAN_ID | 8 << 8);
+    memcpy(out + 30, any->core.parent_span_id, 8);
+    out += rb_load64(any->core.parent_span_id) != 0 ? 38 : 28;
+
+    out = put_piece(out, &plan->protobuf_names[any->core.name]);
+    put16(out, SPAN_KIND | (uint32_t)any->core.kind << 8);
+    out += any->core.kind != 0 ? 2 : 0;
+    out = put_time(out, SPAN_START, any->core.start_unix_nano);
+    out = put_time(out, SPAN_END, any->core.end_unix_nano);
+
+    const rb_op *op = plan->ops;
+    for (uint32_t bits = any->core.present & plan->known; bits != 0; bits >>= 1, op++) {
+        if ((bits & 1) && (out = put_attribute(out, op, record)) == NULL)
+            return NULL;
+    }
+
+    uint32_t status = any->core.status, flags = any->core.flags;
+    put16(out, SPAN_STATUS | 2 << 8);
+    put16(out + 2, STATUS_CODE | status << 8);
+    out += status != 0 ? 4 : 0;
+    put16(out, (SPAN_FLAGS & 0x7f) | 0x80 | SPAN_FLAGS >> 7 << 8);
+    memcpy(out + 2, &flags, 4);
+    out += flags != 0 ? 6 : 0;
+
+    size_t bytes = (size_t)(out - start);
+    span[0] = SCOPE_SPANS_SPAN;
+    if (__builtin_expect(bytes >= 128 && bytes < 128 * 128, 1)) {
+        put16(span + 1, (uint32_t)((bytes & 0x7f) | 0x80 | bytes >> 7 << 8));
+        return out;
+    }
+    uint32_t length_bytes = rb_varint_bytes(bytes);
+    memmove(span + 1 + length_bytes, start, bytes);
+    uint8_t length[RB_MAX_VARINT_BYTES];
+    rb_put_varint(length, bytes, length_bytes);
+    memcpy(span + 1, length, length_bytes);
+    return span + 1 + length_bytes + bytes;
+}
+
+int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
+                           uint64_t *spans, uint64_t *invalid)
+{
+    if (plan == NULL || (records == NULL && count) || (out == NULL && out_bytes) || spans == NULL || invalid == NULL)
+        return RB_E_ARGUMENT;
+    *spans = *invalid = 0;
+    if (out_bytes < plan->protobuf_bound)
+        return 0;
+    const uint8_t *record = records;
+    uint8_t *next = out, *limit = next + (out_bytes - plan->protobuf_bound);
+    uint64_t skipped = 0, i;
+    for (i = 0; i < count && next <= limit; i++, record += plan->slot_bytes) {
+        uint8_t *end = put_span(next, plan, record);
+        skipped += end == NULL;
+        next = end == NULL ? next : end;
+    }
+    *spans = i - skipped;
+    *invalid = skipped;
+    return next - (uint8_t *)out;
+}

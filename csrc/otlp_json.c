@@ -1,0 +1,280 @@
+/*
+ * otlp_json.c - records as OTLP/JSON, by the same plan as otlp.c.
+ *
+ * Source: OTLP specification, "JSON Protobuf Encoding": hex ids, integer enums, 64-bit integers as strings. Members come
+ * in the order of protobuf's field numbers and defaults are left out, as drain/otlp_json.py has them.
+ */
+#include "otlp.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PUT(out, literal) rb_put(out, literal, sizeof(literal) - 1)
+#define BUILD(builder, literal) rb_build_bytes(builder, literal, sizeof(literal) - 1)
+
+#define MAX_DOUBLE_BYTES 32
+
+/* What a span takes at most without its name and attributes. */
+static const char span_frame[] =
+    "{\"traceId\":\"0123456789abcdef0123456789abcdef\",\"spanId\":\"0123456789abcdef\",\"parentSpanId\":"
+    "\"0123456789abcdef\","
+    "\"kind\":0,\"startTimeUnixNano\":\"18446744073709551615\",\"endTimeUnixNano\":\"18446744073709551615\","
+    "\"attributes\":[],\"status\":{\"code\":0},\"flags\":4294967295},";
+
+uint64_t rb_json_span_bound(void) { return sizeof span_frame; }
+
+uint64_t rb_build_json_names(rb_builder *builder, const rb_plan_config *config)
+{
+    uint64_t longest = 0;
+    for (uint32_t i = 0; i < config->span_name_count && builder->status == RB_OK; i++) {
+        BUILD(builder, ",\"name\":\"");
+        rb_build_json_text(builder, &config->span_names[i]);
+        BUILD(builder, "\"");
+        uint64_t bytes = rb_build_piece(builder);
+        longest = bytes > longest ? bytes : longest;
+    }
+    return longest;
+}
+
+/* ,{"key":"…","value":{"<value_name>":  and then `opening` */
+static void build_head(rb_builder *builder, const rb_text *key, const char *value_name, const char *opening)
+{
+    BUILD(builder, ",{\"key\":\"");
+    rb_build_json_text(builder, key);
+    BUILD(builder, "\",\"value\":{\"");
+    rb_build_bytes(builder, value_name, strlen(value_name));
+    BUILD(builder, "\":");
+    rb_build_bytes(builder, opening, strlen(opening));
+}
+
+/*
+ * The pieces of an attribute:
+ *   bool, label  the whole attribute, as in otlp_plan.c
+ *   others       up to the value; u64: then the same for a string
+ */
+uint64_t rb_build_json_attribute(rb_builder *builder, const rb_plan_attribute *attribute)
+{
+    const rb_text *key = &attribute->key;
+    uint64_t bound = 0;
+    switch (attribute->type) {
+    case RB_TYPE_BOOL:
+        build_head(builder, key, "boolValue", "false}}");
+        rb_build_piece(builder);
+        build_head(builder, key, "boolValue", "true}}");
+        return rb_build_piece(builder) + 1;
+    case RB_TYPE_LABEL:
+        for (uint32_t i = 0; i < attribute->label_count && builder->status == RB_OK; i++) {
+            build_head(builder, key, "stringValue", "\"");
+            rb_build_json_text(builder, &attribute->labels[i]);
+            BUILD(builder, "\"}}");
+            uint64_t bytes = rb_build_piece(builder);
+            bound = bytes > bound ? bytes : bound;
+        }
+        return bound;
+    case RB_TYPE_F64:
+        build_head(builder, key, "doubleValue", "");
+        return rb_build_piece(builder) + MAX_DOUBLE_BYTES + sizeof "}}";
+    case RB_TYPE_HEX:
+        build_head(builder, key, "stringValue", "\"");
+        return rb_build_piece(builder) + 2 * (uint64_t)attribute->size + sizeof "\"}}";
+    case RB_TYPE_STR:
+        build_head(builder, key, "stringValue", "\"");
+        return rb_build_piece(builder) + 6 * (uint64_t)attribute->size + sizeof "\"}}";
+    case RB_TYPE_BYTES:
+        build_head(builder, key, "bytesValue", "\"");
+        return rb_build_piece(builder) + ((uint64_t)attribute->size + 2) / 3 * 4 + sizeof "\"}}";
+    default:
+        build_head(builder, key, "intValue", "\"");
+        bound = rb_build_piece(builder) + sizeof "-9223372036854775808\"}}";
+        if (attribute->type == RB_TYPE_U64) {
+            build_head(builder, key, "stringValue", "\"");
+            bound = rb_build_piece(builder) + sizeof "18446744073709551615\"}}";
+        }
+        return bound;
+    }
+}
+
+/* ---- values ---- */
+
+static uint8_t *put_base64(uint8_t *out, const uint8_t *data, size_t bytes)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (; bytes > 0; out += 4) {
+        size_t taken = bytes < 3 ? bytes : 3;
+        uint32_t bits = (uint32_t)data[0] << 16 | (taken > 1 ? (uint32_t)data[1] << 8 : 0) | (taken > 2 ? data[2] : 0);
+        out[0] = (uint8_t)digits[bits >> 18];
+        out[1] = (uint8_t)digits[bits >> 12 & 63];
+        out[2] = taken > 1 ? (uint8_t)digits[bits >> 6 & 63] : '=';
+        out[3] = taken > 2 ? (uint8_t)digits[bits & 63] : '=';
+        data += taken;
+        bytes -= taken;
+    }
+    return out;
+}
+
+/* The few decimals that most measured values have: digits / 10^decimals, or 0 when `value` has more. */
+static int put_short_decimal(uint8_t **out, double value)
+{
+    double power = 1;
+    for (uint32_t decimals = 0; decimals <= 9 && value * power < 1e15; decimals++, power *= 10) {
+        uint64_t digits = (uint64_t)(value * power + 0.5);
+        /* Both are exact, so that the quotient is the double that a reader makes of these digits. */
+        if ((double)digits / power != value)
+            continue;
+        uint64_t whole = digits / (uint64_t)power, fraction = digits % (uint64_t)power;
+        *out = rb_put_decimal(*out, whole);
+        *(*out)++ = '.';
+        if (decimals == 0)
+            *(*out)++ = '0';
+        for (uint32_t i = decimals; i > 0; i--, fraction /= 10)
+            (*out)[i - 1] = (uint8_t)('0' + fraction % 10);
+        *out += decimals;
+        return 1;
+    }
+    return 0;
+}
+
+/* The least digits that a reader turns into the same double; always with a point or an exponent. */
+static uint8_t *put_double(uint8_t *out, const uint8_t *data)
+{
+    double value;
+    memcpy(&value, data, 8);
+    if (isnan(value))
+        return PUT(out, "\"NaN\"");
+    if (isinf(value))
+        return value > 0 ? PUT(out, "\"Infinity\"") : PUT(out, "\"-Infinity\"");
+    if (signbit(value)) {
+        *out++ = '-';
+        value = -value;
+    }
+    if (put_short_decimal(&out, value))
+        return out;
+    char text[MAX_DOUBLE_BYTES];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    int is_whole = 1;
+    for (const char *c = text; *c != '\0'; c++) {
+        int is_point = strchr("0123456789e+-", *c) == NULL; /* a comma in some locales, or several bytes */
+        if (!is_point || out[-1] != '.')
+            *out++ = is_point ? '.' : (uint8_t)*c;
+        is_whole &= !is_point && *c != 'e';
+    }
+    return is_whole ? PUT(out, ".0") : out;
+}
+
+static inline uint8_t *put_piece(uint8_t *out, const rb_piece *piece) { return rb_put_piece(out, piece, RB_JSON_COPY); }
+
+/* NULL: the value is out of bounds. */
+static inline uint8_t *put_attribute(uint8_t *out, const rb_op *op, const uint8_t *record)
+{
+    const uint8_t *value = record + op->offset;
+    size_t bytes;
+    switch (op->type) {
+    case RB_TYPE_LABEL:
+        return value[0] < op->label_count ? put_piece(out, op->json + value[0]) : NULL;
+    case RB_OP_LABEL16: {
+        uint32_t label = (uint32_t)(value[0] | value[1] << 8);
+        return label < op->label_count ? put_piece(out, op->json + label) : NULL;
+    }
+    case RB_TYPE_BOOL:
+        return put_piece(out, op->json + (value[0] != 0));
+    case RB_TYPE_HEX:
+        out = rb_put_hex(put_piece(out, op->json), value, op->size);
+        return PUT(out, "\"}}");
+    case RB_TYPE_F64:
+        out = put_double(put_piece(out, op->json), value);
+        return PUT(out, "}}");
+    case RB_TYPE_STR:
+    case RB_TYPE_BYTES:
+        bytes = (size_t)(value[0] | value[1] << 8);
+        if (bytes > op->size)
+            return NULL;
+        out = put_piece(out, op->json);
+        out = op->type == RB_TYPE_STR ? rb_json_text_put(out, value + 2, bytes) : put_base64(out, value + 2, bytes);
+        return PUT(out, "\"}}");
+    default: {
+        uint64_t integer = rb_integer(op->type, value);
+        out = put_piece(out, op->json + (op->type == RB_TYPE_U64 && integer > INT64_MAX));
+        if (op->type <= RB_TYPE_I64 && integer > INT64_MAX) {
+            *out++ = '-';
+            integer = 0 - integer;
+        }
+        out = rb_put_decimal(out, integer);
+        return PUT(out, "\"}}");
+    }
+    }
+}
+
+/* One span and a comma, or NULL when the record is invalid. */
+static inline uint8_t *put_span(uint8_t *out, const rb_plan *plan, const uint8_t *record)
+{
+    const rb_any_record *any = (const rb_any_record *)record;
+    if (!rb_is_span(plan, any))
+        return NULL;
+    uint8_t ids[32]; /* span_id and parent_span_id lie side by side */
+    rb_put_hex16(ids, any->core.span_id);
+    out = PUT(out, "{\"traceId\":\"");
+    rb_put_hex16(out, any->core.trace_id);
+    out = PUT(out + 32, "\",\"spanId\":\"");
+    out = rb_put(out, ids, 16);
+    if (rb_load64(any->core.parent_span_id) != 0)
+        out = rb_put(PUT(out, "\",\"parentSpanId\":\""), ids + 16, 16);
+    *out++ = '"';
+    out = put_piece(out, plan->json_names + any->core.name);
+    if (any->core.kind != 0) {
+        out = PUT(out, ",\"kind\":");
+        *out++ = (uint8_t)('0' + any->core.kind);
+    }
+    if (any->core.start_unix_nano != 0) {
+        out = rb_put_decimal(PUT(out, ",\"startTimeUnixNano\":\""), any->core.start_unix_nano);
+        *out++ = '"';
+    }
+    if (any->core.end_unix_nano != 0) {
+        out = rb_put_decimal(PUT(out, ",\"endTimeUnixNano\":\""), any->core.end_unix_nano);
+        *out++ = '"';
+    }
+    uint32_t bits = any->core.present & plan->known;
+    if (bits != 0) {
+        out = PUT(out, ",\"attributes\":");
+        uint8_t *list = out;
+        for (const rb_op *op = plan->ops; bits != 0; bits >>= 1, op++) {
+            if ((bits & 1) && (out = put_attribute(out, op, record)) == NULL)
+                return NULL;
+        }
+        *list = '['; /* in the place of the first attribute's comma */
+        *out++ = ']';
+    }
+    if (any->core.status != 0) {
+        out = PUT(out, ",\"status\":{\"code\":");
+        *out++ = (uint8_t)('0' + any->core.status);
+        *out++ = '}';
+    }
+    if (any->core.flags != 0)
+        out = rb_put_decimal(PUT(out, ",\"flags\":"), any->core.flags);
+    return PUT(out, "},");
+}
+
+int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
+                       uint64_t *spans, uint64_t *invalid)
+{
+    if (plan == NULL || (records == NULL && count) || (out == NULL && out_bytes) || spans == NULL || invalid == NULL)
+        return RB_E_ARGUMENT;
+    *spans = *invalid = 0;
+    if (out_bytes < plan->json_bound)
+        return 0;
+    const uint8_t *record = records;
+    uint8_t *next = out, *limit = next + (out_bytes - plan->json_bound);
+    uint64_t skipped = 0, i;
+    for (i = 0; i < count && next <= limit; i++, record += plan->slot_bytes) {
+        uint8_t *end = put_span(next, plan, record);
+        skipped += end == NULL;
+        next = end == NULL ? next : end;
+    }
+    *spans = i - skipped;
+    *invalid = skipped;
+    return i == skipped ? 0 : next - (uint8_t *)out - 1; /* without the last comma */
+}

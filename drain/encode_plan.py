@@ -1,0 +1,82 @@
+"""The C encode plan of a layout, from Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
+
+from ringbuf._ringbuf import ffi, lib
+from ringbuf.exceptions import LayoutError
+
+if TYPE_CHECKING:
+    from ringbuf.attribute import LayoutField
+    from ringbuf.layout import SpanLayout
+
+_TYPES: Final[dict[str, int]] = {
+    name: getattr(lib, f"RB_TYPE_{name.upper()}")
+    for name in (
+        *("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f64"),
+        *("label", "hex", "str", "bytes"),
+    )
+}
+_plans: Final[WeakValueDictionary[SpanLayout, EncodePlan]] = WeakValueDictionary()
+
+
+class EncodePlan:
+    """A layout compiled for encoding; immutable, and freed with its last user.
+
+    Attributes:
+        c_plan: the `rb_plan *`.
+        protobuf_bound: the most bytes that one record takes as protobuf.
+        json_bound: the same as JSON.
+
+    Raises:
+        LayoutError: the plan would be too large, or an attribute lies outside the slot.
+    """
+
+    def __init__(self, layout: SpanLayout) -> None:
+        kept: list[Any] = []  # what the C struct points to: read only while the plan is made
+        config = ffi.new("rb_plan_config *")
+        config.span_names = _texts(layout.span_names, kept)
+        config.span_name_count = len(layout.span_names)
+        config.attributes = attributes = ffi.new("rb_plan_attribute[]", max(1, len(layout.fields)))
+        config.attribute_count = len(layout.fields)
+        config.slot_bytes = layout.slot_bytes
+        for entry, field in zip(attributes, layout.fields, strict=False):
+            _fill(entry, field, kept)
+        made, error = ffi.new("rb_plan **"), ffi.new("rb_error *")
+        if lib.rb_plan_new(config, made, error) != lib.RB_OK:
+            raise LayoutError(f"no encode plan: {ffi.string(error.detail).decode()}")
+        self.c_plan: Any = ffi.gc(made[0], lib.rb_plan_free)
+        self.protobuf_bound: int = lib.rb_plan_protobuf_bound(self.c_plan)
+        self.json_bound: int = lib.rb_plan_json_bound(self.c_plan)
+
+
+def plan_of(layout: SpanLayout) -> EncodePlan:
+    """Return the layout's plan, which all rings of that layout share."""
+    plan = _plans.get(layout)
+    if plan is None:
+        plan = _plans[layout] = EncodePlan(layout)
+    return plan
+
+
+def _fill(entry: Any, field: LayoutField, kept: list[Any]) -> None:
+    attribute = field.attribute
+    entry.key = _texts([attribute.key], kept)[0]
+    entry.type = _TYPES[attribute.type]
+    entry.offset = field.offset
+    entry.size = attribute.size or field.nbytes
+    if attribute.labels:
+        entry.labels = _texts(attribute.labels, kept)
+        entry.label_count = len(attribute.labels)
+
+
+def _texts(texts: tuple[str, ...] | list[str], kept: list[Any]) -> Any:
+    array = ffi.new("rb_text[]", len(texts))
+    for entry, text in zip(array, texts, strict=True):
+        data = text.encode()
+        entry.data = buffer = ffi.from_buffer(data)
+        entry.bytes = len(data)
+        kept.append(buffer)
+    kept.append(array)
+    return array
