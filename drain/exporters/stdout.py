@@ -1,0 +1,55 @@
+"""OTLP JSON lines on standard output, for a pipe or a container's log."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+
+from drain.exporters import Encoding, Request, Result, Verdict
+from drain.exporters.transcode import in_encoding
+
+
+class StdoutExporter:
+    """Writes one line a batch; delivered means that the whole line was written.
+
+    There is no timeout: a reader that pauses pauses the exporter, as with any pipe.
+    """
+
+    encoding: Encoding = "json"
+    endpoint = "standard output"
+
+    def __init__(self) -> None:
+        # A descriptor of its own, so that close() leaves the process its standard output.
+        self._descriptor = os.dup(sys.stdout.fileno())
+        self._lock = threading.Lock()
+        self._torn = False
+
+    def export(self, request: Request) -> Result:
+        """Write one line; see `drain.exporters.Exporter`."""
+        line = in_encoding(request, self.encoding).body
+        with self._lock:
+            try:
+                # What was written of a line cannot be taken back here, but it must not swallow the next one.
+                self._write(b"\n" + line if self._torn else line)
+            except OSError as error:
+                return Result(Verdict.RETRY, message=f"standard output: {error.strerror}")
+            self._torn = False
+        return Result(Verdict.DELIVERED)
+
+    def close(self) -> None:
+        """Close the exporter's own descriptor."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # whoever started us made it non-blocking
+                select.select([], [self._descriptor], [])
+            self._torn = True

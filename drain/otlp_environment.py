@@ -1,0 +1,210 @@
+"""The OTEL_EXPORTER_OTLP_* variables, read as the OTLP exporter specification has them.
+
+Source: OpenTelemetry specification `protocol/exporter.md` and `configuration/sdk-environment-variables.md`.
+`OTEL_EXPORTER_OTLP_TRACES_X` beats `OTEL_EXPORTER_OTLP_X`; an empty variable is an unset one; a value that cannot be
+understood is warned about and ignored, so that the next one in line counts. Timeouts are **milliseconds**, as specified
+(the Python SDK reads seconds).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+OtlpProtocol = Literal["grpc", "http/protobuf", "http/json"]
+
+PREFIX = "OTEL_EXPORTER_OTLP_"
+SIGNAL_PREFIX = "OTEL_EXPORTER_OTLP_TRACES_"
+DEFAULT_HTTP_ENDPOINT = "http://localhost:4318"
+DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
+TRACES_PATH = "/v1/traces"
+LONGEST_TIMEOUT_SECONDS = 3600.0
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpSettings:
+    """What an OTLP exporter is to do; the defaults are the specification's.
+
+    Attributes:
+        endpoint: as given, or None for the protocol's default.
+        endpoint_is_base: True if `/v1/traces` is to be appended over HTTP, False for the URL of the traces themselves.
+        protocol: which exporter the kind "otlp" stands for.
+        headers: sent with every request, names in lower case; may hold credentials.
+        compression: "none", "gzip", "zstd" (HTTP only), or None for the exporter's default (HTTP gzip, gRPC none).
+        timeout_seconds: for one attempt, from the connect to the end of the reply. 0 in the environment ("no limit")
+            is taken as one hour, so that a connection that died without a word frees its worker at last.
+        certificate: PEM file of the authorities to trust, or None for the machine's.
+        client_key: PEM file of the client's private key (mTLS), or None.
+        client_certificate: PEM file of the client's certificate chain (mTLS), or None.
+        insecure: gRPC without TLS where the endpoint has no scheme.
+        origins: the variable that gave a value, by field name; a field that is missing has its default.
+        warnings: one line for every variable, or part of one, that was ignored.
+    """
+
+    endpoint: str | None = None
+    endpoint_is_base: bool = True
+    protocol: OtlpProtocol = "http/protobuf"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    compression: str | None = None
+    timeout_seconds: float = 10.0
+    certificate: Path | None = None
+    client_key: Path | None = None
+    client_certificate: Path | None = None
+    insecure: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> OtlpSettings:
+        """Return the settings that these variables make.
+
+        Example:
+            >>> settings = OtlpSettings.from_environment({"OTEL_EXPORTER_OTLP_TIMEOUT": "2500"})
+            >>> settings.timeout_seconds, settings.origins
+            (2.5, {'timeout_seconds': 'OTEL_EXPORTER_OTLP_TIMEOUT'})
+        """
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        warnings: list[str] = []
+        for name, (suffix, parse) in _VARIABLES.items():
+            for variable, text in _set_variables(environ, suffix):
+                try:
+                    values[name] = parse(text)
+                except ValueError as error:
+                    warnings.append(f"{variable} is ignored: {error}")
+                    continue
+                origins[name] = variable
+                break
+        if "headers" in values:
+            values["headers"], problems = values["headers"]
+            warnings += [f"{origins['headers']}: {problem}" for problem in problems]
+        values["endpoint_is_base"] = origins.get("endpoint") != SIGNAL_PREFIX + "ENDPOINT"
+        return replace(cls(), **values, origins=origins, warnings=tuple(warnings))
+
+
+def parse_headers(text: str) -> tuple[dict[str, str], list[str]]:
+    """Return the headers in a W3C Baggage list, percent-decoded, and what is wrong with those that are left out.
+
+    Problems never quote a value: it may be a credential. Baggage's `;` metadata is not supported, as specified: a `;`
+    belongs to the value.
+
+    Example:
+        >>> parse_headers("api-key=s%20ecret, X-Team = data ")
+        ({'api-key': 's ecret', 'x-team': 'data'}, [])
+        >>> parse_headers("no equals sign")
+        ({}, ['header 1 is ignored: it has no "="'])
+    """
+    headers: dict[str, str] = {}
+    problems = []
+    for number, member in enumerate(text.split(","), start=1):
+        if not member.strip():
+            continue
+        raw_name, equals, raw_value = member.partition("=")
+        name, value = unquote(raw_name.strip()).lower(), unquote(raw_value.strip())
+        reason = header_problem(name, value) if equals else 'it has no "="'
+        if reason:
+            problems.append(f"header {number} is ignored: {reason}")
+        else:
+            headers[name] = value
+    return headers, problems
+
+
+def header_problem(name: str, value: str) -> str | None:
+    """Return why this header cannot be sent, or None; line breaks in particular would forge further headers."""
+    if not _TOKEN.fullmatch(name):
+        return "its name is not a token of RFC 9110"
+    if not _HEADER_VALUE.fullmatch(value):
+        return f"the value of {name} has characters beyond printable ASCII"
+    return None
+
+
+def http_traces_url(settings: OtlpSettings, endpoint: str | None = None) -> str:
+    """Return the URL that traces are posted to.
+
+    A base endpoint gets `/v1/traces`; the per-signal variable is used as it is, only an empty path becomes `/`.
+    An `endpoint` given here (a flag) is a base, too, but one that already ends in `/v1/traces` stays as it is.
+
+    Raises:
+        ValueError: it is not an http or https URL of a host.
+
+    Example:
+        >>> http_traces_url(OtlpSettings(), "http://127.0.0.1:4318/collector/")
+        'http://127.0.0.1:4318/collector/v1/traces'
+    """
+    text = endpoint or settings.endpoint or DEFAULT_HTTP_ENDPOINT
+    if not text.lower().startswith(("http://", "https://")):
+        raise ValueError(f"OTLP/HTTP endpoint {text!r} needs the scheme http:// or https://")
+    url = split_endpoint(text)
+    is_base = settings.endpoint_is_base if endpoint is None else not url.path.endswith(TRACES_PATH)
+    path = url.path.rstrip("/") + TRACES_PATH if is_base else url.path or "/"
+    return urlunsplit((url.scheme, url.netloc, path, url.query, ""))
+
+
+def split_endpoint(text: str) -> SplitResult:
+    """Return the parts of an endpoint that has a scheme and a host.
+
+    Raises:
+        ValueError: no host, a port out of range, or credentials in the URL, which would end up in logs.
+    """
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise ValueError(f"endpoint {text!r} is not a URL: {error}") from None
+    if not url.hostname or port == 0 or re.search(r"[\x00-\x20\x7f]", text):
+        raise ValueError(f"endpoint {text!r} is not a URL; write it as http://HOST:PORT")
+    if url.username is not None:
+        raise ValueError("endpoint has a user name in it; send credentials by OTEL_EXPORTER_OTLP_HEADERS instead")
+    return url
+
+
+def _set_variables(environ: Mapping[str, str], suffix: str) -> Iterator[tuple[str, str]]:
+    for prefix in (SIGNAL_PREFIX, PREFIX):
+        text = environ.get(prefix + suffix, "").strip()
+        if text:
+            yield prefix + suffix, text
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _milliseconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise ValueError(f"{text!r} is not a whole number of milliseconds")
+    seconds = int(text) / 1000
+    return min(seconds, LONGEST_TIMEOUT_SECONDS) if seconds else LONGEST_TIMEOUT_SECONDS
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+_VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "endpoint": ("ENDPOINT", str),
+    "protocol": ("PROTOCOL", _choice("grpc", "http/protobuf", "http/json")),
+    "headers": ("HEADERS", parse_headers),
+    "compression": ("COMPRESSION", _choice("none", "gzip", "zstd")),
+    "timeout_seconds": ("TIMEOUT", _milliseconds),
+    "certificate": ("CERTIFICATE", Path),
+    "client_key": ("CLIENT_KEY", Path),
+    "client_certificate": ("CLIENT_CERTIFICATE", Path),
+    "insecure": ("INSECURE", _boolean),
+}

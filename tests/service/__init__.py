@@ -1,0 +1,1 @@
+"""The drain as a service: exporters against real and misbehaving backends, delivery, operation."""

@@ -1,0 +1,95 @@
+"""Third-party OTLP receivers, started as programs of their own on free loopback ports."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """A running receiver's endpoints."""
+
+    grpc: str
+    http: str
+
+
+def free_ports(count: int) -> list[int]:
+    """Return loopback ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], folder: Path, ports: Sequence[int]) -> Iterator[None]:
+    """Run a program until it listens on all ports, and stop it afterwards; its output is in `folder`/log."""
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            for port in ports:
+                wait_for_port(port, process, folder / "log")
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_SECONDS)
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail(f"{process.args!r} does not listen on port {port}: {log.read_text(errors='replace')}")
+
+
+@contextlib.contextmanager
+def rotel(folder: Path, forward_to: str) -> Iterator[Receiver]:
+    """Run the rotel collector, which decodes what it gets and sends it on by OTLP/gRPC."""
+    # The wheel's binary has no run bit, and the environment may not be ours to change.
+    program = Path(shutil.copy(str(files("rotel") / "rotel-agent"), folder / "rotel-agent"))
+    program.chmod(0o700)
+    ports = free_ports(2)
+    grpc, http = (f"127.0.0.1:{port}" for port in ports)
+    listen = ["--otlp-grpc-endpoint", grpc, "--otlp-http-endpoint", http]
+    send = ["--exporter", "otlp", "--otlp-exporter-endpoint", forward_to]
+    state = ["--pid-file", str(folder / "pid"), "--log-file", str(folder / "agent-log")]
+    with running([str(program), "start", *listen, *send, *state], folder, ports):
+        yield Receiver(f"http://{grpc}", f"http://{http}")
+
+
+@contextlib.contextmanager
+def ddapm_test_agent(folder: Path) -> Iterator[Receiver]:
+    """Run Datadog's test agent, which tells what it got at /test/session/traces of its HTTP endpoint."""
+    # It demands an old opentelemetry-proto and so has an environment of its own, which `make test` fills.
+    program = Path(sys.prefix) / "peers" / "bin" / "ddapm-test-agent"
+    if not program.exists():
+        pytest.skip(f"needs {program} (make peers)")
+    apm, grpc, http = ports = free_ports(3)
+    command = [program, "--port", apm, "--otlp-grpc-port", grpc, "--otlp-http-port", http]
+    with running([str(word) for word in command], folder, ports):
+        yield Receiver(f"http://127.0.0.1:{grpc}", f"http://127.0.0.1:{http}")
