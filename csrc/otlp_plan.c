@@ -256,7 +256,7 @@ static int check_config(const rb_plan_config *config, rb_error *error)
     return RB_OK;
 }
 
-/* The pieces of all names and attributes, for both encodings; each op has the index of its first ones for now. */
+/* Make all pieces; first[i] becomes the index of attribute i's first one for protobuf, and of its first for JSON. */
 static void build(rb_builder *builder, const rb_plan_config *config, rb_plan *plan, uint32_t first[][2])
 {
     uint64_t longest = 0;

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 finite = st.floats(allow_nan=False, allow_infinity=False)  # a ring's JSON has no others
 scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | finite | texts
-resources = st.dictionaries(
-    texts, scalars | st.lists(texts, max_size=3) | st.lists(finite, max_size=3), max_size=4
-)
+resources = st.dictionaries(texts, scalars | st.lists(texts, max_size=3) | st.lists(finite, max_size=3), max_size=4)
 # Whole characters, their beginnings, overlong forms, surrogates and what no UTF-8 has.
 fragments = st.sampled_from(
     [

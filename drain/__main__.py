@@ -1,0 +1,213 @@
+"""The command `ringbuf-drain`, also `python -m drain`.
+
+Exit codes: 0 all delivered; 1 something undelivered; 2 it cannot start as it is configured; 75 another drain serves the
+ring directory; 128 + n after a second signal n, which ends it at once (what is not delivered stays in the rings).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+import ringbuf
+from drain.config import Configuration, ConfigurationError, Settings, flag_of, load
+from drain.directory import DirectoryLockedError, RingDirectory
+from drain.log import configure_log
+from drain.service import Service
+from ringbuf._ringbuf import lib
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.exporters import Exporter
+
+EXIT_DELIVERED: Final = 0
+EXIT_UNDELIVERED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_LOCKED: Final = 75  # EX_TEMPFAIL of sysexits.h
+_EXIT_SIGNAL: Final = 128
+
+_CONFIG_OPTION: Final = typer.Option("--config", envvar="RINGBUF_DRAIN_CONFIG", help="TOML file with settings.")
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one flag for each field of `Settings`, so that no flag can differ from its variable or key."""
+    parameters = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    for name, field in Settings.model_fields.items():
+        if name == "headers":
+            continue  # they hold credentials, and everybody may read a command line
+        flag = f"{flag_of(name)}/--no-{flag_of(name)[2:]}" if field.annotation is bool else flag_of(name)
+        kind: Any = list[int] if name in {"allow_uid", "allow_gid"} else field.annotation
+        default = field.get_default(call_default_factory=True, validated_data={})
+        is_shown = field.annotation is not bool and default not in (None, [])
+        help_text = f"{field.description} [default: {default}]" if is_shown else field.description
+        option = typer.Option(flag, help=help_text, show_default=False)
+        parameters.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+            )
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads both
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(ringbuf.__version__)
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+@_with_settings
+def run(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Drain what is there, and exit.")] = False,
+    config_file: Annotated[Path | None, _CONFIG_OPTION] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print it.")
+    ] = False,
+    **flags: object,
+) -> None:
+    """Take spans out of the rings of a directory and deliver them as OTLP.
+
+    Each option is also a variable (--batch-spans: RINGBUF_DRAIN_BATCH_SPANS) and a key of the TOML file (batch_spans);
+    the OTLP exporters honour OTEL_EXPORTER_OTLP_*. A flag beats the environment, the environment the file.
+    """
+    del version
+    given = _given(flags)
+    if context.invoked_subcommand is not None:
+        context.obj = (given, config_file)
+        return
+    raise typer.Exit(_drain(_configuration(given, config_file), once=once))
+
+
+@app.command("config")
+@_with_settings
+def show_config(
+    context: typer.Context,
+    config_file: Annotated[Path | None, _CONFIG_OPTION] = None,
+    **flags: object,
+) -> None:
+    """Print the effective settings, each with its origin, and exit."""
+    given_before, file_before = context.obj
+    configuration = _configuration({**given_before, **_given(flags)}, config_file or file_before)
+    for warning in configuration.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(configuration.describe(), nl=False)
+
+
+def main() -> None:
+    """Run the command."""
+    app(prog_name="ringbuf-drain")
+
+
+def _given(flags: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in flags.items() if value is not None and value != []}
+
+
+def _configuration(flags: dict[str, object], config_file: Path | None) -> Configuration:
+    try:
+        return load(flags, config_file)
+    except ConfigurationError as error:
+        _cannot_start(error)
+
+
+def _drain(configuration: Configuration, *, once: bool) -> int:
+    log = configure_log(configuration.settings.log_level)
+    for warning in configuration.warnings:
+        log.warning("setting ignored", reason=warning)
+    _raise_descriptor_limit()
+    if lib.rb_guard_install() != lib.RB_OK:
+        _cannot_start("the guard against truncated ring files cannot be installed")
+    with contextlib.ExitStack() as cleanup:
+        try:
+            directory = RingDirectory(configuration.settings.ring_dir)
+        except DirectoryLockedError as error:
+            typer.echo(f"ringbuf-drain: {error}", err=True)
+            return EXIT_LOCKED
+        except (RingBufferError, OSError) as error:
+            _cannot_start(error)
+        # After the lock: the file exporter cuts off what a killed drain left incomplete.
+        try:
+            exporter = configuration.make_exporter()
+            cleanup.callback(exporter.close)
+            service = _service(configuration, directory, exporter, log)
+        except (RingBufferError, ValueError, OSError) as error:
+            directory.close()
+            _cannot_start(error)
+        code = _serve(service, log, once=once)
+        if not service.close():
+            # A thread still hangs in an attempt: neither it nor the exporter's own threads may hold up the exit.
+            sys.stdout.flush()
+            os._exit(code)
+    return code
+
+
+def _service(
+    configuration: Configuration, directory: RingDirectory, exporter: Exporter, log: FilteringBoundLogger
+) -> Service:
+    # Where spans go to standard output, a table among them would be no JSON.
+    is_output_taken = configuration.settings.exporter == "console" or configuration.settings.output == Path("-")
+    return Service(
+        directory,
+        configuration.admission(),
+        exporter,
+        configuration.retry_policy(),
+        configuration.limits(),
+        log=log,
+        audit_to=sys.stderr if is_output_taken else sys.stdout,
+    )
+
+
+def _serve(service: Service, log: FilteringBoundLogger, *, once: bool) -> int:
+    signals_seen = 0
+
+    def stop(number: int, _frame: object) -> None:
+        nonlocal signals_seen
+        signals_seen += 1
+        if signals_seen > 1:
+            os._exit(_EXIT_SIGNAL + number)
+        service.request_stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: service.request_audit())
+    undelivered = service.drain_once() if once else service.run()
+    service.tell_audit()
+    code = EXIT_UNDELIVERED if undelivered else EXIT_DELIVERED
+    log.info("stopped", exit_code=code)
+    return code
+
+
+def _raise_descriptor_limit() -> None:
+    """Each ring takes a descriptor: the soft limit is for programs that use select()."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _cannot_start(reason: object) -> NoReturn:
+    typer.echo(f"ringbuf-drain: {reason}", err=True)
+    raise typer.Exit(EXIT_USAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The conservation law, service by service: what the rings took in is what came out of them, to the last span.
+
+    published = delivered + spooled + rejected + dead_lettered + invalid + pending + quarantined
+
+The sums outlive the rings: a ring that is gone leaves its numbers here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TextIO
+
+    from structlog.typing import FilteringBoundLogger
+
+# Names come from the rings: without a bound a producer could fill the drain's memory with new ones.
+_MAX_SERVICES: Final = 1000
+_OTHER_SERVICES: Final = "(other services)"
+
+
+@dataclass(slots=True)
+class Sums:
+    """What became of the spans of a ring or of a service; the words of `rb_lane`, added up over lanes.
+
+    Attributes:
+        rings: how many rings these are the sums of.
+        published: spans written to a ring since it was made.
+        delivered: accepted by the backend.
+        spooled: durable in the spool.
+        rejected: refused by the backend.
+        dead_lettered: refused by the backend, and kept.
+        invalid: records that were no span.
+        pending: in a ring, neither released nor counted by a drain that was killed before it could release them.
+        quarantined: pending when their ring was set aside.
+        repeated: sent again, since a drain was killed before it could release them; not part of the law.
+        full: not written, since every lane was full or busy and one was full.
+        contended: not written, since every lane was busy.
+        oversized: not written, since the record was larger than a slot.
+        unsampled: not written, since the trace is not sampled.
+        truncated: values cut to their field; the spans were written.
+    """
+
+    rings: int = 0
+    published: int = 0
+    delivered: int = 0
+    spooled: int = 0
+    rejected: int = 0
+    dead_lettered: int = 0
+    invalid: int = 0
+    pending: int = 0
+    quarantined: int = 0
+    repeated: int = 0
+    full: int = 0
+    contended: int = 0
+    oversized: int = 0
+    unsampled: int = 0
+    truncated: int = 0
+
+    def add(self, other: Sums) -> None:
+        """Add each number of `other`."""
+        for name in SUM_NAMES:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def unaccounted(self) -> int:
+        """Published spans of which nobody knows what became: 0, or the law is broken."""
+        return self.published - (
+            self.delivered
+            + self.spooled
+            + self.rejected
+            + self.dead_lettered
+            + self.invalid
+            + self.pending
+            + self.quarantined
+        )
+
+
+SUM_NAMES: Final = tuple(field.name for field in fields(Sums))
+
+
+class Audit:
+    """The sums by service of all rings that this drain had."""
+
+    def __init__(self) -> None:
+        self._gone: dict[str, Sums] = {}
+
+    def ring_is_gone(self, service: str, sums: Sums) -> None:
+        """Keep the last sums of a ring that the drain lets go of."""
+        self._of(self._gone, service).add(sums)
+
+    def by_service(self, attached: Iterable[tuple[str, Sums]]) -> dict[str, Sums]:
+        """Return the sums of each service over the rings that are gone and those that are attached."""
+        total: dict[str, Sums] = {}
+        for service, sums in (*self._gone.items(), *attached):
+            self._of(total, service).add(sums)
+        return dict(sorted(total.items()))
+
+    @staticmethod
+    def _of(services: dict[str, Sums], service: str) -> Sums:
+        known = service in services or len(services) < _MAX_SERVICES
+        return services.setdefault(service if known else _OTHER_SERVICES, Sums())
+
+
+def log_audit(log: FilteringBoundLogger, services: dict[str, Sums]) -> None:
+    """Log the whole audit as one line."""
+    law_holds = not any(sums.unaccounted for sums in services.values())
+    log.info(
+        "audit",
+        adds_up=law_holds,
+        services={
+            service: {
+                name: getattr(sums, name)
+                for name in (*SUM_NAMES, "unaccounted")
+                if name == "rings" or getattr(sums, name)
+            }
+            for service, sums in services.items()
+        },
+    )
+
+
+def write_audit(services: dict[str, Sums], to: TextIO) -> None:
+    """Write the audit as a table for people: with rich on a terminal, as plain text elsewhere."""
+    head, rows = _table(services)
+    if to.isatty():
+        from rich.console import Console  # noqa: PLC0415 - 100 ms, for a table that few runs show
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415 - no markup: names come out of ring files
+
+        table = Table(title="What became of the spans")
+        for name in head:
+            table.add_column(name, justify="left" if name == "service" else "right")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        Console(file=to).print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (
+            cell.ljust(width) if at == 0 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        to.write("  ".join(cells).rstrip() + "\n")
+    to.flush()
+
+
+def _table(services: dict[str, Sums]) -> tuple[list[str], list[list[str]]]:
+    total = Sums()
+    for sums in services.values():
+        total.add(sums)
+    # Columns that are zero everywhere would hide those that are not.
+    always = {"rings", "published", "delivered", "pending"}
+    shown = [
+        name
+        for name in (*SUM_NAMES, "unaccounted")
+        if name in always or any(getattr(s, name) for s in services.values())
+    ]
+    named = [(_printable(service), sums) for service, sums in services.items()]
+    rows = [[service, *(f"{getattr(sums, name):,}" for name in shown)] for service, sums in (*named, ("total", total))]
+    return ["service", *(name.replace("_", "-") for name in shown)], rows
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name[:64])

@@ -1,0 +1,136 @@
+"""The ring directory on the drain's side: one drain at a time, which ring files there are, and what may be removed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ringbuf.directory import ensure_ring_dir
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOCK_NAME: Final = "drain.lock"
+RING_SUFFIX: Final = ".ring"
+
+# A file linked within the same tick of the kernel's clock as the last look leaves the time stamp as it was.
+_CLOCK_TICK_NANO: Final = 100_000_000
+
+
+class DirectoryLockedError(RingBufferError):
+    """Another drain serves this ring directory."""
+
+
+class FileId(NamedTuple):
+    """Which file a name stands for, whatever the name is."""
+
+    device: int
+    inode: int
+
+
+class RingDirectory:
+    """A ring directory that this drain alone serves until `close`.
+
+    Args:
+        path: made with mode 0700 if it is not there.
+
+    Raises:
+        DirectoryLockedError: another drain holds `drain.lock`.
+        RingBufferError: the directory is not ours, or others may write it.
+        OSError: it cannot be made or opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        ensure_ring_dir(path)
+        self.path = path
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._check_owner()
+            self._lock = self._take_lock()
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self._seen_mtime_nano: int | None = None
+
+    @property
+    def doorbell_mode(self) -> int:
+        """The mode that lets exactly those write the doorbell who may make a ring here."""
+        mode = os.fstat(self.fd).st_mode
+        return 0o600 | (0o060 if mode & stat.S_IWGRP else 0) | (0o006 if mode & stat.S_IWOTH else 0)
+
+    def changed(self) -> bool:
+        """Return whether names may have come or gone since `ring_files` was called last; one system call."""
+        return os.fstat(self.fd).st_mtime_ns != self._seen_mtime_nano
+
+    def ring_files(self) -> dict[str, int]:
+        """Return the inode of each name that ends in `.ring`."""
+        mtime_nano = os.fstat(self.fd).st_mtime_ns
+        is_settled = abs(time.time_ns() - mtime_nano) > _CLOCK_TICK_NANO
+        self._seen_mtime_nano = mtime_nano if is_settled else None
+        with os.scandir(self.fd) as entries:
+            return {entry.name: entry.inode() for entry in entries if entry.name.endswith(RING_SUFFIX)}
+
+    def is_replaced(self) -> bool:
+        """Return whether the path leads elsewhere now: the directory was removed, or another took its place."""
+        try:
+            now = self.path.stat()
+        except OSError:
+            return True
+        return (now.st_dev, now.st_ino) != _id_of(os.fstat(self.fd))
+
+    def is_here(self, name: str, file: FileId) -> bool:
+        """Return whether `name` stands for this file."""
+        try:
+            return _id_of(os.stat(name, dir_fd=self.fd, follow_symlinks=False)) == file
+        except OSError:
+            return False
+
+    def remove(self, name: str, file: FileId) -> bool:
+        """Unlink `name` if it still stands for this file; return whether it did."""
+        if not self.is_here(name, file):
+            return False
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let another drain have the directory; `drain.lock` stays: two drains could each lock a file of that name."""
+        os.close(self._lock)
+        os.close(self.fd)
+
+    def _check_owner(self) -> None:
+        owner = os.fstat(self.fd).st_uid
+        if owner not in (os.geteuid(), 0):
+            raise RingBufferError(f"{self.path}: belongs to uid {owner}, who could swap the rings; a drain has its own")
+
+    def _take_lock(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        lock = os.open(LOCK_NAME, flags, 0o600, dir_fd=self.fd)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.write(lock, f"{os.getpid()}\n".encode())
+        except BlockingIOError:
+            holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+            who = f"another drain (pid {holder})" if holder.isdigit() else "another drain"
+            os.close(lock)
+            raise DirectoryLockedError(f"{who} serves {self.path}") from None
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
+
+
+def _id_of(status: os.stat_result) -> FileId:
+    return FileId(status.st_dev, status.st_ino)
+
+
+def file_id(fd: int) -> FileId:
+    """Return which file an open descriptor is of."""
+    return _id_of(os.fstat(fd))

@@ -1,0 +1,357 @@
+"""The drain's loop: rings to batches, batches to the backend, and what is delivered out of the rings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from drain.audit import Audit, log_audit, write_audit
+from drain.batch import Batcher
+from drain.delivery import Delivery
+from drain.directory import RingDirectory
+from drain.doorbell import Doorbell
+from drain.log import RepeatedTrouble
+from drain.reader import Admission, Reader
+from drain.ring import Life, Outcome, Segment
+from ringbuf.exceptions import RingBufferError, RingFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TextIO
+
+    import numpy as np
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.audit import Sums
+    from drain.encoder import Encoded
+    from drain.exporters import Exporter
+    from drain.retry import RetryPolicy
+    from drain.ring import Lane, Ring
+
+_LONGEST_NAP_SECONDS: Final = 0.02  # bounds what a producer without a doorbell waits
+_SHORTEST_NAP_SECONDS: Final = 0.001
+_REPLACED_SECONDS: Final = 1.0
+_LAST_MOMENT_SECONDS: Final = 0.5  # for threads whose wait was cut short to end
+# Half a lane: a producer with a doorbell would have rung at a quarter.
+_LATE_SHARE: Final = 2
+# A lane that is this full is not kept waiting for a batch to fill: the producer has only the rest.
+_URGENT_SHARE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How batches are made, and how long a stop may take.
+
+    Attributes:
+        batch_spans: spans in a batch.
+        batch_bytes: of a batch, before compression.
+        batch_delay: seconds that a batch waits for more spans.
+        concurrency: batches that are sent at the same time.
+        shutdown_timeout: seconds that a stop may take; of `drain_once`, the seconds without a delivery that end it.
+    """
+
+    batch_spans: int
+    batch_bytes: int
+    batch_delay: float
+    concurrency: int
+    shutdown_timeout: float
+
+
+class Service:
+    """One drain of one ring directory; all methods but the `request_*` ones belong to one thread.
+
+    Args:
+        directory: locked for this drain; the service closes it.
+        admission: which ring files are taken in.
+        exporter: the caller closes it.
+        policy: when to send a batch again.
+        limits: sizes and times.
+        log: a line for each change of state.
+        audit_to: where the audit's table goes.
+        clock: seconds that never go back.
+
+    Raises:
+        RingBufferError: the doorbell or the quarantine cannot be made.
+    """
+
+    def __init__(
+        self,
+        directory: RingDirectory,
+        admission: Admission,
+        exporter: Exporter,
+        policy: RetryPolicy,
+        limits: Limits,
+        *,
+        log: FilteringBoundLogger,
+        audit_to: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._directory = directory
+        self._limits = limits
+        self._log = log
+        self._audit_to = audit_to
+        self._trouble = RepeatedTrouble(log, clock)
+        self._clock = clock
+        self._audit = Audit()
+        self._doorbell = Doorbell(directory.path, directory.doorbell_mode)
+        self._doorbells = [self._doorbell]
+        self._reader = Reader(directory, admission, exporter.encoding, self._audit, log=log, clock=clock)
+        self._batcher = Batcher(exporter.encoding, limits.batch_spans, limits.batch_bytes)
+        self._delivery = Delivery(exporter, policy, limits.concurrency, done=self._ring_doorbell, log=log, clock=clock)
+        self._next_replaced = clock() + _REPLACED_SECONDS
+        self._not_delivered = 0  # of what this drain took up: rejected, dead letters, invalid
+        self._stop_requested = False
+        self._audit_requested = False
+        self._is_finishing = False
+        self._came_late = False
+        self._nap = _LONGEST_NAP_SECONDS
+        self._threads_ended = False
+
+    def request_stop(self) -> None:
+        """Let `run` deliver what is there and return; for signal handlers."""
+        self._stop_requested = True
+
+    def request_audit(self) -> None:
+        """Let the audit be told soon; for signal handlers."""
+        self._audit_requested = True
+
+    def run(self) -> int:
+        """Drain until a stop is requested, and then what is there at that moment.
+
+        Returns:
+            how many spans of that are left in the rings.
+        """
+        while not self._stop_requested:
+            if not self._round():
+                self._sleep()
+        self._log.info("stopping", pending=sum(ring.pending for ring in self._reader.rings))
+        return self._finish()
+
+    def drain_once(self) -> int:
+        """Drain what is there now.
+
+        Returns:
+            how many spans of that were not delivered, whatever became of them, and files that could not be read.
+        """
+        left = self._finish()
+        return left + self._not_delivered + self._reader.quarantined + self._reader.left_alone
+
+    def sums(self) -> dict[str, Sums]:
+        """Return what became of the spans of each service."""
+        self._poll_all()
+        return self._audit.by_service((ring.service, ring.sums()) for ring in self._reader.rings)
+
+    def tell_audit(self) -> None:
+        """Write the audit as a table, and to the log as one line."""
+        services = self.sums()
+        try:
+            write_audit(services, self._audit_to)
+        except OSError as error:  # a closed pipe is no reason to stop
+            self._trouble.warn("audit cannot be written", reason=str(error))
+        log_audit(self._log, services)
+
+    def close(self) -> bool:
+        """Give the rings, the doorbell and the directory back; return whether all threads have ended."""
+        self._reader.close()
+        if self._threads_ended:  # one that still runs may ring
+            for doorbell in self._doorbells:
+                doorbell.close()
+        self._directory.close()
+        return self._threads_ended
+
+    def _round(self) -> bool:
+        """Do what there is to do, a bounded part for each ring; return whether there was anything."""
+        worked = self._settle()
+        if not self._is_finishing:
+            worked |= self._reader.look()
+            self._follow_directory()
+        for ring in self._reader.turn():
+            if self._batcher.full:
+                break  # the backend does not get on: what is not copied waits in the rings, where it has its bound
+            worked |= self._serve(ring)
+            self._send_full()
+        worked |= self._send_due()
+        if self._audit_requested:
+            self._audit_requested = False
+            self.tell_audit()
+        return worked
+
+    def _settle(self) -> bool:
+        """Release what has its outcome, in order, lane by lane."""
+        batches = self._delivery.settled()
+        for batch in batches:
+            for segment in batch.segments:
+                if segment.outcome is not None:
+                    self._not_delivered += segment.outcome.rejected + segment.outcome.dead_lettered
+                self._release(segment.ring, segment.lane)
+        return bool(batches)
+
+    def _release(self, ring: Ring, lane: Lane) -> None:
+        try:
+            ring.release(lane)
+        except RingFormatError as error:
+            self._reader.set_aside(ring, error)
+            return
+        if ring.life is Life.SET_ASIDE and not ring.unreleased:
+            self._reader.retire(ring)
+
+    def _serve(self, ring: Ring) -> bool:
+        """Copy a quantum of each lane to the batches, or let the ring go when it has ended."""
+        if ring.life is Life.SET_ASIDE:
+            return False
+        was_ending = ring.life is Life.ENDING  # known before this poll: its tails are final
+        try:
+            ring.poll()
+            if was_ending and not ring.pending:
+                self._reader.retire(ring)
+                return True
+            if ring.is_closed and not was_ending:
+                ring.producer_has_left()
+                return True
+            lanes = [lane for lane in ring.lanes if ring.ready(lane)]
+            for lane in lanes:
+                self._read(ring, lane)
+            return bool(lanes)
+        except RingFormatError as error:
+            self._reader.set_aside(ring, error)
+            return True
+
+    def _read(self, ring: Ring, lane: Lane) -> None:
+        self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
+        records = ring.copy(lane, self._limits.batch_spans)
+        for part, encoded in self._encoded(ring, records):
+            segment = Segment(ring, lane, encoded.spans, encoded.invalid)
+            lane.segments.append(segment)
+            if encoded.invalid:
+                self._not_delivered += encoded.invalid
+                self._trouble.warn("records are no spans", ring=ring.name, invalid=encoded.invalid, of=part)
+            if encoded.spans:
+                self._batcher.add(segment, encoded, self._clock())
+            else:
+                segment.outcome = Outcome(invalid=encoded.invalid)
+        ring.release(lane)  # where nothing but invalid records waits
+        if lane.unreleased * _URGENT_SHARE >= ring.capacity_slots:
+            self._batcher.is_urgent = True
+
+    def _encoded(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[int, Encoded]]:
+        """Encode records, in halves where they would make more bytes than a batch may have."""
+        encoded = ring.encode(records)
+        if len(encoded.body) > self._limits.batch_bytes and len(records) > 1:
+            middle = len(records) // 2
+            yield from self._encoded(ring, records[:middle])
+            yield from self._encoded(ring, records[middle:])
+        else:
+            yield len(records), encoded
+
+    def _send_full(self) -> bool:
+        sent = False
+        while self._batcher.full and self._delivery.has_room:
+            self._delivery.send(self._batcher.full.popleft())
+            sent = True
+        return sent
+
+    def _send_due(self) -> bool:
+        """Send what is full; and what is not, when it has waited enough and a thread would otherwise be idle."""
+        if not self._batcher.full and self._batcher.spans and self._delivery.is_idle and self._is_due():
+            self._batcher.close()
+        return self._send_full()
+
+    def _is_due(self) -> bool:
+        age = self._batcher.age(self._clock())
+        return self._is_finishing or self._batcher.is_urgent or age >= self._limits.batch_delay
+
+    def _sleep(self) -> None:
+        """Wait for a producer, a delivery or a signal, a nap at most."""
+        value = self._doorbell.value()  # before the last look at what it may have been rung for
+        if self._delivery.has_settled or self._stop_requested or self._audit_requested:
+            return
+        seconds = self._nap_seconds()
+        if self._batcher.spans and self._delivery.is_idle:
+            seconds = min(seconds, max(0.0, self._limits.batch_delay - self._batcher.age(self._clock())))
+        if self._batcher.full or self._is_finishing:  # then only a delivery brings anything on
+            self._doorbell.wait(value, seconds)
+            return
+        rings = [ring for ring in self._reader.rings if ring.life is not Life.SET_ASIDE]
+        if not sum(ring.set_sleeping(True) for ring in rings):  # asked of all: `any` would stop at the first
+            self._doorbell.wait(value, seconds)
+        for ring in rings:
+            ring.set_sleeping(False)
+
+    def _nap_seconds(self) -> float:
+        """Return how long to wait: less after each time that a lane was found half full, which is too late."""
+        if self._came_late:
+            self._nap = max(_SHORTEST_NAP_SECONDS, self._nap / 2)
+        else:
+            self._nap = min(_LONGEST_NAP_SECONDS, self._nap * 2)
+        self._came_late = False
+        return self._nap
+
+    def _finish(self) -> int:
+        """Drain what is there now and end the delivery; return how many spans of it are left in the rings."""
+        self._reader.scan()
+        self._reader.check_producers()
+        for ring in self._reader.rings:
+            try:
+                if ring.life is Life.ALIVE:
+                    ring.stop_at_tails()
+                    if ring.is_closed:
+                        ring.producer_has_left()
+            except RingFormatError as error:
+                self._reader.set_aside(ring, error)
+        self._is_finishing = True
+        deadline = self._clock() + self._limits.shutdown_timeout
+        while not self._is_drained():
+            in_flight = self._delivery.in_flight
+            if not self._round():
+                self._sleep()
+            if self._delivery.in_flight < in_flight and not self._stop_requested:
+                deadline = self._clock() + self._limits.shutdown_timeout
+            if self._clock() >= deadline:
+                break
+        self._threads_ended = self._delivery.stop(max(_LAST_MOMENT_SECONDS, deadline - self._clock()))
+        self._settle()
+        self._poll_all()
+        left = sum(ring.pending for ring in self._reader.rings if ring.life is not Life.SET_ASIDE)
+        if left:
+            self._log.error("spans are left in the rings, for the next drain", pending=left)
+        return left
+
+    def _is_drained(self) -> bool:
+        return all(ring.life is Life.ALIVE and not ring.pending for ring in self._reader.rings)
+
+    def _poll_all(self) -> None:
+        for ring in self._reader.rings:
+            if ring.life is not Life.SET_ASIDE:
+                try:
+                    ring.poll()
+                except RingFormatError as error:
+                    self._reader.set_aside(ring, error)
+
+    def _follow_directory(self) -> None:
+        """Take up the directory that has the path now, where ours was removed: new rings are made there."""
+        now = self._clock()
+        if now < self._next_replaced:
+            return
+        self._next_replaced = now + _REPLACED_SECONDS
+        if not self._directory.is_replaced():
+            return
+        try:
+            directory = RingDirectory(self._directory.path)
+            try:
+                doorbell = Doorbell(directory.path, directory.doorbell_mode)
+                self._reader.move_to(directory)
+            except BaseException:
+                directory.close()
+                raise
+        except (RingBufferError, OSError) as error:
+            self._trouble.warn("ring directory is gone, and another cannot be taken up", reason=str(error))
+            return
+        self._log.warning("ring directory was replaced, its successor is taken up", path=str(directory.path))
+        self._directory.close()
+        self._directory = directory
+        self._doorbell = doorbell
+        self._doorbells.append(doorbell)
+
+    def _ring_doorbell(self) -> None:
+        self._doorbell.ring()

@@ -1,0 +1,278 @@
+"""Drains under a test's control: a process, or a `Service` whose rounds the test makes one by one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import structlog
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+from drain.directory import RingDirectory
+from drain.exporters import Result, Verdict
+from drain.otlp_json import from_json_line
+from drain.reader import Admission
+from drain.retry import RetryPolicy
+from drain.service import Limits, Service
+from ringbuf._ringbuf import lib
+from ringbuf.layout import Attribute, SpanLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+    import ringbuf
+    from drain.audit import Sums
+    from drain.exporters import Encoding, Request
+
+SECONDS = 30.0  # bounds every wait: a test that hangs fails
+LAYOUT = SpanLayout(span_names=["work"], attributes=[Attribute("number", "u64")], scope_name="test")
+ANY_RING = Admission(frozenset(), frozenset(), 1 << 30)
+SMALL = Limits(batch_spans=8192, batch_bytes=4_000_000, batch_delay=0.0, concurrency=2, shutdown_timeout=SECONDS)
+
+
+def until(condition: Callable[[], object], step: Callable[[], object] = lambda: time.sleep(0.002)) -> None:
+    """Repeat `step` until the condition holds."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        step()
+
+
+def records(emitter: ringbuf.Emitter, numbers: Iterable[int]) -> np.ndarray[Any, Any]:
+    """Return one record for each number, which is its attribute and its start."""
+    values = list(numbers)
+    made = np.zeros(len(values), LAYOUT.dtype)
+    made["number"] = values
+    made["present"] = 1
+    made["start_unix_nano"] = values
+    made["kind"] = 1
+    made["flags"] = 0x101
+    emitter.fill_ids(made)
+    return made
+
+
+def emit(emitter: ringbuf.Emitter, numbers: Iterable[int]) -> int:
+    """Emit one span for each number; return how many were written."""
+    return emitter.emit_batch(records(emitter, numbers))
+
+
+def spans_of(traces: TracesData) -> list[Span]:
+    return [
+        span
+        for resource_spans in traces.resource_spans
+        for scope_spans in resource_spans.scope_spans
+        for span in scope_spans.spans
+    ]
+
+
+def number_of(span: Span) -> int:
+    return next(attribute.value.int_value for attribute in span.attributes if attribute.key == "number")
+
+
+def spans_in_file(path: Path) -> list[Span]:
+    """Return the spans of a file of OTLP JSON lines, each of which must be whole."""
+    return [span for line in path.read_bytes().splitlines() for span in spans_of(from_json_line(line))]
+
+
+def numbers_in_file(path: Path) -> list[int]:
+    return [number_of(span) for span in spans_in_file(path)]
+
+
+class MemoryBackend:
+    """Keeps what it gets; requests for which `holds` says so wait until `let_go`."""
+
+    encoding: Encoding = "protobuf"
+    endpoint = "memory"
+
+    def __init__(self, *verdicts: Verdict | Result) -> None:
+        self.requests: list[Request] = []
+        self.verdicts = list(verdicts)
+        self.holds: Callable[[Request], bool] = lambda _request: False
+        self.waiting = 0
+        self._gate = threading.Event()
+        self._lock = threading.Lock()
+
+    def export(self, request: Request) -> Result:
+        if self.holds(request):
+            with self._lock:
+                self.waiting += 1
+            assert self._gate.wait(SECONDS)
+        with self._lock:
+            self.requests.append(request)
+            verdict = self.verdicts.pop(0) if self.verdicts else Verdict.DELIVERED
+        return verdict if isinstance(verdict, Result) else Result(verdict)
+
+    def let_go(self) -> None:
+        self._gate.set()
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number_of(span) for r in self.requests for span in spans_of(TracesData.FromString(r.body))]
+
+
+class SteppedDrain:
+    """A `Service` in this process; `step` makes one round and never sleeps."""
+
+    def __init__(
+        self, ring_dir: Path, backend: MemoryBackend, limits: Limits = SMALL, admission: Admission = ANY_RING
+    ) -> None:
+        assert lib.rb_guard_install() == lib.RB_OK
+        self.backend = backend
+        self.service = Service(
+            RingDirectory(ring_dir),
+            admission,
+            backend,
+            RetryPolicy(initial=0.001, maximum=0.001),
+            limits,
+            log=structlog.get_logger(),
+            audit_to=sys.stderr,
+        )
+        self.is_closed = False
+
+    def step(self) -> None:
+        self.service._reader._next_liveness = 0.0  # a round looks at everything, whatever the clock says
+        self.service._next_replaced = 0.0
+        self.service._directory._seen_mtime_nano = None
+        self.service._round()
+        time.sleep(0.0005)  # lets the delivery's threads run
+
+    def until(self, condition: Callable[[], object]) -> None:
+        until(condition, self.step)
+
+    def sums(self, service: str = "shop") -> Sums:
+        return self.service.sums()[service]
+
+    def close(self) -> None:
+        """Stop without finishing, but in good order."""
+        if not self.is_closed:
+            self.is_closed = True
+            self.backend.let_go()
+            self.service._threads_ended = self.service._delivery.stop(SECONDS)
+            self.service._settle()
+            self.service.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class DrainProcess:
+    """`python -m drain` with its log in a file."""
+
+    def __init__(self, log: Path, ring_dir: Path, *arguments: object) -> None:
+        self.log = log
+        with log.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-Im", "drain", "--ring-dir", str(ring_dir), *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the log's lines of this name, of all drains that wrote to it."""
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [event for event in map(json.loads, lines) if event["event"] == name]
+
+    def wait_for_event(self, name: str, count: int = 1) -> dict[str, Any]:
+        until(lambda: len(self.events(name)) >= count or self.process.poll() is not None)
+        events = self.events(name)
+        assert len(events) >= count, f"drain ended with {self.process.poll()}: {self.log.read_text()}"
+        return events[count - 1]
+
+    def audit(self) -> dict[str, dict[str, int]]:
+        """Return the services of the last audit, in which the law must hold."""
+        event = self.events("audit")[-1]
+        assert event["adds_up"], event
+        services: dict[str, dict[str, int]] = event["services"]
+        return services
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Return the exit code."""
+        self.process.communicate(timeout=SECONDS)
+        return self.process.returncode
+
+    def stop(self) -> int:
+        """Ask the drain to stop and return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        assert self.wait() == -signal.SIGKILL
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=SECONDS)
+
+
+def ring_files(ring_dir: Path) -> list[Path]:
+    return sorted(ring_dir.glob("*.ring"))
+
+
+def quarantined(ring_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return the reasons in the quarantine by the name that the ring had."""
+    reasons = [json.loads(path.read_text()) for path in (ring_dir / "quarantine").glob("*.reason")]
+    return {reason["ring"]: reason for reason in reasons}
+
+
+def run_once(log: Path, ring_dir: Path, *arguments: object) -> int:
+    """Run `--once` and return its exit code."""
+    with DrainProcess(log, ring_dir, "--once", *arguments) as drain:
+        return drain.wait()
+
+
+class ProducerProcess:
+    """`producer.py` beside this file."""
+
+    def __init__(self, ring_dir: Path, count: int, service: str = "shop") -> None:
+        script = Path(__file__).with_name("producer.py")
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", str(script), str(ring_dir), service, str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.expect(f"emitted {count}")
+
+    def expect(self, line: str) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().strip() == line
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=SECONDS)

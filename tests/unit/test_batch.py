@@ -1,0 +1,84 @@
+"""Segments become batches within their bounds, and each segment learns what became of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drain.batch import Batch, Batcher
+from drain.encoder import Encoded
+from drain.exporters import Request
+from drain.ring import Outcome, Segment
+
+NOBODY: Any = None  # these tests release nothing
+
+
+def segment(spans: int, invalid: int = 0) -> Segment:
+    return Segment(NOBODY, NOBODY, spans, invalid)
+
+
+def add(batcher: Batcher, body: bytes, spans: int, now: float = 0.0) -> Segment:
+    added = segment(spans)
+    batcher.add(added, Encoded(body, spans, 0), now)
+    return added
+
+
+def test_a_batch_is_full_at_max_spans() -> None:
+    batcher = Batcher("protobuf", max_spans=10, max_bytes=1000)
+    add(batcher, b"a", 4)
+    assert not batcher.full
+    add(batcher, b"b", 6)
+    assert [batch.request for batch in batcher.full] == [Request(b"ab", 10, "protobuf")]
+    assert batcher.spans == 0
+
+
+def test_a_batch_is_full_at_max_bytes() -> None:
+    batcher = Batcher("protobuf", max_spans=100, max_bytes=10)
+    add(batcher, b"a" * 10, 1)
+    assert [batch.request.body for batch in batcher.full] == [b"a" * 10]
+
+
+def test_a_segment_that_does_not_fit_begins_the_next_batch() -> None:
+    batcher = Batcher("protobuf", max_spans=10, max_bytes=10)
+    first = add(batcher, b"a" * 6, 1)
+    second = add(batcher, b"b" * 6, 1)
+    assert [batch.segments for batch in batcher.full] == [[first]]
+    batcher.close()
+    assert [batch.segments for batch in batcher.full] == [[first], [second]]
+    third = add(batcher, b"c", 6)
+    fourth = add(batcher, b"d", 6)
+    assert [batch.segments for batch in batcher.full][2:] == [[third]]
+    batcher.close()
+    assert batcher.full[-1].segments == [fourth]
+
+
+def test_json_bodies_become_one_line() -> None:
+    batcher = Batcher("json", max_spans=10, max_bytes=1000)
+    add(batcher, b'{"a":1}', 1)
+    add(batcher, b'{"b":2}', 1)
+    batcher.close()
+    assert batcher.full[0].request.body == b'{"resourceSpans":[{"a":1},{"b":2}]}\n'
+
+
+def test_age_counts_from_the_first_segment_of_the_open_batch() -> None:
+    batcher = Batcher("protobuf", max_spans=10, max_bytes=1000)
+    assert batcher.age(5.0) == 0
+    add(batcher, b"a", 1, now=5.0)
+    add(batcher, b"b", 1, now=6.0)
+    assert batcher.age(7.5) == 2.5
+    batcher.close()
+    assert batcher.age(9.0) == 0
+
+
+def test_closing_without_a_segment_makes_no_empty_request() -> None:
+    batcher = Batcher("protobuf", max_spans=10, max_bytes=1000)
+    batcher.close()
+    assert not batcher.full
+
+
+def test_an_outcome_is_shared_out_so_that_each_segment_and_each_kind_adds_up() -> None:
+    segments = [segment(3, invalid=2), segment(5), segment(2, invalid=1)]
+    batch = Batch(Request(b"", 10, "protobuf"), segments)
+    batch.settle(Outcome(delivered=3, spooled=1, rejected=4, dead_lettered=2))
+    outcomes = [s.outcome for s in segments if s.outcome is not None]
+    assert [sum(outcome) for outcome in outcomes] == [5, 5, 3]
+    assert Outcome(*map(sum, zip(*outcomes, strict=True))) == Outcome(3, 1, 4, 2, invalid=3)

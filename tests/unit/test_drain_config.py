@@ -1,0 +1,180 @@
+"""Settings come from flags, environment, file and defaults, in this order, and each says where it came from."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from drain.config import ConfigurationError, Settings, load
+from drain.exporters.file import FileExporter
+from drain.exporters.otlp_http import OtlpHttpExporter
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    return tmp_path / "drain.toml"
+
+
+def test_the_defaults_need_nothing() -> None:
+    configuration = load({}, None)
+    assert configuration.settings.exporter == "file"
+    assert set(configuration.origins.values()) == {"default"}
+    assert configuration.origins.keys() == Settings.model_fields.keys()
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text("batch_spans = 1\nbatch_bytes = 1001\nconcurrency = 1\n")
+    monkeypatch.setenv("RINGBUF_DRAIN_BATCH_BYTES", "1002")
+    monkeypatch.setenv("RINGBUF_DRAIN_CONCURRENCY", "2")
+    configuration = load({"concurrency": 3}, toml)
+    settings = configuration.settings
+    assert (settings.batch_spans, settings.batch_bytes, settings.concurrency) == (1, 1002, 3)
+    assert configuration.origins["batch_spans"] == str(toml)
+    assert configuration.origins["batch_bytes"] == "RINGBUF_DRAIN_BATCH_BYTES"
+    assert configuration.origins["concurrency"] == "--concurrency"
+
+
+def test_the_drains_own_variable_beats_otels_and_an_empty_one_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4318")
+    monkeypatch.setenv("RINGBUF_DRAIN_ENDPOINT", "")
+    configuration = load({"exporter": "otlp-http"}, None)
+    assert configuration.settings.endpoint == "http://otel:4318"
+    assert configuration.origins["endpoint"] == "OTEL_EXPORTER_OTLP_ENDPOINT"
+    monkeypatch.setenv("RINGBUF_DRAIN_ENDPOINT", "http://own:4318")
+    assert load({}, None).origins["endpoint"] == "RINGBUF_DRAIN_ENDPOINT"
+
+
+@pytest.mark.parametrize(
+    ("variable", "flag", "url"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", None, "http://h:1/base/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None, "http://h:1/base"),
+        ("RINGBUF_DRAIN_ENDPOINT", None, "http://h:1/base/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://flag:2", "http://flag:2/v1/traces"),
+    ],
+)
+def test_the_path_is_appended_but_to_the_endpoint_of_the_signal(
+    variable: str, flag: str | None, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "http://h:1/base")
+    flags: dict[str, object] = {"exporter": "otlp-http"}
+    if flag:
+        flags["endpoint"] = flag
+    exporter = load(flags, None).make_exporter()
+    try:
+        assert isinstance(exporter, OtlpHttpExporter)
+        assert exporter.endpoint == url
+    finally:
+        exporter.close()
+
+
+def test_a_timeout_in_otels_variable_is_milliseconds_and_in_ours_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2500")
+    assert load({}, None).settings.timeout == 2.5
+    monkeypatch.setenv("RINGBUF_DRAIN_TIMEOUT", "4")
+    assert load({}, None).settings.timeout == 4
+
+
+def test_an_otel_variable_that_cannot_be_read_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    assert ["OTEL_EXPORTER_OTLP_TIMEOUT" in warning for warning in load({}, None).warnings] == [True]
+
+
+def test_ringbuf_dir_is_the_ring_directory_unless_something_names_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBUF_DIR", "/a")
+    assert load({}, None).settings.ring_dir == Path("/a")
+    assert load({}, None).origins["ring_dir"] == "RINGBUF_DIR"
+    monkeypatch.setenv("RINGBUF_DRAIN_RING_DIR", "/b")
+    assert load({}, None).settings.ring_dir == Path("/b")
+
+
+def test_lists_and_headers_have_a_form_for_variables_and_one_for_files(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml.write_text('allow_uid = [1, 2]\n[headers]\nX-Key = "a=b"\n')
+    settings = load({}, toml).settings
+    assert settings.allow_uid == [1, 2]
+    assert settings.headers == {"x-key": "a=b"}
+    monkeypatch.setenv("RINGBUF_DRAIN_ALLOW_UID", "3,4")
+    monkeypatch.setenv("RINGBUF_DRAIN_HEADERS", "x-other=c%20d")
+    settings = load({}, toml).settings
+    assert settings.allow_uid == [3, 4]
+    assert settings.headers == {"x-other": "c d"}
+
+
+def test_unknown_keys_are_refused_by_name(toml: Path) -> None:
+    toml.write_text("batch_span = 1\nspool = true\n")
+    with pytest.raises(ConfigurationError, match="unknown keys: batch_span, spool"):
+        load({}, toml)
+
+
+@pytest.mark.parametrize("content", ["a = ", "\udcff"])
+def test_a_file_that_is_no_toml_is_refused(toml: Path, content: str) -> None:
+    toml.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigurationError, match=r"drain\.toml: no TOML"):
+        load({}, toml)
+
+
+def test_a_file_that_is_not_there_is_refused(toml: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        load({}, toml)
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ({"batch_spans": 0}, "batch_spans .--batch-spans"),
+        ({"exporter": "kafka"}, "exporter"),
+        ({"timeout": -1.0, "exporter": "otlp"}, "timeout"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name_and_origin(flags: dict[str, object], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        load(flags, None)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"endpoint": "http://h:1"},
+        {"exporter": "console", "output": "x"},
+        {"exporter": "otlp-grpc", "file_sync": True},
+    ],
+)
+def test_a_flag_without_effect_is_refused(flags: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match="has no effect"):
+        load(flags, None)
+
+
+def test_the_description_is_toml_that_reads_back_and_hides_headers(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=topsecret")
+    text = load({"exporter": "otlp", "allow_gid": [7]}, None).describe()
+    assert "topsecret" not in text
+    assert tomllib.loads(text)["headers"] == {"api-key": "(hidden)"}
+    assert 'exporter = "otlp"  # --exporter' in text
+    assert "batch_spans = 8192  # default" in text
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_HEADERS")
+    toml.write_text(load({"batch_spans": 77, "output": "a b\\c"}, None).describe())
+    settings = load({}, toml).settings
+    assert (settings.batch_spans, settings.output) == (77, Path("a b\\c"))
+
+
+def test_a_wrong_header_is_refused_without_its_value(toml: Path) -> None:
+    toml.write_text('[headers]\nkey = "secret\\nX: y"\n')
+    with pytest.raises(ConfigurationError) as raised:
+        load({}, toml)
+    assert "headers" in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_file_options_reach_the_exporter(tmp_path: Path) -> None:
+    flags = {"output": tmp_path / "out", "file_sync": True, "file_rotate_bytes": 5, "file_keep": 2}
+    exporter = load(flags, None).make_exporter()
+    try:
+        assert isinstance(exporter, FileExporter)
+        options = exporter._options
+        assert (options.sync, options.rotate_bytes, options.keep) == (True, 5, 2)
+    finally:
+        exporter.close()
