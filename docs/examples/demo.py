@@ -1,0 +1,171 @@
+"""`make demo`: real data-plane work in several processes, every operation a span, every span accounted for.
+
+A drain (`ringbuf-drain`) runs beside the producers and writes the spans as OTLP JSON lines, or sends them to
+OTEL_EXPORTER_OTLP_ENDPOINT when that is set. At the end the sums of producers, drain and file must agree to the span.
+
+Exit codes: 0 they do; 1 they do not, or a process failed; 2 usage; 130 after Ctrl-C, 143 after SIGTERM, which end the
+work early (the sums must still agree).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from drain_process import Drain, DrainError
+from launch import ProducerError, Producers
+from report import print_durations, print_services, print_trace, problems, read_back, sums_of
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ringbuf import EmitterStats
+
+_SIGNAL: Final = 128
+_SHOW_SECONDS: Final = 0.1
+
+
+def main() -> int:
+    """Run the demo, and return its exit code."""
+    options = _options()
+    # As Ctrl-C does: an exception runs the clean-up, which the signal's default would not.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with ExitStack() as cleanup:
+            return _run(options, cleanup)
+    except (DrainError, ProducerError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: aborted, nothing was checked", file=sys.stderr)
+        return _SIGNAL + signal.SIGINT
+
+
+def _run(options: argparse.Namespace, cleanup: ExitStack) -> int:
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-demo-")))
+    # In memory; a directory of its own, so that no other producer's spans are in the sums.
+    shared_memory = Path(os.environ.get("RINGBUF_DIR") or "/dev/shm")  # noqa: S108 - the name is random, the mode 0700
+    shared_memory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ring_dir = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-demo-", dir=shared_memory)))
+    output = options.output or scratch / "spans.jsonl"
+    if endpoint:
+        drain = Drain(ring_dir, scratch / "drain.log", "--exporter", "otlp")  # which honours OTEL_EXPORTER_OTLP_*
+    else:
+        output.unlink(missing_ok=True)
+        drain = Drain(ring_dir, scratch / "drain.log", "--exporter", "file", "--output", os.fspath(output))
+    cleanup.callback(drain.kill)
+    drain.wait_until_ready()
+    producers = cleanup.enter_context(
+        Producers(
+            groups=options.processes,
+            operations=options.operations,
+            seconds=options.seconds,
+            seed=options.seed,
+            ring_dir=ring_dir,
+            data_dir=scratch,
+        )
+    )
+    with _stop_on_signal(producers.stop) as signals:
+        statistics, seconds = _work(producers, options)
+        print("Delivering what is left, and reading it back …", flush=True)
+        audit = drain.stop()
+        code = _tell(statistics, audit, None if endpoint else output, seconds)
+    if endpoint:
+        print(f"The spans went to {endpoint}.")
+    elif options.output:
+        print(f"The spans are in {output}.")
+    return code or (_SIGNAL + signals[0] if signals else 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="demo.py", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--seconds", type=float, default=5.0, help="each process ends after so long (5)")
+    parser.add_argument("--operations", type=int, default=100_000, help="each process ends after so many (100000)")
+    parser.add_argument(
+        "--processes", type=int, default=2, help="so many memory, front and storage processes each, and one GPU (2)"
+    )
+    parser.add_argument("--output", type=Path, help="keep the OTLP JSON lines in this file")
+    parser.add_argument("--seed", type=int, default=219, help="of the random choices")
+    options = parser.parse_args()
+    if options.operations < 1 or options.processes < 1 or options.seconds <= 0:
+        parser.error("--seconds, --operations and --processes must be greater than zero")
+    return options
+
+
+@contextmanager
+def _stop_on_signal(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """End the work in good order at the first SIGINT or SIGTERM, at once at the second; yield those that came."""
+    came: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        came.append(number)
+        stop()
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    before = [(number, signal.signal(number, handle)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield came
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def _work(producers: Producers, options: argparse.Namespace) -> tuple[list[EmitterStats], float]:
+    """Let the producers work; return their statistics and the seconds that it took."""
+    print(
+        f"{len(producers)} processes, at most {options.seconds:g} s or {options.operations:,} operations each …",
+        flush=True,
+    )
+    producers.begin()
+    start = time.monotonic()
+    with Progress(
+        BarColumn(),
+        TextColumn("{task.description}"),
+        console=Console(),
+        disable=not sys.stdout.isatty(),
+        transient=True,
+    ) as progress:
+        bar = progress.add_task("", total=options.seconds)
+
+        def show() -> None:
+            progress.update(bar, completed=time.monotonic() - start, description=f"{producers.done:,} operations")
+
+        statistics = producers.collect(show, _SHOW_SECONDS)
+    return statistics, time.monotonic() - start
+
+
+def _tell(statistics: list[EmitterStats], audit: dict[str, dict[str, int]], output: Path | None, seconds: float) -> int:
+    """Print what came of it; return the exit code."""
+    total: dict[str, int] = {}
+    for service in audit.values():
+        for name, count in service.items():
+            total[name] = total.get(name, 0) + count
+    found = None if output is None else read_back(output)
+    if found is not None and output is not None:
+        print_durations(found)
+        if found.shown_trace is not None:
+            print_trace(output, found.shown_trace)
+    print_services(audit)
+    arrived = total.get("delivered", 0) if found is None else len(found.span_ids)
+    sums = sums_of(statistics, total, arrived)
+    print(f"\n{sums.emitted / seconds:,.0f} spans per second, {seconds:.1f} s")
+    wrong = problems(sums, statistics, total, found)
+    where = "the drain's own audit" if found is None else f"each of {arrived:,} span ids read back once"
+    Console(highlight=False, soft_wrap=True).print(str(sums), style="bold red" if wrong else "bold green")
+    print(f"checked against {where}: " + ("; ".join(wrong) if wrong else "it adds up"))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

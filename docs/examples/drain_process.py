@@ -1,0 +1,91 @@
+"""A `ringbuf-drain` beside the producers: started, waited for, stopped, and asked for its sums."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.01
+
+
+class DrainError(Exception):
+    """The drain did not start, or did not deliver everything."""
+
+
+class Drain:
+    """A drain process of its own process group: Ctrl-C goes to the parent, which stops the producers first.
+
+    Args:
+        ring_dir: the directory that it serves.
+        log: where its log goes.
+        options: of the command line, after the ring directory.
+    """
+
+    def __init__(self, ring_dir: Path, log: Path, *options: str) -> None:
+        self._ring_dir = ring_dir
+        self._log = log
+        # The reader's own settings of a drain would change what is written here.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGBUF_DRAIN_")}
+        with log.open("wb") as to:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-Pm", "drain", "--ring-dir", os.fspath(ring_dir), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=to,
+                env=environment,
+                process_group=0,
+            )
+
+    def wait_until_ready(self) -> None:
+        """Return once it serves the directory.
+
+        Raises:
+            DrainError: it has ended, or does not get that far.
+        """
+        doorbell = self._ring_dir / "doorbell"  # made last, with the exporter ready
+        end = time.monotonic() + _START_SECONDS
+        while not doorbell.exists():
+            if self._process.poll() is not None or time.monotonic() >= end:
+                raise DrainError(f"the drain did not start:\n{self._log.read_text()}")
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> dict[str, dict[str, int]]:
+        """Let it deliver what is there and end; return its audit, by service.
+
+        Raises:
+            DrainError: something was not delivered.
+        """
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise DrainError("the drain does not end") from None
+        lines = self._log.read_text().splitlines()
+        audits = [event for line in lines if (event := _event(line)).get("event") == "audit"]
+        if code != 0 or not audits:
+            raise DrainError(f"the drain ended with exit code {code}:\n" + "\n".join(lines))
+        services: dict[str, dict[str, int]] = audits[-1]["services"]
+        return services
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
