@@ -44,6 +44,16 @@ static inline uint32_t rb_exchange32_seq_cst(uint32_t *word, uint32_t value)
     return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
 }
 
+/* The doorbell's address: mapped once, by whichever thread finds it missing. */
+static inline uint32_t *rb_load_pointer_acquire(uint32_t *const *pointer)
+{
+    return __atomic_load_n(pointer, __ATOMIC_ACQUIRE);
+}
+static inline void rb_store_pointer_release(uint32_t **pointer, uint32_t *value)
+{
+    __atomic_store_n(pointer, value, __ATOMIC_RELEASE);
+}
+
 /* Set a word once: the first thread wins, all see its value. */
 static inline void rb_set_once(uint64_t *word, uint64_t value)
 {

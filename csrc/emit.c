@@ -13,7 +13,7 @@
 #include "atomics.h"
 #include "producer_state.h"
 
-enum { NOT_WRITTEN = 0, WRITTEN = 1, SET_ASIDE = 2 };
+enum { NOT_WRITTEN = 0, WRITTEN = 1, ATTEND = 2 };
 
 /* ---- clocks and ids ---- */
 
@@ -120,6 +120,11 @@ void rb_fill_ids(rb_producer *producer, rb_record *records, uint64_t count, uint
 
 /* ---- counting ---- */
 
+static int has_ring(const rb_producer *producer)
+{
+    return rb_load32_acquire(&producer->state) == RB_STATE_OPEN; /* pairs with rb_open's release */
+}
+
 /* Threads spread over the lanes by the order in which they first emit. */
 static uint32_t own_lane(const rb_producer *producer)
 {
@@ -145,7 +150,7 @@ void rb_count_truncated(rb_producer *producer, uint64_t count)
 
 static int set_aside(const rb_lane *lane)
 {
-    return rb_load32_relaxed(&lane->consumer_state) == RB_CONSUMER_DETACHED ? SET_ASIDE : 0;
+    return rb_load32_relaxed(&lane->consumer_state) == RB_CONSUMER_DETACHED ? ATTEND : 0;
 }
 
 /* ---- check-out, publish, check-in ---- */
@@ -195,16 +200,18 @@ static rb_record *slot_at(const rb_producer *producer, const rb_held_lane *lane,
 }
 
 /* FUTEX_WAKE_OP: the kernel adds 1 to the word and wakes. A truncated doorbell gives EFAULT there, never a SIGBUS. */
-static void ring_doorbell(const rb_producer *producer)
+static int ring_doorbell(const rb_producer *producer)
 {
+    uint32_t *doorbell = rb_load_pointer_acquire(&producer->doorbell); /* pairs with map_doorbell()'s caller */
+    if (doorbell == NULL)
+        return ATTEND; /* the drain came after the ring: its doorbell can be had now */
     int saved_errno = errno;
-    if (producer->doorbell != NULL)
-        syscall(SYS_futex, producer->doorbell, FUTEX_WAKE_OP, 1, 0, producer->doorbell,
-                FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
+    syscall(SYS_futex, doorbell, FUTEX_WAKE_OP, 1, 0, doorbell, FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
     errno = saved_errno;
+    return 0;
 }
 
-/* Publishes `count` slots, filled from lane->tail on. Returns SET_ASIDE or 0. */
+/* Publishes `count` slots, filled from lane->tail on. Returns ATTEND or 0. */
 static int publish(const rb_producer *producer, rb_held_lane *lane, uint64_t count)
 {
     uint64_t before = lane->tail;
@@ -220,9 +227,10 @@ static int publish(const rb_producer *producer, rb_held_lane *lane, uint64_t cou
      * least one of them sees the other, so no wake-up is lost.
      */
     rb_store_seq_cst(&lane->shared->tail, after);
+    int attend = set_aside(lane->shared);
     if (rb_load32_seq_cst(&lane->shared->sleeping))
-        ring_doorbell(producer);
-    return set_aside(lane->shared);
+        attend |= ring_doorbell(producer);
+    return attend;
 }
 
 /* Copies whole 64-byte blocks, as all slots are: the compiler then needs no call to memcpy. */
@@ -343,7 +351,12 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
 
 int rb_is_set_aside(const rb_producer *producer)
 {
-    return rb_load32_acquire(&producer->state) == RB_STATE_OPEN && set_aside(producer->lanes[0].shared) != 0;
+    return has_ring(producer) && set_aside(producer->lanes[0].shared) != 0;
+}
+
+int rb_lacks_doorbell(const rb_producer *producer)
+{
+    return has_ring(producer) && rb_load_pointer_acquire(&producer->doorbell) == NULL;
 }
 
 /* ---- spans of a site ---- */
@@ -405,11 +418,6 @@ static __attribute__((noinline)) int no_ring(rb_producer *producer)
         return RB_NO_RING;
     rb_count_local(producer, 1);
     return NOT_WRITTEN;
-}
-
-static int has_ring(const rb_producer *producer)
-{
-    return rb_load32_acquire(&producer->state) == RB_STATE_OPEN; /* pairs with rb_open's release */
 }
 
 static int write_packed(const rb_site *site, const rb_record *core, uint32_t status, const uint8_t *packed)

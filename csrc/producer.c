@@ -301,10 +301,12 @@ static uint32_t *map_doorbell(int dir_fd)
 
 /* ---- open, close ---- */
 
-static void add_lane_counts(const rb_producer *producer, rb_producer_stats *sum)
+/* `map`: where the ring whose lanes are counted is mapped, producer->map but in replace_ring(). */
+static void add_lane_counts(const rb_producer *producer, const uint8_t *map, rb_producer_stats *sum)
 {
     for (uint32_t i = 0; i < producer->lane_count; i++) {
-        const rb_lane *lane = producer->lanes[i].shared;
+        const rb_lane *lane =
+            (const rb_lane *)(const void *)(map + ((uint8_t *)producer->lanes[i].shared - producer->map));
         sum->published += rb_load_relaxed(&lane->tail) - producer->first_position;
         sum->full += rb_load_relaxed(&lane->full);
         sum->contended += rb_load_relaxed(&lane->contended);
@@ -348,17 +350,25 @@ static int replace_ring(rb_producer *producer, const rb_config *config, const st
 {
     if (take_all_lanes(producer) != RB_OK)
         return fail(error, RB_BUSY, "a lane stays held", 0);
-    add_lane_counts(producer, &producer->retired);
-    if (mremap(map, shape->file_bytes, shape->file_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, producer->map) == MAP_FAILED) {
+    /* Threads that find no lane count meanwhile: a second mapping of the old ring shows the last of it. */
+    void *old = mremap(producer->map, 0, producer->map_bytes, MREMAP_MAYMOVE);
+    if (old == MAP_FAILED ||
+        mremap(map, shape->file_bytes, shape->file_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, producer->map) == MAP_FAILED) {
         int os_errno = errno;
+        if (old != MAP_FAILED)
+            munmap(old, producer->map_bytes);
         for (uint32_t i = 0; i < producer->lane_count; i++)
             rb_give_back(&producer->lanes[i].busy);
         return fail(error, RB_E_SYSTEM, "mremap", os_errno);
     }
+    add_lane_counts(producer, old, &producer->retired);
+    munmap(old, producer->map_bytes);
     producer->first_position = config->first_position;
-    bind_lanes(producer, config, shape);
-    for (uint32_t i = 0; i < producer->lane_count; i++)
+    for (uint32_t i = 0; i < producer->lane_count; i++) { /* at the same addresses, which others read meanwhile */
+        producer->lanes[i].tail = config->first_position;
+        producer->lanes[i].head = config->first_position;
         rb_give_back(&producer->lanes[i].busy);
+    }
     return RB_OK;
 }
 
@@ -387,7 +397,7 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
         return fail(error, RB_CLOSED, "the producer is closed", 0);
     if (state == RB_STATE_OPEN &&
         (producer->map_bytes != shape->file_bytes || producer->lane_count != config->lane_count ||
-         producer->slot_bytes != config->slot_bytes))
+         producer->capacity_slots != config->capacity_slots || producer->slot_bytes != config->slot_bytes))
         return fail(error, RB_E_ARGUMENT, "the new ring has another shape than the one that it replaces", 0);
     int dir_fd = open(config->ring_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
@@ -395,7 +405,7 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
     uint8_t *map = NULL;
     int rv = make_ring(dir_fd, config, shape, &map, path, error);
     if (rv == RB_OK && producer->doorbell == NULL)
-        producer->doorbell = map_doorbell(dir_fd);
+        rb_store_pointer_release(&producer->doorbell, map_doorbell(dir_fd)); /* pairs with ring_doorbell()'s load */
     close(dir_fd);
     if (rv != RB_OK)
         return rv;
@@ -423,6 +433,22 @@ int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error
     pthread_mutex_lock(&making);
     rv = open_ring(producer, config, &shape, path, error);
     pthread_mutex_unlock(&making);
+    rb_give_back(&producer->life);
+    return rv;
+}
+
+int rb_find_doorbell(rb_producer *producer, const char *ring_dir)
+{
+    if (!rb_try_take(&producer->life))
+        return RB_BUSY;
+    int rv = RB_E_SYSTEM;
+    int dir_fd = open(ring_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (producer->doorbell == NULL && dir_fd >= 0)
+        rb_store_pointer_release(&producer->doorbell, map_doorbell(dir_fd)); /* pairs with ring_doorbell()'s load */
+    if (producer->doorbell != NULL)
+        rv = RB_OK;
+    if (dir_fd >= 0)
+        close(dir_fd);
     rb_give_back(&producer->life);
     return rv;
 }
@@ -469,7 +495,7 @@ int rb_stats(rb_producer *producer, rb_producer_stats *stats)
         stats->is_open = rb_load32_acquire(&producer->state) == RB_STATE_OPEN;
         stats->capacity_slots = (uint64_t)producer->capacity_slots * producer->lane_count;
         stats->consumer_state = rb_load32_relaxed(&producer->lanes[0].shared->consumer_state);
-        add_lane_counts(producer, stats);
+        add_lane_counts(producer, producer->map, stats);
         for (uint32_t i = 0; i < producer->lane_count; i++) {
             const rb_lane *lane = producer->lanes[i].shared;
             /* head first: a tail loaded before it could lie behind it. */

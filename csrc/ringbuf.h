@@ -305,7 +305,8 @@ typedef struct rb_site {
  * Emitting. These never block, allocate or raise; they return
  *   1  written
  *   0  not written and counted (full, contended, oversized, unsampled, or local once closed)
- *   +2 added to either when the drain has set this ring aside: call rb_open again, outside the hot path
+ *   +2 added to either when something is to be done outside the hot path: rb_open, if the drain has set this ring aside
+ *      (rb_is_set_aside), or rb_find_doorbell, if the drain sleeps and came after the ring was made (rb_lacks_doorbell)
  *   a negative rb_status: nothing written, nothing counted.
  * Any number of threads may call them at once. In a signal handler that interrupts an emit, the lane is busy: the span
  * goes to another lane or is counted as contended.
@@ -320,8 +321,9 @@ int rb_emit(rb_producer *producer, const rb_record *record);
  */
 int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t count);
 
-/* 1 when the drain has set the present ring aside (the +2 above, for who emits in batches). */
+/* What the +2 above may stand for; who emits in batches asks after a batch. */
 int rb_is_set_aside(const rb_producer *producer);
+int rb_lacks_doorbell(const rb_producer *producer);
 
 /* `packed` has site->packed_bytes: u64 start, u64 end, u32 present, then the values in the order of site->fields. */
 int rb_emit_packed(const rb_site *site, const rb_span *parent, const void *packed, uint32_t packed_bytes);
@@ -372,6 +374,9 @@ rb_producer *rb_producer_new(void);
  * calls that make the file; a producer that another thread is opening or closing gives RB_BUSY.
  */
 int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error *error);
+
+/* Map the doorbell that a drain has made since the ring was opened. RB_E_SYSTEM: there is none. */
+int rb_find_doorbell(rb_producer *producer, const char *ring_dir);
 
 /* Take every lane for good, then set `closed`. Threads that still emit get 0. RB_BUSY: a lane stays held for 1 s. */
 int rb_close(rb_producer *producer);

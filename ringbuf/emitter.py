@@ -163,6 +163,7 @@ class Emitter:
         self._path: Path | None = None
         self._inode: tuple[int, int] | None = None
         self._tried = (0, 0.0)  # pid and monotonic time of the last making
+        self._next_search = 0.0  # monotonic time from which the doorbell may be looked for
         self._warned_in = 0  # pid
         self.is_bound = False  # whether sites rely on the layout
         self.root_bound: int | None = None  # of the sampler, read when a ring is made
@@ -303,9 +304,17 @@ class Emitter:
                 return False
         if result < 0:
             raise ValueError(_words(result))
-        if result > WRITTEN:  # the drain has set the ring aside
-            self.recover()
+        if result > WRITTEN:
+            self.attend()
         return bool(result & WRITTEN)
+
+    def attend(self) -> None:
+        """Do what a door found to be done: another ring where the drain set this one aside, else find its doorbell."""
+        if hot.rb_is_set_aside(self.producer):
+            self.recover()
+        elif self._path is not None and time.monotonic() >= self._next_search:
+            self._next_search = time.monotonic() + _RETRY_SECONDS
+            lib.rb_find_doorbell(self.producer, os.fsencode(self._path.parent))
 
     def close(self) -> None:
         """End the ring: threads that still emit get False from now on, and the drain removes it when it is empty."""
@@ -379,8 +388,8 @@ class Emitter:
             return 0
         if taken < 0:
             raise ValueError(_words(taken))
-        if hot.rb_is_set_aside(self.producer):
-            self.recover()
+        if hot.rb_is_set_aside(self.producer) or hot.rb_lacks_doorbell(self.producer):
+            self.attend()
         return taken
 
     def fill_ids(self, records: np.ndarray[tuple[int], np.dtype[np.void]]) -> None:
