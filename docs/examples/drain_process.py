@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
+_SETTINGS: Final = ("RINGBUF_DRAIN_", "STATE_DIRECTORY")
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.01
@@ -34,8 +35,9 @@ class Drain:
     def __init__(self, ring_dir: Path, log: Path, *options: str) -> None:
         self._ring_dir = ring_dir
         self._log = log
-        # The reader's own settings of a drain would change what is written here.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGBUF_DRAIN_")}
+        # The settings of a drain that this machine may have would change what is written here.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+        environment["RINGBUF_DRAIN_LISTEN"] = "off"
         with log.open("wb") as to:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-Pm", "drain", "--ring-dir", os.fspath(ring_dir), *options],

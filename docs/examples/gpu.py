@@ -59,7 +59,10 @@ class CudaContext:
         self._call("cuCtxDestroy_v2", self._context)
 
     def _call(self, function: str, *arguments: object) -> None:
-        status = self._cuda[function](*arguments)
+        try:
+            status = self._cuda[function](*arguments)
+        except AttributeError:
+            raise OSError(f"this driver has no {function}") from None
         if status == _CUDA_OPERATING_SYSTEM:
             raise PermissionError(f"{function}: the device may not be used")
         if status != 0:

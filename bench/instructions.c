@@ -1,0 +1,191 @@
+/*
+ * Calls one hot function CALLS times, for bench/instructions.py to count its instructions: `instructions NAME RING_DIR`.
+ * Prints how many operations (spans) that were.
+ */
+#include <ringbuf.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOT_BYTES = 128, CALLS = 4000, RECORDS = 1000, LEASE_BYTES = 16 };
+enum { LEASE_AT = RB_CORE_BYTES, BYTES_AT = LEASE_AT + LEASE_BYTES, LABELS_AT = BYTES_AT + 8 };
+
+typedef struct slot {
+    rb_record core;
+    uint8_t attributes[SLOT_BYTES - RB_CORE_BYTES];
+} slot;
+
+static rb_producer *producer;
+static slot record, records[RECORDS];
+static const rb_id128 lease = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
+
+static void check(int is_right, const char *what)
+{
+    if (!is_right) {
+        fprintf(stderr, "instructions: %s\n", what);
+        exit(1);
+    }
+}
+
+static void open_ring(const char *directory)
+{
+    static const char layout[] = "{}", resource[] = "{\"service.name\":\"bench\"}";
+    char path[RB_MAX_PATH_BYTES];
+    rb_config config;
+    rb_error error;
+    memset(&config, 0, sizeof config);
+    config.ring_dir = directory;
+    config.service_name = "bench";
+    config.layout_json = layout;
+    config.layout_bytes = sizeof layout - 1;
+    config.resource_json = resource;
+    config.resource_bytes = sizeof resource - 1;
+    config.slot_bytes = SLOT_BYTES;
+    config.span_name_count = 1;
+    config.lane_count = 1;
+    config.capacity_slots = 8192;
+    config.file_mode = 0600;
+    config.root_always = 1;
+    producer = rb_producer_new();
+    check(producer != NULL && rb_open(producer, &config, path, &error) == RB_OK, "rb_open");
+}
+
+static int emit(void)
+{
+    for (int i = 0; i < CALLS; i++)
+        check(rb_emit(producer, &record.core) == 1, "rb_emit");
+    return CALLS;
+}
+
+static int lane_emit(void)
+{
+    rb_held_lane *lane = rb_lane_hold(producer);
+    check(lane != NULL, "rb_lane_hold");
+    for (int i = 0; i < CALLS; i++)
+        check(rb_lane_emit(producer, lane, &record.core) == 1, "rb_lane_emit");
+    rb_lane_give_back(lane);
+    return CALLS;
+}
+
+static int emit_lease(void)
+{
+    rb_site site;
+    memset(&site, 0, sizeof site);
+    site.producer = producer;
+    site.record = &record.core;
+    site.slot_bytes = SLOT_BYTES;
+    site.lease_offset = LEASE_AT;
+    site.bytes_offset = BYTES_AT;
+    site.bytes_present = 1;
+    site.outcome_offset = LABELS_AT;
+    site.outcome_count = 1;
+    for (int i = 0; i < CALLS; i++)
+        check(rb_emit_lease_bytes(&site, NULL, &lease, 1, 2, 0, 4096) == 1, "rb_emit_lease_bytes");
+    return CALLS;
+}
+
+static int emit_batch(void)
+{
+    check(rb_emit_batch(producer, &records[0].core, RECORDS) == RECORDS, "rb_emit_batch");
+    return RECORDS;
+}
+
+static rb_text text(const char *data)
+{
+    rb_text made = {data, (uint32_t)strlen(data), 0};
+    return made;
+}
+
+/* The attributes of Phase 219: an id, a number, three labels. */
+static rb_plan *make_plan(void)
+{
+    static rb_text names[1], labels[2];
+    static rb_plan_attribute attributes[5];
+    static const char *const keys[] = {"grafos.lease.id", "grafos.bytes", "grafos.resource.kind", "grafos.operation",
+                                       "grafos.outcome"};
+    rb_plan_config config;
+    rb_plan *plan;
+    rb_error error;
+    names[0] = text("grafos.dataplane.fbmu");
+    labels[0] = text("memory");
+    labels[1] = text("fbmu_read");
+    memset(&config, 0, sizeof config);
+    for (uint32_t i = 0; i < 5; i++) {
+        attributes[i].key = text(keys[i]);
+        attributes[i].type = RB_TYPE_LABEL;
+        attributes[i].labels = labels;
+        attributes[i].label_count = 2;
+        attributes[i].offset = LABELS_AT + i;
+        attributes[i].size = 1;
+    }
+    attributes[0].type = RB_TYPE_HEX;
+    attributes[0].offset = LEASE_AT;
+    attributes[0].size = LEASE_BYTES;
+    attributes[1].type = RB_TYPE_U64;
+    attributes[1].offset = BYTES_AT;
+    attributes[1].size = 8;
+    attributes[0].labels = attributes[1].labels = NULL;
+    attributes[0].label_count = attributes[1].label_count = 0;
+    config.span_names = names;
+    config.attributes = attributes;
+    config.span_name_count = 1;
+    config.attribute_count = 5;
+    config.slot_bytes = SLOT_BYTES;
+    check(rb_plan_new(&config, &plan, &error) == RB_OK, "rb_plan_new");
+    return plan;
+}
+
+static int encode(int is_json)
+{
+    rb_plan *plan = make_plan();
+    uint64_t bound = (is_json ? rb_plan_json_bound(plan) : rb_plan_protobuf_bound(plan)) * (RECORDS + 1);
+    uint64_t spans = 0, invalid = 0;
+    void *out = malloc(bound);
+    check(out != NULL, "memory is short");
+    int64_t bytes = is_json ? rb_encode_json(plan, records, RECORDS, out, bound, &spans, &invalid)
+                            : rb_encode_protobuf(plan, records, RECORDS, out, bound, &spans, &invalid);
+    check(bytes > 0 && spans == RECORDS && invalid == 0, "encode");
+    free(out);
+    rb_plan_free(plan);
+    return RECORDS;
+}
+
+static int encode_protobuf(void) { return encode(0); }
+static int encode_json(void) { return encode(1); }
+
+static const struct hot {
+    const char *name;
+    int (*run)(void);
+} hot[] = {
+    {"rb_emit", emit},
+    {"rb_lane_emit", lane_emit},
+    {"rb_emit_lease_bytes", emit_lease},
+    {"rb_emit_batch", emit_batch},
+    {"rb_encode_protobuf", encode_protobuf},
+    {"rb_encode_json", encode_json},
+};
+
+int main(int argc, char **argv)
+{
+    check(argc == 3, "usage: instructions NAME RING_DIR");
+    record.core.start_unix_nano = 1700000000000000000u;
+    record.core.end_unix_nano = 1700000000000001500u;
+    record.core.kind = 1;
+    record.core.flags = RB_SPAN_SAMPLED | RB_SPAN_HAS_IS_REMOTE;
+    record.core.present = 31;
+    memset(record.core.trace_id, 1, sizeof record.core.trace_id);
+    memset(record.core.span_id, 1, sizeof record.core.span_id);
+    memset(record.attributes, 1, LEASE_BYTES);
+    for (int i = 0; i < RECORDS; i++)
+        records[i] = record;
+    open_ring(argv[2]);
+    for (size_t i = 0; i < sizeof hot / sizeof hot[0]; i++)
+        if (strcmp(argv[1], hot[i].name) == 0) {
+            printf("%d\n", hot[i].run());
+            rb_close(producer);
+            rb_producer_free(producer);
+            return 0;
+        }
+    check(0, "no such function");
+}

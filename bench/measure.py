@@ -1,0 +1,194 @@
+"""Rounds that take turns: each probe runs in a process of its own, one round at a time, one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+Round: TypeAlias = "Callable[[], Mapping[str, float]]"
+"""Measures once: figures by name."""
+
+_START_SECONDS: Final = 120.0
+_CONFIGURATION: Final = ("OTEL_", "RINGBUF_", "STATE_DIRECTORY")
+
+
+class Skipped(Exception):  # noqa: N818 - not an error
+    """A probe that cannot run on this machine, and why."""
+
+
+class ProbeError(Exception):
+    """A probe's process failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure over its rounds.
+
+    Attributes:
+        median: of the rounds.
+        low: the smallest.
+        high: the largest.
+        rounds: each.
+    """
+
+    median: float
+    low: float
+    high: float
+    rounds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """Return the figure of these rounds."""
+        rounds = tuple(values)
+        return cls(statistics.median(rounds), min(rounds), max(rounds), rounds)
+
+    def over(self, other: Figure) -> Figure:
+        """Return this divided by another, round by round: noise that both rounds had cancels out."""
+        return Figure.of(mine / theirs for mine, theirs in zip(self.rounds, other.rounds, strict=True))
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without the settings that this machine may have for producers, drains and the SDK."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
+
+
+class ProbeProcess:
+    """The process of one probe.
+
+    Args:
+        name: of the probe.
+        cpu: where it is pinned; None: nowhere.
+
+    Raises:
+        Skipped: it cannot run here.
+        ProbeError: it failed.
+    """
+
+    def __init__(self, name: str, cpu: int | None) -> None:
+        self.name = name
+        arguments = [] if cpu is None else [str(cpu)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.probe", name, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=clean_environment(),
+            text=True,
+        )
+        answer = self._answer()
+        if "skipped" in answer:
+            self.close()
+            raise Skipped(answer["skipped"])
+
+    def round(self) -> dict[str, float]:
+        """Let it measure once.
+
+        Raises:
+            ProbeError: it failed.
+        """
+        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End it."""
+        try:
+            self._process.communicate(timeout=_START_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None  # noqa: S101 - a pipe
+        line = self._process.stdout.readline()
+        if not line:
+            raise ProbeError(f"{self.name}: ended with exit code {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def take_turns(names: Iterable[str], rounds: int, cpu: int | None) -> dict[str, dict[str, Figure] | str]:
+    """Run probes in turns.
+
+    Args:
+        names: of the probes.
+        rounds: how many each runs.
+        cpu: where they are pinned; None: nowhere.
+
+    Returns:
+        for each probe its figures by name, or why it was skipped.
+    """
+    result: dict[str, dict[str, Figure] | str] = {}
+    running: list[ProbeProcess] = []
+    try:
+        for name in names:
+            try:
+                running.append(ProbeProcess(name, cpu))
+            except Skipped as reason:
+                result[name] = str(reason)
+        values: dict[str, dict[str, list[float]]] = {probe.name: defaultdict(list) for probe in running}
+        for number in range(rounds):
+            # Whoever is first after a pause finds other caches and clocks: each is first in turn.
+            first = number % len(running) if running else 0
+            for probe in running[first:] + running[:first]:
+                for figure, value in probe.round().items():
+                    values[probe.name][figure].append(value)
+    finally:
+        for probe in running:
+            probe.close()
+    return result | {
+        name: {figure: Figure.of(found) for figure, found in by_name.items()} for name, by_name in values.items()
+    }
+
+
+def bursts(
+    burst: Callable[[int], None], between: Callable[[], object], operations: int, times: int
+) -> dict[str, float]:
+    """Return the nanoseconds per operation of some bursts: `ns` of processor time, `wall_ns` of time.
+
+    The processor time is the whole process's, all its threads. On a machine to itself the two agree; on a shared one
+    time counts the neighbours, too.
+
+    Args:
+        burst: does so many operations.
+        between: called before each burst with the clock stopped.
+        operations: of a burst.
+        times: how many bursts.
+    """
+    wall = processor = 0
+    for _ in repeat(None, times):
+        between()
+        wall -= time.perf_counter_ns()
+        processor -= time.process_time_ns()
+        burst(operations)
+        processor += time.process_time_ns()
+        wall += time.perf_counter_ns()
+    count = operations * times
+    return {"ns": processor / count, "wall_ns": wall / count}
+
+
+def percentiles(nanos: list[int]) -> dict[str, float]:
+    """Return mean and tail of single calls."""
+    ordered = sorted(nanos)
+
+    def at(share: float) -> float:
+        return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
+
+    return {
+        "mean": statistics.fmean(ordered),
+        "p50": at(0.5),
+        "p99": at(0.99),
+        "p999": at(0.999),
+        "max": float(ordered[-1]),
+    }

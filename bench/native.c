@@ -1,0 +1,254 @@
+/*
+ * The C doors beside a memcpy of as many bytes, in rounds: `native MODE RING_DIR`. Each line on standard input runs one
+ * round and is answered by the nanoseconds of processor time per record. The ring has 8,192 slots of 128 bytes (1 MiB); bursts fit it, and
+ * a consumer in this process empties it between them, with the clock stopped. MODE with `_beside_consumer`: a thread
+ * takes the records at the same time, and the ring is eight times as large.
+ */
+#include <ringbuf.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SLOT_BYTES = 128, CAPACITY = 8192, BURST = 8000, BURSTS = 200, COPIED_AT_ONCE = 4096 };
+
+typedef struct slot {
+    rb_record core;
+    uint8_t attributes[SLOT_BYTES - RB_CORE_BYTES];
+} slot;
+
+static rb_producer *producer;
+static rb_consumer *consumer;
+static rb_held_lane *lane;
+static rb_site site;
+static slot record, *batch, *memory;
+static uint8_t taken[COPIED_AT_ONCE * SLOT_BYTES];
+static int has_consumer_thread;
+static volatile int is_over;
+static const rb_id128 lease = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "native: %s\n", what);
+    exit(1);
+}
+
+/* The processor time of this thread: on a shared machine a clock on the wall counts the neighbours, too. */
+static uint64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static void take(void)
+{
+    rb_lane_view view;
+    rb_outcome outcome = {0, 0, 0, 0, 0};
+    while (rb_poll(consumer, &view) > 0) {
+        int64_t copied = rb_copy(consumer, 0, taken, COPIED_AT_ONCE);
+        if (copied < 0)
+            fail("rb_copy");
+        outcome.delivered = (uint64_t)copied;
+        if (rb_release(consumer, 0, &outcome) != RB_OK)
+            fail("rb_release");
+    }
+}
+
+static void *take_until_over(void *unused)
+{
+    while (!is_over)
+        take();
+    return unused;
+}
+
+static void empty(void)
+{
+    rb_producer_stats stats;
+    if (!has_consumer_thread) {
+        take();
+        return;
+    }
+    do
+        rb_stats(producer, &stats);
+    while (stats.pending != 0);
+}
+
+/* Keeps the compiler from moving or merging the copies. */
+static void barrier(void) { __asm__ volatile("" ::: "memory"); }
+
+static void burst_memcpy(void)
+{
+    for (uint64_t i = 0; i < BURST; i++) {
+        record.core.start_unix_nano = i;
+        memcpy(&memory[i & (CAPACITY - 1)], &record, sizeof record);
+        barrier();
+    }
+}
+
+static void burst_batch_memcpy(void)
+{
+    memcpy(memory, batch, BURST * sizeof record);
+    barrier();
+}
+
+static void burst_emit(void)
+{
+    for (uint64_t i = 0; i < BURST; i++) {
+        record.core.start_unix_nano = i;
+        if (rb_emit(producer, &record.core) != 1)
+            fail("rb_emit: not written");
+    }
+}
+
+static void burst_held(void)
+{
+    for (uint64_t i = 0; i < BURST; i++) {
+        record.core.start_unix_nano = i;
+        if (rb_lane_emit(producer, lane, &record.core) != 1)
+            fail("rb_lane_emit: not written");
+    }
+}
+
+static void burst_batch(void)
+{
+    if (rb_emit_batch(producer, &batch->core, BURST) != BURST)
+        fail("rb_emit_batch: not all written");
+}
+
+static void burst_lease(void)
+{
+    for (uint64_t i = 0; i < BURST; i++)
+        if (rb_emit_lease_bytes(&site, NULL, &lease, i, i + 1, 0, 4096) != 1)
+            fail("rb_emit_lease_bytes: not written");
+}
+
+/* All that a native span needs: two clock readings, new ids, the record. */
+static void burst_clocked(void)
+{
+    for (uint64_t i = 0; i < BURST; i++) {
+        record.core.start_unix_nano = rb_clock_unix_nano();
+        rb_new_ids(producer, record.core.trace_id, record.core.span_id);
+        record.core.end_unix_nano = rb_clock_unix_nano();
+        if (rb_emit(producer, &record.core) != 1)
+            fail("rb_emit: not written");
+    }
+}
+
+static const struct mode {
+    const char *name;
+    void (*burst)(void);
+} modes[] = {
+    {"memcpy", burst_memcpy},   {"batch_memcpy", burst_batch_memcpy},
+    {"emit", burst_emit},       {"held", burst_held},
+    {"batch", burst_batch},     {"lease", burst_lease},
+    {"clocked", burst_clocked},
+};
+
+static void open_ring(const char *directory, uint32_t capacity)
+{
+    static const char layout[] = "{}", resource[] = "{\"service.name\":\"bench\"}";
+    char path[RB_MAX_PATH_BYTES];
+    rb_config config;
+    rb_error error;
+    memset(&config, 0, sizeof config);
+    config.ring_dir = directory;
+    config.service_name = "bench";
+    config.layout_json = layout;
+    config.layout_bytes = sizeof layout - 1;
+    config.resource_json = resource;
+    config.resource_bytes = sizeof resource - 1;
+    config.slot_bytes = SLOT_BYTES;
+    config.span_name_count = 1;
+    config.lane_count = 1;
+    config.capacity_slots = capacity;
+    config.file_mode = 0600;
+    config.root_always = 1;
+    producer = rb_producer_new();
+    if (producer == NULL || rb_open(producer, &config, path, &error) != RB_OK)
+        fail("rb_open");
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || rb_attach(fd, RB_CONSUME, 0, &consumer, &error) != RB_OK)
+        fail("rb_attach");
+    close(fd);
+    unlink(path);
+}
+
+static void fill_records(void)
+{
+    memset(&record, 0, sizeof record);
+    record.core.end_unix_nano = 2;
+    record.core.kind = 1;
+    record.core.flags = RB_SPAN_SAMPLED | RB_SPAN_HAS_IS_REMOTE;
+    memset(record.core.trace_id, 1, sizeof record.core.trace_id);
+    memset(record.core.span_id, 1, sizeof record.core.span_id);
+    batch = malloc(BURST * sizeof record);
+    memory = mmap(NULL, CAPACITY * sizeof record, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (batch == NULL || memory == MAP_FAILED)
+        fail("memory is short");
+    for (uint64_t i = 0; i < BURST; i++)
+        batch[i] = record;
+    memset(&site, 0, sizeof site);
+    site.producer = producer;
+    site.record = &record.core;
+    site.slot_bytes = SLOT_BYTES;
+    site.lease_offset = RB_CORE_BYTES;
+    site.bytes_offset = RB_CORE_BYTES + 16;
+    site.bytes_present = 16;
+    site.outcome_offset = RB_CORE_BYTES + 24;
+    site.outcome_count = 1;
+}
+
+int main(int argc, char **argv)
+{
+    static const char suffix[] = "_beside_consumer";
+    const struct mode *mode = NULL;
+    pthread_t thread;
+    char line[16];
+    if (argc != 3)
+        fail("usage: native MODE RING_DIR");
+    char *beside = strstr(argv[1], suffix);
+    if (beside != NULL)
+        *beside = '\0';
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+        if (strcmp(argv[1], modes[i].name) == 0)
+            mode = &modes[i];
+    if (mode == NULL)
+        fail("no such mode");
+    open_ring(argv[2], beside == NULL ? CAPACITY : 8 * CAPACITY);
+    fill_records();
+    if (mode->burst == burst_held && (lane = rb_lane_hold(producer)) == NULL)
+        fail("rb_lane_hold");
+    if (beside != NULL) {
+        has_consumer_thread = 1;
+        if (pthread_create(&thread, NULL, take_until_over, NULL) != 0)
+            fail("pthread_create");
+    }
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        uint64_t nanos = 0;
+        for (int i = 0; i < BURSTS; i++) {
+            empty();
+            uint64_t start = now();
+            mode->burst();
+            nanos += now() - start;
+        }
+        printf("%.4f\n", (double)nanos / ((double)BURST * BURSTS));
+        fflush(stdout);
+    }
+    empty();
+    if (has_consumer_thread) {
+        is_over = 1;
+        pthread_join(thread, NULL);
+    }
+    if (lane != NULL)
+        rb_lane_give_back(lane);
+    rb_close(producer);
+    rb_producer_free(producer);
+    rb_consumer_free(consumer);
+    return 0;
+}

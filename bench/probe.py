@@ -1,0 +1,57 @@
+"""Runs one probe in a process of its own, round by round, as the parent asks.
+
+`python -m bench.probe NAME [CPU]`: answers each line on standard input with one line of JSON on standard output, the
+figures of one round by name, in nanoseconds per operation unless the name says otherwise. It ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from bench.measure import Round, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    Probe = Callable[[], AbstractContextManager[Round]]
+
+
+_MODULES: Final = {
+    "ringbuf": "bench.ours",
+    "sdk": "bench.sdk",
+    "native": "bench.native",
+    "lttng": "bench.lttng",
+    "encode": "bench.encode",
+    "numpy": "bench.limits",
+    "cffi": "bench.limits",
+}
+
+
+def probe(name: str) -> Probe:
+    """Return a probe by its name; only its family's libraries are imported."""
+    found: Probe = import_module(_MODULES[name.partition(".")[0]]).PROBES[name]
+    return found
+
+
+def main() -> None:
+    """Answer rounds until the input ends."""
+    name = sys.argv[1]
+    if len(sys.argv) > 2:
+        os.sched_setaffinity(0, {int(sys.argv[2])})
+    try:
+        with probe(name)() as run_round:
+            run_round()  # warm up: imports, caches, branch predictors
+            print(json.dumps({"ready": True}), flush=True)
+            for _line in sys.stdin:
+                print(json.dumps(run_round()), flush=True)
+    except Skipped as reason:
+        print(json.dumps({"skipped": str(reason)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

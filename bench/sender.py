@@ -1,0 +1,135 @@
+"""The producer of an end-to-end trial: emits at a rate for some seconds and waits until the last span was accepted.
+
+`python -m bench.sender ring RING_DIR RATE SECONDS DELAY`, or `sdk-http` or `sdk-grpc` and its ENDPOINT; DELAY is the
+seconds that the SDK lets a batch wait. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CAPACITY: Final = 1 << 17
+"""Slots of the ring and of the SDK's queue: the same room for both, 65 ms at two million spans a second."""
+
+_SDK_BATCH: Final = 4096  # the SDK's default of 512 costs it a tenth of its rate
+_DRAIN_SECONDS: Final = 60.0
+_TICK_SECONDS: Final = 0.0005
+
+
+def paced(emit: Callable[[int], None], rate: float, seconds: float) -> tuple[int, float]:
+    """Emit evenly; return how many spans, and when the first began (`time.perf_counter`).
+
+    Args:
+        emit: emits so many.
+        rate: spans per second.
+        seconds: for so long.
+    """
+    done, total = 0, int(rate * seconds)
+    begin = time.perf_counter()
+    while done < total:
+        due = min(total, int((time.perf_counter() - begin) * rate) + 1) - done
+        if due > 0:
+            emit(due)
+            done += due
+        else:
+            time.sleep(_TICK_SECONDS)
+    return total, begin
+
+
+def through_ring(ring_dir: str, rate: float, seconds: float) -> dict[str, float]:
+    """Emit with `site.emit`; a drain serves the directory."""
+    import ringbuf  # noqa: PLC0415 - only what this producer needs
+    from ringbuf.dataplane import LeaseId, OpType, site  # noqa: PLC0415
+
+    emitter = ringbuf.configure("bench", ring_dir=ring_dir, capacity=CAPACITY)
+    emit, lease = site(OpType.FBMU_READ).emit, LeaseId(7)
+    emit(lease, 1, 2)
+    attached = emitter.wait_drained(_DRAIN_SECONDS)
+
+    def burst(count: int) -> None:
+        start = time.time_ns()
+        end = start + 1500
+        for _ in range(count):
+            emit(lease, start, end, 4096)
+
+    spans, begin = paced(burst, rate, seconds)
+    emitted = time.perf_counter()
+    accepted = attached and emitter.wait_drained(_DRAIN_SECONDS)
+    end = time.perf_counter()
+    emitter.close()
+    stats = emitter.stats()
+    return {
+        "spans": spans + 1,
+        "lost": stats.attempts - stats.published + (0 if accepted else stats.pending),
+        "emit_seconds": emitted - begin,
+        "seconds": end - begin,
+        "processor_seconds": time.process_time(),
+    }
+
+
+def through_sdk(protocol: str, endpoint: str, rate: float, seconds: float, delay: float) -> dict[str, float]:
+    """Emit with the SDK and its OTLP exporter, compression on."""
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter  # noqa: PLC0415
+
+    from bench.sdk import ATTRIBUTES, NAME  # noqa: PLC0415
+
+    exporter: SpanExporter
+    if protocol == "sdk-http":
+        from opentelemetry.exporter.otlp.proto.http import Compression  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", compression=Compression.Gzip)
+    else:
+        import grpc  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: PLC0415
+
+        exporter = trace_exporter.OTLPSpanExporter(
+            endpoint=endpoint, insecure=True, compression=grpc.Compression.NoCompression
+        )
+    processor = BatchSpanProcessor(
+        exporter,
+        max_queue_size=CAPACITY,
+        max_export_batch_size=_SDK_BATCH,
+        schedule_delay_millis=1000 * delay,
+    )
+    tracers = TracerProvider()
+    tracers.add_span_processor(processor)
+    start = tracers.get_tracer("grafos.dataplane", "219").start_span
+    start(NAME, attributes=ATTRIBUTES).end()
+    processor.force_flush()
+
+    def burst(count: int) -> None:
+        for _ in range(count):
+            start(NAME, attributes=ATTRIBUTES).end()
+
+    spans, begin = paced(burst, rate, seconds)
+    emitted = time.perf_counter()
+    processor.force_flush()
+    end = time.perf_counter()
+    tracers.shutdown()
+    return {
+        "spans": spans + 1,
+        "lost": 0,  # the SDK does not say: what has not arrived is lost
+        "emit_seconds": emitted - begin,
+        "seconds": end - begin,
+        "processor_seconds": time.process_time(),
+    }
+
+
+def main() -> None:
+    """Run one trial."""
+    how, where = sys.argv[1:3]
+    rate, seconds, delay = map(float, sys.argv[3:])
+    result = through_ring(where, rate, seconds) if how == "ring" else through_sdk(how, where, rate, seconds, delay)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The benchmark itself: its arithmetic, its processes, and that it would notice a lost span. No figure is judged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import urllib3
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT))  # last: ringbuf and drain are those that are installed
+
+from bench import end_to_end, instructions, measure, rows, sender  # noqa: E402 - it is no installed package
+from bench.encode import ROWS as ENCODE_ROWS  # noqa: E402
+from bench.encode import records  # noqa: E402
+from bench.measure import Figure  # noqa: E402
+from bench.probe import probe  # noqa: E402
+from bench.results import Result, markdown  # noqa: E402
+from drain.encoder import Encoder  # noqa: E402
+from ringbuf.dataplane import DATAPLANE_LAYOUT  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(autouse=True)
+def run_from_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `python -m bench…` in child processes find the folder."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def sink() -> Iterator[end_to_end.Sink]:
+    with end_to_end.Sink("http") as started:
+        yield started
+
+
+def test_a_figure_is_the_median_with_its_extremes() -> None:
+    figure = Figure.of([5.0, 1.0, 3.0, 9.0])
+    assert (figure.low, figure.median, figure.high) == (1.0, 4.0, 9.0)
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    noisy_together = Figure.of([100.0, 300.0, 200.0]).over(Figure.of([10.0, 30.0, 20.0]))
+    assert noisy_together.rounds == (10.0, 10.0, 10.0)
+
+
+def test_percentiles() -> None:
+    found = measure.percentiles([*range(1, 1001)])
+    assert (found["p50"], found["p99"], found["p999"], found["max"]) == (501, 991, 1000, 1000)
+
+
+def test_bursts_count_only_what_lies_between_the_pauses() -> None:
+    calls: list[str] = []
+    found = measure.bursts(lambda count: calls.append(f"burst {count}"), lambda: calls.append("between"), 10, 2)
+    assert calls == ["between", "burst 10", "between", "burst 10"]
+    assert set(found) == {"ns", "wall_ns"}
+
+
+@pytest.mark.parametrize("row", [*rows.ROWS, *ENCODE_ROWS], ids=lambda row: f"{row.title} / {row.peer_title}")
+def test_every_row_has_its_probes(row: rows.Row) -> None:
+    assert callable(probe(row.ours))
+    assert callable(probe(row.peer))
+
+
+def test_probes_take_turns_in_processes_of_their_own() -> None:
+    found = measure.take_turns(["numpy.memcpy", "cffi.time_ns"], rounds=2, cpu=None)
+    for figures in found.values():
+        assert not isinstance(figures, str)
+        assert len(figures["ns"].rounds) == 2
+        assert figures["ns"].low > 0
+
+
+def test_a_probe_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert measure.take_turns(["native.memcpy"], rounds=2, cpu=None) == {"native.memcpy": "no C compiler; set CC"}
+
+
+def test_a_skipped_row_says_so_in_the_table() -> None:
+    machine = {
+        "cpu": "c", "cpus": 2, "system": "s", "python": "3", "packages": {}, "when": "now", "rounds": 1,
+        "load_before": 0.0, "load_after": 0.0,
+    }  # fmt: skip
+    table = markdown([Result("g", "what", "peer", "ns", ">= 10", skipped="no compiler")], machine)
+    assert "| what | - | peer | - | skipped: no compiler | >= 10 |" in table
+
+
+@pytest.mark.parametrize("door", ["native.emit", "ringbuf.site_span", "ringbuf.emit_batch"])
+def test_a_door_is_measured_without_a_drop(door: str) -> None:
+    figures = measure.take_turns([door], rounds=1, cpu=None)[door]
+    assert not isinstance(figures, str)
+    assert figures["ns"].median > 0
+
+
+def test_pacing_emits_each_span_once() -> None:
+    bursts: list[int] = []
+    total, _begin = sender.paced(bursts.append, rate=20_000, seconds=0.05)
+    assert total == sum(bursts) == 1000
+    assert len(bursts) > 1
+
+
+def test_the_sink_counts_what_it_is_sent(sink: end_to_end.Sink) -> None:
+    encoder = Encoder(DATAPLANE_LAYOUT, {"service.name": "bench"})
+    spans = records(50)
+    with urllib3.PoolManager() as pool:
+        for body in (encoder.encode(spans).body, gzip.compress(encoder.encode(spans[:10]).body)):
+            assert pool.request("POST", f"{sink.endpoint}/v1/traces", body=body).status == 200
+    counts = sink.count()
+    assert (counts["spans"], counts["ids"], counts["requests"]) == (60, 50, 2)
+    assert sink.count()["spans"] == 0
+
+
+def test_a_trial_through_the_drain_holds(ring_dir: Path, sink: end_to_end.Sink) -> None:
+    with end_to_end.drain(str(ring_dir), sink.endpoint, "http"):
+        found = end_to_end.trial("ring", str(ring_dir), sink, rate=2000, seconds=0.5)
+    # It may lag behind on a busy machine; what it must not do is lose a span.
+    assert found.holds or "behind" in found.why
+    assert 0 < found.rate <= 2002
+
+
+def test_a_trial_notices_a_lost_span(ring_dir: Path, sink: end_to_end.Sink) -> None:
+    class Forgetful:
+        def count(self) -> dict[str, float]:
+            counts = sink.count()
+            return {**counts, "spans": counts["spans"] - 1}
+
+    stub: Any = Forgetful()
+    with end_to_end.drain(str(ring_dir), sink.endpoint, "http"):
+        found = end_to_end.trial("ring", str(ring_dir), stub, rate=2000, seconds=0.1)
+    assert not found.holds
+    assert "201 emitted, 0 dropped, 200 arrived, 201 distinct" in found.why
+
+
+def test_hot_functions_take_no_more_instructions_than_committed(debian_program: Callable[[str], str]) -> None:
+    debian_program("valgrind")
+    committed = json.loads(instructions.COMMITTED.read_text())
+    counts = instructions.count_instructions()
+    assert set(counts) == set(committed) == set(instructions.FUNCTIONS)
+    assert instructions.regressions(counts, committed) == []
+
+
+def test_more_instructions_than_committed_are_told() -> None:
+    assert instructions.regressions({"rb_emit": 109.0}, {"rb_emit": 100.0}) == []
+    assert instructions.regressions({"rb_emit": 111.0}, {"rb_emit": 100.0}) == [
+        "rb_emit: 111.0 instructions a span, 100.0 are committed"
+    ]
+
+
+def test_the_command_writes_what_it_measured(tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    command = [sys.executable, "-m", "bench", "--rounds", "1", "--only", "batch", "--output", str(output)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    written = json.loads(output.read_text())
+    (row,) = written["rows"]
+    assert row["title"] == "emit_batch, per record"
+    assert row["ratio"]["median"] == pytest.approx(row["ours"]["median"] / row["peer"]["median"])
+    assert written["machine"]["rounds"] == 1
+    assert row["title"] in output.with_suffix(".md").read_text()
+    assert row["title"] in result.stdout
