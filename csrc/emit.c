@@ -153,6 +153,15 @@ static int set_aside(const rb_lane *lane)
     return rb_load32_relaxed(&lane->consumer_state) == RB_CONSUMER_DETACHED ? ATTEND : 0;
 }
 
+/* Without a ring: what the door returns. Out of line, so that the doors stay small. */
+static __attribute__((noinline)) int no_ring(rb_producer *producer)
+{
+    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE)
+        return RB_NO_RING;
+    rb_count_local(producer, 1);
+    return NOT_WRITTEN;
+}
+
 /* ---- check-out, publish, check-in ---- */
 
 /*
@@ -244,35 +253,54 @@ static inline void copy_slots(void *to, const void *from, uint64_t bytes)
 
 /* ---- whole records ---- */
 
-/* A producer that never had a ring knows no layout: there any name will do, as the record goes nowhere. */
-static int check_record(const rb_producer *producer, uint32_t state, const void *record)
+/* What is wrong with a record, if anything. numpy's records need not be aligned. */
+static int why_refused(const rb_producer *producer, const void *record)
 {
     rb_record core;
-    memcpy(&core, record, sizeof core); /* numpy's records need not be aligned */
+    memcpy(&core, record, sizeof core);
     if (is_zero(core.trace_id, 16) || is_zero(core.span_id, 8))
         return RB_E_ZERO_ID;
     if (core.reserved != 0 || core.kind > 5 || core.status > 2)
         return RB_E_RECORD;
-    if (state == RB_STATE_NONE)
-        return 0;
+    /* A producer that never had a ring knows no layout: there any name will do, as the record goes nowhere. */
     if (producer->span_name_count != 0 && core.name >= producer->span_name_count)
         return RB_E_RECORD;
-    return (core.flags & RB_SPAN_SAMPLED) || producer->emit_unsampled;
+    return RB_OK;
+}
+
+static inline uint64_t word_at(const uint8_t *bytes)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+/* The same question, asked of words: it comes with each record, and the answer is nearly always no. */
+static inline int is_refused(const rb_producer *producer, const uint8_t *record)
+{
+    uint64_t trace_id =
+        word_at(record + offsetof(rb_record, trace_id)) | word_at(record + offsetof(rb_record, trace_id) + 8);
+    uint64_t span_id = word_at(record + offsetof(rb_record, span_id));
+    uint64_t names = word_at(record + offsetof(rb_record, present)) >> 32; /* name, kind, status */
+    uint64_t reserved = word_at(record + offsetof(rb_record, flags)) >> 32;
+    return (trace_id == 0) | (span_id == 0) | (reserved != 0) | ((names & 0xFFFF) >= producer->span_name_count) |
+           ((names >> 16 & 0xFF) > 5) | (names >> 24 > 2);
+}
+
+static inline int is_wanted(const rb_producer *producer, const uint8_t *record)
+{
+    return (record[offsetof(rb_record, flags)] & RB_SPAN_SAMPLED) || producer->emit_unsampled;
 }
 
 int rb_emit(rb_producer *producer, const rb_record *record)
 {
-    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with rb_open's release */
-    int wanted = check_record(producer, state, record);
-    if (wanted < 0)
-        return wanted;
-    if (state == RB_STATE_NONE)
-        return RB_NO_RING;
-    if (state == RB_STATE_CLOSED) {
-        rb_count_local(producer, 1);
-        return NOT_WRITTEN;
-    }
-    if (!wanted) {
+    const uint8_t *bytes = (const uint8_t *)record;
+    int rv = RB_OK;
+    if (is_refused(producer, bytes) && (rv = why_refused(producer, bytes)) != RB_OK)
+        return rv;
+    if (!has_ring(producer))
+        return no_ring(producer);
+    if (!is_wanted(producer, bytes)) {
         rb_add_relaxed(&own_counters(producer)->unsampled, 1);
         return NOT_WRITTEN;
     }
@@ -295,34 +323,51 @@ static void copy_batch(const rb_producer *producer, const rb_held_lane *lane, co
     memcpy(lane->slots, records + first * producer->slot_bytes, (count - first) * producer->slot_bytes);
 }
 
-static int is_wanted(const rb_producer *producer, const uint8_t *record)
+/* The room of a lane that is checked out. */
+static uint64_t room_in(const rb_producer *producer, rb_held_lane *lane)
 {
-    uint32_t flags;
-    memcpy(&flags, record + offsetof(rb_record, flags), sizeof flags);
-    return (flags & RB_SPAN_SAMPLED) || producer->emit_unsampled;
+    /* A stale `head` would cut the batch short of what fits; one that cannot be would let it write outside. */
+    uint64_t head = rb_load_acquire(&lane->shared->head); /* pairs with rb_release's store */
+    if (lane->tail - head < producer->capacity_slots)
+        lane->head = head;
+    return producer->capacity_slots - (lane->tail - lane->head);
 }
 
-int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t count)
+/*
+ * The usual batch: it fits one lane and all of it is wanted. Each record is looked at while it is copied, and nothing
+ * is published before the last. Returns whether it was written; if not, nothing happened.
+ */
+static int write_at_once(rb_producer *producer, const uint8_t *records, uint64_t count)
 {
-    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with rb_open's release */
-    if (state == RB_STATE_NONE)
-        return RB_NO_RING;
-    const uint8_t *bytes = (const uint8_t *)records;
-    uint64_t slot_bytes = producer->slot_bytes;
-    for (uint64_t i = 0; i < count; i++) {
-        int wanted = check_record(producer, state, bytes + i * slot_bytes);
-        if (wanted < 0)
-            return wanted;
-    }
-    if (state == RB_STATE_CLOSED) {
-        rb_count_local(producer, count);
+    int found_full;
+    rb_held_lane *lane = check_out(producer, &found_full);
+    if (lane == NULL)
         return 0;
+    uint64_t slot_bytes = producer->slot_bytes;
+    uint64_t mask = producer->capacity_slots - 1;
+    uint64_t done = 0;
+    if (count <= room_in(producer, lane)) {
+        for (; done < count; done++) {
+            const uint8_t *record = records + done * slot_bytes;
+            if (is_refused(producer, record) || !is_wanted(producer, record))
+                break;
+            copy_slots(lane->slots + ((lane->tail + done) & mask) * slot_bytes, record, slot_bytes);
+        }
     }
+    if (done == count)
+        publish(producer, lane, count);
+    rb_give_back(&lane->busy);
+    return done == count;
+}
+
+/* Any batch, run by run of wanted records. */
+static uint64_t write_in_runs(rb_producer *producer, const uint8_t *records, uint64_t count)
+{
     uint64_t taken = 0;
     while (taken < count) {
-        const uint8_t *next = bytes + taken * slot_bytes;
+        const uint8_t *next = records + taken * producer->slot_bytes;
         uint64_t run = 0;
-        while (taken + run < count && is_wanted(producer, next + run * slot_bytes))
+        while (taken + run < count && is_wanted(producer, next + run * producer->slot_bytes))
             run++;
         if (run == 0) {
             rb_add_relaxed(&own_counters(producer)->unsampled, 1);
@@ -335,18 +380,33 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
             drop(producer, count - taken, found_full);
             break;
         }
-        /* A stale `head` would cut the batch short of what fits; one that cannot be would let it write outside. */
-        uint64_t head = rb_load_acquire(&lane->shared->head); /* pairs with rb_release's store */
-        if (lane->tail - head < producer->capacity_slots)
-            lane->head = head;
-        uint64_t room = producer->capacity_slots - (lane->tail - lane->head);
+        uint64_t room = room_in(producer, lane);
         uint64_t written = run < room ? run : room;
         copy_batch(producer, lane, next, written);
         publish(producer, lane, written);
         rb_give_back(&lane->busy);
         taken += written;
     }
-    return (int64_t)taken;
+    return taken;
+}
+
+int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t count)
+{
+    const uint8_t *bytes = (const uint8_t *)records;
+    if (has_ring(producer) && write_at_once(producer, bytes, count))
+        return (int64_t)count;
+    for (uint64_t i = 0; i < count; i++) {
+        int rv = why_refused(producer, bytes + i * producer->slot_bytes);
+        if (rv != RB_OK)
+            return rv;
+    }
+    if (!has_ring(producer)) {
+        if (rb_load32_acquire(&producer->state) == RB_STATE_NONE)
+            return RB_NO_RING;
+        rb_count_local(producer, count);
+        return 0;
+    }
+    return (int64_t)write_in_runs(producer, bytes, count);
 }
 
 int rb_is_set_aside(const rb_producer *producer)
@@ -409,15 +469,6 @@ static int finish_slot(const rb_site *site, rb_held_lane *lane)
     int aside = publish(site->producer, lane, 1);
     rb_give_back(&lane->busy);
     return WRITTEN | aside;
-}
-
-/* Without a ring: what the door returns. Out of line, so that the doors stay small. */
-static __attribute__((noinline)) int no_ring(rb_producer *producer)
-{
-    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE)
-        return RB_NO_RING;
-    rb_count_local(producer, 1);
-    return NOT_WRITTEN;
 }
 
 static int write_packed(const rb_site *site, const rb_record *core, uint32_t status, const uint8_t *packed)
