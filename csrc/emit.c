@@ -393,16 +393,18 @@ static uint64_t write_in_runs(rb_producer *producer, const uint8_t *records, uin
 int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t count)
 {
     const uint8_t *bytes = (const uint8_t *)records;
-    if (has_ring(producer) && write_at_once(producer, bytes, count))
+    /* Once: a ring that comes to be meanwhile has another slot size than the one that the records are checked by. */
+    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with rb_open's release */
+    if (state == RB_STATE_OPEN && write_at_once(producer, bytes, count))
         return (int64_t)count;
     for (uint64_t i = 0; i < count; i++) {
         int rv = why_refused(producer, bytes + i * producer->slot_bytes);
         if (rv != RB_OK)
             return rv;
     }
-    if (!has_ring(producer)) {
-        if (rb_load32_acquire(&producer->state) == RB_STATE_NONE)
-            return RB_NO_RING;
+    if (state == RB_STATE_NONE)
+        return RB_NO_RING;
+    if (state == RB_STATE_CLOSED) {
         rb_count_local(producer, count);
         return 0;
     }
