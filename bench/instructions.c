@@ -78,10 +78,8 @@ static int emit_lease(void)
     site.lease_offset = LEASE_AT;
     site.bytes_offset = BYTES_AT;
     site.bytes_present = 1;
-    site.outcome_offset = LABELS_AT;
-    site.outcome_count = 1;
     for (int i = 0; i < CALLS; i++)
-        check(rb_emit_lease_bytes(&site, NULL, &lease, 1, 2, 0, 4096) == 1, "rb_emit_lease_bytes");
+        check(rb_emit_lease_bytes(&site, &lease, 1, 2, 4096) == 1, "rb_emit_lease_bytes");
     return CALLS;
 }
 

@@ -124,7 +124,7 @@ static void burst_batch(void)
 static void burst_lease(void)
 {
     for (uint64_t i = 0; i < BURST; i++)
-        if (rb_emit_lease_bytes(&site, NULL, &lease, i, i + 1, 0, 4096) != 1)
+        if (rb_emit_lease_bytes(&site, &lease, i, i + 1, 4096) != 1)
             fail("rb_emit_lease_bytes: not written");
 }
 
@@ -200,8 +200,6 @@ static void fill_records(void)
     site.lease_offset = RB_CORE_BYTES;
     site.bytes_offset = RB_CORE_BYTES + 16;
     site.bytes_present = 16;
-    site.outcome_offset = RB_CORE_BYTES + 24;
-    site.outcome_count = 1;
 }
 
 int main(int argc, char **argv)

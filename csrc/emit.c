@@ -61,7 +61,7 @@ static uint64_t next_count(rb_producer *producer)
 
 /*
  * Two seeds a stream: one offsets the count, one masks the result, so that two processes whose counts overlap still do
- * not repeat each other. Zero, which no id may be, comes up for one count in 2^64: that one is taken again.
+ * not repeat each other. The streams have seeds of their own, so one count serves both ids of a root.
  */
 static uint64_t id_word(const rb_producer *producer, uint64_t count, unsigned stream)
 {
@@ -69,32 +69,39 @@ static uint64_t id_word(const rb_producer *producer, uint64_t count, unsigned st
            rb_load_relaxed(&producer->id_seed[2 * stream + 1]);
 }
 
-static void new_span_id(rb_producer *producer, uint8_t *span_id)
+/* The ids of a span by its count; a root has a trace id, too. False when one came out as zero, which no id may be. */
+static int ids_of(const rb_producer *producer, uint64_t count, uint8_t *trace_id, uint8_t *span_id)
 {
-    uint64_t word;
-    do
-        word = id_word(producer, next_count(producer), 0);
-    while (word == 0);
-    memcpy(span_id, &word, 8);
-}
-
-/* The streams have seeds of their own, so one count serves both ids. */
-static void new_root_ids(rb_producer *producer, uint8_t *trace_id, uint8_t *span_id)
-{
-    uint64_t words[3];
-    do {
-        uint64_t count = next_count(producer);
-        words[0] = id_word(producer, count, 0);
+    uint64_t words[3] = {id_word(producer, count, 0), 1, 1};
+    memcpy(span_id, &words[0], 8);
+    if (trace_id != NULL) {
         words[1] = id_word(producer, count, 1);
         words[2] = id_word(producer, count, 2);
-    } while (words[0] == 0 || (words[1] | words[2]) == 0);
-    memcpy(span_id, &words[0], 8);
-    memcpy(trace_id, &words[1], 16);
+        memcpy(trace_id, &words[1], 16);
+    }
+    return words[0] != 0 && (words[1] | words[2]) != 0;
+}
+
+static void new_ids(rb_producer *producer, uint8_t *trace_id, uint8_t *span_id)
+{
+    while (!ids_of(producer, next_count(producer), trace_id, span_id))
+        ;
+}
+
+/* The same ids whenever it is asked for this number in this process; counts of our own stay below these bits. */
+static void ids_of_number(rb_producer *producer, uint64_t number, uint8_t *trace_id, uint8_t *span_id)
+{
+    const uint64_t numbered = UINT64_C(1) << 63;
+    const uint64_t another = UINT64_C(1) << 62;
+    if (!rb_load32_acquire(&producer->id_seeded))
+        seed_ids(producer);
+    if (!ids_of(producer, numbered | number, trace_id, span_id))
+        ids_of(producer, numbered | another | number, trace_id, span_id);
 }
 
 void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8])
 {
-    new_root_ids(producer, trace_id, span_id);
+    new_ids(producer, trace_id, span_id);
 }
 
 static int is_zero(const uint8_t *bytes, size_t count)
@@ -112,9 +119,9 @@ void rb_fill_ids(rb_producer *producer, rb_record *records, uint64_t count, uint
         uint8_t *span_id = at + offsetof(rb_record, span_id);
         uint8_t unused[8];
         if (is_zero(trace_id, 16))
-            new_root_ids(producer, trace_id, is_zero(span_id, 8) ? span_id : unused);
+            new_ids(producer, trace_id, is_zero(span_id, 8) ? span_id : unused);
         else if (is_zero(span_id, 8))
-            new_span_id(producer, span_id);
+            new_ids(producer, NULL, span_id);
     }
 }
 
@@ -432,19 +439,36 @@ static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
     return __builtin_bswap64(low) < producer->root_bound;
 }
 
-/* Ids and flags of a new span under `parent`, or of a root. */
-static inline void begin(rb_producer *producer, const rb_span *parent, rb_record *core)
+/* Flags of a new span under `parent`, or of a root, and its parent's ids; its own are there already. */
+static inline void join(const rb_producer *producer, const rb_span *parent, rb_record *core)
 {
     if (parent != NULL) {
         memcpy(core->trace_id, parent->trace_id, 16);
         memcpy(core->parent_span_id, parent->span_id, 8);
         core->flags = parent->child_flags;
-        new_span_id(producer, core->span_id);
     } else {
-        new_root_ids(producer, core->trace_id, core->span_id);
         memset(core->parent_span_id, 0, 8);
         core->flags = RB_SPAN_HAS_IS_REMOTE | (is_root_sampled(producer, core->trace_id) ? RB_SPAN_SAMPLED : 0u);
     }
+}
+
+static inline void begin(rb_producer *producer, const rb_span *parent, rb_record *core)
+{
+    new_ids(producer, parent == NULL ? core->trace_id : NULL, core->span_id);
+    join(producer, parent, core);
+}
+
+static inline void begin_numbered(rb_producer *producer, const rb_span *parent, uint64_t number, rb_record *core)
+{
+    ids_of_number(producer, number, parent == NULL ? core->trace_id : NULL, core->span_id);
+    join(producer, parent, core);
+}
+
+/* A span that began then ends now: at its start plus what the monotonic clock counted. */
+static inline void end_now(rb_record *core, uint64_t start_unix_nano, uint64_t start_monotonic_nano)
+{
+    core->start_unix_nano = start_unix_nano;
+    core->end_unix_nano = start_unix_nano + (rb_clock_monotonic_nano() - start_monotonic_nano);
 }
 
 /* A slot with the site's constants and this span's core; its attributes are the caller's to write. */
@@ -503,8 +527,8 @@ int rb_emit_packed(const rb_site *site, const rb_span *parent, const void *packe
     return write_packed(site, &core, site->record->status, packed);
 }
 
-static inline int write_lease(const rb_site *site, const rb_record *core, const rb_id128 *lease, uint32_t outcome,
-                              uint64_t nbytes, uint32_t present)
+static inline int write_lease(const rb_site *site, const rb_record *core, const rb_id128 *lease, uint64_t nbytes,
+                              uint32_t present)
 {
     rb_held_lane *lane;
     rb_record *slot;
@@ -513,39 +537,46 @@ static inline int write_lease(const rb_site *site, const rb_record *core, const 
         return rv;
     uint8_t *bytes = (uint8_t *)slot;
     slot->present |= present;
-    slot->status = site->outcome_status[outcome];
     memcpy(bytes + site->lease_offset, lease, sizeof *lease);
     memcpy(bytes + site->bytes_offset, &nbytes, sizeof nbytes);
-    bytes[site->outcome_offset] = (uint8_t)outcome;
     return finish_slot(site, lane);
 }
 
 static inline int emit_lease(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start,
-                             uint64_t end, uint32_t outcome, uint64_t nbytes, uint32_t present)
+                             uint64_t end, uint64_t nbytes, uint32_t present)
 {
     if (lease == NULL)
         return RB_E_ARGUMENT;
-    if (outcome >= site->outcome_count)
-        return RB_E_OUTCOME;
     if (!has_ring(site->producer))
         return no_ring(site->producer);
     rb_record core;
     begin(site->producer, parent, &core);
     core.start_unix_nano = start;
     core.end_unix_nano = end;
-    return write_lease(site, &core, lease, outcome, nbytes, present);
+    return write_lease(site, &core, lease, nbytes, present);
 }
 
-int rb_emit_lease(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
-                  uint64_t end_unix_nano, uint32_t outcome)
+int rb_emit_lease(const rb_site *site, const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano)
 {
-    return emit_lease(site, parent, lease, start_unix_nano, end_unix_nano, outcome, 0, 0);
+    return emit_lease(site, NULL, lease, start_unix_nano, end_unix_nano, 0, 0);
 }
 
-int rb_emit_lease_bytes(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
-                        uint64_t end_unix_nano, uint32_t outcome, uint64_t nbytes)
+int rb_emit_lease_bytes(const rb_site *site, const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano,
+                        uint64_t nbytes)
 {
-    return emit_lease(site, parent, lease, start_unix_nano, end_unix_nano, outcome, nbytes, site->bytes_present);
+    return emit_lease(site, NULL, lease, start_unix_nano, end_unix_nano, nbytes, site->bytes_present);
+}
+
+int rb_emit_lease_under(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
+                        uint64_t end_unix_nano)
+{
+    return emit_lease(site, parent, lease, start_unix_nano, end_unix_nano, 0, 0);
+}
+
+int rb_emit_lease_bytes_under(const rb_site *site, const rb_span *parent, const rb_id128 *lease,
+                              uint64_t start_unix_nano, uint64_t end_unix_nano, uint64_t nbytes)
+{
+    return emit_lease(site, parent, lease, start_unix_nano, end_unix_nano, nbytes, site->bytes_present);
 }
 
 /* ---- spans under a remote parent ---- */
@@ -570,35 +601,43 @@ static int read_hex(const char *text, uint8_t *bytes, unsigned count)
 }
 
 /* The one form that nearly every header has: version 00, 55 characters, no white space. */
-static int read_traceparent(const char *text, uint32_t bytes, rb_span *parent)
+static int read_traceparent(const char *text, rb_span *parent)
 {
     uint8_t flags;
-    if (bytes != 55 || text[0] != '0' || text[1] != '0' || text[2] != '-' || text[35] != '-' || text[52] != '-' ||
-        !read_hex(text + 3, parent->trace_id, 16) || !read_hex(text + 36, parent->span_id, 8) ||
+    if (strnlen(text, 56) != 55 || text[0] != '0' || text[1] != '0' || text[2] != '-' || text[35] != '-' ||
+        text[52] != '-' || !read_hex(text + 3, parent->trace_id, 16) || !read_hex(text + 36, parent->span_id, 8) ||
         !read_hex(text + 53, &flags, 1) || is_zero(parent->trace_id, 16) || is_zero(parent->span_id, 8))
         return 0;
     parent->child_flags = (flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM)) | RB_SPAN_HAS_IS_REMOTE | RB_SPAN_IS_REMOTE;
     return 1;
 }
 
-int rb_emit_lease_remote(const rb_site *site, const char *traceparent, uint32_t traceparent_bytes,
-                         const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano, uint32_t outcome,
-                         uint64_t nbytes, uint32_t has_nbytes)
+int rb_emit_lease_remote(const rb_site *site, const char *traceparent, const rb_id128 *lease, uint64_t start_unix_nano,
+                         uint64_t end_unix_nano)
 {
     rb_span parent;
-    if (traceparent == NULL || !read_traceparent(traceparent, traceparent_bytes, &parent))
+    if (traceparent == NULL || !read_traceparent(traceparent, &parent))
         return RB_E_TRACEPARENT;
-    return emit_lease(site, &parent, lease, start_unix_nano, end_unix_nano, outcome, nbytes,
-                      has_nbytes ? site->bytes_present : 0);
+    return emit_lease(site, &parent, lease, start_unix_nano, end_unix_nano, 0, 0);
+}
+
+int rb_emit_lease_bytes_remote(const rb_site *site, const char *traceparent, const rb_id128 *lease,
+                               uint64_t start_unix_nano, uint64_t end_unix_nano, uint64_t nbytes)
+{
+    rb_span parent;
+    if (traceparent == NULL || !read_traceparent(traceparent, &parent))
+        return RB_E_TRACEPARENT;
+    return emit_lease(site, &parent, lease, start_unix_nano, end_unix_nano, nbytes, site->bytes_present);
 }
 
 /* ---- spans that time a block ---- */
 
-int rb_span_begin(const rb_site *site, const rb_span *parent, rb_span *span)
+int rb_span_begin(const rb_site *site, const rb_span *parent, uint64_t number, uint64_t start_unix_nano,
+                  uint64_t start_monotonic_nano, rb_span *span)
 {
     rb_producer *producer = site->producer;
     rb_record core;
-    begin(producer, parent, &core);
+    begin_numbered(producer, parent, number, &core);
     int rv = RB_OK;
     if (rb_load32_acquire(&producer->state) == RB_STATE_NONE) {
         /* A forked child knows the sampler only once it has a ring; a root without one counts as sampled. */
@@ -611,60 +650,86 @@ int rb_span_begin(const rb_site *site, const rb_span *parent, rb_span *span)
     memcpy(span->parent_span_id, core.parent_span_id, 8);
     span->flags = core.flags;
     span->child_flags = core.flags & ~(uint32_t)RB_SPAN_IS_REMOTE;
-    span->start_unix_nano = rb_clock_unix_nano();
-    span->start_monotonic_nano = rb_clock_monotonic_nano();
+    span->start_unix_nano = start_unix_nano;
+    span->start_monotonic_nano = start_monotonic_nano;
     return rv;
 }
 
-static inline void core_of(const rb_span *span, rb_record *core)
+/* The core of a span that has its ids and ends now. */
+static inline int core_of(const rb_span *span, rb_record *core)
 {
+    if (is_zero(span->span_id, 8))
+        return RB_E_ZERO_ID; /* it never began */
     memcpy(core->trace_id, span->trace_id, 16);
     memcpy(core->span_id, span->span_id, 8);
     memcpy(core->parent_span_id, span->parent_span_id, 8);
     core->flags = span->flags;
-    core->start_unix_nano = span->start_unix_nano;
-    core->end_unix_nano = span->start_unix_nano + (rb_clock_monotonic_nano() - span->start_monotonic_nano);
+    end_now(core, span->start_unix_nano, span->start_monotonic_nano);
+    return RB_OK;
+}
+
+static inline int end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint64_t nbytes,
+                            uint32_t present)
+{
+    rb_record core;
+    if (lease == NULL)
+        return RB_E_ARGUMENT;
+    int rv = core_of(span, &core);
+    if (rv != RB_OK)
+        return rv;
+    if (!has_ring(site->producer))
+        return no_ring(site->producer);
+    return write_lease(site, &core, lease, nbytes, present);
+}
+
+int rb_span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease)
+{
+    return end_lease(site, span, lease, 0, 0);
+}
+
+int rb_span_end_lease_bytes(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint64_t nbytes)
+{
+    return end_lease(site, span, lease, nbytes, site->bytes_present);
 }
 
 int rb_span_end_packed(const rb_site *site, const rb_span *span, uint32_t status, const void *packed,
                        uint32_t packed_bytes)
 {
+    rb_record core;
     if (packed == NULL || packed_bytes != site->packed_bytes || status > 2)
         return RB_E_ARGUMENT;
-    if (is_zero(span->span_id, 8))
-        return RB_E_ZERO_ID; /* a span that never began */
+    int rv = core_of(span, &core);
+    if (rv != RB_OK)
+        return rv;
     if (!has_ring(site->producer))
         return no_ring(site->producer);
-    rb_record core;
-    core_of(span, &core);
     return write_packed(site, &core, status, packed);
 }
 
-static int span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome,
-                          uint64_t nbytes, uint32_t present)
+static inline int lease_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
+                              uint64_t start_unix_nano, uint64_t start_monotonic_nano, uint64_t nbytes,
+                              uint32_t present)
 {
     if (lease == NULL)
         return RB_E_ARGUMENT;
-    if (outcome >= site->outcome_count)
-        return RB_E_OUTCOME;
-    if (is_zero(span->span_id, 8))
-        return RB_E_ZERO_ID;
     if (!has_ring(site->producer))
         return no_ring(site->producer);
     rb_record core;
-    core_of(span, &core);
-    return write_lease(site, &core, lease, outcome, nbytes, present);
+    begin_numbered(site->producer, parent, number, &core);
+    end_now(&core, start_unix_nano, start_monotonic_nano);
+    return write_lease(site, &core, lease, nbytes, present);
 }
 
-int rb_span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome)
+int rb_emit_lease_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
+                        uint64_t start_unix_nano, uint64_t start_monotonic_nano)
 {
-    return span_end_lease(site, span, lease, outcome, 0, 0);
+    return lease_since(site, parent, number, lease, start_unix_nano, start_monotonic_nano, 0, 0);
 }
 
-int rb_span_end_lease_bytes(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome,
-                            uint64_t nbytes)
+int rb_emit_lease_bytes_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
+                              uint64_t start_unix_nano, uint64_t start_monotonic_nano, uint64_t nbytes)
 {
-    return span_end_lease(site, span, lease, outcome, nbytes, site->bytes_present);
+    return lease_since(site, parent, number, lease, start_unix_nano, start_monotonic_nano, nbytes, site->bytes_present);
 }
 
 /* ---- a lane held over many records ---- */

@@ -20,8 +20,6 @@ const char *rb_strerror(int status)
         return "a trace or span id is zero";
     case RB_E_RECORD:
         return "a record's name, kind, status or reserved word is out of bounds";
-    case RB_E_OUTCOME:
-        return "the site does not know this outcome";
     case RB_E_NOT_A_RING:
         return "not a ring";
     case RB_E_ABI_NEWER:

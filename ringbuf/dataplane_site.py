@@ -16,7 +16,7 @@ from ringbuf.phase219 import (
     ResourceKind,
     dataplane_span_kind_for_op_type,
 )
-from ringbuf.span import CURRENT, SPAN_TYPE, ActiveSpan, remote_parent
+from ringbuf.span import CURRENT, NULL, ActiveSpan, RemoteParent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["DataplaneSite", "DataplaneSpan"]
 
 _OK: Final = Outcome.OK
-# Looked up once: each dot in the hot functions costs nanoseconds.
-_new = ffi.new
-_emit_remote = hot.rb_emit_lease_remote
-_end_without_bytes = hot.rb_span_end_lease
-_end_with_bytes = hot.rb_span_end_lease_bytes
-_OUTCOME_STATUS: Final = [outcome.status for outcome in Outcome]
 _LEASE, _KIND, _OPERATION, _OUTCOME, _BYTES = (attribute.key for attribute in DATAPLANE_LAYOUT.attributes)
-_ALWAYS_PRESENT: Final = sum(1 << DATAPLANE_LAYOUT.index(key) for key in (_LEASE, _OUTCOME))
 _SETTLED: Final = (1, 0)  # written, or not and counted
+# Looked up once: each dot in the hot functions costs nanoseconds.
+_since = hot.rb_emit_lease_since
+_bytes_since = hot.rb_emit_lease_bytes_since
+_end_span = hot.rb_span_end_lease
+_end_span_bytes = hot.rb_span_end_lease_bytes
 
 
 class DataplaneSite:
@@ -55,63 +53,69 @@ class DataplaneSite:
             raise ValueError("the emitter has another layout than DATAPLANE_LAYOUT")
         self._emitter = emitter
         emitter.is_bound = True
-        self._record = ffi.new(
-            "uint8_t[]", pack_constants(DATAPLANE_LAYOUT, kind.span_name, {_KIND: resource_kind, _OPERATION: op})
-        )
-        record = ffi.cast("rb_record *", self._record)
-        record.present |= _ALWAYS_PRESENT
-        self._site = ffi.new(
-            "rb_site *",
-            {
-                "producer": emitter.producer,
-                "record": record,
-                "slot_bytes": DATAPLANE_LAYOUT.slot_bytes,
-                "lease_offset": DATAPLANE_LAYOUT.offsets[_LEASE],
-                "bytes_offset": DATAPLANE_LAYOUT.offsets[_BYTES],
-                "bytes_present": 1 << DATAPLANE_LAYOUT.index(_BYTES),
-                "outcome_offset": DATAPLANE_LAYOUT.offsets[_OUTCOME],
-                "outcome_count": len(_OUTCOME_STATUS),
-                "outcome_status": _OUTCOME_STATUS,
-            },
-        )
+        self._records = []  # kept, since C's sites point to them
+        self._sites = []
+        # One for each outcome, so that neither it nor the status is an argument of the call to C.
+        for outcome in Outcome:
+            constants = {_KIND: resource_kind, _OPERATION: op, _OUTCOME: outcome}
+            memory = ffi.new("uint8_t[]", pack_constants(DATAPLANE_LAYOUT, kind.span_name, constants))
+            record = ffi.cast("rb_record *", memory)
+            record.status = outcome.status
+            record.present |= 1 << DATAPLANE_LAYOUT.index(_LEASE)
+            pointer = ffi.new(
+                "rb_site *",
+                {
+                    "producer": emitter.producer,
+                    "record": record,
+                    "slot_bytes": DATAPLANE_LAYOUT.slot_bytes,
+                    "lease_offset": DATAPLANE_LAYOUT.offsets[_LEASE],
+                    "bytes_offset": DATAPLANE_LAYOUT.offsets[_BYTES],
+                    "bytes_present": 1 << DATAPLANE_LAYOUT.index(_BYTES),
+                },
+            )
+            self._records.append(memory)
+            self._sites.append(pointer)
         self.emit = self._bind_emit()
 
     def _bind_emit(self) -> Callable[..., bool]:
         # A closure over locals: a method would look each of these up at every call.
-        site = self._site
+        sites, ok = self._sites, self._sites[0]
         without_bytes, with_bytes = hot.rb_emit_lease, hot.rb_emit_lease_bytes
-        parent = CURRENT.get
-        settle = self._emitter.settle
+        current = CURRENT.get
+        emit_under, settle = self.emit_under, self._emitter.settle
 
         def emit(
             lease: LeaseId,
             start_unix_nano: int,
             end_unix_nano: int,
             nbytes: int | None = None,
-            outcome: Outcome = _OK,
+            outcome: Any = _OK,  # an Outcome, which the next lines check
         ) -> bool:
             if type(lease) is not LeaseId:
-                raise TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId(…), once per lease")
-            if outcome is not _OK and type(outcome) is not Outcome:
+                raise _no_lease(lease)
+            if outcome is not _OK and outcome.__class__ is not Outcome:
                 raise TypeError(f"outcome: {outcome!r} is no Outcome")
+            site = ok if outcome is _OK else sites[outcome]
+            enclosing = current()
             try:
+                if enclosing is not None:
+                    return emit_under(enclosing.pointer(), lease, start_unix_nano, end_unix_nano, nbytes, outcome)
                 if nbytes is None:
-                    result = without_bytes(site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome)
+                    result = without_bytes(site, lease.pointer, start_unix_nano, end_unix_nano)
                     if result == 1:
                         return True
                     return result != 0 and settle(
-                        result, without_bytes, site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome
+                        result, without_bytes, site, lease.pointer, start_unix_nano, end_unix_nano
                     )
-                result = with_bytes(site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome, nbytes)
+                result = with_bytes(site, lease.pointer, start_unix_nano, end_unix_nano, nbytes)
                 if result == 1:
                     return True
                 return result != 0 and settle(
-                    result, with_bytes, site, parent(), lease.pointer, start_unix_nano, end_unix_nano, outcome, nbytes
+                    result, with_bytes, site, lease.pointer, start_unix_nano, end_unix_nano, nbytes
                 )
             except (OverflowError, TypeError) as error:
                 raise _explained(error, start_unix_nano, end_unix_nano, nbytes) from None
 
-        emit.__dict__["keep"] = self._record  # the site points to it
         return emit
 
     def emit_under(
@@ -124,11 +128,16 @@ class DataplaneSite:
         outcome: Outcome,
     ) -> bool:
         """Do what `emit` does under a given `rb_span *` (NULL: a root), for arguments that have been checked."""
-        door: Any = hot.rb_emit_lease
-        arguments: tuple[Any, ...] = (self._site, parent, lease.pointer, start_unix_nano, end_unix_nano, outcome)
+        door: Any = hot.rb_emit_lease_under
+        arguments: tuple[Any, ...] = (
+            self._sites[outcome],
+            parent,
+            lease.pointer,
+            start_unix_nano,
+            end_unix_nano,
+        )
         if nbytes is not None:
-            door = hot.rb_emit_lease_bytes
-            arguments = (*arguments, nbytes)
+            door, arguments = hot.rb_emit_lease_bytes_under, (*arguments, nbytes)
         result = door(*arguments)
         return bool(result) and (result == 1 or self._emitter.settle(result, door, *arguments))
 
@@ -146,25 +155,22 @@ class DataplaneSite:
             header = traceparent.encode()  # type: ignore[attr-defined]
         except (AttributeError, UnicodeEncodeError):
             header = b""
-        has_nbytes = nbytes is not None
-        result = _emit_remote(
-            self._site,
-            header,
-            len(header),
-            lease.pointer,
-            start_unix_nano,
-            end_unix_nano,
-            outcome,
-            nbytes or 0,
-            has_nbytes,
-        )
+        if nbytes is None:
+            result = hot.rb_emit_lease_remote(
+                self._sites[outcome], header, lease.pointer, start_unix_nano, end_unix_nano
+            )
+        else:
+            result = hot.rb_emit_lease_bytes_remote(
+                self._sites[outcome], header, lease.pointer, start_unix_nano, end_unix_nano, nbytes
+            )
         if result == 1:
             return True
         if result == 0:
             return False
         # No ring yet, or a header that is not of the plain form: both are rare, and settled the long way.
         if result < 0:
-            return self.emit_under(remote_parent(traceparent), lease, start_unix_nano, end_unix_nano, nbytes, outcome)
+            parent = RemoteParent(traceparent).pointer()
+            return self.emit_under(parent, lease, start_unix_nano, end_unix_nano, nbytes, outcome)
         return self._emitter.settle(result, None)
 
     def span(self, lease: LeaseId, *, traceparent: str | None = None) -> DataplaneSpan:
@@ -179,9 +185,9 @@ class DataplaneSite:
             TypeError: the lease is no LeaseId.
         """
         if type(lease) is not LeaseId:
-            raise TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId(…), once per lease")
-        parent = None if traceparent is None else remote_parent(traceparent)
-        return DataplaneSpan(self._emitter, self._site, parent, lease.pointer)
+            raise _no_lease(lease)
+        parent = None if traceparent is None else RemoteParent(traceparent)
+        return DataplaneSpan(self._emitter, self._sites, self._records, parent, lease.pointer)
 
 
 class DataplaneSpan(ActiveSpan):
@@ -193,37 +199,54 @@ class DataplaneSpan(ActiveSpan):
         nbytes: bytes moved, None (absent) unless set.
     """
 
-    __slots__ = ("_lease", "nbytes", "outcome")
+    __slots__ = ("_keep", "_lease", "_sites", "nbytes", "outcome")
 
-    def __init__(self, emitter: Emitter, site: Any, parent: Any | None, lease: Any) -> None:
+    def __init__(
+        self, emitter: Emitter, sites: list[Any], keep: list[Any], parent: RemoteParent | None, lease: Any
+    ) -> None:
         # ActiveSpan.__init__, written out: the call would take a tenth of the whole span.
         self._emitter = emitter
-        self._site = site
+        self._site = sites[0]
         self._parent = parent
-        self._span = _new(SPAN_TYPE)
+        self._made = None
         self._token = None
+        self._sites = sites
+        self._keep = keep  # the sites point to them
         self._lease = lease
         self.outcome = _OK
         self.nbytes: int | None = None
 
     def _end(self, failed: bool) -> None:
         outcome = self.outcome
-        if outcome is not _OK and type(outcome) is not Outcome:
+        if outcome is not _OK and outcome.__class__ is not Outcome:
             raise TypeError(f"outcome: {outcome!r} is no Outcome")
         if failed and outcome.status == STATUS_UNSET:
             outcome = self.outcome = Outcome.ERROR
+        site = self._site if outcome is _OK else self._sites[outcome]
         nbytes = self.nbytes
+        door: Any
+        arguments: tuple[Any, ...]
         try:
-            if nbytes is None:
-                result = _end_without_bytes(self._site, self._span, self._lease, outcome)
-                if result not in _SETTLED:
-                    self._emitter.settle(result, _end_without_bytes, self._site, self._span, self._lease, outcome)
-                return
-            result = _end_with_bytes(self._site, self._span, self._lease, outcome, nbytes)
-            if result not in _SETTLED:
-                self._emitter.settle(result, _end_with_bytes, self._site, self._span, self._lease, outcome, nbytes)
+            if self._made is not None:
+                door, arguments = _end_span, (site, self._made, self._lease)
+                if nbytes is not None:
+                    door, arguments = _end_span_bytes, (*arguments, nbytes)
+                result = door(*arguments)
+            else:
+                parent = NULL if self._parent is None else self._parent.pointer()
+                door = _since
+                arguments = (site, parent, self._number, self._lease, self._unix_nano, self._monotonic_nano)
+                if nbytes is not None:
+                    door, arguments = _bytes_since, (*arguments, nbytes)
+                result = door(*arguments)
         except (OverflowError, TypeError):
             raise _refusal("nbytes", nbytes) from None
+        if result not in _SETTLED:
+            self._emitter.settle(result, door, *arguments)
+
+
+def _no_lease(lease: object) -> TypeError:
+    return TypeError(f"lease: {lease!r} is no LeaseId; make one with LeaseId(…), once per lease")
 
 
 def _explained(error: Exception, start: object, end: object, nbytes: object) -> Exception:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi
 from ringbuf.packing import compile_packer, pack_constants
-from ringbuf.span import CURRENT, ActiveSpan, remote_parent
+from ringbuf.span import CURRENT, NULL, ActiveSpan, RemoteParent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,15 +67,17 @@ class Site:
         packed_bytes = self.packer.packed_bytes
         site, keep = self.pointer, self._record
         c_emit = hot.rb_emit_packed
-        parent = CURRENT.get
+        current = CURRENT.get
         settle = self.emitter.settle
 
         def emit(start_unix_nano: int, end_unix_nano: int, *values: Any) -> bool:
             packed = pack(start_unix_nano, end_unix_nano, *values)
-            result = c_emit(site, parent(), packed, packed_bytes)
+            enclosing = current()
+            parent = NULL if enclosing is None else enclosing.pointer()
+            result = c_emit(site, parent, packed, packed_bytes)
             if result == 1:
                 return True
-            return result != 0 and settle(result, c_emit, site, parent(), packed, packed_bytes)
+            return result != 0 and settle(result, c_emit, site, parent, packed, packed_bytes)
 
         emit.__dict__["keep"] = keep  # the site points to it
         return emit
@@ -92,7 +94,7 @@ class Site:
         Raises:
             TypeError: more values than varying attributes.
         """
-        parent = None if traceparent is None else remote_parent(traceparent)
+        parent = None if traceparent is None else RemoteParent(traceparent)
         return SiteSpan(self, parent, values)
 
 
@@ -101,7 +103,7 @@ class SiteSpan(ActiveSpan):
 
     __slots__ = ("_indices", "_packer", "_values")
 
-    def __init__(self, site: Site, parent: Any | None, values: Sequence[Any]) -> None:
+    def __init__(self, site: Site, parent: RemoteParent | None, values: Sequence[Any]) -> None:
         super().__init__(site.emitter, site.pointer, parent)
         missing = len(site.indices) - len(values)
         if missing < 0:
@@ -120,7 +122,7 @@ class SiteSpan(ActiveSpan):
     def _end(self, failed: bool) -> None:
         packed = self._packer.pack_values(*self._values)
         status = _STATUS_ERROR if failed else _STATUS_UNSET
-        arguments = (self._site, self._span, status, packed, self._packer.packed_bytes)
+        arguments = (self._site, self.pointer(), status, packed, self._packer.packed_bytes)
         result = hot.rb_span_end_packed(*arguments)
         if result != 1:
             self._emitter.settle(result, hot.rb_span_end_packed, *arguments)
