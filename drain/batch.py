@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,17 @@ class Batch:
 
     request: Request
     segments: list[Segment]
+
+    def spans_by_service(self) -> dict[str, int]:
+        """Return how many of the request's spans each service has."""
+        spans: Counter[str] = Counter()
+        for segment in self.segments:
+            spans[segment.ring.service] += segment.spans
+        return dict(spans)
+
+    def fills_a_lane(self) -> bool:
+        """Whether half of a lane waits for its records to be released."""
+        return any(segment.lane.unreleased * 2 >= segment.ring.capacity_slots for segment in self.segments)
 
     def settle(self, outcome: Outcome) -> None:
         """Say what became of the request's spans.

@@ -1,0 +1,390 @@
+"""The spool's file: batches in an SQLite database, and beside them what became of every span that ever was in one.
+
+    spooled = delivered + rejected + dead_lettered + expired + dropped + damaged + waiting
+
+The law is a CHECK of the table `service`, and a row of `batch` comes and goes in the transaction that counts it: no
+kill and no loss of power can part the two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from drain.exporters import Encoding
+
+Fate = Literal["delivered", "rejected", "dead_lettered", "expired", "dropped", "damaged"]
+
+PAGE_BYTES: Final = 4096
+_PAGE_OVERHEAD_BYTES: Final = 64  # of a page, at most: chain pointers, and its share of the pointer map
+_ROW_PAGES: Final = 8  # of the trees above the row, and of the counts
+_APPLICATION_ID: Final = 0x52427370  # "RBsp"
+_VERSION: Final = 1
+# Names come from the rings: without a bound a producer could fill the disk with new ones.
+_MAX_SERVICES: Final = 1000
+_OTHER_SERVICES: Final = "(other services)"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSums:
+    """What became of the spooled spans of one service, since its spool was begun.
+
+    Attributes:
+        spooled: put into the spool; the sum of all below.
+        delivered: accepted by the backend.
+        rejected: refused by the backend in a partial success, or for good without a place to keep them.
+        dead_lettered: refused by the backend for good, and kept.
+        expired: removed since they were older than the spool's age.
+        dropped: removed since the spool was full and newer ones came.
+        damaged: not readable any more, and set aside.
+        waiting: in the spool.
+    """
+
+    spooled: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    dead_lettered: int = 0
+    expired: int = 0
+    dropped: int = 0
+    damaged: int = 0
+    waiting: int = 0
+
+    def plus(self, change: Mapping[str, int]) -> SpoolSums:
+        """Return these sums with some of them changed."""
+        return replace(self, **{name: getattr(self, name) + count for name, count in change.items()})
+
+    @property
+    def unaccounted(self) -> int:
+        """Spooled spans of which nobody knows what became: 0, or the law is broken."""
+        accounted: int = sum(getattr(self, name) for name in SPOOL_SUM_NAMES[1:])
+        return self.spooled - accounted
+
+
+SPOOL_SUM_NAMES: Final = tuple(field.name for field in fields(SpoolSums))
+
+_SCHEMA: Final = f"""
+CREATE TABLE batch (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    spooled_unix_nano INTEGER NOT NULL,
+    encoding TEXT NOT NULL,
+    spans INTEGER NOT NULL,
+    services TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE service (
+    name TEXT PRIMARY KEY,
+    {", ".join(f"{name} INTEGER NOT NULL CHECK ({name} >= 0)" for name in SPOOL_SUM_NAMES)},
+    CHECK (spooled = {" + ".join(SPOOL_SUM_NAMES[1:])})
+) WITHOUT ROWID;
+CREATE TABLE queue (
+    batches INTEGER NOT NULL CHECK (batches >= 0),
+    body_bytes INTEGER NOT NULL CHECK (body_bytes >= 0)
+);
+INSERT INTO queue VALUES (0, 0);
+PRAGMA user_version = {_VERSION};
+"""  # noqa: S608 - the names are this file's own
+_ADD_TO_SERVICE: Final = (
+    f"UPDATE service SET {', '.join(f'{name} = {name} + ?' for name in SPOOL_SUM_NAMES)} WHERE name = ?"  # noqa: S608
+)
+_NEW_SERVICE: Final = (
+    f"INSERT INTO service ({', '.join(SPOOL_SUM_NAMES)}, name) VALUES ({'?, ' * len(SPOOL_SUM_NAMES)}?)"  # noqa: S608
+)
+_STORED_COLUMNS: Final = "id, spooled_unix_nano, encoding, spans, services, length(body)"
+
+
+class DamagedError(Exception):
+    """The database holds what a spool never wrote."""
+
+
+class Stored(NamedTuple):
+    """A batch in the database, without its body.
+
+    Attributes:
+        id: larger than that of every older batch.
+        spooled_unix_nano: when it was put.
+        encoding: of the request.
+        spans: how many it has.
+        services: how many of them each service has.
+        body_bytes: as stored, compressed.
+    """
+
+    id: int
+    spooled_unix_nano: int
+    encoding: Encoding
+    spans: int
+    services: Mapping[str, int]
+    body_bytes: int
+
+
+class SpoolDatabase:
+    """An open database; one thread at a time uses it, and no other process can.
+
+    Args:
+        path: made with mode 0600 if it is not there.
+        checkpoint_bytes: of the write-ahead log after which it is written back.
+        wal_bytes: of the log's file that are kept when it has been larger.
+        carried: sums to begin a new database with.
+
+    Attributes:
+        sums: by service, as of the last commit.
+        batches: how many are stored, as of the last commit.
+        body_bytes: of their bodies together.
+
+    Raises:
+        sqlite3.Error: it cannot be opened; `is_damage` and `is_locked` tell the kinds apart.
+        DamagedError: it is a database, but no spool.
+        OSError: the file cannot be made.
+    """
+
+    def __init__(
+        self, path: Path, checkpoint_bytes: int, wal_bytes: int, carried: Mapping[str, SpoolSums] | None = None
+    ) -> None:
+        self._wal = path.with_name(path.name + "-wal")
+        _make_file(path)
+        # Transactions are begun by hand; the thread that opens is not the one that writes.
+        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(checkpoint_bytes, wal_bytes, carried or {})
+            self.sums = self._read_sums()
+            self.batches, self.body_bytes = self._one("SELECT batches, body_bytes FROM queue")
+        except BaseException:
+            self._connection.close()
+            raise
+        self._changes: dict[str, Counter[str]] = {}
+        self._batches_change = 0
+        self._body_bytes_change = 0
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._forget_changes()
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make the transaction durable, and its sums those of this object."""
+        for service, change in self._changes.items():
+            values = (*(change[name] for name in SPOOL_SUM_NAMES), service)
+            if not self._connection.execute(_ADD_TO_SERVICE, values).rowcount:
+                self._connection.execute(_NEW_SERVICE, values)
+        self._connection.execute(
+            "UPDATE queue SET batches = batches + ?, body_bytes = body_bytes + ?",
+            (self._batches_change, self._body_bytes_change),
+        )
+        self._connection.execute("COMMIT")
+        changed = {
+            service: self.sums.get(service, SpoolSums()).plus(change) for service, change in self._changes.items()
+        }
+        self.sums = {**self.sums, **changed}  # a new one each time: whoever has the old one reads it without a lock
+        self.batches += self._batches_change
+        self.body_bytes += self._body_bytes_change
+        self._forget_changes()
+
+    def rollback(self) -> None:
+        """Undo the transaction, if one is open: some errors of SQLite have ended it already."""
+        self._forget_changes()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def add(self, spooled_unix_nano: int, encoding: Encoding, services: Mapping[str, int], body: bytes) -> Stored:
+        """Store a batch as the newest.
+
+        Args:
+            spooled_unix_nano: now.
+            encoding: of the request.
+            services: how many spans each service has in it.
+            body: compressed.
+        """
+        services = self._within_bound(services)
+        spans = sum(services.values())
+        cursor = self._connection.execute(
+            "INSERT INTO batch (spooled_unix_nano, encoding, spans, services, body) VALUES (?, ?, ?, ?, ?)",
+            (spooled_unix_nano, encoding, spans, json.dumps(services), body),
+        )
+        for service, count in services.items():
+            self._change(service, spooled=count, waiting=count)
+        self._batches_change += 1
+        self._body_bytes_change += len(body)
+        return Stored(cast("int", cursor.lastrowid), spooled_unix_nano, encoding, spans, services, len(body))
+
+    def remove(self, stored: Stored, fates: Mapping[Fate, int]) -> None:
+        """Remove a batch and count what became of its spans.
+
+        Args:
+            stored: which batch.
+            fates: how many spans met which; adds up to `stored.spans`. Which service met which is not known where
+                there are several: they are put down to the first services.
+        """
+        if not self._connection.execute("DELETE FROM batch WHERE id = ?", (stored.id,)).rowcount:
+            return  # and counted, before
+        left = dict(fates)
+        for service, spans in stored.services.items():
+            unassigned = spans
+            for fate, count in left.items():
+                part = min(unassigned, count)
+                left[fate] -= part
+                unassigned -= part
+                self._change(service, **{fate: part, "waiting": -part})
+        self._batches_change -= 1
+        self._body_bytes_change -= stored.body_bytes
+
+    def oldest(self, most: int) -> list[Stored]:
+        """Return the oldest batches.
+
+        Raises:
+            DamagedError: a row is none that a spool wrote.
+        """
+        rows = self._connection.execute(f"SELECT {_STORED_COLUMNS} FROM batch ORDER BY id LIMIT ?", (most,))  # noqa: S608
+        return [_stored(row) for row in rows]
+
+    def body(self, stored: Stored) -> bytes:
+        """Return the stored body of a batch."""
+        (body,) = self._one("SELECT body FROM batch WHERE id = ?", stored.id)
+        if not isinstance(body, bytes):
+            raise DamagedError(f"the body of batch {stored.id} is {type(body).__name__}")
+        return body
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something; the open transaction's are included."""
+        (pages,), (free,) = self._one("PRAGMA page_count"), self._one("PRAGMA freelist_count")
+        return cast("int", (pages - free) * PAGE_BYTES)
+
+    @property
+    def wal_bytes(self) -> int:
+        """Bytes of the write-ahead log's file."""
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def shrink(self, most_pages: int) -> None:
+        """Give at most so many free pages back to the file system."""
+        # Each step of this statement frees one page and shows no column: `execute` would stop after the first.
+        self._connection.executescript(f"PRAGMA incremental_vacuum({most_pages})")
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Write the write-ahead log back, so that its file can be used from its start."""
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    @property
+    def free_pages(self) -> int:
+        """Pages of the file that hold nothing."""
+        return cast("int", self._one("PRAGMA freelist_count")[0])
+
+    def close(self) -> None:
+        """Close the database; an open transaction is undone."""
+        self._connection.close()
+
+    def _prepare(self, checkpoint_bytes: int, wal_bytes: int, carried: Mapping[str, SpoolSums]) -> None:
+        execute = self._connection.execute
+        # Only this process: no other may write, and SQLite then needs no shared memory, whose pages a full disk lacks.
+        execute("PRAGMA locking_mode = EXCLUSIVE")
+        execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        execute("PRAGMA auto_vacuum = INCREMENTAL")
+        (mode,) = self._one("PRAGMA journal_mode = WAL")
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"no write-ahead log here: journal mode {mode}")
+        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA secure_delete = OFF")  # else a removal writes every page of the body with zeros
+        execute(f"PRAGMA wal_autocheckpoint = {max(1, checkpoint_bytes // PAGE_BYTES)}")
+        execute(f"PRAGMA journal_size_limit = {wal_bytes}")
+        execute("BEGIN IMMEDIATE")
+        (version,), (application,) = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
+        if (version, application) == (0, 0) and self._one("SELECT count(*) FROM sqlite_master") == (0,):
+            execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            for statement in _SCHEMA.strip().split(";\n"):
+                execute(statement)
+            for service, sums in carried.items():
+                execute(_NEW_SERVICE, (*(getattr(sums, name) for name in SPOOL_SUM_NAMES), service))
+        elif (version, application) != (_VERSION, _APPLICATION_ID):
+            raise DamagedError(f"not a spool of this version: application id {application:#x}, version {version}")
+        execute("COMMIT")
+
+    def _read_sums(self) -> dict[str, SpoolSums]:
+        rows = self._connection.execute(f"SELECT name, {', '.join(SPOOL_SUM_NAMES)} FROM service").fetchall()  # noqa: S608
+        if not all(isinstance(row[0], str) and all(isinstance(count, int) for count in row[1:]) for row in rows):
+            raise DamagedError("a sum is not a number")
+        return {row[0]: SpoolSums(*row[1:]) for row in rows}
+
+    def _one(self, statement: str, *values: object) -> tuple[Any, ...]:
+        row = self._connection.execute(statement, values).fetchone()
+        if row is None:
+            raise DamagedError(f"no row: {statement}")
+        return cast("tuple[Any, ...]", row)
+
+    def _within_bound(self, services: Mapping[str, int]) -> Mapping[str, int]:
+        within: Counter[str] = Counter()
+        for service, count in services.items():
+            is_known = service in self.sums or service in self._changes
+            has_room = len(self.sums) + len(self._changes) + len(within) < _MAX_SERVICES
+            within[service if is_known or has_room else _OTHER_SERVICES] += count
+        return dict(within)
+
+    def _change(self, service: str, **counts: int) -> None:
+        self._changes.setdefault(service, Counter()).update(counts)
+
+    def _forget_changes(self) -> None:
+        self._changes = {}
+        self._batches_change = self._body_bytes_change = 0
+
+
+def stored_bytes(body_bytes: int) -> int:
+    """Return an upper bound of what a body of so many bytes takes in the file."""
+    return (body_bytes // (PAGE_BYTES - _PAGE_OVERHEAD_BYTES) + _ROW_PAGES) * PAGE_BYTES
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether this error says that the file's content is not sound."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
+    if code == sqlite3.SQLITE_ERROR:
+        return str(error).startswith("no such")  # table, or column
+    return isinstance(error, DamagedError) or code in {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_CONSTRAINT,  # the law did not hold before
+    }
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether this error says that the disk is full."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
+def is_locked(error: Exception) -> bool:
+    """Return whether this error says that another process has the database."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    identity, spooled_unix_nano, encoding, spans, text, body_bytes = row
+    try:
+        services = json.loads(text)
+        counts = (spooled_unix_nano, body_bytes, *services.values())
+    except (ValueError, TypeError, AttributeError):
+        raise DamagedError(f"the row of batch {identity} is not sound") from None
+    are_numbers = all(isinstance(count, int) for count in counts)
+    if encoding not in {"protobuf", "json"} or not are_numbers or sum(services.values()) != spans:
+        raise DamagedError(f"the row of batch {identity} is not sound")
+    return Stored(identity, spooled_unix_nano, encoding, spans, services, body_bytes)
+
+
+def _make_file(path: Path) -> None:
+    """Make the file where there is none: SQLite would give it the mode that the umask leaves."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # the name, too, must outlive a loss of power
+    finally:
+        os.close(folder)

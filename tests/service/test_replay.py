@@ -1,0 +1,321 @@
+"""`ringbuf-drain replay` delivers what is in files, changes none of them, and says what it could not deliver."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import os
+import pty
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+import zstandard
+
+import ringbuf
+from drain.dead_letters import DeadLetters
+from drain.exporters import Request
+from drain.otlp_json import from_json_line
+from drain.spool import Spool, SpoolLimits
+from ringbuf._ringbuf import ffi
+from tests.service import batches
+from tests.service.draining import (
+    LAYOUT,
+    SECONDS,
+    DrainProcess,
+    MemoryBackend,
+    ProducerProcess,
+    SteppedDrain,
+    emit,
+    numbers_in_file,
+    records,
+    ring_files,
+    spans_of,
+)
+from tests.service.otlp_server import OtlpHttpServer, refusal, reply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass
+class Ended:
+    code: int
+    lines: list[str]
+    errors: str
+
+
+def replay(*arguments: object) -> Ended:
+    command = [sys.executable, "-Im", "drain", "replay", *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    return Ended(ended.returncode, ended.stdout.splitlines(), ended.stderr)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "spans.jsonl"
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, output: Path) -> Path:
+    output.parent.mkdir()
+    path = tmp_path / "inputs"
+    path.mkdir()
+    return path
+
+
+def names_in(output: Path) -> list[str]:
+    """Return the trace ids in the output, which tell the spans of `batches` apart."""
+    return [span.trace_id.hex() for line in output.read_bytes().splitlines() for span in spans_of(from_json_line(line))]
+
+
+def expected(count: int, times: int = 1) -> list[str]:
+    return sorted(number.to_bytes(16, "big").hex() for number in range(1, count + 1) for _ in range(times))
+
+
+def digests(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        path.name: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+        for path in folder.iterdir()
+        if path.is_file()
+    }
+
+
+def crashed_ring(ring_dir: Path, to: Path, count: int) -> Path:
+    """Return the ring of a producer that was killed, copied as to another machine."""
+    with ProducerProcess(ring_dir, count) as producer:
+        producer.kill()
+    (ring,) = ring_files(ring_dir)
+    shutil.copyfile(ring, to / "crash.ring")
+    return to / "crash.ring"
+
+
+def ring_with(ring_dir: Path, to: Path, numbers: range, lanes: int = 1) -> Path:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=64, lanes=lanes) as emitter:
+        emit(emitter, numbers)
+    (ring,) = ring_files(ring_dir)
+    shutil.copyfile(ring, to / "copy.ring")
+    return to / "copy.ring"
+
+
+def test_a_ring_that_a_crash_left_is_delivered_from_a_copy_of_it(ring_dir: Path, inputs: Path, output: Path) -> None:
+    crashed_ring(ring_dir, inputs, 100)
+    before = digests(inputs)
+    ended = replay("--output", output, inputs / "crash.ring")
+    assert ended.code == 0, ended.errors
+    assert sorted(numbers_in_file(output)) == list(range(100))
+    assert digests(inputs) == before, "what is read is not written"
+    assert ended.lines == [
+        f"{inputs / 'crash.ring'}: 100 spans delivered",
+        "1 files, 100 spans delivered, 0 not delivered, 0 invalid or unreadable",
+    ]
+
+
+def test_of_a_ring_that_was_drained_in_part_the_rest_is_delivered(ring_dir: Path, inputs: Path, output: Path) -> None:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=64, lanes=1) as emitter:
+        emit(emitter, range(30))
+        with SteppedDrain(ring_dir, MemoryBackend()) as drain:
+            drain.until(lambda: emitter.stats().pending == 0)
+        emit(emitter, range(30, 50))
+    (ring,) = ring_files(ring_dir)
+    shutil.copyfile(ring, inputs / "part.ring")
+    assert replay("--output", output, inputs).code == 0
+    assert numbers_in_file(output) == list(range(30, 50))
+
+
+def test_the_sound_lanes_of_a_quarantined_ring_are_delivered(ring_dir: Path, inputs: Path, output: Path) -> None:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=16, lanes=2) as emitter:
+        assert emit(emitter, range(32)) == 32, "both lanes are full"
+    (ring,) = ring_files(ring_dir)
+    content = bytearray(ring.read_bytes())
+    header = ffi.from_buffer("rb_header *", content)
+    tail_at = header.header_bytes
+    content[tail_at : tail_at + 8] = (10**12).to_bytes(8, "little")
+    (inputs / "bad.ring").write_bytes(content)
+    ended = replay("--output", output, inputs / "bad.ring")
+    assert ended.code == 1
+    assert len(numbers_in_file(output)) == 16
+    assert "1 unreadable parts (lane 0 cannot be read: head 0, tail 1000000000000)" in ended.lines[0]
+
+
+def test_records_that_are_no_spans_are_counted(ring_dir: Path, inputs: Path, output: Path) -> None:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=64, lanes=1) as emitter:
+        emitter.emit_batch(records(emitter, range(10)))
+    (ring,) = ring_files(ring_dir)
+    content = bytearray(ring.read_bytes())
+    header = ffi.from_buffer("rb_header *", content)
+    slot_at = header.header_bytes + 384 + 3 * header.slot_bytes
+    content[slot_at + 16 : slot_at + 32] = bytes(16)  # the trace id
+    (inputs / "bad.ring").write_bytes(content)
+    ended = replay("--output", output, "--remove", inputs / "bad.ring")
+    assert ended.code == 1
+    assert ended.lines[0].endswith("9 spans delivered, 1 invalid records (records are no spans)")
+    assert (inputs / "bad.ring").exists()
+
+
+def test_the_ring_of_a_living_producer_is_left_to_its_drain(ring_dir: Path, output: Path, inputs: Path) -> None:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=64, lanes=1) as emitter:
+        emit(emitter, range(10))
+        ended = replay("--output", output, *ring_files(ring_dir))
+    assert ended.code == 1
+    assert "its producer lives" in ended.lines[0]
+    assert numbers_in_file(output) == []
+
+
+def test_every_kind_of_file_is_told_by_its_content(inputs: Path, output: Path) -> None:
+    line = batches.request(3, "json").body
+    protobuf = batches.request(3).body
+    letters = DeadLetters(inputs / "letters", max_files=9, max_bytes=1 << 20, log=structlog.get_logger())
+    letters.keep(batches.request(3), "HTTP 400", "http://127.0.0.1")
+    letters.keep(batches.request(3, "json"), "HTTP 400", "http://127.0.0.1")
+    (inputs / "lines.jsonl").write_bytes(line + line)
+    (inputs / "lines.gz").write_bytes(gzip.compress(line) + gzip.compress(line))
+    (inputs / "lines.zst").write_bytes(zstandard.compress(line) + zstandard.compress(line))
+    (inputs / "body.pb").write_bytes(protobuf)
+    (inputs / "body.gz").write_bytes(gzip.compress(protobuf))
+    (inputs / "drain.lock").write_bytes(b"not of a kind that a folder gives")
+    ended = replay("--output", output, inputs)
+    assert ended.code == 0, ended.lines
+    assert sorted(names_in(output)) == expected(3, times=10)
+    assert ended.lines[-1].startswith("7 files, 30 spans delivered")
+
+
+def test_protobuf_exporters_get_every_kind_too(inputs: Path) -> None:
+    (inputs / "lines.jsonl").write_bytes(batches.request(3, "json").body)
+    (inputs / "body.pb").write_bytes(batches.request(4).body)
+    with OtlpHttpServer() as server:
+        assert replay("--exporter", "otlp-http", "--endpoint", server.url, inputs).code == 0
+        assert sorted(len(request.spans) for request in server.requests) == [3, 4]
+
+
+def test_lines_that_cannot_be_read_are_counted_and_the_others_delivered(inputs: Path, output: Path) -> None:
+    line = batches.request(3, "json").body
+    (inputs / "lines.jsonl").write_bytes(line + b'{"resourceSpans":7}\n' + line + line[:50])
+    ended = replay("--output", output, "--remove", inputs)
+    assert ended.code == 1
+    assert sorted(names_in(output)) == expected(3, times=2)
+    assert "6 spans delivered, 2 unreadable parts (line 2: " in ended.lines[0]
+    assert (inputs / "lines.jsonl").exists()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff\xff\xff not ours", gzip.compress(b"x" * 9999)[:-9], b"ringbuf\0 short"])
+def test_a_file_of_no_known_kind_is_told_and_the_next_goes_on(inputs: Path, output: Path, content: bytes) -> None:
+    (inputs / "a.bin").write_bytes(content)
+    (inputs / "b.jsonl").write_bytes(batches.request(3, "json").body)
+    ended = replay("--output", output, inputs / "a.bin", inputs / "b.jsonl")
+    assert ended.code == 1
+    assert "0 spans delivered, 1 unreadable parts (" in ended.lines[0]
+    assert ended.lines[1].endswith(": 3 spans delivered")
+
+
+def test_removing_takes_what_was_delivered_whole(ring_dir: Path, inputs: Path, output: Path) -> None:
+    ring_with(ring_dir, inputs, range(10))
+    (inputs / "copy.ring.reason").write_text("{}\n")
+    (inputs / "lines.jsonl").write_bytes(batches.request(3, "json").body)
+    assert replay("--output", output, inputs).code == 0
+    assert len(list(inputs.iterdir())) == 3, "not without --remove"
+    assert replay("--output", output, "--remove", inputs).code == 0
+    assert list(inputs.iterdir()) == []
+
+
+def test_a_spool_is_replayed_as_far_as_it_is_sound(inputs: Path, output: Path) -> None:
+    log = structlog.get_logger()
+    spool = Spool(inputs / "spool", SpoolLimits(1 << 24), log=log)
+    for number in range(20):
+        message = batches.traces(5)
+        message.resource_spans[0].schema_url = random.Random(number).randbytes(20_000).hex()  # noqa: S311
+        spool.put(Request(message.SerializeToString(), 5, "protobuf"), {"demo": 5}).result(SECONDS)
+    busy = replay("--output", output, inputs / "spool" / "spool.db")
+    assert busy.code == 1
+    assert "a drain has this spool open" in busy.lines[0]
+    assert spool.close(SECONDS)
+    database = inputs / "spool" / "spool.db"
+    before = digests(inputs / "spool")
+    assert replay("--output", output, database).code == 0
+    assert sorted(names_in(output)) == expected(5, times=20)
+    assert digests(inputs / "spool") == before
+    content = database.read_bytes()
+    middle = len(content) // 2
+    for damaged, least in (
+        (content[:middle], 30),
+        (content[:middle] + bytes(8192) + content[middle + 8192 :], 85),
+    ):
+        database.write_bytes(damaged)
+        output.unlink()
+        ended = replay("--output", output, database)
+        assert ended.code == 1
+        assert least <= len(names_in(output)) < 100
+        assert "unreadable" in ended.lines[0]
+
+
+def test_what_the_backend_refuses_is_not_delivered(inputs: Path) -> None:
+    (inputs / "body.pb").write_bytes(batches.request(4).body)
+    with OtlpHttpServer() as server:
+        server.play(refusal(400, "no"))
+        ended = replay("--exporter", "otlp-http", "--endpoint", server.url, "--remove", inputs)
+    assert ended.code == 1
+    assert "0 spans delivered, 4 not delivered" in ended.lines[0]
+    assert (inputs / "body.pb").exists()
+
+
+def test_a_backend_that_is_away_is_waited_for_once(inputs: Path) -> None:
+    for name, spans in (("a.pb", 4), ("b.pb", 5), ("c.pb", 6)):
+        (inputs / name).write_bytes(batches.request(spans).body)
+    with OtlpHttpServer() as server:
+        server.play(*[reply(503)] * 1000)
+        flags = ("--endpoint", server.url, "--retry-initial", 0.01, "--retry-maximum", 0.01, "--retry-elapsed", 0.1)
+        ended = replay("--exporter", "otlp-http", *flags, inputs)
+        assert {len(request.spans) for request in server.requests} == {4}
+    assert ended.code == 1
+    assert ended.lines[-1] == "3 files, 0 spans delivered, 15 not delivered, 0 invalid or unreadable"
+
+
+def test_a_replay_into_its_own_input_is_refused(inputs: Path) -> None:
+    (inputs / "lines.jsonl").write_bytes(batches.request(3, "json").body)
+    ended = replay("--output", inputs / "lines.jsonl", inputs)
+    assert ended.code == 2
+    assert "replayed into itself" in ended.errors
+
+
+def test_a_flag_that_replay_does_not_heed_is_refused(inputs: Path, tmp_path: Path) -> None:
+    (inputs / "lines.jsonl").write_bytes(batches.request(3, "json").body)
+    assert replay("--ring-dir", tmp_path, inputs).code == 2
+    command = [sys.executable, "-Im", "drain", "--ring-dir", str(tmp_path), "replay", str(inputs)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (ended.returncode, "no effect with replay" in ended.stderr) == (2, True)
+
+
+def test_on_a_terminal_it_shows_each_file_and_the_sum(inputs: Path, output: Path) -> None:
+    (inputs / "lines.jsonl").write_bytes(batches.request(3, "json").body)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-Im", "drain", "replay", "--output", str(output), str(inputs)]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while piece := os.read(ours, 4096):
+                shown += piece
+        assert process.wait(SECONDS) == 0
+    os.close(ours)
+    assert b"3 spans delivered" in shown
+    assert b"1 files, 3 spans delivered" in shown
+
+
+def test_dead_letters_of_a_drain_are_sent_again(ring_dir: Path, tmp_path: Path, output: Path, inputs: Path) -> None:
+    state = tmp_path / "state"
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=64, lanes=1) as emitter:
+        emit(emitter, range(20))
+    with OtlpHttpServer() as server:
+        server.play(refusal(400, "not today"))
+        flags = ("--exporter", "otlp-http", "--endpoint", server.url, "--state-dir", state)
+        with DrainProcess(tmp_path / "log", ring_dir, "--once", *flags) as drain:
+            assert drain.wait() == 1
+    assert replay("--output", output, "--remove", state / "dead-letters").code == 0
+    assert sorted(numbers_in_file(output)) == list(range(20))
+    assert list((state / "dead-letters").iterdir()) == []
