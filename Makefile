@@ -9,7 +9,7 @@ PYTHON_CODE := $(wildcard ringbuf drain tests bench docs/examples)
 C_CODE := $(wildcard csrc/*.[ch] tests/*/*.[ch] bench/*.[ch] docs/examples/*.[ch])
 BUILD_INPUT := ringbuf/__init__.py $(wildcard csrc/*)
 # What `make deps` installs, each beside the test that asks for it with debian_program().
-DEBIAN_PACKAGES := g++ locales pkg-config protobuf-compiler valgrind
+DEBIAN_PACKAGES := g++ locales pkg-config prometheus protobuf-compiler systemd valgrind
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-c check format bench soak peers deps clean

@@ -14,27 +14,8 @@
 #include <unistd.h>
 
 #include "atomics.h"
+#include "consumer_state.h"
 #include "producer_state.h"
-#include "sigbus.h"
-
-/* One lane of an attached ring, in this process's own memory. */
-struct lane {
-    rb_lane *shared;
-    const uint8_t *slots;
-    uint64_t read;
-    uint64_t released;
-    uint64_t counted_before; /* in the outcome words already, but not below `head`: an earlier drain was killed */
-    uint64_t repeated;
-    rb_outcome outcome; /* what the outcome words say */
-};
-
-struct rb_consumer {
-    uint8_t *map;
-    rb_header *header; /* private copy, header_bytes long */
-    uint32_t access;   /* enum rb_access */
-    uint32_t faulted;  /* set by the SIGBUS guard */
-    struct lane lanes[];
-};
 
 __attribute__((format(printf, 4, 5))) static int fail(rb_error *error, int status, int os_errno, const char *format,
                                                       ...)
@@ -225,6 +206,8 @@ int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **co
         return fail(error, RB_E_SYSTEM, ENOMEM, "%m");
     }
     made->header = header;
+    made->map_bytes = header->file_bytes;
+    made->lane_count = header->lane_count;
     made->access = access;
     void *map =
         mmap(NULL, header->file_bytes, access == RB_CONSUME ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
@@ -253,7 +236,7 @@ void rb_consumer_free(rb_consumer *consumer)
     if (consumer == NULL)
         return;
     if (consumer->map != NULL)
-        munmap(consumer->map, consumer->header->file_bytes);
+        munmap(consumer->map, consumer->map_bytes);
     free(consumer->header);
     free(consumer);
 }
@@ -261,18 +244,6 @@ void rb_consumer_free(rb_consumer *consumer)
 const rb_header *rb_consumer_header(const rb_consumer *consumer) { return consumer->header; }
 
 /* ---- reading ---- */
-
-static void enter(rb_consumer *consumer)
-{
-    rb_guard_enter(consumer->map, consumer->header->file_bytes, &consumer->faulted);
-}
-
-/* Whatever was read while pages were missing is void. */
-static int leave(rb_consumer *consumer)
-{
-    rb_guard_leave();
-    return rb_load32_acquire(&consumer->faulted) ? RB_E_TRUNCATED : RB_OK;
-}
 
 /* Whether released <= read <= tail <= released + capacity, on a circle of 2^64. */
 static int is_plausible(const rb_consumer *consumer, const struct lane *lane, uint64_t tail)
@@ -324,7 +295,7 @@ int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views)
     uint64_t ready = 0;
     int rv = RB_OK;
     rb_guard_check();
-    enter(consumer);
+    rb_consumer_enter(consumer);
     for (uint32_t i = 0; i < consumer->header->lane_count; i++) {
         struct lane *lane = &consumer->lanes[i];
         look_at_own(consumer, lane,
@@ -334,7 +305,7 @@ int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views)
             rv = RB_E_POSITION;
         ready += views[i].tail - views[i].read;
     }
-    int guard = leave(consumer);
+    int guard = rb_consumer_leave(consumer);
     if (guard != RB_OK)
         return guard;
     return rv == RB_OK ? (int64_t)ready : rv;
@@ -350,7 +321,7 @@ int64_t rb_copy(rb_consumer *consumer, uint32_t index, void *records, uint64_t m
     uint64_t count = 0;
     int plausible;
     rb_guard_check();
-    enter(consumer);
+    rb_consumer_enter(consumer);
     uint64_t tail = rb_load_acquire(&lane->shared->tail); /* pairs with publish(): the slots below it are written */
     plausible = is_plausible(consumer, lane, tail);
     if (plausible) {
@@ -360,7 +331,7 @@ int64_t rb_copy(rb_consumer *consumer, uint32_t index, void *records, uint64_t m
         memcpy(records, lane->slots + at * slot_bytes, first * slot_bytes);
         memcpy((uint8_t *)records + first * slot_bytes, lane->slots, (count - first) * slot_bytes);
     }
-    int guard = leave(consumer);
+    int guard = rb_consumer_leave(consumer);
     if (guard != RB_OK)
         return guard;
     if (!plausible)
@@ -401,14 +372,14 @@ int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
     lane->outcome.invalid += fresh.invalid;
     lane->released += count;
     rb_guard_check(); /* perhaps long after the copy, and in another thread */
-    enter(consumer);
+    rb_consumer_enter(consumer);
     rb_store_relaxed(&lane->shared->delivered, lane->outcome.delivered); /* published by the store to head */
     rb_store_relaxed(&lane->shared->spooled, lane->outcome.spooled);
     rb_store_relaxed(&lane->shared->rejected, lane->outcome.rejected);
     rb_store_relaxed(&lane->shared->dead_lettered, lane->outcome.dead_lettered);
     rb_store_relaxed(&lane->shared->invalid, lane->outcome.invalid);
     rb_store_release(&lane->shared->head, lane->released); /* pairs with check_out(): our copies were made before */
-    return leave(consumer);
+    return rb_consumer_leave(consumer);
 }
 
 int rb_set_consumer_state(rb_consumer *consumer, uint32_t state)
@@ -416,26 +387,10 @@ int rb_set_consumer_state(rb_consumer *consumer, uint32_t state)
     if (consumer->access != RB_CONSUME || state > RB_CONSUMER_DETACHED)
         return RB_E_ARGUMENT;
     rb_guard_check();
-    enter(consumer);
+    rb_consumer_enter(consumer);
     for (uint32_t i = 0; i < consumer->header->lane_count; i++)
         rb_store32_relaxed(&consumer->lanes[i].shared->consumer_state, state); /* a hint; nothing hangs on its order */
-    return leave(consumer);
-}
-
-int rb_set_sleeping(rb_consumer *consumer, uint32_t sleeping)
-{
-    if (consumer->access != RB_CONSUME)
-        return RB_E_ARGUMENT;
-    int ready = 0;
-    rb_guard_check();
-    enter(consumer);
-    for (uint32_t i = 0; i < consumer->header->lane_count; i++) {
-        struct lane *lane = &consumer->lanes[i];
-        rb_exchange32_seq_cst(&lane->shared->sleeping, sleeping != 0); /* pairs with publish() at a quarter crossing */
-        ready |= rb_load_seq_cst(&lane->shared->tail) != lane->read;
-    }
-    int rv = leave(consumer);
-    return rv != RB_OK ? rv : ready;
+    return rb_consumer_leave(consumer);
 }
 
 int rb_producer_alive(int fd)

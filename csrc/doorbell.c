@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "producer_state.h"
 #include "ringbuf.h"
 
 struct rb_doorbell {
@@ -67,21 +68,24 @@ int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nan
 {
     struct timespec timeout = {.tv_sec = (time_t)(timeout_nano / 1000000000u),
                                .tv_nsec = (long)(timeout_nano % 1000000000u)};
-    if (syscall(SYS_futex, doorbell->word, FUTEX_WAIT, value, &timeout, NULL, 0) == 0 || errno == EAGAIN)
+    if (syscall(SYS_futex, doorbell->word, FUTEX_WAIT, value, &timeout, NULL, 0) == 0)
         return 1;
-    if (errno != ETIMEDOUT && errno != EINTR)
+    if (errno != ETIMEDOUT && errno != EAGAIN && errno != EINTR) {
         nanosleep(&timeout, NULL); /* a truncated doorbell (EFAULT) must not make the drain spin */
-    return 0;
+        return 0;
+    }
+    return errno != ETIMEDOUT;
 }
 
 /* As ring_doorbell() in emit.c: the word changes too, so that a wait which has not yet begun ends as well. */
-void rb_doorbell_ring(rb_doorbell *doorbell)
+void rb_ring_word(uint32_t *doorbell)
 {
     int saved_errno = errno;
-    syscall(SYS_futex, doorbell->word, FUTEX_WAKE_OP, 1, 0, doorbell->word,
-            FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
+    syscall(SYS_futex, doorbell, FUTEX_WAKE_OP, 1, 0, doorbell, FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
     errno = saved_errno;
 }
+
+void rb_doorbell_ring(rb_doorbell *doorbell) { rb_ring_word(doorbell->word); }
 
 void rb_doorbell_free(rb_doorbell *doorbell)
 {

@@ -409,6 +409,8 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
     close(dir_fd);
     if (rv != RB_OK)
         return rv;
+    if (producer->doorbell != NULL)
+        rb_ring_word(producer->doorbell); /* `sleeping` is not set in a ring that the drain has not seen yet */
     if (state == RB_STATE_NONE) {
         adopt_ring(producer, config, shape, map);
         return RB_OK;

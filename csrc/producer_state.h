@@ -52,5 +52,6 @@ struct rb_producer {
 };
 
 uint32_t rb_crc32(const void *data, uint64_t bytes);
+void rb_ring_word(uint32_t *doorbell);
 
 #endif

@@ -189,7 +189,7 @@ enum rb_status {
     RB_E_SYSTEM = -5,       /* a system call failed: rb_error.os_errno */
     RB_E_ZERO_ID = -6,      /* a record with a zero trace or span id */
     RB_E_RECORD = -7,       /* a record whose core is out of bounds, or whose reserved word is not zero */
-    RB_E_OUTCOME = -8,      /* an outcome that the site does not know */
+    RB_E_TRACEPARENT = -8,  /* not the plain form of a version 00 traceparent */
     RB_E_NOT_A_RING = -9,   /* not a regular file, shorter than a header, or another magic */
     RB_E_ABI_NEWER = -10,   /* a ring of a newer major version: sound, but not for this reader */
     RB_E_ABI_UNKNOWN = -11, /* a major version that never was */
@@ -201,8 +201,7 @@ enum rb_status {
     RB_E_CRC = -17,         /* the header does not match its checksum */
     RB_E_JSON_BOUNDS = -18, /* layout or resource lies outside the header */
     RB_E_POSITION = -19,    /* tail behind what was read, or more than a capacity ahead of what was released */
-    RB_E_TRUNCATED = -20,   /* the file lost pages while it was read (SIGBUS) */
-    RB_E_TRACEPARENT = -21  /* not the plain form of a version 00 traceparent */
+    RB_E_TRUNCATED = -20    /* the file lost pages while it was read (SIGBUS) */
 };
 
 typedef struct rb_error {
@@ -283,7 +282,7 @@ typedef struct rb_field {
 
 /*
  * Everything that is constant where spans are emitted, bound once. `record` is a whole slot with the constant values.
- * The lease fields serve rb_emit_lease: a 16-byte id, an optional u64 and an outcome whose label sets the status.
+ * The lease fields serve rb_emit_lease and its like: a 16-byte id and an optional u64.
  */
 typedef struct rb_site {
     rb_producer *producer;
@@ -294,9 +293,6 @@ typedef struct rb_site {
     uint32_t lease_offset;
     uint32_t bytes_offset;
     uint32_t bytes_present; /* the bit of the optional u64 */
-    uint32_t outcome_offset;
-    uint32_t outcome_count;
-    uint8_t outcome_status[32];
     rb_field fields[RB_MAX_ATTRIBUTES];
 } rb_site;
 /* [/ABI] */
@@ -328,27 +324,43 @@ int rb_lacks_doorbell(const rb_producer *producer);
 /* `packed` has site->packed_bytes: u64 start, u64 end, u32 present, then the values in the order of site->fields. */
 int rb_emit_packed(const rb_site *site, const rb_span *parent, const void *packed, uint32_t packed_bytes);
 
-/* The 16-byte id, times, optional size and outcome of a site; `parent` may be NULL: a root. */
-int rb_emit_lease(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
-                  uint64_t end_unix_nano, uint32_t outcome);
-int rb_emit_lease_bytes(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
-                        uint64_t end_unix_nano, uint32_t outcome, uint64_t nbytes);
+/* A root with a 16-byte id, times and an optional size; the same under a parent (NULL: a root). */
+int rb_emit_lease(const rb_site *site, const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano);
+int rb_emit_lease_bytes(const rb_site *site, const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano,
+                        uint64_t nbytes);
+int rb_emit_lease_under(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
+                        uint64_t end_unix_nano);
+int rb_emit_lease_bytes_under(const rb_site *site, const rb_span *parent, const rb_id128 *lease,
+                              uint64_t start_unix_nano, uint64_t end_unix_nano, uint64_t nbytes);
 
 /*
- * The same under the span that a W3C `traceparent` header names. Only the plain form is read here (version 00, 55
- * characters); for any other text nothing is counted and RB_E_TRACEPARENT is returned: look closer, or start a trace.
+ * The same under the span that a W3C `traceparent` header names, a zero-terminated string. Only the plain form is read
+ * here (version 00, 55 characters); for any other text nothing is counted and RB_E_TRACEPARENT is returned: look
+ * closer, or start a trace.
  */
-int rb_emit_lease_remote(const rb_site *site, const char *traceparent, uint32_t traceparent_bytes,
-                         const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano, uint32_t outcome,
-                         uint64_t nbytes, uint32_t has_nbytes);
+int rb_emit_lease_remote(const rb_site *site, const char *traceparent, const rb_id128 *lease, uint64_t start_unix_nano,
+                         uint64_t end_unix_nano);
+int rb_emit_lease_bytes_remote(const rb_site *site, const char *traceparent, const rb_id128 *lease,
+                               uint64_t start_unix_nano, uint64_t end_unix_nano, uint64_t nbytes);
 
-/* Begin a span now (ids, sampling of roots, both clocks), and end it: end = start + monotonic duration. */
-int rb_span_begin(const rb_site *site, const rb_span *parent, rb_span *span);
+/*
+ * Spans that time a block. The caller keeps a `number` below 2^62, one for each span of this process, and both clocks'
+ * readings at the start; the ids follow from the number, so that they need not be made before somebody asks for them.
+ * The end is the start plus the monotonic duration until now.
+ *
+ * A span that nobody asked for is written by rb_emit_lease_since alone. rb_span_begin makes the ids, for children and
+ * for other processes; the span is then written by rb_span_end_*. `parent` may be NULL: a root.
+ */
+int rb_emit_lease_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
+                        uint64_t start_unix_nano, uint64_t start_monotonic_nano);
+int rb_emit_lease_bytes_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
+                              uint64_t start_unix_nano, uint64_t start_monotonic_nano, uint64_t nbytes);
+int rb_span_begin(const rb_site *site, const rb_span *parent, uint64_t number, uint64_t start_unix_nano,
+                  uint64_t start_monotonic_nano, rb_span *span);
+int rb_span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease);
+int rb_span_end_lease_bytes(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint64_t nbytes);
 int rb_span_end_packed(const rb_site *site, const rb_span *span, uint32_t status, const void *packed,
                        uint32_t packed_bytes);
-int rb_span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome);
-int rb_span_end_lease_bytes(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint32_t outcome,
-                            uint64_t nbytes);
 
 /* Random, never zero, unique in this process; a forked child has a seed of its own. */
 void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8]);
@@ -467,6 +479,12 @@ int rb_set_consumer_state(rb_consumer *consumer, uint32_t state);
 /* Set `sleeping` in every lane and look at the tails once more: 1 when records are ready (do not sleep), else 0. */
 int rb_set_sleeping(rb_consumer *consumer, uint32_t sleeping);
 
+/*
+ * Which of `count` consumers have something for rb_poll: records that were not copied, a close, a fault. Writes their
+ * indices to `with_news`, room for `count`, in order, and returns how many. Costs a few loads a lane.
+ */
+uint32_t rb_scan(rb_consumer *const *consumers, uint32_t count, uint32_t *with_news);
+
 /* 1 while the producer of the ring behind `fd` lives (its lock is held), 0 when not, RB_E_SYSTEM. Takes no lock. */
 int rb_producer_alive(int fd);
 
@@ -477,8 +495,15 @@ int rb_producer_alive(int fd);
 typedef struct rb_doorbell rb_doorbell;
 int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbell, rb_error *error);
 uint32_t rb_doorbell_value(rb_doorbell *doorbell);
-/* Wait until the word differs from `value`, a signal comes or the time is over. 1 woken, 0 not. */
+/* Wait until the word differs from `value`, a signal comes or the time is over. 0 when the time is over, else 1. */
 int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nano);
+/*
+ * The drain's sleep: rb_set_sleeping for all, then rb_doorbell_wait with a look at all of them (as rb_scan) after each
+ * nap, for producers that had no reason to ring; then they are told that nobody sleeps. 1 when there is something to
+ * see to, or a signal came; 0 when the time is over. All have RB_CONSUME.
+ */
+int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumers, uint32_t count, uint64_t nap_nano,
+             uint64_t timeout_nano);
 /* Ring it from another thread of the drain, whose work is done. */
 void rb_doorbell_ring(rb_doorbell *doorbell);
 void rb_doorbell_free(rb_doorbell *doorbell);

@@ -1,12 +1,14 @@
 """The command `ringbuf-drain`, also `python -m drain`.
 
-Exit codes: 0 all delivered; 1 something undelivered; 2 it cannot start as it is configured; 75 another drain serves the
-ring directory; 128 + n after a second signal n, which ends it at once (what is not delivered stays in the rings).
+Exit codes: 0 all delivered, or at a stop safe in the spool; 1 something undelivered; 2 it cannot start as it is
+configured; 75 another drain serves the ring directory; 128 + n after a second signal n, which ends it at once (what is
+not delivered stays in rings and spool).
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import os
 import resource
@@ -21,40 +23,61 @@ import ringbuf
 from drain.config import Configuration, ConfigurationError, Settings, flag_of, load
 from drain.directory import DirectoryLockedError, RingDirectory
 from drain.log import configure_log
+from drain.measured import MeasuredExporter
+from drain.replay import Replay, show
+from drain.replay_sources import files_of
 from drain.service import Service
+from drain.telemetry import Telemetry
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from structlog.typing import FilteringBoundLogger
 
     from drain.exporters import Exporter
+    from drain.stores import Stores
 
 EXIT_DELIVERED: Final = 0
 EXIT_UNDELIVERED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_LOCKED: Final = 75  # EX_TEMPFAIL of sysexits.h
 _EXIT_SIGNAL: Final = 128
+_REPLAY_SECONDS: Final = 300.0
+_SWITCH_SECONDS: Final = 0.0005  # a scrape's thread computes: of Python's default, 5 ms, the loop would lose most
+
+_ALL_FIELDS: Final = frozenset(Settings.model_fields)
+_REPLAY_FIELDS: Final = frozenset(
+    name
+    for name, field in Settings.model_fields.items()
+    if (isinstance(field.json_schema_extra, dict) and "exporter" in field.json_schema_extra)
+    or name
+    in {"exporter", "retry_initial", "retry_maximum", "retry_elapsed", "batch_spans", "concurrency", "log_level"}
+)
 
 _CONFIG_OPTION: Final = typer.Option("--config", envvar="RINGBUF_DRAIN_CONFIG", help="TOML file with settings.")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one flag for each field of `Settings`, so that no flag can differ from its variable or key."""
+def _with_settings(command: Callable[..., None], fields: Collection[str] = _ALL_FIELDS) -> Callable[..., None]:
+    """Give a command one flag for each field of `Settings`, so that no flag can differ from its variable or key.
+
+    Args:
+        command: takes the flags as keyword arguments.
+        fields: those that have an effect on it.
+    """
     parameters = [
         parameter
         for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.kind is not parameter.VAR_KEYWORD
     ]
     for name, field in Settings.model_fields.items():
-        if name == "headers":
-            continue  # they hold credentials, and everybody may read a command line
+        if name == "headers" or name not in fields:
+            continue  # headers: they hold credentials, and everybody may read a command line
         flag = f"{flag_of(name)}/--no-{flag_of(name)[2:]}" if field.annotation is bool else flag_of(name)
-        kind: Any = list[int] if name in {"allow_uid", "allow_gid"} else field.annotation
+        kind: Any = list[str] if name in {"allow_uid", "allow_gid"} else field.annotation
         default = field.get_default(call_default_factory=True, validated_data={})
         is_shown = field.annotation is not bool and default not in (None, [])
         help_text = f"{field.description} [default: {default}]" if is_shown else field.description
@@ -114,6 +137,30 @@ def show_config(
     typer.echo(configuration.describe(), nl=False)
 
 
+def replay(
+    context: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(help="Files, and folders of such files.", exists=True)],
+    remove: Annotated[bool, typer.Option("--remove", help="Remove each file that was delivered whole.")] = False,
+    config_file: Annotated[Path | None, _CONFIG_OPTION] = None,
+    **flags: object,
+) -> None:
+    """Deliver what is in files that a crash, a refusal or a damage left.
+
+    Rings, from this machine or another, quarantined ones as far as they are sound; dead letters; spools; OTLP JSON
+    lines, also .gz and .zst; OTLP protobuf. What is refused or not taken within --retry-elapsed (here 300 seconds if
+    it is 0) is told, and exit code 1.
+    """
+    given_before, file_before = context.obj
+    for name in given_before:
+        if name not in _REPLAY_FIELDS:
+            _cannot_start(f"{flag_of(name)} has no effect with replay")
+    configuration = _configuration({**given_before, **_given(flags)}, config_file or file_before)
+    raise typer.Exit(_replay(configuration, paths, remove=remove))
+
+
+app.command("replay")(_with_settings(replay, _REPLAY_FIELDS))
+
+
 def main() -> None:
     """Run the command."""
     app(prog_name="ringbuf-drain")
@@ -135,6 +182,7 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
     for warning in configuration.warnings:
         log.warning("setting ignored", reason=warning)
     _raise_descriptor_limit()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     if lib.rb_guard_install() != lib.RB_OK:
         _cannot_start("the guard against truncated ring files cannot be installed")
     with contextlib.ExitStack() as cleanup:
@@ -147,13 +195,19 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
             _cannot_start(error)
         # After the lock: the file exporter cuts off what a killed drain left incomplete.
         try:
-            exporter = configuration.make_exporter()
+            exporter = MeasuredExporter(configuration.make_exporter())
             cleanup.callback(exporter.close)
-            service = _service(configuration, directory, exporter, log)
+            stores = configuration.open_stores(log)
+            telemetry = Telemetry(exporter, stores, configuration.settings.max_series, log=log)
+            service = _service(configuration, directory, exporter, stores, telemetry, log)
         except (RingBufferError, ValueError, OSError) as error:
             directory.close()
             _cannot_start(error)
-        code = _serve(service, log, once=once)
+        try:
+            _listen(configuration, telemetry, service, log, once=once)
+            code = _serve(service, log, once=once)
+        finally:
+            telemetry.close()
         if not service.close():
             # A thread still hangs in an attempt: neither it nor the exporter's own threads may hold up the exit.
             sys.stdout.flush()
@@ -161,11 +215,45 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
     return code
 
 
+def _replay(configuration: Configuration, paths: list[Path], *, remove: bool) -> int:
+    settings = configuration.settings
+    log = configure_log(settings.log_level)
+    for warning in configuration.warnings:
+        log.warning("setting ignored", reason=warning)
+    if settings.exporter == "file" and any(
+        path.exists() and settings.output.exists() and path.samefile(settings.output) for path in files_of(paths)
+    ):
+        _cannot_start(f"{settings.output} would be replayed into itself: name another --output")
+    policy = configuration.retry_policy()
+    if not policy.elapsed_limit:
+        policy = dataclasses.replace(policy, elapsed_limit=_REPLAY_SECONDS)
+    try:
+        exporter = configuration.make_exporter()
+    except (RingBufferError, ValueError, OSError) as error:
+        _cannot_start(error)
+    run = Replay(exporter, policy, concurrency=settings.concurrency, batch_spans=settings.batch_spans, log=log)
+    is_whole = show(run.run(paths, remove=remove), sys.stderr if _is_output_taken(settings) else sys.stdout)
+    code = EXIT_DELIVERED if is_whole else EXIT_UNDELIVERED
+    if not run.close():
+        sys.stdout.flush()
+        os._exit(code)
+    exporter.close()
+    return code
+
+
+def _is_output_taken(settings: Settings) -> bool:
+    """Whether spans go to standard output, where a table among them would be no JSON."""
+    return settings.exporter == "console" or (settings.exporter == "file" and settings.output == Path("-"))
+
+
 def _service(
-    configuration: Configuration, directory: RingDirectory, exporter: Exporter, log: FilteringBoundLogger
+    configuration: Configuration,
+    directory: RingDirectory,
+    exporter: Exporter,
+    stores: Stores,
+    telemetry: Telemetry,
+    log: FilteringBoundLogger,
 ) -> Service:
-    # Where spans go to standard output, a table among them would be no JSON.
-    is_output_taken = configuration.settings.exporter == "console" or configuration.settings.output == Path("-")
     return Service(
         directory,
         configuration.admission(),
@@ -173,8 +261,26 @@ def _service(
         configuration.retry_policy(),
         configuration.limits(),
         log=log,
-        audit_to=sys.stderr if is_output_taken else sys.stdout,
+        stores=stores,
+        audit_to=sys.stderr if _is_output_taken(configuration.settings) else sys.stdout,
+        telemetry=telemetry,
     )
+
+
+def _listen(
+    configuration: Configuration, telemetry: Telemetry, service: Service, log: FilteringBoundLogger, *, once: bool
+) -> None:
+    address = configuration.listens_at(once=once)
+    if address is None:
+        return
+    try:
+        telemetry.listen(address, service, configuration.settings.spool_max_bytes)
+    except OSError as error:
+        if configuration.origins["listen"] != "default":
+            service.close()
+            _cannot_start(f"--listen {configuration.settings.listen}: {error.strerror}")
+        # The second drain of a machine is not to fail for a port that nobody chose.
+        log.warning("not listening; see --listen", address=configuration.settings.listen, reason=error.strerror)
 
 
 def _serve(service: Service, log: FilteringBoundLogger, *, once: bool) -> int:

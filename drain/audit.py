@@ -8,10 +8,14 @@ The sums outlive the rings: a ring that is gone leaves its numbers here.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from drain.spool_database import SPOOL_SUM_NAMES, SpoolSums
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from typing import TextIO
 
     from structlog.typing import FilteringBoundLogger
@@ -64,6 +68,11 @@ class Sums:
         for name in SUM_NAMES:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
+    def subtract(self, other: Sums) -> None:
+        """Take each number of `other` away, down to 0."""
+        for name in SUM_NAMES:
+            setattr(self, name, max(0, getattr(self, name) - getattr(other, name)))
+
     @property
     def unaccounted(self) -> int:
         """Published spans of which nobody knows what became: 0, or the law is broken."""
@@ -86,6 +95,11 @@ class Audit:
 
     def __init__(self) -> None:
         self._gone: dict[str, Sums] = {}
+        self._before: dict[str, Sums] = {}
+
+    def ring_had(self, service: str, before: Sums) -> None:
+        """Note what a ring had counted under earlier drains, when it is taken in."""
+        self._of(self._before, service).add(before)
 
     def ring_is_gone(self, service: str, sums: Sums) -> None:
         """Keep the last sums of a ring that the drain lets go of."""
@@ -98,38 +112,80 @@ class Audit:
             self._of(total, service).add(sums)
         return dict(sorted(total.items()))
 
+    def since_start(self, attached: Iterable[tuple[str, Sums]]) -> dict[str, Sums]:
+        """Return the same without what rings had counted under earlier drains.
+
+        A counter of Prometheus begins anew with its process: what rings had before would look like a burst.
+        """
+        total = self.by_service(attached)
+        for service, before in self._before.items():
+            if service in total:
+                total[service].subtract(before)
+        return total
+
     @staticmethod
     def _of(services: dict[str, Sums], service: str) -> Sums:
         known = service in services or len(services) < _MAX_SERVICES
         return services.setdefault(service if known else _OTHER_SERVICES, Sums())
 
 
-def log_audit(log: FilteringBoundLogger, services: dict[str, Sums]) -> None:
-    """Log the whole audit as one line."""
-    law_holds = not any(sums.unaccounted for sums in services.values())
+def log_audit(
+    log: FilteringBoundLogger, services: Mapping[str, Sums], spool: Mapping[str, SpoolSums] = MappingProxyType({})
+) -> None:
+    """Log the whole audit as one line.
+
+    Args:
+        log: where to.
+        services: of the rings.
+        spool: of the spool, by service; empty without one.
+    """
+    law_holds = not any(s.unaccounted for s in services.values()) and not any(s.unaccounted for s in spool.values())
+    spooled = {service: _that_count(sums, SPOOL_SUM_NAMES, {"spooled"}) for service, sums in spool.items()}
     log.info(
         "audit",
         adds_up=law_holds,
-        services={
-            service: {
-                name: getattr(sums, name)
-                for name in (*SUM_NAMES, "unaccounted")
-                if name == "rings" or getattr(sums, name)
-            }
-            for service, sums in services.items()
-        },
+        services={service: _that_count(sums, SUM_NAMES, {"rings"}) for service, sums in services.items()},
+        **({"spool": spooled} if spooled else {}),
     )
 
 
-def write_audit(services: dict[str, Sums], to: TextIO) -> None:
-    """Write the audit as a table for people: with rich on a terminal, as plain text elsewhere."""
-    head, rows = _table(services)
+def _that_count(sums: Sums | SpoolSums, names: Sequence[str], always: AbstractSet[str]) -> dict[str, int]:
+    counts = {name: getattr(sums, name) for name in (*names, "unaccounted")}
+    return {name: count for name, count in counts.items() if count or name in always}
+
+
+def write_audit(
+    services: Mapping[str, Sums], to: TextIO, spool: Mapping[str, SpoolSums] = MappingProxyType({})
+) -> None:
+    """Write the audit as tables for people: with rich on a terminal, as plain text elsewhere.
+
+    Args:
+        services: of the rings.
+        to: where to.
+        spool: of the spool, by service; empty without one.
+    """
+    total = Sums()
+    for sums in services.values():
+        total.add(sums)
+    always = {"rings", "published", "delivered", "pending"}
+    _write_table("What became of the spans", _table([*services.items(), ("total", total)], SUM_NAMES, always), to)
+    if not spool:
+        return
+    spool_total = SpoolSums(*(sum(getattr(sums, name) for sums in spool.values()) for name in SPOOL_SUM_NAMES))
+    always = {"spooled", "delivered", "waiting"}
+    to.write("\n")
+    table = _table([*spool.items(), ("total", spool_total)], SPOOL_SUM_NAMES, always)
+    _write_table("Of those that were spooled", table, to)
+
+
+def _write_table(title: str, content: tuple[list[str], list[list[str]]], to: TextIO) -> None:
+    head, rows = content
     if to.isatty():
         from rich.console import Console  # noqa: PLC0415 - 100 ms, for a table that few runs show
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415 - no markup: names come out of ring files
 
-        table = Table(title="What became of the spans")
+        table = Table(title=title)
         for name in head:
             table.add_column(name, justify="left" if name == "service" else "right")
         for row in rows:
@@ -146,19 +202,14 @@ def write_audit(services: dict[str, Sums], to: TextIO) -> None:
     to.flush()
 
 
-def _table(services: dict[str, Sums]) -> tuple[list[str], list[list[str]]]:
-    total = Sums()
-    for sums in services.values():
-        total.add(sums)
+def _table(
+    services: Sequence[tuple[str, Sums | SpoolSums]], names: Sequence[str], always: AbstractSet[str]
+) -> tuple[list[str], list[list[str]]]:
     # Columns that are zero everywhere would hide those that are not.
-    always = {"rings", "published", "delivered", "pending"}
     shown = [
-        name
-        for name in (*SUM_NAMES, "unaccounted")
-        if name in always or any(getattr(s, name) for s in services.values())
+        name for name in (*names, "unaccounted") if name in always or any(getattr(sums, name) for _, sums in services)
     ]
-    named = [(_printable(service), sums) for service, sums in services.items()]
-    rows = [[service, *(f"{getattr(sums, name):,}" for name in shown)] for service, sums in (*named, ("total", total))]
+    rows = [[_printable(service), *(f"{getattr(sums, name):,}" for name in shown)] for service, sums in services]
     return ["service", *(name.replace("_", "-") for name in shown)], rows
 
 

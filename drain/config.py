@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from drain.address import Address
+from drain.dead_letters import DeadLetters
 from drain.exporters import make_exporter
 from drain.exporters.file import FileOptions
 from drain.log import LogLevel  # noqa: TC001 - pydantic reads it
@@ -23,14 +27,19 @@ from drain.otlp_environment import OtlpProtocol, OtlpSettings, header_problem, p
 from drain.reader import Admission
 from drain.retry import RetryPolicy
 from drain.service import Limits
+from drain.spool import Spool, SpoolLimits
+from drain.spool_store import MIN_BYTES, WhenFull
+from drain.stores import Stores
 from ringbuf.directory import default_ring_dir
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
+    from structlog.typing import FilteringBoundLogger
 
     from drain.exporters import Exporter
 
 ENVIRONMENT_PREFIX: Final = "RINGBUF_DRAIN_"
+LISTEN_OFF: Final = "off"
 _HIDDEN: Final = "(hidden)"
 
 ExporterKind = Literal["file", "console", "otlp", "otlp-http", "otlp-http-json", "otlp-grpc"]
@@ -40,8 +49,26 @@ class ConfigurationError(ValueError):
     """A setting that cannot be; the text names it and where it came from."""
 
 
-def _split_ids(value: object) -> object:
-    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+def _ids_of(kind: str, look_up: Callable[[str], int]) -> Callable[[object], object]:
+    def resolve(value: object) -> object:
+        parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return [number(part) for part in parts] if isinstance(parts, list) else parts
+
+    def number(part: object) -> object:
+        if not isinstance(part, str) or part.strip().lstrip("+-").isdecimal():
+            return part
+        try:
+            return look_up(part.strip())
+        except KeyError:
+            raise ValueError(f"there is no {kind} {part.strip()!r} here") from None
+
+    return resolve
+
+
+def _checked_listen(value: str) -> str:
+    if value != LISTEN_OFF:
+        Address.parse(value)
+    return value
 
 
 def _split_headers(value: object) -> object:
@@ -65,7 +92,13 @@ def _file(description: str, **constraints: Any) -> Any:
     return Field(description=description, json_schema_extra={"exporter": "file"}, **constraints)
 
 
-Ids = Annotated[list[Annotated[int, Field(ge=0)]], NoDecode, BeforeValidator(_split_ids)]
+def _state(description: str, **constraints: Any) -> Any:
+    return Field(description=description, json_schema_extra={"needs": "state_dir"}, **constraints)
+
+
+_IdList = list[Annotated[int, Field(ge=0)]]
+UserIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("user", lambda name: pwd.getpwnam(name).pw_uid))]
+GroupIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("group", lambda name: grp.getgrnam(name).gr_gid))]
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_split_headers)]
 
 
@@ -99,15 +132,27 @@ class Settings(BaseSettings):
     insecure: bool = _otlp("gRPC without TLS where the endpoint has no scheme.", default=False)
     retry_initial: float = Field(1.0, gt=0, description="Seconds before the first retry, before jitter.")
     retry_maximum: float = Field(30.0, gt=0, description="Seconds that the wait between retries grows to.")
+    retry_elapsed: float = Field(0.0, ge=0, description="Seconds after which a batch is not sent again; 0: never.")
+    state_dir: Path | None = Field(None, description="Folder of spool and dead letters; STATE_DIRECTORY, too.")
+    spool_after: float = _state("Seconds that a batch waits for its delivery before it is spooled.", default=0.2, ge=0)
+    spool_max_bytes: int = _state("Of the spool's files.", default=1 << 30, ge=MIN_BYTES)
+    spool_max_age: float = _state("Seconds after which a spooled batch expires; 0: never.", default=604_800.0, ge=0)
+    spool_full: WhenFull = _state("A full spool refuses new spans, or drops its oldest.", default="backpressure")
+    dead_letter_files: int = _state("Refused batches that are kept.", default=1000, ge=1)
+    dead_letter_bytes: int = _state("Of the refused batches that are kept.", default=256 << 20, ge=0)
     batch_spans: int = Field(8192, ge=1, le=1_000_000, description="Spans in a batch.")
     batch_bytes: int = Field(4_000_000, ge=1000, le=1 << 30, description="Bytes of a batch, before compression.")
     batch_delay: float = Field(0.2, ge=0, le=60, description="Seconds that a batch waits for more spans.")
     concurrency: int = Field(4, ge=1, le=256, description="Batches that are sent at the same time.")
     max_ring_bytes: int = Field(1 << 30, ge=4096, description="Larger ring files are left alone.")
-    allow_uid: Ids = Field([], description="Owner whose rings are taken, beside our own; may be repeated.")
-    allow_gid: Ids = Field([], description="Group whose rings are taken, whoever owns them; may be repeated.")
+    allow_uid: UserIds = Field([], description="Owner whose rings are taken, beside our own; may be repeated.")
+    allow_gid: GroupIds = Field([], description="Group whose rings are taken, whoever owns them; may be repeated.")
     shutdown_timeout: float = Field(10.0, ge=0, description="Seconds that a stop may take to deliver what is there.")
     log_level: LogLevel = Field("info", description="Lines below it are dropped.")
+    listen: Annotated[str, AfterValidator(_checked_listen)] = Field(
+        "127.0.0.1:9464", description="HOST:PORT for /metrics, /healthz and /readyz; off: nowhere."
+    )
+    max_series: int = Field(1000, ge=0, le=100_000, description="Series of metrics about spans; 0: none are made.")
 
     @classmethod
     def settings_customise_sources(
@@ -185,12 +230,44 @@ class Configuration:
         Raises:
             ValueError: the waits do not fit together.
         """
-        return RetryPolicy(initial=self.settings.retry_initial, maximum=self.settings.retry_maximum)
+        settings = self.settings
+        return RetryPolicy(
+            initial=settings.retry_initial, maximum=settings.retry_maximum, elapsed_limit=settings.retry_elapsed
+        )
+
+    def open_stores(self, log: FilteringBoundLogger) -> Stores:
+        """Open the spool and the dead letters, where there is a folder for them.
+
+        Raises:
+            RingBufferError: a folder is not ours alone, or another drain has the spool.
+            OSError: a folder cannot be read.
+        """
+        settings = self.settings
+        if settings.state_dir is None:
+            return Stores()
+        letters = DeadLetters(
+            settings.state_dir / "dead-letters",
+            max_files=settings.dead_letter_files,
+            max_bytes=settings.dead_letter_bytes,
+            log=log,
+        )
+        limits = SpoolLimits(settings.spool_max_bytes, settings.spool_max_age, settings.spool_full)
+        return Stores(Spool(settings.state_dir / "spool", limits, log=log), letters, settings.spool_after)
 
     def admission(self) -> Admission:
         """Return which ring files are taken in."""
         settings = self.settings
         return Admission(frozenset(settings.allow_uid), frozenset(settings.allow_gid), settings.max_ring_bytes)
+
+    def listens_at(self, *, once: bool) -> Address | None:
+        """Return where /metrics is to be.
+
+        Args:
+            once: whether the drain ends by itself: then only where that was asked for.
+        """
+        if self.settings.listen == LISTEN_OFF or (once and self.origins["listen"] == "default"):
+            return None
+        return Address.parse(self.settings.listen)
 
     def limits(self) -> Limits:
         """Return the sizes and times of the loop."""
@@ -223,6 +300,9 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
     ]
     values: dict[str, object] = {}
     origins = dict.fromkeys(Settings.model_fields, "default")
+    if os.environ.get("STATE_DIRECTORY"):  # systemd's StateDirectory=, which may name several
+        origins["state_dir"] = "STATE_DIRECTORY"
+        values["state_dir"] = os.environ["STATE_DIRECTORY"].partition(":")[0]
     if os.environ.get("RINGBUF_DIR"):
         origins["ring_dir"] = "RINGBUF_DIR"
         values["ring_dir"] = os.environ["RINGBUF_DIR"]
@@ -237,7 +317,7 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise ConfigurationError("; ".join(problems)) from None
-    _refuse_flags_without_effect(flags, settings.exporter)
+    _refuse_flags_without_effect(flags, settings)
     return Configuration(settings, origins, from_otel.warnings)
 
 
@@ -276,13 +356,19 @@ def _file_values(config_file: Path | None) -> tuple[Mapping[str, object], Mappin
     return values, dict.fromkeys(values, str(config_file))
 
 
-def _refuse_flags_without_effect(flags: Mapping[str, object], exporter: str) -> None:
-    """Refuse a flag of another kind of exporter; variables and files may serve several drains."""
+def _refuse_flags_without_effect(flags: Mapping[str, object], settings: Settings) -> None:
+    """Refuse a flag of another kind of exporter, or of stores that are not there.
+
+    Variables and files may serve several drains.
+    """
     for name in flags:
         extra = Settings.model_fields[name].json_schema_extra
-        kind = extra["exporter"] if isinstance(extra, dict) else None
-        if kind is not None and not exporter.startswith(str(kind)):
-            raise ConfigurationError(f"{flag_of(name)} has no effect with --exporter {exporter}")
+        if not isinstance(extra, dict):
+            continue
+        if "exporter" in extra and not settings.exporter.startswith(str(extra["exporter"])):
+            raise ConfigurationError(f"{flag_of(name)} has no effect with --exporter {settings.exporter}")
+        if "needs" in extra and getattr(settings, str(extra["needs"])) is None:
+            raise ConfigurationError(f"{flag_of(name)} has no effect without {flag_of(str(extra['needs']))}")
 
 
 def _toml(value: Any) -> str:

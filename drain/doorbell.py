@@ -22,6 +22,9 @@ class Doorbell:
         directory: the ring directory.
         mode: of the file, if it has to be made: whoever may write a ring there must be able to write it.
 
+    Attributes:
+        pointer: the `rb_doorbell *`.
+
     Raises:
         RingBufferError: it cannot be made or mapped.
     """
@@ -33,21 +36,21 @@ class Doorbell:
         if lib.rb_doorbell_open(bytes(path), mode, made, error) != lib.RB_OK:
             detail = ffi.string(error.detail).decode(errors="replace")
             raise RingBufferError(f"{path}: the doorbell cannot be made: {detail}")
-        self._doorbell = made[0]
+        self.pointer = made[0]
 
     def value(self) -> int:
         """Return the word as it is now."""
-        value: int = lib.rb_doorbell_value(self._doorbell)
+        value: int = lib.rb_doorbell_value(self.pointer)
         return value
 
     def wait(self, value: int, seconds: float) -> None:
         """Return when the word is not `value` any more, a signal came, or the time is over."""
-        lib.rb_doorbell_wait(self._doorbell, value, int(seconds * 1e9))
+        lib.rb_doorbell_wait(self.pointer, value, int(seconds * 1e9))
 
     def ring(self) -> None:
         """End the wait, now or the next with the present value; any thread may call it."""
-        lib.rb_doorbell_ring(self._doorbell)
+        lib.rb_doorbell_ring(self.pointer)
 
     def close(self) -> None:
         """Unmap the word; no thread may use the doorbell any more."""
-        lib.rb_doorbell_free(self._doorbell)
+        lib.rb_doorbell_free(self.pointer)

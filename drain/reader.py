@@ -13,6 +13,7 @@ from drain.directory import file_id
 from drain.log import RepeatedTrouble
 from drain.quarantine import Quarantine
 from drain.ring import Life, Ring, Scratch
+from drain.watch import Watch
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError, RingVersionError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from drain.audit import Audit
     from drain.directory import FileId, RingDirectory
     from drain.exporters import Encoding
+    from drain.span_metrics import SpanMetrics
 
 # A quantum of records: small enough to stay in a core's cache, and to be fair to the other rings.
 _SCRATCH_BYTES: Final = 512 << 10
@@ -80,6 +82,7 @@ class Reader:
         encoding: what the exporter sends.
         audit: keeps the sums of rings that are gone.
         log: a line for each change.
+        spans: where the rings' spans are counted; None: nowhere.
         clock: seconds that never go back.
     """
 
@@ -91,9 +94,11 @@ class Reader:
         audit: Audit,
         *,
         log: FilteringBoundLogger,
+        spans: SpanMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = directory
+        self._spans = spans
         self._quarantine = Quarantine(directory)
         self._admission = admission
         self._encoding = encoding
@@ -106,7 +111,7 @@ class Reader:
         self._left_alone: dict[int, str] = {}  # by inode: names of files that were refused, and said to be
         self._rescan_at: float | None = None
         self._next_liveness = 0.0
-        self._first = 0
+        self._watch: Watch | None = None  # made anew after each change of the rings
         self.quarantined = 0
 
     @property
@@ -119,12 +124,12 @@ class Reader:
         """How many files of the directory are not read: refused, or of a newer version."""
         return len(self._left_alone)
 
-    def turn(self) -> list[Ring]:
-        """Return the attached rings, another one first each time: who is first must not always be served first."""
-        rings = self.rings
-        if rings:
-            self._first = (self._first + 1) % len(rings)
-        return rings[self._first :] + rings[: self._first]
+    @property
+    def watch(self) -> Watch:
+        """The rings that may have something to serve; good until the next call of a method that changes the rings."""
+        if self._watch is None:
+            self._watch = Watch(self._rings.values())
+        return self._watch
 
     def look(self) -> bool:
         """Take in new rings and see which lost their producer or their file; return whether anything changed."""
@@ -162,12 +167,18 @@ class Reader:
         found = False
         for ring in self._rings.values():
             if ring.life is Life.ALIVE and ring.producer_is_gone():
-                ring.producer_has_left()
+                self.producer_has_left(ring)
                 found = True
         return found
 
+    def producer_has_left(self, ring: Ring) -> None:
+        """Note that nothing more is published: the tails of the next poll are the last."""
+        ring.producer_has_left()
+        self._watch = None
+
     def retire(self, ring: Ring) -> None:
         """Let go of a ring from which nothing more is to come: keep its sums, and remove its file if it ended well."""
+        self._watch = None
         del self._rings[ring.file.inode]
         sums = ring.sums()
         self._audit.ring_is_gone(ring.service, sums)
@@ -188,6 +199,7 @@ class Reader:
         """Quarantine an attached ring; what was copied out of it is still delivered."""
         was_named = ring.is_named
         ring.set_aside()
+        self._watch = None
         sums = ring.sums()
         self._log.warning(
             "ring quarantined",
@@ -217,6 +229,7 @@ class Reader:
 
     def close(self) -> None:
         """Let go of all rings, as a drain that stops in good order: the next goes on where this one ends."""
+        self._watch = None
         for ring in self.rings:
             ring.give_back()
             self._audit.ring_is_gone(ring.service, ring.sums())
@@ -261,6 +274,10 @@ class Reader:
             self._try_again_later(name, error)
         else:
             self._rings[file.inode] = ring
+            self._watch = None
+            self._audit.ring_had(ring.service, ring.before)
+            if self._spans is not None:
+                ring.span_counter = self._spans.of(ring.layout, ring.service)
             self._log.info(
                 "ring attached",
                 ring=name,

@@ -16,7 +16,7 @@ from drain.directory import FileId, file_id
 from drain.encoder import Encoder
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
-from ringbuf.layout import SpanLayout
+from ringbuf.layout import CORE_OFFSETS, SpanLayout
 from ringbuf.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from drain.encoder import Encoded
     from drain.exporters import Encoding
+    from drain.span_metrics import SpanCounter, SpanSummary
 
 _POSITIONS: Final = 1 << 64
+_U64_BYTES: Final = 8
 _OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
 _COUNTERS: Final = (*_OUTCOMES, "repeated", "full", "contended", "oversized", "unsampled", "truncated")
 
@@ -51,6 +53,7 @@ class Segment:
         spans: how many of them are spans.
         invalid: how many are not.
         outcome: what became of them all; None until that is known.
+        summary: what the spans add to the span metrics at their release.
     """
 
     ring: Ring
@@ -58,6 +61,7 @@ class Segment:
     spans: int
     invalid: int
     outcome: Outcome | None = None
+    summary: SpanSummary | None = None
 
 
 class Lane:
@@ -126,14 +130,17 @@ class Ring:
         self.file: FileId = file_id(fd)
         self._fd = fd
         try:
-            self._consumer = _attach(fd, path, max_bytes)
+            self.consumer: Any = _attach(fd, path, max_bytes)
         except BaseException:
             os.close(fd)
             raise
         try:
-            header = lib.rb_consumer_header(self._consumer)
+            header = lib.rb_consumer_header(self.consumer)
             self.capacity_slots: int = header.capacity_slots
             self._first_position: int = header.first_position
+            self._created_unix_nano: int = header.created_unix_nano
+            self._lanes_at: int = header.header_bytes
+            self._lane_stride_bytes: int = header.lane_stride_bytes
             self.layout = _layout(header, path)
             self.resource = _resource(header, path)
             self.encode = _encode(self.layout, self.resource, encoding, path)
@@ -156,6 +163,8 @@ class Ring:
         # What the last drain left: it was killed if it says "attached", and gave the ring up if it says "detached".
         self.found_state: int = self._views[0].consumer_state
         self._state = self.found_state
+        self.before = self._counted_before()
+        self.span_counter: SpanCounter | None = None
         if self.found_state != lib.RB_CONSUMER_DETACHED:
             self.set_consumer_state(lib.RB_CONSUMER_ATTACHED)
 
@@ -165,7 +174,7 @@ class Ring:
         Raises:
             RingFormatError: a position or the file itself is not sound any more.
         """
-        ready: int = lib.rb_poll(self._consumer, self._next_views)
+        ready: int = lib.rb_poll(self.consumer, self._next_views)
         if ready == lib.RB_E_POSITION:
             raise _format_error(self.path, ready, self._implausible_positions())
         self._checked(ready)
@@ -192,7 +201,7 @@ class Ring:
             RingFormatError: as `poll`.
         """
         wanted = min(most, len(self._records), self.ready(lane))
-        copied: int = self._checked(lib.rb_copy(self._consumer, lane.index, self._to, wanted))
+        copied: int = self._checked(lib.rb_copy(self.consumer, lane.index, self._to, wanted))
         lane.unreleased += copied
         view = self._views[lane.index]
         view.read = (view.read + copied) % _POSITIONS
@@ -206,13 +215,18 @@ class Ring:
         """
         totals = [0] * len(_OUTCOMES)
         while lane.segments and lane.segments[0].outcome is not None:
-            for at, count in enumerate(lane.segments.popleft().outcome or ()):
+            segment = lane.segments.popleft()
+            for at, count in enumerate(segment.outcome or ()):
                 totals[at] += count
+            if self.span_counter is not None and segment.summary is not None:
+                self.span_counter.add(segment.summary)
         released = sum(totals)
         if not released:
             return 0
         lane.unreleased -= released
-        status = lib.rb_release(self._consumer, lane.index, ffi.new("rb_outcome *", totals))
+        view = self._views[lane.index]
+        view.released = (view.released + released) % _POSITIONS
+        status = lib.rb_release(self.consumer, lane.index, ffi.new("rb_outcome *", totals))
         is_news = status < 0 and self._set_aside_sums is None
         if is_news:
             self._freeze_sums()
@@ -242,6 +256,22 @@ class Ring:
             % _POSITIONS
             for lane in self.lanes
         )
+
+    def oldest_unix_nano(self) -> int | None:
+        """Return when the oldest span that is not released ended, of those that head the lanes; None without one.
+
+        No span has waited for longer than the ring is there, whatever its record says.
+        """
+        ends = []
+        for lane in self.lanes:
+            view = self._views[lane.index]
+            if view.released != view.tail and self.life is not Life.SET_ASIDE:
+                slot = view.released & (self.capacity_slots - 1)
+                offset = self._lanes_at + lane.index * self._lane_stride_bytes + lib.RB_LANE_BYTES
+                offset += slot * self.layout.slot_bytes + CORE_OFFSETS["end_unix_nano"]
+                # Not through the mapping: a read of a file that was cut is short, and no signal.
+                ends.append(int.from_bytes(os.pread(self._fd, _U64_BYTES, offset), "little"))
+        return max(min(ends), self._created_unix_nano) if ends else None
 
     def producer_is_gone(self) -> bool:
         """Try to take the producer's lock, which the kernel gives up with the last mapping; once taken it is kept."""
@@ -277,16 +307,12 @@ class Ring:
     def set_consumer_state(self, state: int) -> None:
         """Tell the producer who reads its ring; without effect when the file has lost that page."""
         self._state = state
-        lib.rb_set_consumer_state(self._consumer, state)
+        lib.rb_set_consumer_state(self.consumer, state)
 
     def give_back(self) -> None:
         """Tell the producer that the drain has stopped in good order, unless the ring was given up."""
         if self._state == lib.RB_CONSUMER_ATTACHED:
             self.set_consumer_state(lib.RB_CONSUMER_NONE)
-
-    def set_sleeping(self, is_sleeping: bool) -> bool:
-        """Ask the producer to ring the doorbell, or not to; return whether records are ready."""
-        return bool(lib.rb_set_sleeping(self._consumer, is_sleeping) > 0)
 
     def sums(self) -> Sums:
         """Return what became of the ring's spans, as of the last poll."""
@@ -307,8 +333,17 @@ class Ring:
 
     def close(self) -> None:
         """Unmap the ring; it must not be used any more."""
-        lib.rb_consumer_free(self._consumer)
+        lib.rb_consumer_free(self.consumer)
         os.close(self._fd)
+
+    def _counted_before(self) -> Sums:
+        """Return the words that an earlier drain may have told already; zeros when none had this ring."""
+        found = self.sums()
+        released = found.published - found.pending - found.unaccounted
+        if not released and self.found_state == lib.RB_CONSUMER_NONE:
+            return Sums()
+        found.rings, found.published, found.pending = 0, released, 0
+        return found
 
     def _freeze_sums(self) -> None:
         """From here on the file is not asked any more; releases of what is on its way are added by hand."""

@@ -14,10 +14,12 @@ from drain.doorbell import Doorbell
 from drain.log import RepeatedTrouble
 from drain.reader import Admission, Reader
 from drain.ring import Life, Outcome, Segment
+from drain.snapshot import Snapshot, SnapshotExchange
+from drain.stores import Stores
 from ringbuf.exceptions import RingBufferError, RingFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
 
     import numpy as np
@@ -28,11 +30,15 @@ if TYPE_CHECKING:
     from drain.exporters import Exporter
     from drain.retry import RetryPolicy
     from drain.ring import Lane, Ring
+    from drain.spool_database import SpoolSums
+    from drain.telemetry import Telemetry
 
 _LONGEST_NAP_SECONDS: Final = 0.02  # bounds what a producer without a doorbell waits
 _SHORTEST_NAP_SECONDS: Final = 0.001
+_REST_SECONDS: Final = 0.25  # with nothing to do the loop goes round so often; rings are looked at after each nap
 _REPLACED_SECONDS: Final = 1.0
 _LAST_MOMENT_SECONDS: Final = 0.5  # for threads whose wait was cut short to end
+_STORE_SECONDS: Final = 5.0  # for the spool to write what it was given
 # Half a lane: a producer with a doorbell would have rung at a quarter.
 _LATE_SHARE: Final = 2
 # A lane that is this full is not kept waiting for a batch to fill: the producer has only the rest.
@@ -69,7 +75,13 @@ class Service:
         limits: sizes and times.
         log: a line for each change of state.
         audit_to: where the audit's table goes.
+        stores: where batches go that cannot be delivered; the service closes the spool.
+        telemetry: who is told how it goes; None: nobody.
         clock: seconds that never go back.
+
+    Attributes:
+        snapshots: where other threads ask what it does.
+        stores: as given.
 
     Raises:
         RingBufferError: the doorbell or the quarantine cannot be made.
@@ -85,8 +97,13 @@ class Service:
         *,
         log: FilteringBoundLogger,
         audit_to: TextIO,
+        stores: Stores | None = None,
+        telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._telemetry = telemetry
+        self.stores = stores or Stores()
+        self.snapshots = SnapshotExchange(self._ring_doorbell, clock)
         self._directory = directory
         self._limits = limits
         self._log = log
@@ -96,9 +113,28 @@ class Service:
         self._audit = Audit()
         self._doorbell = Doorbell(directory.path, directory.doorbell_mode)
         self._doorbells = [self._doorbell]
-        self._reader = Reader(directory, admission, exporter.encoding, self._audit, log=log, clock=clock)
+        self._reader = Reader(
+            directory,
+            admission,
+            exporter.encoding,
+            self._audit,
+            log=log,
+            spans=None if telemetry is None else telemetry.spans,
+            clock=clock,
+        )
         self._batcher = Batcher(exporter.encoding, limits.batch_spans, limits.batch_bytes)
-        self._delivery = Delivery(exporter, policy, limits.concurrency, done=self._ring_doorbell, log=log, clock=clock)
+        self._delivery = Delivery(
+            exporter,
+            policy,
+            limits.concurrency,
+            done=self._ring_doorbell,
+            log=log,
+            clock=clock,
+            spool=self.stores.spool,
+            spool_after=self.stores.spool_after,
+            dead_letters=self.stores.dead_letters,
+        )
+        self._spool_lost_before = self._spool_lost()
         self._next_replaced = clock() + _REPLACED_SECONDS
         self._not_delivered = 0  # of what this drain took up: rejected, dead letters, invalid
         self._stop_requested = False
@@ -120,21 +156,24 @@ class Service:
         """Drain until a stop is requested, and then what is there at that moment.
 
         Returns:
-            how many spans of that are left in the rings.
+            how many spans of that are left in the rings; those in the spool are safe there.
         """
         while not self._stop_requested:
             if not self._round():
                 self._sleep()
+        if self._telemetry is not None:
+            self._telemetry.stopping(self)
         self._log.info("stopping", pending=sum(ring.pending for ring in self._reader.rings))
         return self._finish()
 
     def drain_once(self) -> int:
-        """Drain what is there now.
+        """Drain what is there now, in rings and spool.
 
         Returns:
             how many spans of that were not delivered, whatever became of them, and files that could not be read.
         """
-        left = self._finish()
+        left = self._finish(with_spool=True)
+        left += sum(sums.waiting for sums in self.spool_sums().values()) + self._spool_lost() - self._spool_lost_before
         return left + self._not_delivered + self._reader.quarantined + self._reader.left_alone
 
     def sums(self) -> dict[str, Sums]:
@@ -142,18 +181,48 @@ class Service:
         self._poll_all()
         return self._audit.by_service((ring.service, ring.sums()) for ring in self._reader.rings)
 
+    def spool_sums(self) -> Mapping[str, SpoolSums]:
+        """Return what became of the spooled spans of each service; empty without a spool."""
+        return self.stores.spool.status().services if self.stores.spool else {}
+
+    def snapshot(self) -> Snapshot:
+        """Return what it does now, for those who watch."""
+        self._poll_all()
+        rings = self._reader.rings
+        now = time.time_ns()
+        lag: dict[str, float] = {}
+        for ring in rings:
+            oldest = ring.oldest_unix_nano()
+            if oldest is not None:
+                lag[ring.service] = max(lag.get(ring.service, 0.0), (now - oldest) / 1e9)
+        states = {life.value.replace(" ", "_"): sum(ring.life is life for ring in rings) for life in Life}
+        return Snapshot(
+            services=self._audit.since_start((ring.service, ring.sums()) for ring in rings),
+            lag_seconds=lag,
+            rings={**states, "left_alone": self._reader.left_alone},
+            quarantined_rings=self._reader.quarantined,
+            batches_in_flight=self._delivery.in_flight,
+        )
+
+    def status(self) -> str:
+        """Return one line about what it does now."""
+        rings = self._reader.rings
+        return f"{len(rings)} rings, {sum(ring.pending for ring in rings)} spans pending"
+
     def tell_audit(self) -> None:
         """Write the audit as a table, and to the log as one line."""
-        services = self.sums()
+        services, spooled = self.sums(), self.spool_sums()
         try:
-            write_audit(services, self._audit_to)
+            write_audit(services, self._audit_to, spooled)
         except OSError as error:  # a closed pipe is no reason to stop
             self._trouble.warn("audit cannot be written", reason=str(error))
-        log_audit(self._log, services)
+        log_audit(self._log, services, spooled)
 
     def close(self) -> bool:
         """Give the rings, the doorbell and the directory back; return whether all threads have ended."""
         self._reader.close()
+        if self.stores.spool is not None:
+            self._threads_ended &= self.stores.spool.close(_LAST_MOMENT_SECONDS)
         if self._threads_ended:  # one that still runs may ring
             for doorbell in self._doorbells:
                 doorbell.close()
@@ -166,15 +235,20 @@ class Service:
         if not self._is_finishing:
             worked |= self._reader.look()
             self._follow_directory()
-        for ring in self._reader.turn():
+        for ring in self._reader.watch.with_news():
             if self._batcher.full:
                 break  # the backend does not get on: what is not copied waits in the rings, where it has its bound
             worked |= self._serve(ring)
             self._send_full()
         worked |= self._send_due()
+        self._delivery.spool_late()
         if self._audit_requested:
             self._audit_requested = False
             self.tell_audit()
+        if self.snapshots.is_wanted:
+            self.snapshots.publish(self.snapshot())
+        if self._telemetry is not None:
+            self._telemetry.went_round(self)
         return worked
 
     def _settle(self) -> bool:
@@ -207,7 +281,7 @@ class Service:
                 self._reader.retire(ring)
                 return True
             if ring.is_closed and not was_ending:
-                ring.producer_has_left()
+                self._reader.producer_has_left(ring)
                 return True
             lanes = [lane for lane in ring.lanes if ring.ready(lane)]
             for lane in lanes:
@@ -220,8 +294,12 @@ class Service:
     def _read(self, ring: Ring, lane: Lane) -> None:
         self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
         records = ring.copy(lane, self._limits.batch_spans)
+        done = 0
         for part, encoded in self._encoded(ring, records):
             segment = Segment(ring, lane, encoded.spans, encoded.invalid)
+            if ring.span_counter is not None:
+                segment.summary = ring.span_counter.summarise(records[done : done + part], encoded.invalid)
+            done += part
             lane.segments.append(segment)
             if encoded.invalid:
                 self._not_delivered += encoded.invalid
@@ -262,21 +340,19 @@ class Service:
         return self._is_finishing or self._batcher.is_urgent or age >= self._limits.batch_delay
 
     def _sleep(self) -> None:
-        """Wait for a producer, a delivery or a signal, a nap at most."""
+        """Wait for a producer, a delivery or a signal: a nap at most, or naps while there is nothing to do."""
         value = self._doorbell.value()  # before the last look at what it may have been rung for
-        if self._delivery.has_settled or self._stop_requested or self._audit_requested:
+        if self._delivery.has_settled or self._stop_requested or self._audit_requested or self.snapshots.is_wanted:
             return
-        seconds = self._nap_seconds()
+        nap = seconds = self._nap_seconds()
         if self._batcher.spans and self._delivery.is_idle:
             seconds = min(seconds, max(0.0, self._limits.batch_delay - self._batcher.age(self._clock())))
         if self._batcher.full or self._is_finishing:  # then only a delivery brings anything on
             self._doorbell.wait(value, seconds)
             return
-        rings = [ring for ring in self._reader.rings if ring.life is not Life.SET_ASIDE]
-        if not sum(ring.set_sleeping(True) for ring in rings):  # asked of all: `any` would stop at the first
-            self._doorbell.wait(value, seconds)
-        for ring in rings:
-            ring.set_sleeping(False)
+        if nap == _LONGEST_NAP_SECONDS and not self._batcher.spans and not self._delivery.in_flight:
+            seconds = _REST_SECONDS
+        self._reader.watch.sleep(self._doorbell, value, nap, seconds)
 
     def _nap_seconds(self) -> float:
         """Return how long to wait: less after each time that a lane was found half full, which is too late."""
@@ -287,8 +363,29 @@ class Service:
         self._came_late = False
         return self._nap
 
-    def _finish(self) -> int:
-        """Drain what is there now and end the delivery; return how many spans of it are left in the rings."""
+    def _finish(self, *, with_spool: bool = False) -> int:
+        """Drain what is there now and end the delivery; return how many spans of it are left in the rings.
+
+        Args:
+            with_spool: empty the spool, too.
+        """
+        self._stop_at_tails()
+        self._is_finishing = True
+        # So that there is time left to spool what is not delivered by then.
+        self._delivery.spool_after = min(self._delivery.spool_after, self._limits.shutdown_timeout / 2)
+        deadline = self._clock() + self._limits.shutdown_timeout
+        while not self._is_drained() or (with_spool and self._spooled_batches()):
+            in_flight, spooled = self._delivery.in_flight, self._spooled_batches()
+            if not self._round():
+                self._sleep()
+            is_progress = self._delivery.in_flight < in_flight or (with_spool and self._spooled_batches() < spooled)
+            if is_progress and not self._stop_requested:
+                deadline = self._clock() + self._limits.shutdown_timeout
+            if self._clock() >= deadline:
+                break
+        return self._end_delivery(deadline - self._clock())
+
+    def _stop_at_tails(self) -> None:
         self._reader.scan()
         self._reader.check_producers()
         for ring in self._reader.rings:
@@ -296,26 +393,29 @@ class Service:
                 if ring.life is Life.ALIVE:
                     ring.stop_at_tails()
                     if ring.is_closed:
-                        ring.producer_has_left()
+                        self._reader.producer_has_left(ring)
             except RingFormatError as error:
                 self._reader.set_aside(ring, error)
-        self._is_finishing = True
-        deadline = self._clock() + self._limits.shutdown_timeout
-        while not self._is_drained():
-            in_flight = self._delivery.in_flight
-            if not self._round():
-                self._sleep()
-            if self._delivery.in_flight < in_flight and not self._stop_requested:
-                deadline = self._clock() + self._limits.shutdown_timeout
-            if self._clock() >= deadline:
-                break
-        self._threads_ended = self._delivery.stop(max(_LAST_MOMENT_SECONDS, deadline - self._clock()))
+
+    def _end_delivery(self, seconds: float) -> int:
+        self._threads_ended = self._delivery.stop(max(_LAST_MOMENT_SECONDS, seconds))
+        if self.stores.spool is not None:
+            self._threads_ended &= self.stores.spool.close(_STORE_SECONDS)
         self._settle()
         self._poll_all()
         left = sum(ring.pending for ring in self._reader.rings if ring.life is not Life.SET_ASIDE)
         if left:
             self._log.error("spans are left in the rings, for the next drain", pending=left)
+        if waiting := sum(sums.waiting for sums in self.spool_sums().values()):
+            self._log.warning("spans wait in the spool, for the next drain", waiting=waiting)
         return left
+
+    def _spooled_batches(self) -> int:
+        return self.stores.spool.status().batches if self.stores.spool else 0
+
+    def _spool_lost(self) -> int:
+        """Return how many spans the spool ever took that were not delivered and do not wait."""
+        return sum(sums.spooled - sums.delivered - sums.waiting for sums in self.spool_sums().values())
 
     def _is_drained(self) -> bool:
         return all(ring.life is Life.ALIVE and not ring.pending for ring in self._reader.rings)

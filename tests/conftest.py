@@ -45,6 +45,7 @@ def environment_without_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(CONFIGURATION) and name not in (SESSION_VARIABLE, "RINGBUF_REQUIRE_DEBIAN"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("RINGBUF_DRAIN_LISTEN", "off")  # the default port belongs to the machine's own drain
 
 
 @pytest.fixture

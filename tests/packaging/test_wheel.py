@@ -52,6 +52,11 @@ def test_wheel_has_every_module_of_both_packages_and_nothing_else(names: set[str
     assert {name.partition("/")[0] for name in names} == {"ringbuf", "drain", f"ringbuf_spans-{version()}.dist-info"}
 
 
+def test_wheel_has_what_an_operator_deploys(names: set[str], clone: Path) -> None:
+    files = {str(path.relative_to(clone)) for path in clone.glob("drain/deploy/*")}
+    assert "drain/deploy/ringbuf-drain.service" in files <= names
+
+
 def test_producer_depends_on_cffi_and_numpy_alone(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         metadata = Parser().parsestr(archive.read(f"ringbuf_spans-{version()}.dist-info/METADATA").decode())

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import ringbuf
     from drain.audit import Sums
     from drain.exporters import Encoding, Request
+    from drain.stores import Stores
+    from drain.telemetry import Telemetry
 
 SECONDS = 30.0  # bounds every wait: a test that hangs fails
 LAYOUT = SpanLayout(span_names=["work"], attributes=[Attribute("number", "u64")], scope_name="test")
@@ -126,7 +128,13 @@ class SteppedDrain:
     """A `Service` in this process; `step` makes one round and never sleeps."""
 
     def __init__(
-        self, ring_dir: Path, backend: MemoryBackend, limits: Limits = SMALL, admission: Admission = ANY_RING
+        self,
+        ring_dir: Path,
+        backend: MemoryBackend,
+        limits: Limits = SMALL,
+        admission: Admission = ANY_RING,
+        stores: Stores | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         assert lib.rb_guard_install() == lib.RB_OK
         self.backend = backend
@@ -137,7 +145,9 @@ class SteppedDrain:
             RetryPolicy(initial=0.001, maximum=0.001),
             limits,
             log=structlog.get_logger(),
+            stores=stores,
             audit_to=sys.stderr,
+            telemetry=telemetry,
         )
         self.is_closed = False
 

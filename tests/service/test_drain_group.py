@@ -10,6 +10,7 @@ import pytest
 
 import ringbuf
 from drain.reader import Admission
+from ringbuf._ringbuf import lib
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, until
 
 if TYPE_CHECKING:
@@ -98,7 +99,6 @@ def test_one_user_cannot_touch_what_is_anothers(group_dir: Path, act: Callable[[
 def test_a_producer_that_may_not_list_the_directory_finds_the_doorbell(group_dir: Path) -> None:
     admission = Admission(frozenset(), frozenset({DRAIN_GROUP}), 1 << 30)
     with SteppedDrain(group_dir, MemoryBackend(), admission=admission) as drain:
-        before = drain.service._doorbell.value()
 
         def act() -> None:
             with ringbuf.Emitter("shop", ring_dir=group_dir, layout=LAYOUT, mode=0o660, capacity=16) as emitter:
@@ -111,7 +111,8 @@ def test_a_producer_that_may_not_list_the_directory_finds_the_doorbell(group_dir
         if pid == 0:
             os._exit(as_user(ALICE, act))
         drain.until(lambda: any(ring.name for ring in drain.service._reader.rings))
+        before = drain.service._doorbell.value()
         for ring in drain.service._reader.rings:
-            ring.set_sleeping(True)  # and nobody reads until the lane is full
+            lib.rb_set_sleeping(ring.consumer, 1)  # and nobody reads until the lane is full
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert drain.service._doorbell.value() != before

@@ -1,0 +1,92 @@
+/*
+ * Many rings at once: which of them have news, and the drain's sleep beside them all. What an idle ring costs is spent
+ * here, a few loads a lane.
+ */
+#include "atomics.h"
+#include "consumer_state.h"
+
+/* Records that are not read, closed in every lane, or the file lost: then rb_poll has something to say. */
+static int has_news(rb_consumer *consumer)
+{
+    int ready = 0;
+    uint32_t closed = 1;
+    rb_consumer_enter(consumer);
+    for (uint32_t i = 0; i < consumer->lane_count; i++) {
+        const struct lane *lane = &consumer->lanes[i];
+        closed &= rb_load32_relaxed(&lane->shared->closed);          /* hints: rb_poll reads both again */
+        ready |= rb_load_relaxed(&lane->shared->tail) != lane->read; /* also a tail that rb_poll will refuse */
+    }
+    return rb_consumer_leave(consumer) != RB_OK || ready || closed;
+}
+
+static int any_news(rb_consumer *const *consumers, uint32_t count)
+{
+    int news = 0;
+    for (uint32_t i = 0; i < count && !news; i++)
+        news = has_news(consumers[i]);
+    return news;
+}
+
+uint32_t rb_scan(rb_consumer *const *consumers, uint32_t count, uint32_t *with_news)
+{
+    uint32_t found = 0;
+    rb_guard_check();
+    for (uint32_t i = 0; i < count; i++)
+        if (has_news(consumers[i]))
+            with_news[found++] = i;
+    return found;
+}
+
+/* Returns 1 when records are ready, else 0, or a status. */
+static int fall_asleep(rb_consumer *consumer)
+{
+    int ready = 0;
+    rb_consumer_enter(consumer);
+    for (uint32_t i = 0; i < consumer->lane_count; i++) {
+        struct lane *lane = &consumer->lanes[i];
+        rb_exchange32_seq_cst(&lane->shared->sleeping, 1); /* pairs with publish() at a quarter crossing */
+        ready |= rb_load_seq_cst(&lane->shared->tail) != lane->read;
+    }
+    int rv = rb_consumer_leave(consumer);
+    return rv != RB_OK ? rv : ready;
+}
+
+static int wake_up(rb_consumer *consumer)
+{
+    int ready = 0;
+    rb_consumer_enter(consumer);
+    for (uint32_t i = 0; i < consumer->lane_count; i++) {
+        struct lane *lane = &consumer->lanes[i];
+        rb_store32_relaxed(&lane->shared->sleeping, 0); /* who still sees 1 rings once too often */
+        ready |= rb_load_relaxed(&lane->shared->tail) != lane->read;
+    }
+    int rv = rb_consumer_leave(consumer);
+    return rv != RB_OK ? rv : ready;
+}
+
+int rb_set_sleeping(rb_consumer *consumer, uint32_t sleeping)
+{
+    if (consumer->access != RB_CONSUME)
+        return RB_E_ARGUMENT;
+    rb_guard_check();
+    return sleeping ? fall_asleep(consumer) : wake_up(consumer);
+}
+
+int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumers, uint32_t count, uint64_t nap_nano,
+             uint64_t timeout_nano)
+{
+    int woken = 0;
+    rb_guard_check();
+    for (uint32_t i = 0; i < count; i++)
+        woken |= fall_asleep(consumers[i]) != 0; /* all of them, also after one that has records */
+    uint64_t now = rb_clock_monotonic_nano();
+    uint64_t end = now + timeout_nano;
+    while (!woken && now < end) {
+        uint64_t left = end - now;
+        woken = rb_doorbell_wait(doorbell, value, left < nap_nano ? left : nap_nano) || any_news(consumers, count);
+        now = rb_clock_monotonic_nano();
+    }
+    for (uint32_t i = 0; i < count; i++)
+        wake_up(consumers[i]);
+    return woken;
+}

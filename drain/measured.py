@@ -1,0 +1,119 @@
+"""An exporter that is measured: attempts, what came of them, how long they took, and whether the backend takes any."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from drain.exporters import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from drain.exporters import Encoding, Exporter, Request, Result
+
+LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the buckets of an attempt's duration, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportState:
+    """What came of the attempts so far.
+
+    Attributes:
+        attempts: by verdict.
+        latency_counts: attempts by bucket, not cumulative; the last is beyond all bounds.
+        latency_seconds: sum of their durations.
+        encoded_bytes: of the requests that were delivered, before compression.
+        sent_bytes: of the same, as they went out; those of which the exporter cannot tell are left out.
+        running: attempts that have no verdict yet.
+        failing_seconds: since when the backend has accepted nothing that it was given; 0 when the last was accepted.
+        failure: what it said last, empty when it is not failing.
+    """
+
+    attempts: Mapping[Verdict, int]
+    latency_counts: tuple[int, ...]
+    latency_seconds: float
+    encoded_bytes: int
+    sent_bytes: int
+    running: int
+    failing_seconds: float
+    failure: str
+
+
+class MeasuredExporter:
+    """Passes requests on to an exporter and keeps count.
+
+    Args:
+        exporter: does the work.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, exporter: Exporter, clock: Callable[[], float] = time.monotonic) -> None:
+        self.encoding: Encoding = exporter.encoding
+        self.endpoint = exporter.endpoint
+        self._exporter = exporter
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._attempts = dict.fromkeys(Verdict, 0)
+        self._latency_counts = [0] * (len(LATENCY_BOUNDS) + 1)
+        self._latency_seconds = 0.0
+        self._encoded_bytes = 0
+        self._sent_bytes = 0
+        self._running = 0
+        self._failing_since: float | None = None
+        self._failure = ""
+
+    def export(self, request: Request) -> Result:
+        """Make one attempt; see `drain.exporters.Exporter`."""
+        with self._lock:
+            self._running += 1
+        started = self._clock()
+        result = None
+        try:
+            result = self._exporter.export(request)
+        finally:
+            self._ended(started, request, result)
+        return result
+
+    def close(self) -> None:
+        """Close the exporter."""
+        self._exporter.close()
+
+    def state(self) -> ExportState:
+        """Return what came of the attempts so far."""
+        with self._lock:
+            return ExportState(
+                attempts=dict(self._attempts),
+                latency_counts=tuple(self._latency_counts),
+                latency_seconds=self._latency_seconds,
+                encoded_bytes=self._encoded_bytes,
+                sent_bytes=self._sent_bytes,
+                running=self._running,
+                failing_seconds=0.0 if self._failing_since is None else self._clock() - self._failing_since,
+                failure=self._failure,
+            )
+
+    def _ended(self, started: float, request: Request, result: Result | None) -> None:
+        now = self._clock()
+        with self._lock:
+            self._running -= 1
+            if result is None:
+                return  # it raised: that is a fault of this program, not an attempt
+            self._attempts[result.verdict] += 1
+            self._latency_counts[bisect.bisect_left(LATENCY_BOUNDS, now - started)] += 1
+            self._latency_seconds += now - started
+            match result.verdict:
+                case Verdict.DELIVERED:
+                    self._encoded_bytes += len(request.body)
+                    self._sent_bytes += result.sent_bytes or 0
+                    self._failing_since, self._failure = None, ""
+                case Verdict.RETRY | Verdict.REFUSED:
+                    if self._failing_since is None:
+                        self._failing_since = started
+                    self._failure = result.message
+                case Verdict.TOO_LARGE:
+                    pass  # it answers, and its halves will tell more

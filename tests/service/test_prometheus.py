@@ -1,0 +1,96 @@
+"""A real Prometheus scrapes a running drain, and answers what the operator's page asks it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import urllib.parse
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import ringbuf
+from ringbuf.dataplane import LeaseId, OpType, site
+from tests.service.draining import SECONDS, DrainProcess, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def asked(port: int, query: str) -> list[dict[str, Any]] | None:
+    """Return the vector that a query gives, None while Prometheus does not answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    try:
+        connection.request("GET", "/api/v1/query?" + urllib.parse.urlencode({"query": query}))
+        answer: Any = json.loads(connection.getresponse().read())
+    except (OSError, ValueError):
+        return None
+    finally:
+        connection.close()
+    return answer["data"]["result"] if answer["status"] == "success" else None
+
+
+@contextmanager
+def prometheus(program: str, folder: Path, target: int) -> Iterator[int]:
+    scrape = {"job_name": "ringbuf-drain", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
+    config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": [scrape]}
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    port = free_port()
+    command = [
+        program,
+        f"--config.file={folder / 'prometheus.yaml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "prometheus.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            yield port
+        finally:
+            process.terminate()
+
+
+def test_prometheus_scrapes_a_drain(ring_dir: Path, tmp_path: Path, debian_program: Callable[[str], str]) -> None:
+    arguments = ("--listen", "127.0.0.1:0", "--output", tmp_path / "spans.jsonl")
+    with (
+        ringbuf.Emitter("shop", ring_dir=ring_dir) as emitter,
+        DrainProcess(tmp_path / "drain.log", ring_dir, *arguments) as drain,
+        prometheus(debian_program("prometheus"), tmp_path, drain.wait_for_event("listening")["port"]) as port,
+    ):
+        read = site(OpType.FBMU_READ, emitter=emitter)
+        for _ in range(100):
+            assert read.emit(LeaseId(1), 1_000_000_000, 1_002_000_000)
+        until(lambda: asked(port, 'ringbuf_drain_spans_delivered_total{service="shop"} == 100'))
+        assert asked(port, 'up{job="ringbuf-drain"} == 1')
+        # Half of the spans took less than the middle of the bucket from 1 to 3 ms.
+        quantile = "histogram_quantile(0.5, sum by (le, grafos_operation) (ringbuf_span_duration_seconds_bucket))"
+        [answer] = asked(port, quantile) or []
+        assert answer["metric"] == {"grafos_operation": "fbmu_read"}
+        assert float(answer["value"][1]) == 0.002
+        types = asked(port, "count by (__name__) ({__name__=~'ringbuf_.*'})") or []
+        assert len(types) > 30
+
+
+def test_prometheus_understands_every_query_of_the_operators_page(
+    tmp_path: Path, debian_program: Callable[[str], str]
+) -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    queries = [query for query in re.findall(r"`([^`\n]+)` \|$", page, re.MULTILINE) if "ringbuf_" in query]
+    assert len(queries) >= 8
+    rules = [{"record": f"docs:query{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "docs", "rules": rules}]}))
+    check = [debian_program("promtool"), "check", "rules", str(tmp_path / "rules.yaml")]
+    checked = subprocess.run(check, capture_output=True, text=True, check=False, timeout=SECONDS)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

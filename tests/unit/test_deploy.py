@@ -1,0 +1,389 @@
+"""The files in drain/deploy/ are what systemd, Kubernetes, Prometheus and a builder of images take."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.resources
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer.main
+import yaml
+
+from drain.__main__ import app
+from drain.config import Settings, flag_of
+from drain.metric_table import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = importlib.resources.files("drain") / "deploy"
+ALL_FILES = {
+    "Containerfile",
+    "kubernetes-sidecar.yaml",
+    "kubernetes.yaml",
+    "prometheus-rules.yaml",
+    "ringbuf-drain.service",
+    "ringbuf-drain.sysusers",
+    "ringbuf-drain.tmpfiles",
+}
+SECONDS = 60
+
+
+def text_of(name: str) -> str:
+    return (DEPLOY / name).read_text(encoding="utf-8")
+
+
+def manifests(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(text_of(name)))
+
+
+def flags() -> dict[str, bool]:
+    """Return the command's flags, and whether each takes a value."""
+    command = typer.main.get_command(app)
+    return {flag: not parameter.is_flag for parameter in command.params for flag in parameter.opts}  # type: ignore[attr-defined]
+
+
+def check_arguments(arguments: list[str]) -> None:
+    """Fail unless each argument is a flag of the command, or the value of one."""
+    known = flags()
+    rest = iter(arguments)
+    for argument in rest:
+        assert argument in known, f"{argument} is no flag"
+        if known[argument]:
+            assert next(rest, None) is not None, f"{argument} has no value"
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+
+
+def test_the_package_has_all_of_them() -> None:
+    assert {entry.name for entry in DEPLOY.iterdir()} == ALL_FILES
+
+
+# systemd
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """Return the unit with the program of this environment in place of the one in /opt."""
+    program = shlex.quote(str(Path(sys.executable).with_name("ringbuf-drain")))
+    path = tmp_path / "ringbuf-drain.service"
+    path.write_text(text_of(path.name).replace("/opt/ringbuf/bin/ringbuf-drain", program))
+    return path
+
+
+def settings_of(name: str) -> dict[str, list[str]]:
+    settings: dict[str, list[str]] = {}
+    for key, value in re.findall(r"^(\w+)=(.*)$", text_of(name), re.MULTILINE):
+        settings.setdefault(key, []).append(value)
+    return settings
+
+
+def test_systemd_takes_the_unit(unit: Path, debian_program: Callable[[str], str]) -> None:
+    # A name that systemd does not know is a warning, with exit code 0.
+    checked = run(debian_program("systemd-analyze"), "verify", "--man=no", "--recursive-errors=no", str(unit))
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_unit_is_hardened(unit: Path, debian_program: Callable[[str], str]) -> None:
+    """Exposure 2.0 of 10: what is left is the network, CAP_FOWNER, and user ids that must be the machine's own."""
+    checked = run(debian_program("systemd-analyze"), "security", "--offline=yes", "--threshold=20", str(unit))
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_unit_starts_the_drain_with_flags_that_it_has() -> None:
+    [command] = settings_of("ringbuf-drain.service")["ExecStart"]
+    check_arguments(shlex.split(command)[1:])
+
+
+def test_the_unit_gives_the_drain_time_to_stop_and_to_live() -> None:
+    settings = settings_of("ringbuf-drain.service")
+    shutdown_timeout = 10
+    assert settings["Type"] == ["notify"]
+    assert int(settings["TimeoutStopSec"][0]) > shutdown_timeout
+    assert int(settings["WatchdogSec"][0]) > shutdown_timeout
+    assert settings["RestartPreventExitStatus"] == ["2 75"]
+
+
+def test_systemd_takes_the_user_and_the_directory(tmp_path: Path, debian_program: Callable[[str], str]) -> None:
+    (tmp_path / "dev/shm").mkdir(parents=True)
+    for kind in ("sysusers", "tmpfiles"):
+        folder = tmp_path / f"etc/{kind}.d"
+        folder.mkdir(parents=True)
+        (folder / "ringbuf-drain.conf").write_text(text_of(f"ringbuf-drain.{kind}"))
+    users = run(debian_program("systemd-sysusers"), f"--root={tmp_path}")
+    assert users.returncode == 0, users.stderr
+    groups = dict(line.split(":")[::2][:2] for line in (tmp_path / "etc/group").read_text().splitlines())
+    assert "ringbuf" in (tmp_path / "etc/passwd").read_text()
+    made = run(debian_program("systemd-tmpfiles"), f"--root={tmp_path}", "--create", "--prefix=/dev/shm/ringbuf")
+    assert (made.returncode, made.stderr) == (0, "")
+    status = (tmp_path / "dev/shm/ringbuf").stat()
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o3773, 0, int(groups["ringbuf"]))
+
+
+def test_the_unit_and_the_directory_name_the_same_user_and_place() -> None:
+    settings = settings_of("ringbuf-drain.service")
+    _kind, path, mode, owner, group, _age = text_of("ringbuf-drain.tmpfiles").splitlines()[-1].split()
+    assert (mode, owner) == ("3773", "root")
+    assert [group] == settings["Group"] == settings["User"]
+    assert text_of("ringbuf-drain.sysusers").splitlines()[-1].split()[1] == group
+    command = shlex.split(settings["ExecStart"][0])
+    assert command[command.index("--ring-dir") + 1] == path
+    assert command[command.index("--allow-gid") + 1] == group
+
+
+def test_the_drain_works_without_memory_that_is_written_and_executed(ring_dir: Path, tmp_path: Path) -> None:
+    """What MemoryDenyWriteExecute= forbids; a foreign function interface with closures would not start."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    set_mdwe, refuse_exec_gain = 65, 1
+    if libc.prctl(66, 0, 0, 0, 0) < 0:  # PR_GET_MDWE
+        pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
+    code = (
+        "import ctypes, sys; libc = ctypes.CDLL(None)\n"
+        f"assert libc.prctl({set_mdwe}, {refuse_exec_gain}, 0, 0, 0) == 0\n"
+        "import drain.__main__; drain.__main__.main()"
+    )
+    output = str(tmp_path / "spans.jsonl")
+    for arguments in (["--output", output], ["--exporter", "otlp-grpc"], ["--exporter", "otlp-http"]):
+        ended = run(sys.executable, "-Ic", code, "--once", "--ring-dir", str(ring_dir), *arguments)
+        assert ended.returncode == 0, ended.stderr
+
+
+# Kubernetes
+
+
+def pod_specs() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in ("kubernetes.yaml", "kubernetes-sidecar.yaml"):
+        for manifest in manifests(name):
+            if manifest["kind"] == "DaemonSet":
+                yield name, manifest["spec"]["template"]["spec"]
+            if manifest["kind"] == "Pod":
+                yield name, manifest["spec"]
+
+
+POD_SPECS = [pytest.param(spec, id=name) for name, spec in pod_specs()]
+
+
+def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def drain_of(spec: dict[str, Any]) -> dict[str, Any]:
+    [drain] = [container for container in containers(spec) if container["name"] == "drain"]
+    return drain
+
+
+def test_the_daemon_set_selects_its_own_pods() -> None:
+    [daemon_set] = [manifest for manifest in manifests("kubernetes.yaml") if manifest["kind"] == "DaemonSet"]
+    assert daemon_set["apiVersion"] == "apps/v1"
+    selected = daemon_set["spec"]["selector"]["matchLabels"].items()
+    assert selected <= daemon_set["spec"]["template"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("spec", POD_SPECS)
+def test_every_mount_has_its_volume_and_every_volume_a_mount(spec: dict[str, Any]) -> None:
+    mounted = {mount["name"] for container in containers(spec) for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in spec["volumes"]}
+
+
+@pytest.mark.parametrize("spec", POD_SPECS)
+def test_containers_have_no_more_rights_than_they_need(spec: dict[str, Any]) -> None:
+    """The rules of the "restricted" pod security standard, but for the DaemonSet's user 0 and its hostPath."""
+    assert spec["automountServiceAccountToken"] is False
+    for container in containers(spec):
+        context = {**spec.get("securityContext", {}), **container["securityContext"]}
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("spec", POD_SPECS)
+def test_probes_ask_for_pages_that_there_are_at_the_port_that_the_image_listens_on(spec: dict[str, Any]) -> None:
+    drain = drain_of(spec)
+    [port] = [port["containerPort"] for port in drain["ports"] if port["name"] == "metrics"]
+    assert f"0.0.0.0:{port}" in text_of("Containerfile")
+    probes = [probe["httpGet"] for name, probe in drain.items() if name.endswith("Probe")]
+    assert probes
+    assert {probe["path"] for probe in probes} <= {"/healthz", "/readyz"}
+    assert {probe["port"] for probe in probes} == {"metrics"}
+    assert drain["livenessProbe"]["httpGet"]["path"] == "/healthz", (
+        "an outage of the backend must not restart the drain"
+    )
+
+
+@pytest.mark.parametrize("spec", POD_SPECS)
+def test_the_drain_has_flags_that_there_are_and_folders_that_are_mounted(spec: dict[str, Any]) -> None:
+    drain = drain_of(spec)
+    arguments = [*image_entrypoint()[1:], *drain["args"]]
+    check_arguments(arguments)
+    mounts = [mount["mountPath"] for mount in drain["volumeMounts"]]
+    for flag in ("--ring-dir", "--state-dir"):
+        folder = arguments[len(arguments) - 1 - arguments[::-1].index(flag) + 1]
+        assert any(folder == mount or folder.startswith(f"{mount}/") for mount in mounts)
+    assert spec["terminationGracePeriodSeconds"] > 10
+
+
+def test_the_sidecars_volume_is_memory() -> None:
+    [pod] = manifests("kubernetes-sidecar.yaml")
+    [rings] = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "rings"]
+    assert rings["emptyDir"]["medium"] == "Memory"
+    [shop] = pod["spec"]["containers"]
+    [variable] = shop["env"]
+    arguments = drain_of(pod["spec"])["args"]
+    assert variable == {"name": "RINGBUF_DIR", "value": arguments[arguments.index("--ring-dir") + 1]}
+
+
+# The image
+
+
+def instructions() -> list[tuple[str, str]]:
+    joined = text_of("Containerfile").replace("\\\n", " ")
+    return [
+        (line.split(maxsplit=1)[0], line.split(maxsplit=1)[1])
+        for line in joined.splitlines()
+        if line and not line.startswith("#")
+    ]
+
+
+def image_entrypoint() -> list[str]:
+    [entrypoint] = [yaml.safe_load(rest) for name, rest in instructions() if name == "ENTRYPOINT"]
+    assert isinstance(entrypoint, list)
+    return entrypoint
+
+
+def test_the_image_copies_files_that_there_are() -> None:
+    copied = [rest.split() for name, rest in instructions() if name == "COPY" and not rest.startswith("--from")]
+    sources = [source for words in copied for source in words[:-1]]
+    assert "pyproject.toml" in sources
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+    metadata = (ROOT / "pyproject.toml").read_text()
+    for needed in re.findall(r'^(?:readme|license-files) = \[?"([^"]+)"', metadata, re.MULTILINE):
+        assert needed in sources, "the build reads it"
+
+
+def test_the_image_has_stages_a_user_and_the_command() -> None:
+    names = [name for name, _ in instructions()]
+    assert names.count("FROM") == 2
+    assert set(names) <= {
+        "ARG", "FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL", "ENTRYPOINT", "CMD",
+    }  # fmt: skip
+    [user] = [rest for name, rest in instructions() if name == "USER"]
+    assert int(user) > 0
+    entrypoint = image_entrypoint()
+    [command] = [yaml.safe_load(rest) for name, rest in instructions() if name == "CMD"]
+    assert entrypoint[0] == "ringbuf-drain"
+    check_arguments([*entrypoint[1:], *command])
+
+
+# Alerts
+
+RULES = DEPLOY / "prometheus-rules.yaml"
+# By alert: series that fire it, as promtool writes them.
+FIRING = {
+    "RingbufDrainDown": ['up{job="ringbuf-drain",instance="a"} 0x20'],
+    "RingbufLoopStalled": ['ringbuf_drain_loop_stalled_seconds{instance="a"} 11+60x20'],
+    "RingbufBackendFailing": ['ringbuf_drain_export_failing_seconds{instance="a"} 0+60x20'],
+    "RingbufSpansDropped": ['ringbuf_drain_spans_dropped_total{instance="a",service="shop",reason="full"} 0x10 5x10'],
+    "RingbufSpansRefused": [
+        'ringbuf_drain_spans_rejected_total{instance="a",service="shop"} 0x10 5x10',
+        'ringbuf_drain_spans_dead_lettered_total{instance="a",service="shop"} 0x20',
+    ],
+    "RingbufSpansInvalid": ['ringbuf_drain_spans_invalid_total{instance="a",service="shop"} 0x10 5x10'],
+    "RingbufLag": ['ringbuf_drain_lag_seconds{instance="a",service="shop"} 0+60x20'],
+    "RingbufSpoolFilling": [
+        'ringbuf_drain_spool_size_bytes{instance="a"} 90x20',
+        'ringbuf_drain_spool_capacity_bytes{instance="a"} 100x20',
+    ],
+    "RingbufSpoolLost": [
+        'ringbuf_drain_spool_spans_left_total{instance="a",service="shop",outcome="expired"} 0x10 5x10',
+    ],
+    "RingbufSpoolNotWritable": ['ringbuf_drain_spool_writable{instance="a"} 1x10 0x10'],
+    "RingbufRingQuarantined": ['ringbuf_drain_rings_quarantined_total{instance="a"} 0x10 1x10'],
+    "RingbufSpansUnaccounted": ['ringbuf_drain_spans_unaccounted{instance="a",service="shop"} 0x5 1x15'],
+    "RingbufSeriesOverflow": ['ringbuf_drain_span_series_overflow_total{instance="a"} 0x10 9x10'],
+}
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    [group] = yaml.safe_load(text_of(RULES.name))["groups"]
+    return {rule["alert"]: rule for rule in group["rules"]}
+
+
+def test_alerts_ask_for_metrics_and_labels_that_there_are() -> None:
+    labels_by_name = {metric.name: {*metric.labels, "instance"} for metric in METRICS}
+    for alert in alerts().values():
+        names = re.findall(r"ringbuf_\w+", alert["expr"])
+        assert set(names) <= labels_by_name.keys()
+        for grouped in re.findall(r"by \(([\w, ]+)\)", alert["expr"]):
+            assert all(set(grouped.split(", ")) <= labels_by_name[name] for name in names)
+
+
+def test_every_alert_is_explained_to_the_operator() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    assert [alert for alert in alerts() if f"`{alert}`" not in page] == []
+
+
+@pytest.mark.parametrize("alert", [*FIRING])
+def test_alerts_fire_when_they_should_and_only_then(
+    alert: str, tmp_path: Path, debian_program: Callable[[str], str]
+) -> None:
+    firing = [(f"{name}}}", values) for name, values in (one.rsplit("} ", 1) for one in FIRING[alert])]
+    quiet = [
+        (name, "1x20" if name.startswith(("up{", "ringbuf_drain_spool_writable")) else "0x20") for name, _ in firing
+    ]
+    labels = {"severity": alerts()[alert]["labels"]["severity"], **dict(re.findall(r'(\w+)="(.*?)"', firing[0][0]))}
+    rules = yaml.safe_load(text_of(RULES.name))
+    for rule in rules["groups"][0]["rules"]:
+        del rule["annotations"]  # which would have to be expected word by word
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series],
+            "alert_rule_test": [{"eval_time": "16m", "alertname": alert, "exp_alerts": expected}],
+        }
+        for series, expected in ((quiet, []), (firing, [{"exp_labels": labels}]))
+    ]
+    test = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(test))
+    checked = run(debian_program("promtool"), "test", "rules", str(tmp_path / "test.yaml"))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_alert_has_such_a_test() -> None:
+    assert FIRING.keys() == alerts().keys()
+
+
+def test_prometheus_takes_the_rules(debian_program: Callable[[str], str]) -> None:
+    checked = run(debian_program("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(RULES))
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_the_operators_page_has_every_option() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| .*? \| (.*?) \|$", page, re.MULTILINE))
+    for name, field in Settings.model_fields.items():
+        shown = "OTEL_EXPORTER_OTLP_HEADERS" if name == "headers" else flag_of(name)
+        assert rows.get(shown) == field.description
+
+
+def test_the_operators_page_asks_for_metrics_that_there_are() -> None:
+    names = {metric.name for metric in METRICS} | {
+        f"{metric.name}_{part}"
+        for metric in METRICS
+        if metric.kind == "histogram"
+        for part in ("bucket", "count", "sum")
+    }
+    asked = set(re.findall(r"\bringbuf_(?:drain|span)_\w+", (ROOT / "docs/operations.md").read_text()))
+    assert asked
+    assert asked <= names

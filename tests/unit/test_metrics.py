@@ -1,0 +1,349 @@
+"""The metrics are those of the table, in the code and in docs/metrics.md, and say what their sources say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+from drain.audit import Sums
+from drain.exporters import Request, Result, Verdict
+from drain.health import Health
+from drain.measured import MeasuredExporter
+from drain.metric_table import METRICS
+from drain.metrics import DrainCollector, Sources, registry_of
+from drain.snapshot import Snapshot, SnapshotExchange
+from drain.span_metrics import SpanMetrics
+from drain.spool import SpoolStatus
+from drain.spool_database import SpoolSums
+from ringbuf.phase219 import DATAPLANE_LAYOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.samples import Sample
+
+    from drain.exporters import Encoding
+
+ROOT = Path(__file__).parents[2]
+FULL = Snapshot(
+    services={
+        "shop": Sums(
+            rings=2,
+            published=100,
+            delivered=60,
+            spooled=20,
+            rejected=5,
+            dead_lettered=4,
+            invalid=3,
+            pending=6,
+            quarantined=2,
+            repeated=7,
+            full=11,
+            contended=12,
+            oversized=13,
+            unsampled=14,
+            truncated=15,
+        ),
+        "bank": Sums(rings=1, published=10, delivered=9),
+    },
+    lag_seconds={"shop": 1.5},
+    rings={"alive": 2, "ending": 1, "set_aside": 0, "left_alone": 1},
+    quarantined_rings=3,
+    batches_in_flight=4,
+)
+SPOOL = SpoolStatus(
+    services={
+        "shop": SpoolSums(
+            spooled=39, delivered=5, rejected=6, dead_lettered=7, expired=8, dropped=9, damaged=3, waiting=1
+        ),
+        "bank": SpoolSums(spooled=2, waiting=2),
+    },
+    batches=2,
+    held=1,
+    body_bytes=100,
+    file_bytes=4096,
+    oldest_age_seconds=4.0,
+    refused_full=20,
+    refused_failing=21,
+    set_aside=22,
+    is_writable=True,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Backend:
+    """Gives the results it was made with, one after the other; each takes so many seconds of the clock."""
+
+    encoding: Encoding = "protobuf"
+    endpoint = "http://backend"
+
+    def __init__(self, clock: Clock, *results: tuple[float, Result | Exception]) -> None:
+        self.clock = clock
+        self.results = list(results)
+
+    def export(self, _request: Request) -> Result:
+        seconds, result = self.results.pop(0)
+        self.clock.now += seconds
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def close(self) -> None:
+        pass
+
+
+def request(size: int = 100) -> Request:
+    return Request(b"x" * size, 1, "protobuf")
+
+
+class FullSpool:
+    def status(self) -> SpoolStatus:
+        return SPOOL
+
+
+class FullLetters:
+    kept, removed, failed = 30, 31, 32
+
+    def size(self) -> tuple[int, int]:
+        return 2, 11
+
+
+def registry(snapshot: Snapshot, exporter: MeasuredExporter, clock: Clock, **more: Any) -> CollectorRegistry:
+    exchange = SnapshotExchange(lambda: exchange.publish(snapshot), clock)
+    spans = SpanMetrics(100)
+    records = DATAPLANE_LAYOUT.empty(3)
+    records["trace_id"] = records["span_id"] = 1
+    records["present"] = 1 << DATAPLANE_LAYOUT.index("grafos.outcome")
+    records["start_unix_nano"], records["end_unix_nano"] = 0, 2_000_000
+    summary = spans.of(DATAPLANE_LAYOUT, "shop").summarise(records, 0)
+    assert summary is not None
+    spans.add(summary)
+    return registry_of(DrainCollector(Sources(exchange, exporter, Health(exporter, clock), spans, **more), lambda: 17))
+
+
+@pytest.fixture
+def full_registry() -> CollectorRegistry:
+    clock = Clock()
+    delivered = Result(Verdict.DELIVERED, sent_bytes=40)
+    refused = Result(Verdict.REFUSED)
+    too_large = Result(Verdict.TOO_LARGE)
+    exporter = MeasuredExporter(
+        Backend(clock, (0.02, delivered), (3.0, Result(Verdict.RETRY)), (0.0, refused), (0.0, too_large)), clock
+    )
+    for _ in range(4):
+        exporter.export(request())
+    return registry(FULL, exporter, clock, spool=FullSpool(), spool_capacity_bytes=8192, dead_letters=FullLetters())
+
+
+def samples(of: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    sample: Sample
+    for family in families_of(of):
+        for sample in family.samples:
+            key = sample.name, frozenset(sample.labels.items())
+            assert key not in found, "a series is there twice"
+            found[key] = sample.value
+    return found
+
+
+def families_of(of: CollectorRegistry) -> list[Metric]:
+    """Return what a strict reader of OpenMetrics makes of the exposition."""
+    return list(parse_openmetrics(generate_openmetrics(of).decode()))  # type: ignore[no-untyped-call]
+
+
+def value(of: CollectorRegistry, name: str, **labels: str) -> float:
+    return samples(of)[f"ringbuf_{name}", frozenset(labels.items())]
+
+
+def test_the_exposition_has_each_metric_of_the_table_with_its_labels_and_no_other(
+    full_registry: CollectorRegistry,
+) -> None:
+    families = {family.name: family for family in families_of(full_registry) if not family.name.startswith("process_")}
+    assert list(families) == [metric.name.removesuffix("_total") for metric in METRICS]
+    for metric in METRICS:
+        family = families[metric.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.kind, metric.help)
+        assert family.samples, f"{metric.name} is never seen"
+        fixed = set(metric.labels) - {"…"}
+        for sample in family.samples:
+            labels = set(sample.labels) - {"le"}
+            assert labels == fixed or ("…" in metric.labels and labels == {*fixed, "grafos_outcome"})
+
+
+def test_the_page_of_the_documentation_has_the_same_table() -> None:
+    rows = re.findall(
+        r"^\| `(ringbuf_\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE
+    )
+    assert rows == [
+        (metric.name, metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
+        for metric in METRICS
+    ]
+
+
+def test_names_follow_the_conventions_of_prometheus(
+    full_registry: CollectorRegistry, debian_program: Callable[[str], str]
+) -> None:
+    lint = [debian_program("promtool"), "check", "metrics"]
+    run = subprocess.run(lint, input=generate_latest(full_registry), capture_output=True, check=False, timeout=60)
+    assert (run.returncode, run.stdout + run.stderr) == (0, b"")
+
+
+def test_what_became_of_the_spans_adds_up_by_service(full_registry: CollectorRegistry) -> None:
+    outcomes = ["delivered_total", "spooled_total", "rejected_total", "dead_lettered_total", "invalid_total"]
+    for service, received in (("shop", 100), ("bank", 10)):
+        names = [*outcomes, "quarantined", "pending", "unaccounted"]
+        parts = [value(full_registry, f"drain_spans_{name}", service=service) for name in names]
+        assert sum(parts) == value(full_registry, "drain_spans_received_total", service=service) == received
+    assert value(full_registry, "drain_spans_unaccounted", service="shop") == 0
+    assert value(full_registry, "drain_spans_unaccounted", service="bank") == 1
+
+
+def test_drops_are_told_by_reason_and_what_was_not_sampled_is_no_drop(full_registry: CollectorRegistry) -> None:
+    reasons = {
+        dict(labels)["reason"]: number
+        for (name, labels), number in samples(full_registry).items()
+        if name == "ringbuf_drain_spans_dropped_total" and ("service", "shop") in labels
+    }
+    assert reasons == {"full": 11, "contended": 12, "oversized": 13}
+    assert value(full_registry, "drain_spans_unsampled_total", service="shop") == 14
+    assert value(full_registry, "drain_values_truncated_total", service="shop") == 15
+
+
+def test_lag_is_zero_for_a_service_of_which_nothing_is_pending(full_registry: CollectorRegistry) -> None:
+    assert value(full_registry, "drain_lag_seconds", service="shop") == 1.5
+    assert value(full_registry, "drain_lag_seconds", service="bank") == 0
+
+
+def test_services_whose_names_are_the_same_once_cut_are_added() -> None:
+    clock = Clock()
+    snapshot = Snapshot(services={"x" * 500: Sums(published=1), "x" * 501: Sums(published=2)})
+    of = registry(snapshot, MeasuredExporter(Backend(clock)), clock)
+    names = {dict(labels)["service"]: number for (name, labels), number in samples(of).items() if "received" in name}
+    assert names == {"x" * 119 + "…": 3}
+
+
+def test_a_service_name_cannot_add_lines_to_the_exposition() -> None:
+    clock = Clock()
+    hostile = 'x"} 1\nevil_total{a="\\'
+    of = registry(Snapshot(services={hostile: Sums(published=1)}), MeasuredExporter(Backend(clock)), clock)
+    assert value(of, "drain_spans_received_total", service=hostile) == 1
+    assert not [line for line in generate_latest(of).decode().splitlines() if line.startswith("evil")]
+
+
+def test_attempts_are_counted_by_verdict_and_timed(full_registry: CollectorRegistry) -> None:
+    for verdict in ("delivered", "retry", "refused", "too_large"):
+        assert value(full_registry, "drain_export_attempts_total", verdict=verdict) == 1
+    assert value(full_registry, "drain_export_duration_seconds_count") == 4
+    assert value(full_registry, "drain_export_duration_seconds_sum") == pytest.approx(3.02)
+    assert value(full_registry, "drain_export_duration_seconds_bucket", le="0.025") == 3
+    assert value(full_registry, "drain_export_duration_seconds_bucket", le="2.5") == 3
+    assert value(full_registry, "drain_export_duration_seconds_bucket", le="5.0") == 4
+    assert value(full_registry, "drain_export_bytes_total", stage="encoded") == 100, "only what was delivered"
+    assert value(full_registry, "drain_export_bytes_total", stage="sent") == 40
+
+
+def test_a_backend_fails_from_the_first_refusal_until_it_accepts_something() -> None:
+    clock = Clock()
+    refusals = [(0.0, Result(verdict, message="no")) for verdict in (Verdict.RETRY, Verdict.REFUSED)]
+    exporter = MeasuredExporter(Backend(clock, *refusals, (0.0, Result(Verdict.DELIVERED))), clock)
+    assert exporter.state().failing_seconds == 0
+    exporter.export(request())
+    clock.now += 40
+    exporter.export(request())
+    assert (exporter.state().failing_seconds, exporter.state().failure) == (40, "no")
+    exporter.export(request())
+    assert (exporter.state().failing_seconds, exporter.state().failure) == (0, "")
+
+
+def test_an_exporter_that_raises_leaves_no_attempt_running() -> None:
+    clock = Clock()
+    exporter = MeasuredExporter(Backend(clock, (0.0, ValueError("does not parse"))), clock)
+    with pytest.raises(ValueError, match="does not parse"):
+        exporter.export(request())
+    assert exporter.state().running == 0
+    assert not any(exporter.state().attempts.values())
+
+
+def test_the_spool_adds_up_by_service(full_registry: CollectorRegistry) -> None:
+    for service, spooled in (("shop", 39), ("bank", 2)):
+        left = [
+            number
+            for (name, labels), number in samples(full_registry).items()
+            if name == "ringbuf_drain_spool_spans_left_total" and ("service", service) in labels
+        ]
+        assert len(left) == 6
+        assert sum(left) + value(full_registry, "drain_spool_spans", service=service) == spooled
+    assert value(full_registry, "drain_spool_size_bytes") == 4096
+    assert value(full_registry, "drain_spool_capacity_bytes") == 8192
+    assert value(full_registry, "drain_spool_refused_total", reason="failing") == 21
+    assert value(full_registry, "drain_dead_letter_batches_total", event="removed") == 31
+    assert value(full_registry, "drain_dead_letter_size_bytes") == 11
+
+
+def test_without_a_spool_there_are_no_numbers_of_one() -> None:
+    clock = Clock()
+    names = {name for name, _ in samples(registry(Snapshot(), MeasuredExporter(Backend(clock)), clock))}
+    assert not [name for name in names if "spool_" in name or "dead_letter_" in name]
+
+
+def test_a_loop_that_does_not_answer_gives_the_last_numbers_and_their_age() -> None:
+    clock = Clock()
+    exchange = SnapshotExchange(lambda: None, clock)
+    exchange.publish(FULL)
+    clock.now += 60
+    assert exchange.take(timeout=0.0) == (FULL, 60.0)
+    assert exchange.is_wanted
+
+
+def test_many_that_ask_get_one_snapshot() -> None:
+    clock = Clock()
+    made = []
+    asked = threading.Event()
+    exchange = SnapshotExchange(asked.set, clock)
+    taken: list[Snapshot] = []
+    threads = [threading.Thread(target=lambda: taken.append(exchange.take(timeout=30.0)[0])) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    assert asked.wait(30)
+    while len(taken) < len(threads):  # the loop
+        if exchange.is_wanted:
+            made.append(1)
+            exchange.publish(FULL)
+    for thread in threads:
+        thread.join()
+    assert all(snapshot is FULL for snapshot in taken)
+    assert len(made) == 1, "the clock stands still: the first is as fresh as any"
+
+
+def test_health_tells_a_loop_that_stands_and_a_backend_that_takes_nothing() -> None:
+    clock = Clock()
+    exporter = MeasuredExporter(Backend(clock, (0.0, Result(Verdict.RETRY, message="HTTP 503"))), clock)
+    health = Health(exporter, clock)
+    assert health.not_ready() == ["the ring directory is not served"]
+    health.serves(True)
+    assert health.not_ready() == []
+    exporter.export(request())
+    clock.now += 31
+    health.beat()
+    assert health.not_ready() == ["the backend has accepted nothing for 31 s: HTTP 503"]
+    assert health.not_alive() == []
+    clock.now += 11
+    assert health.not_alive() == ["the loop has not gone round for 11 s"]
+    assert len(health.not_ready()) == 2
