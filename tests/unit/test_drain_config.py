@@ -17,7 +17,8 @@ def toml(tmp_path: Path) -> Path:
     return tmp_path / "drain.toml"
 
 
-def test_the_defaults_need_nothing() -> None:
+def test_the_defaults_need_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RINGBUF_DRAIN_LISTEN")  # which all tests have
     configuration = load({}, None)
     assert configuration.settings.exporter == "file"
     assert set(configuration.origins.values()) == {"default"}
@@ -178,3 +179,15 @@ def test_file_options_reach_the_exporter(tmp_path: Path) -> None:
         assert (options.sync, options.rotate_bytes, options.keep) == (True, 5, 2)
     finally:
         exporter.close()
+
+
+def test_nothing_listens_when_told_so_and_a_drain_that_ends_by_itself_only_when_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load({}, None).listens_at(once=False) is None, "RINGBUF_DRAIN_LISTEN=off, as all tests have it"
+    monkeypatch.delenv("RINGBUF_DRAIN_LISTEN")
+    assert load({}, None).listens_at(once=False) == ("127.0.0.1", 9464)
+    assert load({}, None).listens_at(once=True) is None
+    assert load({"listen": "[::1]:1"}, None).listens_at(once=True) == ("::1", 1)
+    with pytest.raises(ConfigurationError, match=r"listen \(--listen\): .* is no HOST:PORT"):
+        load({"listen": "everywhere"}, None)

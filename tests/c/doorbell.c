@@ -1,0 +1,113 @@
+/*
+ * The drain falls asleep just as a producer publishes, over and over: no wake-up is lost. A lost one would end the
+ * drain's wait by its time limit although records are ready.
+ */
+#include <assert.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "ringbuf.h"
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+enum { ROUNDS = 20000 };
+#else
+enum { ROUNDS = 200000 };
+#endif
+enum { CAPACITY = 4 }; /* a quarter is one record */
+static const uint64_t patience_nano = UINT64_C(10) * 1000000000;
+
+static rb_producer *producer;
+static uint64_t drained;
+
+/* At most 2^bits turns, another number of them each time. */
+static void dawdle(uint32_t *state, unsigned bits)
+{
+    *state = *state * 1664525 + 1013904223;
+    for (volatile uint32_t left = *state >> (32 - bits); left > 0; left--)
+        ;
+}
+
+static void *emit_one_by_one(void *argument)
+{
+    uint32_t random = 219;
+    rb_record record;
+    (void)argument;
+    memset(&record, 0, sizeof record);
+    record.trace_id[0] = record.span_id[0] = 1;
+    record.flags = RB_SPAN_SAMPLED;
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        while (rb_load_acquire(&drained) != round)
+            ;
+        dawdle(&random, 9); /* about as long as the drain's first system call */
+        assert(rb_emit(producer, &record) == 1);
+    }
+    return NULL;
+}
+
+int main(void)
+{
+    char directory[] = "/dev/shm/ringbuf-doorbell-XXXXXX";
+    char bell_path[sizeof directory + 16];
+    char path[RB_MAX_PATH_BYTES];
+    rb_error error;
+    rb_doorbell *doorbell;
+    rb_consumer *consumer;
+    rb_lane_view view;
+    rb_record record;
+    pthread_t thread;
+    uint64_t slept = 0;
+    uint32_t random = 7;
+    assert(mkdtemp(directory) != NULL);
+    snprintf(bell_path, sizeof bell_path, "%s/doorbell", directory);
+    assert(rb_doorbell_open(bell_path, 0600, &doorbell, &error) == RB_OK);
+    rb_config config = {.ring_dir = directory,
+                        .service_name = "doorbell",
+                        .layout_json = "{}",
+                        .resource_json = "{}",
+                        .layout_bytes = 2,
+                        .resource_bytes = 2,
+                        .slot_bytes = 64,
+                        .span_name_count = 1,
+                        .lane_count = 1,
+                        .capacity_slots = CAPACITY,
+                        .file_mode = 0600,
+                        .root_always = 1};
+    producer = rb_producer_new();
+    assert(producer != NULL && rb_open(producer, &config, path, &error) == RB_OK);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert(fd >= 0 && rb_attach(fd, RB_CONSUME, 0, &consumer, &error) == RB_OK);
+    assert(close(fd) == 0);
+    assert(pthread_create(&thread, NULL, emit_one_by_one, NULL) == 0);
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        dawdle(&random, 6);
+        uint32_t value = rb_doorbell_value(doorbell);
+        if (rb_set_sleeping(consumer, 1) == 0) {
+            slept++;
+            if (rb_doorbell_wait(doorbell, value, patience_nano) == 0) {
+                fprintf(stderr, "round %llu: the wake-up was lost, %lld records are ready\n", (unsigned long long)round,
+                        (long long)rb_poll(consumer, &view));
+                abort();
+            }
+        }
+        assert(rb_set_sleeping(consumer, 0) >= 0);
+        while (rb_copy(consumer, 0, &record, 1) == 0)
+            ; /* a spurious wake-up is allowed */
+        rb_outcome outcome = {.delivered = 1};
+        assert(rb_release(consumer, 0, &outcome) == RB_OK);
+        rb_store_release(&drained, round + 1);
+    }
+    assert(pthread_join(thread, NULL) == 0);
+    assert(slept > 0);
+    printf("%d rounds, %llu of them asleep\n", ROUNDS, (unsigned long long)slept);
+    assert(rb_close(producer) == RB_OK);
+    rb_producer_free(producer);
+    rb_consumer_free(consumer);
+    rb_doorbell_free(doorbell);
+    assert(unlink(path) == 0 && unlink(bell_path) == 0 && rmdir(directory) == 0);
+    return 0;
+}

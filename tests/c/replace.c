@@ -1,0 +1,125 @@
+/*
+ * Threads emit while ring after ring takes the place of the one before, and while the producer is closed: every attempt
+ * is counted once, over all rings, and each ring's own words agree with what its file holds.
+ */
+#include <assert.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "ringbuf.h"
+
+enum { THREADS = 3, RINGS = 200, CAPACITY = 64, LANES = 2 };
+
+static rb_producer *producer;
+static uint64_t attempts;
+static uint64_t truncated;
+static uint32_t stop;
+
+static void *emit_many(void *argument)
+{
+    uint64_t number = 0;
+    rb_record record;
+    (void)argument;
+    memset(&record, 0, sizeof record);
+    record.trace_id[0] = record.span_id[0] = 1;
+    while (!rb_load32_acquire(&stop)) {
+        record.flags = number % 2 ? RB_SPAN_SAMPLED : 0;
+        int rv = rb_emit(producer, &record);
+        assert(rv == 0 || rv == 1);
+        rb_count_truncated(producer, 1);
+        number++;
+    }
+    rb_add_relaxed(&attempts, number);
+    rb_add_relaxed(&truncated, number);
+    return NULL;
+}
+
+/* What the drain finds in the file of a ring that is over: adds to `published` and checks the rest. */
+static void remove_ring(const char *path, uint64_t *published)
+{
+    rb_consumer *consumer;
+    rb_error error;
+    rb_lane_view views[LANES];
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert(fd >= 0);
+    assert(rb_attach(fd, RB_CONSUME, 0, &consumer, &error) == RB_OK);
+    assert(close(fd) == 0);
+    int64_t ready = rb_poll(consumer, views);
+    assert(ready >= 0);
+    *published += (uint64_t)ready;
+    rb_consumer_free(consumer);
+    assert(unlink(path) == 0);
+}
+
+/* Until something was published in the present ring, the `rings`th. */
+static void wait_for_spans(uint64_t rings)
+{
+    rb_producer_stats stats;
+    for (uint64_t tries = 0; tries < 10000000; tries++) {
+        assert(rb_stats(producer, &stats) == RB_OK);
+        if (stats.pending > 0)
+            return;
+        sched_yield();
+    }
+    fprintf(stderr, "nothing in ring %llu\n", (unsigned long long)rings);
+    abort();
+}
+
+int main(void)
+{
+    char directory[] = "/dev/shm/ringbuf-replace-XXXXXX";
+    static char paths[RINGS][RB_MAX_PATH_BYTES];
+    rb_error error;
+    pthread_t threads[THREADS];
+    uint64_t published = 0;
+    assert(mkdtemp(directory) != NULL);
+    rb_config config = {.ring_dir = directory,
+                        .service_name = "replace",
+                        .layout_json = "{}",
+                        .resource_json = "{}",
+                        .layout_bytes = 2,
+                        .resource_bytes = 2,
+                        .slot_bytes = 64,
+                        .span_name_count = 1,
+                        .lane_count = LANES,
+                        .capacity_slots = CAPACITY,
+                        .file_mode = 0600,
+                        .root_always = 1};
+    producer = rb_producer_new();
+    assert(producer != NULL);
+    assert(rb_open(producer, &config, paths[0], &error) == RB_OK);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert(pthread_create(&threads[i], NULL, emit_many, NULL) == 0);
+    for (unsigned i = 1; i < RINGS; i++) {
+        wait_for_spans(i);
+        int rv = rb_open(producer, &config, paths[i], &error);
+        if (rv != RB_OK) {
+            fprintf(stderr, "rb_open: %s\n", error.detail);
+            abort();
+        }
+    }
+    assert(rb_close(producer) == RB_OK);
+    sched_yield();
+    rb_store32_release(&stop, 1);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert(pthread_join(threads[i], NULL) == 0);
+    rb_producer_stats stats;
+    assert(rb_stats(producer, &stats) == RB_OK);
+    printf("%llu attempts: %llu published, %llu unsampled, %llu full, %llu contended, %llu local\n",
+           (unsigned long long)attempts, (unsigned long long)stats.published, (unsigned long long)stats.unsampled,
+           (unsigned long long)stats.full, (unsigned long long)stats.contended, (unsigned long long)stats.local);
+    for (unsigned i = 0; i < RINGS; i++)
+        remove_ring(paths[i], &published);
+    assert(published == stats.published);
+    assert(stats.published + stats.unsampled + stats.full + stats.contended + stats.local == attempts);
+    assert(stats.truncated <= truncated); /* those after the close are not counted */
+    rb_producer_free(producer);
+    assert(rmdir(directory) == 0);
+    return 0;
+}

@@ -1,0 +1,128 @@
+"""Breaks the C code where its ordering matters, and sees that the C tests notice: a test that cannot fail is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ("crc32", "status", "emit", "producer", "sigbus", "consumer", "doorbell")
+
+
+class Mutant(NamedTuple):
+    """One change of a source file, and the test of tests/c that must fail with it."""
+
+    source: str
+    right: str
+    wrong: str
+    program: str
+    sanitize: str
+    complaint: str
+
+
+MUTANTS = {
+    "a record is published without release order": Mutant(
+        "emit.c",
+        "rb_store_release(&lane->shared->tail, after);",
+        "rb_store_relaxed(&lane->shared->tail, after);",
+        "stress",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "a slot is written again without acquire order": Mutant(
+        "emit.c",
+        "rb_load_acquire(&lane->shared->head)",
+        "rb_load_relaxed(&lane->shared->head)",
+        "stress",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "a lane is given back without release order": Mutant(
+        "atomics.h",
+        "static inline void rb_give_back(uint32_t *flag) { rb_store32_release(flag, 0); }",
+        "static inline void rb_give_back(uint32_t *flag) { rb_store32_relaxed(flag, 0); }",
+        "stress",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "a lane is taken without acquire order": Mutant(
+        "atomics.h",
+        "__atomic_exchange_n(flag, 1, __ATOMIC_ACQUIRE)",
+        "__atomic_exchange_n(flag, 1, __ATOMIC_RELAXED)",
+        "stress",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "a lane is not taken at all": Mutant(
+        "emit.c",
+        "if (!rb_try_take(&lane->busy))",
+        "if (0)",
+        "stress",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "a full lane is written": Mutant(
+        "emit.c",
+        "if (lane->tail - lane->head < producer->capacity_slots)",
+        "if (lane->tail - lane->head <= producer->capacity_slots)",
+        "stress",
+        "",
+        "Assertion",
+    ),
+    "the doorbell's word does not change": Mutant(
+        "emit.c",
+        "FUTEX_OP(FUTEX_OP_ADD, 1,",
+        "FUTEX_OP(FUTEX_OP_ADD, 0,",
+        "doorbell",
+        "",
+        "the wake-up was lost",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_noticed(
+    name: str, c_compiler: str, missing_debian: Callable[[str], NoReturn], ring_dir: Path, tmp_path: Path
+) -> None:
+    mutant = MUTANTS[name]
+    # Where the test aborts, its ring stays: not in /dev/shm itself.
+    test = tmp_path / "the_test.c"
+    text = (ROOT / "tests" / "c" / f"{mutant.program}.c").read_text(encoding="utf-8")
+    test.write_text(text.replace('"/dev/shm/', f'"{ring_dir}/'), encoding="utf-8")
+    for source in (ROOT / "csrc").glob("*.[ch]"):
+        text = source.read_text(encoding="utf-8")
+        if source.name == mutant.source:
+            assert mutant.right in text, "the code has changed: change the mutant too"
+            text = text.replace(mutant.right, mutant.wrong)
+        (tmp_path / source.name).write_text(text, encoding="utf-8")
+    program = tmp_path / "test"
+    # As in CMakeLists.txt: a memcpy that the compiler writes out is one that ThreadSanitizer does not see.
+    sanitize = [f"-fsanitize={mutant.sanitize}", "-fno-builtin-memcpy"] if mutant.sanitize else []
+    sources = [test, *(tmp_path / f"{part}.c" for part in LIBRARY)]
+    command: list[str | Path] = [
+        c_compiler,
+        "-O2",
+        "-g",
+        *sanitize,
+        "-D_GNU_SOURCE",
+        f"-I{tmp_path}",
+        *sources,
+        "-o",
+        program,
+        "-pthread",
+    ]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode != 0 and sanitize:
+        missing_debian(f"gcc, whose -fsanitize={mutant.sanitize} works")
+    assert built.returncode == 0, built.stderr
+    environment = os.environ | {"TSAN_OPTIONS": "halt_on_error=1"}
+    done = subprocess.run([program], capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert done.returncode != 0, done.stdout
+    assert mutant.complaint in done.stderr, done.stderr

@@ -1,0 +1,162 @@
+"""A site of any layout: constants, values that vary, and its spans."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import ringbuf
+from ringbuf._hot import lib as hot
+from ringbuf._ringbuf import ffi, lib
+from tests.consumer import records_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = "00f067aa0ba902b7"
+HEADER = f"00-{TRACE}-{PARENT}-01"
+LAYOUT = ringbuf.SpanLayout(
+    span_names=["get", "put"],
+    attributes=[
+        ringbuf.Attribute("key", "str", 8),
+        ringbuf.Attribute("bytes", "u64"),
+        ringbuf.Attribute("hit", "bool"),
+        ringbuf.Attribute("tier", "label", labels=("ram", "disk")),
+    ],
+)
+
+
+@pytest.fixture
+def store(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
+    emitter = ringbuf.Emitter("store", ring_dir=ring_dir, layout=LAYOUT, capacity=16)
+    yield emitter
+    records_in(ring_dir)
+    emitter.close()
+
+
+def test_a_site_writes_constants_and_what_varies(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    put = store.site("put", constants={"tier": "disk"}, varying=["bytes", "key"])
+    assert put.emit(10, 20, 5, "k")
+    (record,) = records_in(ring_dir)
+    assert LAYOUT.values(record) == {"key": "k", "bytes": 5, "tier": "disk"}
+    assert (record["start_unix_nano"], record["end_unix_nano"], record["name"]) == (10, 20, 1)
+    assert (record["kind"], record["status"], record["flags"]) == (1, 0, 0x101)
+
+
+def test_none_is_an_absent_value_at_a_site(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    get = store.site("get", varying=["bytes", "hit"])
+    assert get.emit(1, 2, None, None)
+    assert get.emit(1, 2, 0, False)
+    assert [LAYOUT.values(record) for record in records_in(ring_dir)] == [{}, {"bytes": 0, "hit": False}]
+
+
+def test_a_value_does_not_stay_in_the_slot_for_the_next_span(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    full = store.site("get", varying=["key", "bytes", "hit", "tier"])
+    for _ in range(16):
+        assert full.emit(1, 2, "old text", 2**64 - 1, True, "disk")
+    records_in(ring_dir)
+    assert store.site("get").emit(1, 2)
+    (record,) = records_in(ring_dir)
+    assert bytes(64) == record.tobytes()[64:]
+
+
+def test_a_sites_span_takes_values_first_and_later(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    with store.site("get", varying=["key", "bytes", "hit"]).span("k") as span:
+        span["bytes"] = 3
+    assert LAYOUT.values(records_in(ring_dir)[0]) == {"key": "k", "bytes": 3}
+
+
+def test_an_exception_makes_the_status_of_a_sites_span_an_error(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    with pytest.raises(KeyError), store.site("get").span():
+        raise KeyError
+    with store.site("get").span():
+        pass
+    assert [record["status"] for record in records_in(ring_dir)] == [2, 0]
+
+
+def test_a_sites_span_continues_a_trace(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    get = store.site("get")
+    with get.span(traceparent=HEADER) as outer, get.span():
+        assert get.emit(1, 2)
+    emitted, inner, first = records_in(ring_dir)
+    assert (parent_of(first), first["flags"]) == ((TRACE, PARENT), 0x301)
+    assert parent_of(inner) == own_ids(outer)
+    assert parent_of(emitted) == (TRACE, ids(inner)[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "match"),
+    [
+        ("delete", {}, "delete"),
+        ("get", {"varying": ["size"]}, "size"),
+        ("get", {"constants": {"size": 1}}, "size"),
+        ("get", {"varying": ["key", "key"]}, "key"),
+        ("get", {"varying": ["key"], "constants": {"key": "k"}}, "both constant and varying"),
+        ("get", {"constants": {"key": "far too long"}}, "key"),
+        ("get", {"constants": {"bytes": -1}}, "bytes"),
+        ("get", {"constants": {"tier": "tape"}}, "tier"),
+    ],
+)
+def test_a_site_that_cannot_be_is_refused_by_name(
+    store: ringbuf.Emitter, name: str, arguments: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        store.site(name, **arguments)
+
+
+def test_a_wrong_value_at_a_site_raises_and_nothing_is_counted(store: ringbuf.Emitter) -> None:
+    get = store.site("get", varying=["bytes"])
+    for wrong, error in ((-1, ValueError), (2**64, ValueError), ("1", TypeError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="bytes"):
+            get.emit(1, 2, wrong)
+        with pytest.raises(error, match="bytes"), get.span(wrong):
+            pass
+    for times in ((-1, 2), (1, 2**64), (None, 2), (1.5, 2), ("1", 2)):
+        with pytest.raises((TypeError, ValueError), match=r"start|end"):
+            get.emit(*times, 1)
+    with pytest.raises(TypeError):
+        get.emit(1, 2)
+    with pytest.raises(TypeError):
+        get.emit(1, 2, 3, 4)
+    with pytest.raises(TypeError):
+        get.span(1, 2)
+    with pytest.raises(ValueError, match="key"), get.span() as span:
+        span["key"] = "k"
+    assert (store.stats().attempts, store.stats().published) == (1, 1)  # the last span, without the key
+
+
+def test_a_span_that_never_began_is_refused(store: ringbuf.Emitter) -> None:
+    get = store.site("get")
+    packed = bytes(get.packer.packed_bytes)
+    span = ffi.new("rb_span *")
+    assert hot.rb_span_end_packed(get.pointer, span, 0, packed, len(packed)) == lib.RB_E_ZERO_ID
+    assert store.stats().attempts == 0
+
+
+def test_packed_values_of_another_length_are_refused(store: ringbuf.Emitter) -> None:
+    get = store.site("get", varying=["bytes"])
+    for length in (0, 20, get.packer.packed_bytes - 1, get.packer.packed_bytes + 1):
+        assert hot.rb_emit_packed(get.pointer, ffi.NULL, bytes(length), length) == lib.RB_E_ARGUMENT
+    assert hot.rb_emit_packed(get.pointer, ffi.NULL, ffi.NULL, get.packer.packed_bytes) == lib.RB_E_ARGUMENT
+    assert store.stats().attempts == 0
+
+
+def ids(record: np.void) -> tuple[str, str, str]:
+    """Return trace, parent and span id of a record as hex digits."""
+    trace_id, parent_span_id, span_id = (
+        record[name].tobytes().hex() for name in ("trace_id", "parent_span_id", "span_id")
+    )
+    return trace_id, parent_span_id, span_id
+
+
+def parent_of(record: np.void) -> tuple[str, str]:
+    return ids(record)[:2]
+
+
+def own_ids(span: Any) -> tuple[str, str]:
+    return span.trace_id.hex(), span.span_id.hex()
