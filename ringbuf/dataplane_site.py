@@ -209,7 +209,7 @@ class DataplaneSpan(ActiveSpan):
         self._site = sites[0]
         self._parent = parent
         self._made = None
-        self._token = None
+        self._number = -1
         self._sites = sites
         self._keep = keep  # the sites point to them
         self._lease = lease

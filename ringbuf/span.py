@@ -83,7 +83,7 @@ class ActiveSpan:
     # Slots are found without a look at the class: 170 ns less a span than attributes that the class has.
     __slots__ = ("_emitter", "_made", "_monotonic_nano", "_number", "_parent", "_site", "_token", "_unix_nano")
     _made: Any  # rb_span *, None before somebody asks
-    _number: int
+    _number: int  # -1 before the block is entered
     _unix_nano: int
     _monotonic_nano: int
     _parent: ActiveSpan | RemoteParent | None
@@ -94,7 +94,7 @@ class ActiveSpan:
         self._site = site
         self._parent = parent
         self._made = None
-        self._token = None
+        self._number = -1
 
     def pointer(self) -> Any:
         """Return the span with its ids, an `rb_span *`.
@@ -103,7 +103,7 @@ class ActiveSpan:
             RuntimeError: the block was not entered yet.
         """
         if self._made is None:
-            if self._token is None:
+            if self._number < 0:
                 raise RuntimeError("a span has ids from when its block is entered")
             # The outermost first, in a loop: blocks may nest deeper than calls.
             waiting: list[ActiveSpan] = []
@@ -150,14 +150,14 @@ class ActiveSpan:
         return bytes(ffi.buffer(self.pointer().span_id))
 
     def __enter__(self) -> Self:
-        if self._token is not None:
+        if self._number >= 0:
             raise RuntimeError("a span is entered once: make another with site.span(…)")
         if self._parent is None:
             self._parent = _get_current()
-        self._number = _next_number()
-        self._token = _set_current(self)
         self._unix_nano = _unix_nano()
         self._monotonic_nano = _monotonic_nano()
+        self._number = _next_number()
+        self._token = _set_current(self)  # last: from here on a signal handler's span may ask for our ids
         return self
 
     def __exit__(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
-LIBRARY = ("crc32", "status", "emit", "producer", "sigbus", "consumer", "doorbell")
+LIBRARY = sorted(path.stem for path in (ROOT / "csrc").glob("*.c") if not path.stem.startswith("otlp"))
 
 
 class Mutant(NamedTuple):

@@ -116,7 +116,7 @@ def test_the_sink_counts_what_it_is_sent(sink: end_to_end.Sink) -> None:
 
 
 def test_a_trial_through_the_drain_holds(ring_dir: Path, sink: end_to_end.Sink) -> None:
-    with end_to_end.drain(str(ring_dir), sink.endpoint, "http"):
+    with end_to_end.drain(str(ring_dir), "otlp-http", "--endpoint", sink.endpoint):
         found = end_to_end.trial("ring", str(ring_dir), sink, rate=2000, seconds=0.5)
     # It may lag behind on a busy machine; what it must not do is lose a span.
     assert found.holds or "behind" in found.why
@@ -130,7 +130,7 @@ def test_a_trial_notices_a_lost_span(ring_dir: Path, sink: end_to_end.Sink) -> N
             return {**counts, "spans": counts["spans"] - 1}
 
     stub: Any = Forgetful()
-    with end_to_end.drain(str(ring_dir), sink.endpoint, "http"):
+    with end_to_end.drain(str(ring_dir), "otlp-http", "--endpoint", sink.endpoint):
         found = end_to_end.trial("ring", str(ring_dir), stub, rate=2000, seconds=0.1)
     assert not found.holds
     assert "201 emitted, 0 dropped, 200 arrived, 201 distinct" in found.why
