@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench import end_to_end
+from bench import end_to_end, idle
 from bench.encode import ROWS as ENCODE_ROWS
 from bench.measure import Figure, take_turns
 from bench.results import Result, describe_machine, print_table, write
@@ -26,10 +26,14 @@ _PROTOCOLS: Final = ("http", "grpc")
 _MOST_TRIALS: Final = 5  # each takes some seconds, and all must hold
 _TRIAL_SECONDS: Final = 3.0
 _QUICK_TRIAL_SECONDS: Final = 1.0
+_FILE_SECONDS: Final = 1.0  # about 550 bytes a span
+_IDLE_SECONDS: Final = 10.0
 _GROUPS: Final = (
     *dict.fromkeys(row.group for row in ROWS),
     *(f"end-to-end-{protocol}" for protocol in _PROTOCOLS),
+    "file",
     "age",
+    "idle",
 )
 LATEST: Final = Path(__file__).with_name("results") / "latest.json"
 
@@ -47,9 +51,17 @@ def main() -> int:
             trials = min(options.rounds, _MOST_TRIALS)
             _progress(f"end-to-end-{protocol}: the highest rate without loss, then {trials} rounds …")
             results.append(end_to_end.measure(protocol, trials, seconds))
+    if "file" in options.only:
+        trials = min(options.rounds, _MOST_TRIALS)
+        _progress(f"file: the highest rate without loss, then {trials} rounds …")
+        results += end_to_end.measure_file(trials, _FILE_SECONDS)
     if "age" in options.only:
         _progress(f"age: {options.rounds} rounds …")
         results.append(end_to_end.measure_age(min(options.rounds, _MOST_TRIALS), seconds))
+    if "idle" in options.only:
+        trials = min(options.rounds, _MOST_TRIALS)
+        _progress(f"idle: {trials} rounds …")
+        results += idle.measure(trials, _IDLE_SECONDS)
     machine["load_after"] = os.getloadavg()[0]
     print_table(results)
     print("Each figure is the median of the rounds [smallest … largest]; each ratio that of the rounds' ratios.")

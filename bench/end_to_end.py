@@ -9,6 +9,7 @@ spans over the time from the first emit until the last was accepted.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _LAG_SHARE: Final = 0.1
 _LAG_SECONDS: Final = 0.3  # a last batch's delay and its journey
 _TIMEOUT_SECONDS: Final = 300.0
+_SPAN_ID: Final = re.compile(rb'"spanId":"([0-9a-f]{16})"')
 _STEPS: Final = 4
 _RETREAT: Final = 0.93
 _LIGHT_RATE: Final = 1000.0
@@ -61,12 +63,12 @@ class Sink:
 
     Args:
         protocol: "http" or "grpc".
+        keeps: whether it keeps what comes, to `count` it.
     """
 
-    def __init__(self, protocol: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.sink", protocol], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, protocol: str, *, keeps: bool = True) -> None:
+        command = [sys.executable, "-m", "bench.sink", protocol, "keep" if keeps else "forget"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.endpoint = self._line()
 
     def __enter__(self) -> Self:
@@ -88,12 +90,36 @@ class Sink:
         return self._process.stdout.readline().strip()
 
 
+class LinesSink:
+    """A file of OTLP JSON lines that a drain appends to.
+
+    Args:
+        path: of the file; each count takes it away, and the drain begins another.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def count(self) -> dict[str, float]:
+        """Return what came since the last look: spans, distinct span ids, bytes."""
+        taken = self.path.rename(self.path.with_suffix(".taken"))
+        spans = 0
+        ids: set[bytes] = set()
+        with taken.open("rb") as lines:
+            for line in lines:
+                found = _SPAN_ID.findall(line)
+                spans += len(found)
+                ids.update(found)
+        size = taken.stat().st_size
+        taken.unlink()
+        return {"spans": spans, "ids": len(ids), "bytes": size, "p99": 0.0}
+
+
 @contextmanager
-def drain(ring_dir: str, endpoint: str, protocol: str, *settings: str) -> Iterator[None]:
-    """Run a drain beside the block, with its default settings but for those given."""
+def drain(ring_dir: str, exporter: str, *settings: str) -> Iterator[int]:
+    """Run a drain beside the block, with its default settings but for those given; yield its pid."""
     environment = {**clean_environment(), "RINGBUF_DRAIN_LISTEN": "off"}
-    options = ["--ring-dir", ring_dir, "--exporter", f"otlp-{protocol}", "--endpoint", endpoint]
-    options += ["--log-level", "warning", *settings]
+    options = ["--ring-dir", ring_dir, "--exporter", exporter, "--log-level", "warning", *settings]
     process = subprocess.Popen([sys.executable, "-m", "drain", *options], stdout=subprocess.DEVNULL, env=environment)
     try:
         end = time.monotonic() + _TIMEOUT_SECONDS
@@ -101,13 +127,13 @@ def drain(ring_dir: str, endpoint: str, protocol: str, *settings: str) -> Iterat
             if process.poll() is not None or time.monotonic() >= end:
                 raise RuntimeError("the drain does not start")
             time.sleep(0.01)
-        yield
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(_TIMEOUT_SECONDS)
 
 
-def trial(how: str, where: str, sink: Sink, rate: float, seconds: float, *, delay: float = 5.0) -> Trial:
+def trial(how: str, where: str, sink: Sink | LinesSink, rate: float, seconds: float, *, delay: float = 5.0) -> Trial:
     """Run one trial.
 
     Args:
@@ -143,7 +169,7 @@ def trial(how: str, where: str, sink: Sink, rate: float, seconds: float, *, dela
     )
 
 
-def highest_rate(how: str, where: str, sink: Sink, seconds: float) -> float:
+def highest_rate(how: str, where: str, sink: Sink | LinesSink, seconds: float) -> float:
     """Return the highest rate found at which a trial holds."""
     rate = good = _FIRST_RATE[how.partition("-")[0]]
     bad = None
@@ -166,29 +192,72 @@ def highest_rate(how: str, where: str, sink: Sink, seconds: float) -> float:
     return good
 
 
+@dataclass(slots=True)
+class Held:
+    """The trials of one sender, and the rate at which they all held.
+
+    Attributes:
+        rate: spans per second that were asked for.
+        trials: those that held.
+        retreats: how often the rate was lowered because one did not.
+    """
+
+    rate: float
+    trials: list[Trial]
+    retreats: int = 0
+
+    @property
+    def figure(self) -> Figure:
+        """Spans per second."""
+        return Figure.of(each.rate for each in self.trials)
+
+    def details(self) -> dict[str, Any]:
+        """Return the other figures."""
+        return {
+            "rate": self.rate,
+            "retreats": self.retreats,
+            "producer_processor_micros": Figure.of(each.processor_micros for each in self.trials),
+            "bytes_per_span": self.trials[0].bytes_per_span,
+        }
+
+
+def in_turns(senders: dict[str, tuple[str, str, Sink | LinesSink]], rounds: int, seconds: float) -> dict[str, Held]:
+    """Find the highest rate of each sender, then let all run at theirs in turns until each has held in every round.
+
+    Args:
+        senders: by name what `trial` takes: how, where, and the receiver.
+        rounds: how many trials of each are to hold.
+        seconds: of a trial.
+    """
+    held = {name: Held(highest_rate(*sender, seconds), []) for name, sender in senders.items()}
+    while any(len(each.trials) < rounds for each in held.values()):
+        for name, sender in senders.items():
+            each = held[name]
+            if len(each.trials) == rounds:
+                continue
+            found = trial(*sender, each.rate, seconds)
+            _progress(f"  {name} {each.rate:,.0f}/s: {'holds' if found.holds else found.why}")
+            if found.holds:
+                each.trials.append(found)
+            else:  # the search was lucky there: all rounds are made again, a little slower
+                each.rate *= _RETREAT
+                each.retreats += 1
+                each.trials.clear()
+    return held
+
+
 def measure(protocol: str, rounds: int, seconds: float) -> Result:
     """Measure one protocol, ours and the SDK's, in turns."""
     with ExitStack() as cleanup:
         directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
         sink = cleanup.enter_context(Sink(protocol))
-        cleanup.enter_context(drain(directory, sink.endpoint, protocol))
-        senders = {"ring": directory, f"sdk-{protocol}": sink.endpoint}
-        rates = {how: highest_rate(how, where, sink, seconds) for how, where in senders.items()}
-        held: dict[str, list[Trial]] = {how: [] for how in senders}
-        retreats = dict.fromkeys(senders, 0)
-        while any(len(trials) < rounds for trials in held.values()):
-            for how, where in senders.items():
-                if len(held[how]) == rounds:
-                    continue
-                found = trial(how, where, sink, rates[how], seconds)
-                _progress(f"  {how} {rates[how]:,.0f}/s: {'holds' if found.holds else found.why}")
-                if found.holds:
-                    held[how].append(found)
-                else:  # the search was lucky there: all rounds are made again, a little slower
-                    rates[how] *= _RETREAT
-                    retreats[how] += 1
-                    held[how].clear()
-    ours, peer = (Figure.of(found.rate for found in trials) for trials in held.values())
+        cleanup.enter_context(drain(directory, f"otlp-{protocol}", "--endpoint", sink.endpoint))
+        found = in_turns(
+            {"ring": ("ring", directory, sink), f"sdk-{protocol}": (f"sdk-{protocol}", sink.endpoint, sink)},
+            rounds,
+            seconds,
+        )
+    ours, peer = (each.figure for each in found.values())
     return Result(
         group="end-to-end",
         title=f"site.emit to OTLP/{protocol} receiver, nothing lost",
@@ -198,16 +267,41 @@ def measure(protocol: str, rounds: int, seconds: float) -> Result:
         ours=ours,
         peer=peer,
         ratio=ours.over(peer),
-        details={
-            how: {
-                "rate": rates[how],
-                "retreats": retreats[how],
-                "producer_processor_micros": Figure.of(found.processor_micros for found in trials),
-                "bytes_per_span": trials[0].bytes_per_span,
-            }
-            for how, trials in held.items()
-        },
+        details={name: each.details() for name, each in found.items()},
     )
+
+
+def measure_file(rounds: int, seconds: float) -> list[Result]:
+    """Measure the way to OTLP JSON lines: on tmpfs, on the disk of the present folder, and the SDK over gRPC beside."""
+    with ExitStack() as cleanup:
+        receiver = cleanup.enter_context(Sink("grpc"))
+        senders: dict[str, tuple[str, str, Sink | LinesSink]] = {}
+        for name in ("tmpfs", "disk"):
+            directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
+            folder = directory if name == "tmpfs" else Path.cwd()
+            output = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir=folder)))
+            lines = LinesSink(output / "spans.jsonl")
+            cleanup.enter_context(drain(directory, "file", "--output", str(lines.path)))
+            senders[name] = ("ring", directory, lines)
+        senders["sdk"] = ("sdk-grpc", receiver.endpoint, receiver)
+        found = in_turns(senders, rounds, seconds)
+    tmpfs, disk, sdk = (each.figure for each in found.values())
+    title = "site.emit to OTLP JSON lines on {}, nothing lost"
+    details = {name: each.details() for name, each in found.items()}
+    return [
+        Result(
+            "file",
+            title.format("tmpfs"),
+            "SDK, BatchSpanProcessor, OTLP/grpc",
+            "spans/s",
+            ">= 80",
+            tmpfs,
+            sdk,
+            tmpfs.over(sdk),
+            details=details,
+        ),
+        Result("file", title.format("disk"), "the same on tmpfs", "spans/s", "", disk, tmpfs, disk.over(tmpfs)),
+    ]
 
 
 def measure_age(rounds: int, seconds: float) -> Result:
@@ -215,7 +309,8 @@ def measure_age(rounds: int, seconds: float) -> Result:
     with ExitStack() as cleanup:
         directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
         sink = cleanup.enter_context(Sink("http"))
-        cleanup.enter_context(drain(directory, sink.endpoint, "http", "--batch-delay", str(_LIGHT_DELAY)))
+        delay = ("--batch-delay", str(_LIGHT_DELAY))
+        cleanup.enter_context(drain(directory, "otlp-http", "--endpoint", sink.endpoint, *delay))
         found: dict[str, list[float]] = {"ring": [], "sdk-http": []}
         for _ in range(rounds):
             for how, where in (("ring", directory), ("sdk-http", sink.endpoint)):

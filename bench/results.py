@@ -31,7 +31,7 @@ class Result:
         group: of the row.
         title: what was measured.
         peer_title: beside whom.
-        unit: "ns" (a time, less is better) or "spans/s" (a rate, more is better).
+        unit: "ns" or "ms" (a time), "%" (of a core) or "MB": less is better; "spans/s" (a rate): more is.
         aim: of the ratio, in words.
         ours: our figure.
         peer: the peer's.

@@ -29,14 +29,20 @@ _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nConten
 
 
 class Bodies:
-    """What came since the last look."""
+    """What came since the last look.
 
-    def __init__(self) -> None:
+    Args:
+        keeps: whether it is kept: in a long run it is not.
+    """
+
+    def __init__(self, *, keeps: bool = True) -> None:
         self.all: list[tuple[int, bytes]] = []
+        self._keeps = keeps
 
     def add(self, body: bytes) -> None:
         """Keep a body with the time at which it was complete."""
-        self.all.append((time.time_ns(), body))
+        if self._keeps:
+            self.all.append((time.time_ns(), body))
 
     def take(self) -> list[tuple[int, bytes]]:
         """Return what came, and forget it."""
@@ -120,7 +126,7 @@ def decoded(bodies: Iterable[tuple[int, bytes]]) -> dict[str, float]:
 
 def main() -> None:
     """Serve until standard input ends."""
-    bodies = Bodies()
+    bodies = Bodies(keeps="forget" not in sys.argv[2:])
     print((serve_http if sys.argv[1] == "http" else serve_grpc)(bodies), flush=True)
     for _line in sys.stdin:
         print(json.dumps(decoded(bodies.take())), flush=True)

@@ -162,6 +162,31 @@ def test_a_batch_is_its_prefix_and_the_rest_is_counted(folder: Path, data: st.Da
     assert sorted(record.tobytes() for record in drained(folder)) == sorted(expected)
 
 
+@pytest.mark.parametrize("first", POSITIONS)
+def test_what_a_killed_drain_had_counted_is_repeated_and_not_counted_again(folder: Path, first: int) -> None:
+    producer = Producer(folder, LAYOUT, capacity=8, first=first)
+    records = LAYOUT.empty(6)
+    records["trace_id"], records["span_id"], records["flags"] = 1, 1, 0x101
+    assert producer.emit_batch(records.tobytes()) == 6
+    with Consumer(producer.path) as consumer:
+        consumer.copy()
+        consumer.release(1)
+        at = consumer.header.header_bytes + ffi.offsetof("rb_lane", "rejected")
+    with producer.path.open("r+b", buffering=0) as file:  # as a kill before the store to head leaves it
+        file.seek(at)
+        file.write((2).to_bytes(8, "little"))
+    with Consumer(producer.path) as consumer:
+        assert len(consumer.copy()) == 5
+        consumer.release(3)
+        view = consumer.view()
+        assert (view.delivered, view.rejected, view.repeated) == (2, 2, 2)
+        consumer.release(invalid=2)
+        view = consumer.view()
+        assert (view.delivered, view.rejected, view.invalid, view.repeated) == (2, 2, 2, 2)
+        assert view.released == (first + 6) % 2**64
+    producer.path.unlink()
+
+
 LAYOUT = ringbuf.SpanLayout(span_names=["model"], attributes=[ringbuf.Attribute("number", "u64")])
 CAPACITY = 4
 

@@ -324,6 +324,7 @@ def test_the_drains_words_in_the_file_are_not_believed_after_attach(good: bytear
         consumer.copy(count=1)
         write_word(path, head_at, 2**63)
         write_word(path, head_at + 8, 1000)
+        assert (consumer.view().released, consumer.view().delivered) == (0, 0)
         consumer.release(1)
         assert (consumer.view().released, consumer.view().delivered) == (1, 1)
     assert struct.unpack_from("<QQ", path.read_bytes(), head_at) == (1, 1)

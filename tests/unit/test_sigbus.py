@@ -229,6 +229,14 @@ def test_a_fault_in_other_memory_still_kills(ring_dir: Path, before: str) -> Non
     dies_of_sigbus(f"lib.rb_guard_install()\nconsumer = Consumer(path)\n{before}\n{FAULT}\nforeign[0]", ring_dir)
 
 
+def test_a_fault_where_records_are_copied_to_still_kills(ring_dir: Path) -> None:
+    dies_of_sigbus(
+        f"lib.rb_guard_install()\nconsumer = Consumer(path)\n{FAULT}\n"
+        "lib.rb_copy(consumer.pointer, 0, ffi.from_buffer(foreign), 10)",
+        ring_dir,
+    )
+
+
 def test_a_fault_in_other_memory_still_reaches_the_fault_handler(ring_dir: Path) -> None:
     code = f"faulthandler.enable()\nlib.rb_guard_install()\nconsumer = Consumer(path)\n{FAULT}\nforeign[0]"
     done = run(SETUP + code, ring_dir)
