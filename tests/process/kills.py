@@ -98,24 +98,36 @@ def check(records: np.ndarray[Any, np.dtype[np.void]], first: int) -> int:
     return first
 
 
-def run_round(ring_dir: Path, door: str, life: float, *, drain: bool) -> int:
-    """Let a producer live for `life` seconds; return how many records it left, all of them checked."""
+def start_producer(ring_dir: Path, door: str) -> int:
+    """Fork a producer; return its pid."""
     pid = os.fork()
     if pid == 0:
         try:
             produce(ring_dir, door)
         finally:
             os._exit(1)
-    end = time.monotonic() + life
-    total = 0
-    consumer = None
-    while time.monotonic() < end:
-        if drain and consumer is None and (found := rings_in(ring_dir)):
-            consumer = Consumer(found[0])
-        if consumer is not None:
-            total = check(consumer.take(), total)
+    return pid
+
+
+def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def run_round(ring_dir: Path, door: str, life: float, *, drain: bool) -> int:
+    """Let a producer live for `life` seconds; return how many records it left, all of them checked."""
+    consumer = None
+    total = 0
+    pid = start_producer(ring_dir, door)
+    try:
+        end = time.monotonic() + life
+        while time.monotonic() < end:
+            if drain and consumer is None and (found := rings_in(ring_dir)):
+                consumer = Consumer(found[0])
+            if consumer is not None:
+                total = check(consumer.take(), total)
+    finally:
+        kill(pid)
     left = list(ring_dir.iterdir())
     assert left == rings_in(ring_dir)  # no temporary file
     assert len(left) <= 1
@@ -132,14 +144,13 @@ def run_round(ring_dir: Path, door: str, life: float, *, drain: bool) -> int:
 def time_to_first_record(ring_dir: Path, door: str) -> float:
     """Return how many seconds a producer takes to its first record."""
     start = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        produce(ring_dir, door)
-    while not (rings := rings_in(ring_dir)) or not pending(rings[0]):
-        assert time.monotonic() - start < PATIENCE
-    taken = time.monotonic() - start
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    pid = start_producer(ring_dir, door)
+    try:
+        while not (rings := rings_in(ring_dir)) or not pending(rings[0]):
+            assert time.monotonic() - start < PATIENCE
+        taken = time.monotonic() - start
+    finally:
+        kill(pid)
     rings[0].unlink()
     return taken
 

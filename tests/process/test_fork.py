@@ -202,6 +202,50 @@ def test_many_forks_beside_threads_that_emit(ring_dir: Path) -> None:
     check_forks_beside_threads(ring_dir, 5000, 2)
 
 
+def test_a_fork_while_a_ring_is_made_does_not_inherit_its_lock(ring_dir: Path) -> None:
+    # The children live on while each ring is given up: nobody may hold a lock of theirs then.
+    output = output_of(
+        """
+import os, threading, time, warnings, ringbuf
+from pathlib import Path
+from ringbuf._ringbuf import lib
+warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+ring_dir = Path(sys.argv[1])
+done = False
+made = alive = 0
+def make_rings():
+    global made, alive
+    while not done:
+        ringbuf.Emitter("service", ring_dir=ring_dir, capacity=1 << 16)  # and give it up
+        made += 1
+        for path in ring_dir.glob("*.ring"):
+            with path.open("rb") as file:
+                alive += lib.rb_producer_alive(file.fileno())
+            path.unlink()
+thread = threading.Thread(target=make_rings)
+thread.start()
+life_read, life_write = os.pipe()
+children = []
+while made < 30 and len(children) < 300:
+    time.sleep(0.001)  # lets the other thread have the GIL
+    pid = os.fork()
+    if pid == 0:
+        os.close(life_write)
+        os.read(life_read, 1)
+        os._exit(0)
+    children.append(pid)
+done = True
+thread.join()
+os.close(life_write)
+for pid in children:
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+print(made >= 10, alive)
+""",
+        ring_dir,
+    )
+    assert output == "True 0\n"
+
+
 # The child waits for the end of its standard input, which is the test's.
 BEAR_A_CHILD = """
 import ctypes, multiprocessing, os, subprocess, ringbuf
