@@ -108,7 +108,7 @@ def memcpy() -> Iterator[Round]:
 @contextmanager
 def sdk() -> Iterator[Round]:
     """What the SDK's exporters do with a batch."""
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
     spans = _readable_spans(records(PEER_SPANS))
     yield _round(lambda: encode_spans(spans).SerializeToString(), PEER_SPANS, _PEER_TIMES)
@@ -117,7 +117,7 @@ def sdk() -> Iterator[Round]:
 @contextmanager
 def messages() -> Iterator[Round]:
     """Protobuf's messages, used in the way that took least of five: filled in place, no label's KeyValue made twice."""
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData  # noqa: PLC0415
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
     prepared = _prepared(records(PEER_SPANS))
     envelope = to_resource_spans(DATAPLANE_LAYOUT.empty(0), DATAPLANE_LAYOUT, RESOURCE)
@@ -150,14 +150,14 @@ def messages() -> Iterator[Round]:
                 span.status.code = status
         return traces.SerializeToString()
 
-    assert encode() == Encoder(DATAPLANE_LAYOUT, RESOURCE).encode(records(PEER_SPANS)).body  # noqa: S101
+    assert encode() == Encoder(DATAPLANE_LAYOUT, RESOURCE).encode(records(PEER_SPANS)).body
     yield _round(encode, PEER_SPANS, _PEER_TIMES)
 
 
 @contextmanager
 def message_to_json() -> Iterator[Round]:
     """Protobuf's own JSON of messages that are there; it is no OTLP/JSON (ids in base64, enums by name)."""
-    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415
+    from google.protobuf.json_format import MessageToJson
 
     message = to_resource_spans(records(PEER_SPANS), DATAPLANE_LAYOUT, RESOURCE)
     yield _round(lambda: MessageToJson(message, indent=None), PEER_SPANS, 1)
@@ -198,11 +198,11 @@ def _prepared(spans: np.ndarray) -> list[tuple[Any, ...]]:
 
 def _readable_spans(spans: np.ndarray) -> list[ReadableSpan]:
     """Return the spans as the SDK hands them to an exporter."""
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import ReadableSpan  # noqa: PLC0415
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415
-    from opentelemetry.trace import SpanContext, SpanKind, TraceFlags  # noqa: PLC0415
-    from opentelemetry.trace.status import Status, StatusCode  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+    from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+    from opentelemetry.trace.status import Status, StatusCode
 
     resource = Resource(RESOURCE)
     scope = InstrumentationScope(DATAPLANE_LAYOUT.scope_name, DATAPLANE_LAYOUT.scope_version)
@@ -232,8 +232,8 @@ def _readable_spans(spans: np.ndarray) -> list[ReadableSpan]:
 
 def main() -> None:
     """Measure the rows of this file."""
-    from bench.__main__ import measure_rows  # noqa: PLC0415 - not in the probes' processes
-    from bench.results import print_table  # noqa: PLC0415
+    from bench.__main__ import measure_rows
+    from bench.results import print_table
 
     print_table(measure_rows(ROWS, int(sys.argv[1]) if len(sys.argv) > 1 else 11))
 

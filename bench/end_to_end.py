@@ -79,14 +79,14 @@ class Sink:
 
     def count(self) -> dict[str, float]:
         """Return what came since the last look, decoded."""
-        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         counts: dict[str, float] = json.loads(self._line())
         return counts
 
     def _line(self) -> str:
-        assert self._process.stdout is not None  # noqa: S101 - a pipe
+        assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
 

@@ -109,7 +109,7 @@ def _beside(code: str, *arguments: str) -> Iterator[int]:
         env=clean_environment(),
     )
     try:
-        assert process.stdout is not None  # noqa: S101 - a pipe
+        assert process.stdout is not None
         process.stdout.readline()
         yield process.pid
     finally:

@@ -96,7 +96,7 @@ class ProbeProcess:
         Raises:
             ProbeError: it failed.
         """
-        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return self._answer()
@@ -110,7 +110,7 @@ class ProbeProcess:
             self._process.communicate()
 
     def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None  # noqa: S101 - a pipe
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise ProbeError(f"{self.name}: ended with exit code {self._process.wait()}")

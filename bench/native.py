@@ -57,8 +57,8 @@ def compile_c(source: Path, program: Path, flags: list[str], libraries: list[str
 def rounds_of(command: list[str | Path], environment: dict[str, str] | None = None) -> Iterator[Round]:
     """Run a program that answers each line of its input with the figure of one round."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdin is not None  # noqa: S101 - pipes
-    assert process.stdout is not None  # noqa: S101
+    assert process.stdin is not None
+    assert process.stdout is not None
     to, answers = process.stdin, process.stdout
 
     def run_round() -> dict[str, float]:

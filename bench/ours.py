@@ -196,7 +196,7 @@ def beside_consumer(pause_seconds: float) -> Iterator[Round]:
             stdout=subprocess.PIPE,
         )
         try:
-            assert consumer.stdout is not None  # noqa: S101 - a pipe
+            assert consumer.stdout is not None
             consumer.stdout.readline()
             burst = site_emit(emitter)
 

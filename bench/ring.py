@@ -92,7 +92,7 @@ def emptied_emitter(**arguments: Any) -> Iterator[tuple[Emitter, Taker]]:
     """Do the same, and yield what empties the ring, too."""
     with shared_emitter(**arguments) as emitter:
         path = emitter.stats().path
-        assert path is not None  # noqa: S101 - it has just been made
+        assert path is not None
         with closing(Taker(path)) as taker:
             yield emitter, taker
             taker.take()

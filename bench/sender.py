@@ -44,8 +44,8 @@ def paced(emit: Callable[[int], None], rate: float, seconds: float) -> tuple[int
 
 def through_ring(ring_dir: str, rate: float, seconds: float) -> dict[str, float]:
     """Emit with `site.emit`; a drain serves the directory."""
-    import ringbuf  # noqa: PLC0415 - only what this producer needs
-    from ringbuf.dataplane import LeaseId, OpType, site  # noqa: PLC0415
+    import ringbuf
+    from ringbuf.dataplane import LeaseId, OpType, site
 
     emitter = ringbuf.configure("bench", ring_dir=ring_dir, capacity=CAPACITY)
     emit, lease = site(OpType.FBMU_READ).emit, LeaseId(7)
@@ -75,20 +75,20 @@ def through_ring(ring_dir: str, rate: float, seconds: float) -> dict[str, float]
 
 def through_sdk(protocol: str, endpoint: str, rate: float, seconds: float, delay: float) -> dict[str, float]:
     """Emit with the SDK and its OTLP exporter, compression on."""
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-    from bench.sdk import ATTRIBUTES, NAME  # noqa: PLC0415
+    from bench.sdk import ATTRIBUTES, NAME
 
     exporter: SpanExporter
     if protocol == "sdk-http":
-        from opentelemetry.exporter.otlp.proto.http import Compression  # noqa: PLC0415
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http import Compression
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", compression=Compression.Gzip)
     else:
-        import grpc  # noqa: PLC0415
-        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: PLC0415
+        import grpc
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter
 
         exporter = trace_exporter.OTLPSpanExporter(
             endpoint=endpoint, insecure=True, compression=grpc.Compression.NoCompression

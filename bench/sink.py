@@ -85,7 +85,7 @@ def _serve_connection(connection: socket.socket, bodies: Bodies) -> None:
 
 def serve_grpc(bodies: Bodies) -> str:
     """Answer every Export with an empty response and keep its message, undecoded; return the endpoint."""
-    import grpc  # noqa: PLC0415 - not for HTTP
+    import grpc
 
     def export(body: bytes, _context: grpc.ServicerContext) -> bytes:
         bodies.add(body)
