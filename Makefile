@@ -6,8 +6,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # The folders that are there: ruff and mypy refuse names that are not.
 PYTHON_CODE := $(wildcard ringbuf drain tests bench docs/examples)
-C_CODE := $(wildcard csrc/*.[ch] tests/*/*.[ch] bench/*.[ch] docs/examples/*.[ch])
-BUILD_INPUT := ringbuf/__init__.py $(wildcard csrc/*)
+C_CODE := $(wildcard csrc/*.[ch] csrc/python/*.[ch] tests/*/*.[ch] bench/*.[ch] docs/examples/*.[ch])
+BUILD_INPUT := ringbuf/__init__.py $(wildcard csrc/* csrc/python/*)
 # What `make deps` installs, each beside the test that asks for it with debian_program().
 DEBIAN_PACKAGES := g++ locales pkg-config prometheus protobuf-compiler systemd valgrind
 

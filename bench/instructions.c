@@ -18,7 +18,6 @@ typedef struct slot {
 
 static rb_producer *producer;
 static slot record, records[RECORDS];
-static const rb_id128 lease = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 
 static void check(int is_right, const char *what)
 {
@@ -68,18 +67,11 @@ static int lane_emit(void)
     return CALLS;
 }
 
-static int emit_lease(void)
+static int span_begin(void)
 {
-    rb_site site;
-    memset(&site, 0, sizeof site);
-    site.producer = producer;
-    site.record = &record.core;
-    site.slot_bytes = SLOT_BYTES;
-    site.lease_offset = LEASE_AT;
-    site.bytes_offset = BYTES_AT;
-    site.bytes_present = 1;
+    rb_span span;
     for (int i = 0; i < CALLS; i++)
-        check(rb_emit_lease_bytes(&site, &lease, 1, 2, 4096) == 1, "rb_emit_lease_bytes");
+        check(rb_span_begin(producer, NULL, &span) == RB_OK, "rb_span_begin");
     return CALLS;
 }
 
@@ -158,7 +150,7 @@ static const struct hot {
 } hot[] = {
     {"rb_emit", emit},
     {"rb_lane_emit", lane_emit},
-    {"rb_emit_lease_bytes", emit_lease},
+    {"rb_span_begin", span_begin},
     {"rb_emit_batch", emit_batch},
     {"rb_encode_protobuf", encode_protobuf},
     {"rb_encode_json", encode_json},

@@ -25,7 +25,7 @@ COMMITTED: Final = Path(__file__).with_name("instructions.json")
 FUNCTIONS: Final = (
     "rb_emit",
     "rb_lane_emit",
-    "rb_emit_lease_bytes",
+    "rb_span_begin",
     "rb_emit_batch",
     "rb_encode_protobuf",
     "rb_encode_json",

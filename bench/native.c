@@ -25,12 +25,10 @@ typedef struct slot {
 static rb_producer *producer;
 static rb_consumer *consumer;
 static rb_held_lane *lane;
-static rb_site site;
 static slot record, *batch, *memory;
 static uint8_t taken[COPIED_AT_ONCE * SLOT_BYTES];
 static int has_consumer_thread;
 static volatile int is_over;
-static const rb_id128 lease = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 
 static void fail(const char *what)
 {
@@ -121,11 +119,17 @@ static void burst_batch(void)
         fail("rb_emit_batch: not all written");
 }
 
-static void burst_lease(void)
+/* Ids and flags from the library, times and attributes from the caller. */
+static void burst_begun(void)
 {
-    for (uint64_t i = 0; i < BURST; i++)
-        if (rb_emit_lease_bytes(&site, &lease, i, i + 1, 4096) != 1)
-            fail("rb_emit_lease_bytes: not written");
+    for (uint64_t i = 0; i < BURST; i++) {
+        rb_span span;
+        record.core.start_unix_nano = i;
+        rb_span_begin(producer, NULL, &span);
+        rb_span_identify(&span, &record.core);
+        if (rb_emit(producer, &record.core) != 1)
+            fail("rb_emit: not written");
+    }
 }
 
 /* All that a native span needs: two clock readings, new ids, the record. */
@@ -146,7 +150,7 @@ static const struct mode {
 } modes[] = {
     {"memcpy", burst_memcpy},   {"batch_memcpy", burst_batch_memcpy},
     {"emit", burst_emit},       {"held", burst_held},
-    {"batch", burst_batch},     {"lease", burst_lease},
+    {"batch", burst_batch},     {"begun", burst_begun},
     {"clocked", burst_clocked},
 };
 
@@ -193,13 +197,6 @@ static void fill_records(void)
         fail("memory is short");
     for (uint64_t i = 0; i < BURST; i++)
         batch[i] = record;
-    memset(&site, 0, sizeof site);
-    site.producer = producer;
-    site.record = &record.core;
-    site.slot_bytes = SLOT_BYTES;
-    site.lease_offset = RB_CORE_BYTES;
-    site.bytes_offset = RB_CORE_BYTES + 16;
-    site.bytes_present = 16;
 }
 
 int main(int argc, char **argv)

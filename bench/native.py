@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.measure import Round
 
 SOURCE: Final = Path(__file__).with_name("native.c")
-_MODES: Final = ("memcpy", "batch_memcpy", "emit", "held", "batch", "lease", "clocked", "emit_beside_consumer")
+_MODES: Final = ("memcpy", "batch_memcpy", "emit", "held", "batch", "begun", "clocked", "emit_beside_consumer")
 _END_SECONDS: Final = 30.0
 
 

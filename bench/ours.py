@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench.measure import bursts, percentiles
 from bench.ring import emptied_emitter, shared_emitter
+from ringbuf import unix_nano
 from ringbuf.dataplane import (
     DATAPLANE_LAYOUT,
     DataplaneSpanKind,
@@ -53,13 +54,13 @@ def site_emit(emitter: Emitter) -> Callable[[int], None]:
 
 
 def site_emit_clocked(emitter: Emitter) -> Callable[[int], None]:
-    """`site.emit` with both clock readings taken here."""
-    emit, lease, now = site(OpType.FBMU_READ, emitter=emitter).emit, LeaseId(7), time.time_ns
+    """`site.emit` with both clock readings: `unix_nano` at the start, the end's by C, as None asks it to."""
+    emit, lease, now = site(OpType.FBMU_READ, emitter=emitter).emit, LeaseId(7), unix_nano
 
     def burst(count: int) -> None:
         for _ in repeat(None, count):
             start = now()
-            emit(lease, start, now(), 4096)
+            emit(lease, start, None, 4096)
 
     return burst
 
@@ -106,16 +107,17 @@ def emit_record(emitter: Emitter) -> Callable[[int], None]:
 def friendly(emitter: Emitter) -> Callable[[int], None]:
     """`emit_dataplane_span`, all by name and checked."""
     del emitter  # the shared one
-    lease = LeaseId(7)
+    lease, kind, resource_kind = LeaseId(7), DataplaneSpanKind.FBMU, ResourceKind.MEMORY
+    operation, outcome = OpType.FBMU_READ, Outcome.OK
 
     def burst(count: int) -> None:
         for _ in repeat(None, count):
             emit_dataplane_span(
-                DataplaneSpanKind.FBMU,
+                kind,
                 lease_id=lease,
-                resource_kind=ResourceKind.MEMORY,
-                operation=OpType.FBMU_READ,
-                outcome=Outcome.OK,
+                resource_kind=resource_kind,
+                operation=operation,
+                outcome=outcome,
                 start_unix_nano=START,
                 end_unix_nano=END,
                 nbytes=4096,
@@ -127,17 +129,18 @@ def friendly(emitter: Emitter) -> Callable[[int], None]:
 def friendly_from_traceparent(emitter: Emitter) -> Callable[[int], None]:
     """`emit_dataplane_span_from_traceparent`, the header parsed each time."""
     del emitter  # the shared one
-    lease = LeaseId(7)
+    lease, kind, resource_kind = LeaseId(7), DataplaneSpanKind.FBMU, ResourceKind.MEMORY
+    operation, outcome = OpType.FBMU_READ, Outcome.OK
 
     def burst(count: int) -> None:
         for _ in repeat(None, count):
             emit_dataplane_span_from_traceparent(
                 TRACEPARENT,
-                DataplaneSpanKind.FBMU,
+                kind,
                 lease_id=lease,
-                resource_kind=ResourceKind.MEMORY,
-                operation=OpType.FBMU_READ,
-                outcome=Outcome.OK,
+                resource_kind=resource_kind,
+                operation=operation,
+                outcome=outcome,
                 start_unix_nano=START,
                 end_unix_nano=END,
                 nbytes=4096,

@@ -95,8 +95,8 @@ ROWS: Final = (
     ),
     Row(
         "native",
-        "rb_emit_lease_bytes (ids made)",
-        "native.lease",
+        "rb_span_begin, rb_emit (ids made)",
+        "native.begun",
         "native.memcpy",
         "memcpy of 128 bytes",
         is_limit=True,

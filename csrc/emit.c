@@ -88,17 +88,6 @@ static void new_ids(rb_producer *producer, uint8_t *trace_id, uint8_t *span_id)
         ;
 }
 
-/* The same ids whenever it is asked for this number in this process; counts of our own stay below these bits. */
-static void ids_of_number(rb_producer *producer, uint64_t number, uint8_t *trace_id, uint8_t *span_id)
-{
-    const uint64_t numbered = UINT64_C(1) << 63;
-    const uint64_t another = UINT64_C(1) << 62;
-    if (!rb_load32_acquire(&producer->id_seeded))
-        seed_ids(producer);
-    if (!ids_of(producer, numbered | number, trace_id, span_id))
-        ids_of(producer, numbered | another | number, trace_id, span_id);
-}
-
 void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8])
 {
     new_ids(producer, trace_id, span_id);
@@ -428,7 +417,7 @@ int rb_lacks_doorbell(const rb_producer *producer)
     return has_ring(producer) && rb_load_pointer_acquire(&producer->doorbell) == NULL;
 }
 
-/* ---- spans of a site ---- */
+/* ---- spans ---- */
 
 static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
 {
@@ -439,147 +428,45 @@ static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
     return __builtin_bswap64(low) < producer->root_bound;
 }
 
-/* Flags of a new span under `parent`, or of a root, and its parent's ids; its own are there already. */
-static inline void join(const rb_producer *producer, const rb_span *parent, rb_record *core)
+int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
 {
+    int rv = RB_OK;
     if (parent != NULL) {
-        memcpy(core->trace_id, parent->trace_id, 16);
-        memcpy(core->parent_span_id, parent->span_id, 8);
-        core->flags = parent->child_flags;
+        memcpy(span->trace_id, parent->trace_id, 16);
+        memcpy(span->parent_span_id, parent->span_id, 8);
+        span->flags = parent->child_flags;
+        new_ids(producer, NULL, span->span_id);
     } else {
-        memset(core->parent_span_id, 0, 8);
-        core->flags = RB_SPAN_HAS_IS_REMOTE | (is_root_sampled(producer, core->trace_id) ? RB_SPAN_SAMPLED : 0u);
+        memset(span->parent_span_id, 0, 8);
+        new_ids(producer, span->trace_id, span->span_id);
+        span->flags = RB_SPAN_HAS_IS_REMOTE | (is_root_sampled(producer, span->trace_id) ? RB_SPAN_SAMPLED : 0u);
     }
-}
-
-static inline void begin(rb_producer *producer, const rb_span *parent, rb_record *core)
-{
-    new_ids(producer, parent == NULL ? core->trace_id : NULL, core->span_id);
-    join(producer, parent, core);
-}
-
-static inline void begin_numbered(rb_producer *producer, const rb_span *parent, uint64_t number, rb_record *core)
-{
-    ids_of_number(producer, number, parent == NULL ? core->trace_id : NULL, core->span_id);
-    join(producer, parent, core);
-}
-
-/* A span that began then ends now: at its start plus what the monotonic clock counted. */
-static inline void end_now(rb_record *core, uint64_t start_unix_nano, uint64_t start_monotonic_nano)
-{
-    core->start_unix_nano = start_unix_nano;
-    core->end_unix_nano = start_unix_nano + (rb_clock_monotonic_nano() - start_monotonic_nano);
-}
-
-/* A slot with the site's constants and this span's core; its attributes are the caller's to write. */
-static int take_slot(const rb_site *site, const rb_record *core, rb_held_lane **lane, rb_record **slot)
-{
-    rb_producer *producer = site->producer;
-    if (!(core->flags & RB_SPAN_SAMPLED) && !producer->emit_unsampled) {
-        rb_add_relaxed(&own_counters(producer)->unsampled, 1);
-        return NOT_WRITTEN;
+    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE) {
+        /* A forked child knows the sampler only once it has a ring; a root without one counts as sampled. */
+        rv = RB_NO_RING;
+        if (parent == NULL)
+            span->flags |= RB_SPAN_SAMPLED;
     }
-    int found_full;
-    *lane = check_out(producer, &found_full);
-    if (*lane == NULL)
-        return drop(producer, 1, found_full);
-    *slot = slot_at(producer, *lane, (*lane)->tail);
-    copy_slots(*slot, site->record, site->slot_bytes);
-    memcpy(*slot, core, offsetof(rb_record, present));
-    (*slot)->flags = core->flags;
-    return WRITTEN;
+    span->child_flags = span->flags & ~(uint32_t)RB_SPAN_IS_REMOTE;
+    return rv;
 }
 
-static int finish_slot(const rb_site *site, rb_held_lane *lane)
+void rb_span_identify(const rb_span *span, rb_record *record)
 {
-    int aside = publish(site->producer, lane, 1);
-    rb_give_back(&lane->busy);
-    return WRITTEN | aside;
+    memcpy(record->trace_id, span->trace_id, 16);
+    memcpy(record->span_id, span->span_id, 8);
+    memcpy(record->parent_span_id, span->parent_span_id, 8);
+    record->flags = span->flags;
 }
 
-static int write_packed(const rb_site *site, const rb_record *core, uint32_t status, const uint8_t *packed)
+uint64_t rb_process_mark(rb_producer *producer)
 {
-    rb_held_lane *lane;
-    rb_record *slot;
-    int rv = take_slot(site, core, &lane, &slot);
-    if (!(rv & WRITTEN))
-        return rv;
-    uint32_t present;
-    memcpy(&present, packed + 16, sizeof present);
-    slot->present |= present;
-    slot->status = (uint8_t)status;
-    for (uint32_t i = 0; i < site->field_count; i++) {
-        const rb_field *field = &site->fields[i];
-        memcpy((uint8_t *)slot + field->record_offset, packed + field->packed_offset, field->size);
-    }
-    return finish_slot(site, lane);
+    if (!rb_load32_acquire(&producer->id_seeded))
+        seed_ids(producer);
+    return rb_load_relaxed(&producer->id_seed[0]);
 }
 
-int rb_emit_packed(const rb_site *site, const rb_span *parent, const void *packed, uint32_t packed_bytes)
-{
-    if (packed == NULL || packed_bytes != site->packed_bytes)
-        return RB_E_ARGUMENT;
-    if (!has_ring(site->producer))
-        return no_ring(site->producer);
-    rb_record core;
-    begin(site->producer, parent, &core);
-    memcpy(&core, packed, 16);
-    return write_packed(site, &core, site->record->status, packed);
-}
-
-static inline int write_lease(const rb_site *site, const rb_record *core, const rb_id128 *lease, uint64_t nbytes,
-                              uint32_t present)
-{
-    rb_held_lane *lane;
-    rb_record *slot;
-    int rv = take_slot(site, core, &lane, &slot);
-    if (!(rv & WRITTEN))
-        return rv;
-    uint8_t *bytes = (uint8_t *)slot;
-    slot->present |= present;
-    memcpy(bytes + site->lease_offset, lease, sizeof *lease);
-    memcpy(bytes + site->bytes_offset, &nbytes, sizeof nbytes);
-    return finish_slot(site, lane);
-}
-
-static inline int emit_lease(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start,
-                             uint64_t end, uint64_t nbytes, uint32_t present)
-{
-    if (lease == NULL)
-        return RB_E_ARGUMENT;
-    if (!has_ring(site->producer))
-        return no_ring(site->producer);
-    rb_record core;
-    begin(site->producer, parent, &core);
-    core.start_unix_nano = start;
-    core.end_unix_nano = end;
-    return write_lease(site, &core, lease, nbytes, present);
-}
-
-int rb_emit_lease(const rb_site *site, const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano)
-{
-    return emit_lease(site, NULL, lease, start_unix_nano, end_unix_nano, 0, 0);
-}
-
-int rb_emit_lease_bytes(const rb_site *site, const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano,
-                        uint64_t nbytes)
-{
-    return emit_lease(site, NULL, lease, start_unix_nano, end_unix_nano, nbytes, site->bytes_present);
-}
-
-int rb_emit_lease_under(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
-                        uint64_t end_unix_nano)
-{
-    return emit_lease(site, parent, lease, start_unix_nano, end_unix_nano, 0, 0);
-}
-
-int rb_emit_lease_bytes_under(const rb_site *site, const rb_span *parent, const rb_id128 *lease,
-                              uint64_t start_unix_nano, uint64_t end_unix_nano, uint64_t nbytes)
-{
-    return emit_lease(site, parent, lease, start_unix_nano, end_unix_nano, nbytes, site->bytes_present);
-}
-
-/* ---- spans under a remote parent ---- */
+/* ---- W3C trace context ---- */
 
 /* The value of a lower-case hex digit plus one; zero for any other character. */
 static const uint8_t hex_value[256] = {
@@ -600,136 +487,15 @@ static int read_hex(const char *text, uint8_t *bytes, unsigned count)
     return bad <= 15;
 }
 
-/* The one form that nearly every header has: version 00, 55 characters, no white space. */
-static int read_traceparent(const char *text, rb_span *parent)
+int rb_parent_from_traceparent(const char *text, size_t bytes, rb_span *parent)
 {
     uint8_t flags;
-    if (strnlen(text, 56) != 55 || text[0] != '0' || text[1] != '0' || text[2] != '-' || text[35] != '-' ||
-        text[52] != '-' || !read_hex(text + 3, parent->trace_id, 16) || !read_hex(text + 36, parent->span_id, 8) ||
+    if (bytes != 55 || text[0] != '0' || text[1] != '0' || text[2] != '-' || text[35] != '-' || text[52] != '-' ||
+        !read_hex(text + 3, parent->trace_id, 16) || !read_hex(text + 36, parent->span_id, 8) ||
         !read_hex(text + 53, &flags, 1) || is_zero(parent->trace_id, 16) || is_zero(parent->span_id, 8))
-        return 0;
+        return RB_E_TRACEPARENT;
     parent->child_flags = (flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM)) | RB_SPAN_HAS_IS_REMOTE | RB_SPAN_IS_REMOTE;
-    return 1;
-}
-
-int rb_emit_lease_remote(const rb_site *site, const char *traceparent, const rb_id128 *lease, uint64_t start_unix_nano,
-                         uint64_t end_unix_nano)
-{
-    rb_span parent;
-    if (traceparent == NULL || !read_traceparent(traceparent, &parent))
-        return RB_E_TRACEPARENT;
-    return emit_lease(site, &parent, lease, start_unix_nano, end_unix_nano, 0, 0);
-}
-
-int rb_emit_lease_bytes_remote(const rb_site *site, const char *traceparent, const rb_id128 *lease,
-                               uint64_t start_unix_nano, uint64_t end_unix_nano, uint64_t nbytes)
-{
-    rb_span parent;
-    if (traceparent == NULL || !read_traceparent(traceparent, &parent))
-        return RB_E_TRACEPARENT;
-    return emit_lease(site, &parent, lease, start_unix_nano, end_unix_nano, nbytes, site->bytes_present);
-}
-
-/* ---- spans that time a block ---- */
-
-int rb_span_begin(const rb_site *site, const rb_span *parent, uint64_t number, uint64_t start_unix_nano,
-                  uint64_t start_monotonic_nano, rb_span *span)
-{
-    rb_producer *producer = site->producer;
-    rb_record core;
-    begin_numbered(producer, parent, number, &core);
-    int rv = RB_OK;
-    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE) {
-        /* A forked child knows the sampler only once it has a ring; a root without one counts as sampled. */
-        rv = RB_NO_RING;
-        if (parent == NULL)
-            core.flags |= RB_SPAN_SAMPLED;
-    }
-    memcpy(span->trace_id, core.trace_id, 16);
-    memcpy(span->span_id, core.span_id, 8);
-    memcpy(span->parent_span_id, core.parent_span_id, 8);
-    span->flags = core.flags;
-    span->child_flags = core.flags & ~(uint32_t)RB_SPAN_IS_REMOTE;
-    span->start_unix_nano = start_unix_nano;
-    span->start_monotonic_nano = start_monotonic_nano;
-    return rv;
-}
-
-/* The core of a span that has its ids and ends now. */
-static inline int core_of(const rb_span *span, rb_record *core)
-{
-    if (is_zero(span->span_id, 8))
-        return RB_E_ZERO_ID; /* it never began */
-    memcpy(core->trace_id, span->trace_id, 16);
-    memcpy(core->span_id, span->span_id, 8);
-    memcpy(core->parent_span_id, span->parent_span_id, 8);
-    core->flags = span->flags;
-    end_now(core, span->start_unix_nano, span->start_monotonic_nano);
     return RB_OK;
-}
-
-static inline int end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint64_t nbytes,
-                            uint32_t present)
-{
-    rb_record core;
-    if (lease == NULL)
-        return RB_E_ARGUMENT;
-    int rv = core_of(span, &core);
-    if (rv != RB_OK)
-        return rv;
-    if (!has_ring(site->producer))
-        return no_ring(site->producer);
-    return write_lease(site, &core, lease, nbytes, present);
-}
-
-int rb_span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease)
-{
-    return end_lease(site, span, lease, 0, 0);
-}
-
-int rb_span_end_lease_bytes(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint64_t nbytes)
-{
-    return end_lease(site, span, lease, nbytes, site->bytes_present);
-}
-
-int rb_span_end_packed(const rb_site *site, const rb_span *span, uint32_t status, const void *packed,
-                       uint32_t packed_bytes)
-{
-    rb_record core;
-    if (packed == NULL || packed_bytes != site->packed_bytes || status > 2)
-        return RB_E_ARGUMENT;
-    int rv = core_of(span, &core);
-    if (rv != RB_OK)
-        return rv;
-    if (!has_ring(site->producer))
-        return no_ring(site->producer);
-    return write_packed(site, &core, status, packed);
-}
-
-static inline int lease_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
-                              uint64_t start_unix_nano, uint64_t start_monotonic_nano, uint64_t nbytes,
-                              uint32_t present)
-{
-    if (lease == NULL)
-        return RB_E_ARGUMENT;
-    if (!has_ring(site->producer))
-        return no_ring(site->producer);
-    rb_record core;
-    begin_numbered(site->producer, parent, number, &core);
-    end_now(&core, start_unix_nano, start_monotonic_nano);
-    return write_lease(site, &core, lease, nbytes, present);
-}
-
-int rb_emit_lease_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
-                        uint64_t start_unix_nano, uint64_t start_monotonic_nano)
-{
-    return lease_since(site, parent, number, lease, start_unix_nano, start_monotonic_nano, 0, 0);
-}
-
-int rb_emit_lease_bytes_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
-                              uint64_t start_unix_nano, uint64_t start_monotonic_nano, uint64_t nbytes)
-{
-    return lease_since(site, parent, number, lease, start_unix_nano, start_monotonic_nano, nbytes, site->bytes_present);
 }
 
 /* ---- a lane held over many records ---- */

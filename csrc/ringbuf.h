@@ -252,49 +252,6 @@ typedef struct rb_producer_stats {
     uint32_t consumer_state;
     uint32_t is_open;
 } rb_producer_stats;
-
-/*
- * A span that has begun, here or in another process: what its own record and its children need. Filled by
- * rb_span_begin, or by hand for a remote parent (then trace_id, span_id and child_flags suffice).
- */
-typedef struct rb_span {
-    uint8_t trace_id[16];
-    uint8_t span_id[8];
-    uint8_t parent_span_id[8];
-    uint64_t start_unix_nano;
-    uint64_t start_monotonic_nano;
-    uint32_t flags;       /* of its own record */
-    uint32_t child_flags; /* of its children's records: RB_SPAN_IS_REMOTE when this span lives in another process */
-} rb_span;
-
-/* Sixteen raw bytes, of a type of their own: a foreign pointer is a type error, not a stray read. */
-typedef struct rb_id128 {
-    uint8_t bytes[16];
-} rb_id128;
-
-/* Where one value of a site's packed arguments goes. */
-typedef struct rb_field {
-    uint16_t packed_offset;
-    uint16_t record_offset;
-    uint16_t size;
-    uint16_t pad;
-} rb_field;
-
-/*
- * Everything that is constant where spans are emitted, bound once. `record` is a whole slot with the constant values.
- * The lease fields serve rb_emit_lease and its like: a 16-byte id and an optional u64.
- */
-typedef struct rb_site {
-    rb_producer *producer;
-    const rb_record *record; /* slot_bytes */
-    uint32_t slot_bytes;
-    uint32_t packed_bytes; /* of rb_emit_packed: start, end, present, then the fields */
-    uint32_t field_count;
-    uint32_t lease_offset;
-    uint32_t bytes_offset;
-    uint32_t bytes_present; /* the bit of the optional u64 */
-    rb_field fields[RB_MAX_ATTRIBUTES];
-} rb_site;
 /* [/ABI] */
 
 /*
@@ -321,47 +278,6 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
 int rb_is_set_aside(const rb_producer *producer);
 int rb_lacks_doorbell(const rb_producer *producer);
 
-/* `packed` has site->packed_bytes: u64 start, u64 end, u32 present, then the values in the order of site->fields. */
-int rb_emit_packed(const rb_site *site, const rb_span *parent, const void *packed, uint32_t packed_bytes);
-
-/* A root with a 16-byte id, times and an optional size; the same under a parent (NULL: a root). */
-int rb_emit_lease(const rb_site *site, const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano);
-int rb_emit_lease_bytes(const rb_site *site, const rb_id128 *lease, uint64_t start_unix_nano, uint64_t end_unix_nano,
-                        uint64_t nbytes);
-int rb_emit_lease_under(const rb_site *site, const rb_span *parent, const rb_id128 *lease, uint64_t start_unix_nano,
-                        uint64_t end_unix_nano);
-int rb_emit_lease_bytes_under(const rb_site *site, const rb_span *parent, const rb_id128 *lease,
-                              uint64_t start_unix_nano, uint64_t end_unix_nano, uint64_t nbytes);
-
-/*
- * The same under the span that a W3C `traceparent` header names, a zero-terminated string. Only the plain form is read
- * here (version 00, 55 characters); for any other text nothing is counted and RB_E_TRACEPARENT is returned: look
- * closer, or start a trace.
- */
-int rb_emit_lease_remote(const rb_site *site, const char *traceparent, const rb_id128 *lease, uint64_t start_unix_nano,
-                         uint64_t end_unix_nano);
-int rb_emit_lease_bytes_remote(const rb_site *site, const char *traceparent, const rb_id128 *lease,
-                               uint64_t start_unix_nano, uint64_t end_unix_nano, uint64_t nbytes);
-
-/*
- * Spans that time a block. The caller keeps a `number` below 2^62, one for each span of this process, and both clocks'
- * readings at the start; the ids follow from the number, so that they need not be made before somebody asks for them.
- * The end is the start plus the monotonic duration until now.
- *
- * A span that nobody asked for is written by rb_emit_lease_since alone. rb_span_begin makes the ids, for children and
- * for other processes; the span is then written by rb_span_end_*. `parent` may be NULL: a root.
- */
-int rb_emit_lease_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
-                        uint64_t start_unix_nano, uint64_t start_monotonic_nano);
-int rb_emit_lease_bytes_since(const rb_site *site, const rb_span *parent, uint64_t number, const rb_id128 *lease,
-                              uint64_t start_unix_nano, uint64_t start_monotonic_nano, uint64_t nbytes);
-int rb_span_begin(const rb_site *site, const rb_span *parent, uint64_t number, uint64_t start_unix_nano,
-                  uint64_t start_monotonic_nano, rb_span *span);
-int rb_span_end_lease(const rb_site *site, const rb_span *span, const rb_id128 *lease);
-int rb_span_end_lease_bytes(const rb_site *site, const rb_span *span, const rb_id128 *lease, uint64_t nbytes);
-int rb_span_end_packed(const rb_site *site, const rb_span *span, uint32_t status, const void *packed,
-                       uint32_t packed_bytes);
-
 /* Random, never zero, unique in this process; a forked child has a seed of its own. */
 void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8]);
 
@@ -375,6 +291,36 @@ void rb_count_truncated(rb_producer *producer, uint64_t count);
 uint64_t rb_clock_unix_nano(void);
 uint64_t rb_clock_monotonic_nano(void);
 /* [/HOT] */
+
+/*
+ * A span that has begun, here or in another process: what its own record and its children need. Filled by
+ * rb_span_begin, or by hand or from a header for a remote parent (then trace_id, span_id and child_flags suffice).
+ */
+typedef struct rb_span {
+    uint8_t trace_id[16];
+    uint8_t span_id[8];
+    uint8_t parent_span_id[8];
+    uint32_t flags;       /* of its own record */
+    uint32_t child_flags; /* of its children's records: RB_SPAN_IS_REMOTE when this span lives in another process */
+} rb_span;
+
+/*
+ * Give a span its ids and flags, under `parent` (NULL: a root, which the sampler is asked about). RB_OK, or RB_NO_RING:
+ * the ids are good, but the sampler is not known yet, and a root counts as sampled. Never blocks or allocates.
+ */
+int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span);
+
+/* Put a span's ids and flags into its record. */
+void rb_span_identify(const rb_span *span, rb_record *record);
+
+/*
+ * The span that a W3C `traceparent` header of `bytes` bytes names, as a parent in another process. Only the plain form
+ * is read here (version 00, 55 characters); any other text gives RB_E_TRACEPARENT: look closer, or start a trace.
+ */
+int rb_parent_from_traceparent(const char *text, size_t bytes, rb_span *parent);
+
+/* A number that this process has and the one that forked it has not: who began a span in here can tell so. */
+uint64_t rb_process_mark(rb_producer *producer);
 
 /* [COLD] */
 /* A producer without a ring. NULL with errno when memory is short. */

@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ringbuf._site import unix_nano
     from ringbuf.emitter import Emitter, EmitterStats
     from ringbuf.exceptions import LayoutError, RingBufferError, RingCreateError, RingFormatError, RingVersionError
     from ringbuf.layout import Attribute, SpanLayout
@@ -48,6 +49,7 @@ __all__ = [
     "get_include",
     "get_library_dir",
     "parse_traceparent",
+    "unix_nano",
 ]
 
 _MODULES = {
@@ -66,6 +68,7 @@ _MODULES = {
     "format_traceparent": "traceparent",
     "get_emitter": "shared",
     "parse_traceparent": "traceparent",
+    "unix_nano": "_site",
 }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.dataplane_site import DataplaneSite, DataplaneSpan
+from ringbuf.dataplane_site import DataplaneSite, DataplaneSpan, any_operation
 from ringbuf.packing import pack_constants
 from ringbuf.phase219 import (
     DATAPLANE_LAYOUT,
@@ -25,11 +25,12 @@ from ringbuf.phase219 import (
     dataplane_span_kind_for_op_type,
 )
 from ringbuf.shared import SHARED, get_emitter
-from ringbuf.span import KNOWN_TRACE_FLAGS
+from ringbuf.span import KNOWN_TRACE_FLAGS, LOCAL, REMOTE, Parent
 from ringbuf.traceparent import parse_traceparent
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Callable
     from typing import TypeAlias
 
     import numpy as np
@@ -59,14 +60,13 @@ __all__ = [
 
 _MAX_U64: Final = (1 << 64) - 1
 _MAX_TRACE_FLAGS: Final = 0xFF
+_SAMPLED: Final = 1  # the default itself: `is` also tells it from True
 _RESOURCE_KIND: Final = {
     DataplaneSpanKind.FBMU: ResourceKind.MEMORY,
     DataplaneSpanKind.FBBU: ResourceKind.BLOCK,
     DataplaneSpanKind.GPU_SESSION: ResourceKind.GPU,
     DataplaneSpanKind.CAPABILITY_CACHE: ResourceKind.CAPABILITY,
 }
-_LOCAL: Final[int] = lib.RB_SPAN_HAS_IS_REMOTE
-_REMOTE: Final[int] = lib.RB_SPAN_HAS_IS_REMOTE | lib.RB_SPAN_IS_REMOTE
 
 # Ids for records that no emitter has seen; its memory is wiped on fork, so that a child has a seed of its own.
 _ids: Final = ffi.gc(lib.rb_producer_new(), lib.rb_producer_free)
@@ -139,7 +139,7 @@ def build_dataplane_span(
     _check_ids(trace_id, parent_span_id, trace_flags)
     return _record(
         kind, lease, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes,
-        trace_id, parent_span_id, _LOCAL | trace_flags,
+        trace_id, parent_span_id, LOCAL | trace_flags,
     )  # fmt: skip
 
 
@@ -167,10 +167,10 @@ def build_dataplane_span_from_traceparent(
     """
     lease = _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
     parent = parse_traceparent(traceparent)
-    trace_id, parent_span_id, flags = None, None, _LOCAL | lib.RB_SPAN_SAMPLED
+    trace_id, parent_span_id, flags = None, None, LOCAL | lib.RB_SPAN_SAMPLED
     if parent is not None:
         trace_id, parent_span_id = parent.trace_id, parent.parent_id
-        flags = _REMOTE | parent.trace_flags & KNOWN_TRACE_FLAGS
+        flags = REMOTE | parent.trace_flags & KNOWN_TRACE_FLAGS
     return _record(
         kind, lease, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes,
         trace_id, parent_span_id, flags,
@@ -188,7 +188,7 @@ def emit_dataplane_span(
     end_unix_nano: int,
     trace_id: bytes | None = None,
     parent_span_id: bytes | None = None,
-    trace_flags: int = 1,
+    trace_flags: int = _SAMPLED,
     nbytes: int | None = None,
 ) -> bool:
     """Write a span to the process's shared emitter, and return whether it was written.
@@ -199,23 +199,31 @@ def emit_dataplane_span(
     Raises:
         ValueError, TypeError: as `build_dataplane_span`; nothing is counted then.
     """
-    lease = _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+    try:
+        emit_under = SHARED[None].sites[None]
+    except KeyError:
+        emit_under = _any_of(get_emitter())
+    parent = None  # C makes the ids and asks the sampler
+    if trace_id is not None or parent_span_id is not None or trace_flags is not _SAMPLED:
+        parent = _given_parent(trace_id, parent_span_id, trace_flags)
+    try:
+        return emit_under(  # type: ignore[no-any-return] # `sites` is for anything
+            parent, kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes
+        )
+    except (TypeError, ValueError):
+        _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+        raise
+
+
+def _given_parent(trace_id: bytes | None, parent_span_id: bytes | None, trace_flags: int) -> Parent | None:
     _check_ids(trace_id, parent_span_id, trace_flags)
-    emitter = get_emitter()
-    if trace_id is None and trace_flags & lib.RB_SPAN_SAMPLED:
-        parent = ffi.NULL  # C makes the ids and asks the sampler
-    else:
-        flags = trace_flags
-        if trace_id is None:
-            trace_id = _new_ids()[0]
-        elif parent_span_id is None and not emitter.samples_root(trace_id):
-            flags &= ~lib.RB_SPAN_SAMPLED
-        parent = ffi.new("rb_span *", {"trace_id": list(trace_id), "child_flags": _LOCAL | flags})
-        if parent_span_id is not None:
-            parent.span_id = list(parent_span_id)
-    return (emitter.sites.get((operation, resource_kind)) or _site_of(emitter, operation, resource_kind)).emit_under(
-        parent, lease, start_unix_nano, end_unix_nano, nbytes, outcome
-    )
+    if trace_id is None:
+        if trace_flags & lib.RB_SPAN_SAMPLED:
+            return None
+        trace_id = _new_ids()[0]
+    elif parent_span_id is None and not get_emitter().samples_root(trace_id):
+        trace_flags &= ~lib.RB_SPAN_SAMPLED
+    return Parent(trace_id, parent_span_id or bytes(8), LOCAL | trace_flags)
 
 
 def emit_dataplane_span_from_traceparent(
@@ -238,19 +246,24 @@ def emit_dataplane_span_from_traceparent(
     Raises:
         ValueError, TypeError: as `build_dataplane_span`; nothing is counted then.
     """
-    lease = _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
-    emitter = SHARED.get(None) or get_emitter()
-    return (emitter.sites.get((operation, resource_kind)) or _site_of(emitter, operation, resource_kind)).emit_remote(
-        traceparent, lease, start_unix_nano, end_unix_nano, nbytes, outcome
-    )
+    try:
+        emit_under = SHARED[None].sites[None]
+    except KeyError:
+        emit_under = _any_of(get_emitter())
+    try:
+        return emit_under(  # type: ignore[no-any-return] # `sites` is for anything
+            traceparent, kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes
+        )
+    except (TypeError, ValueError):
+        _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+        raise
 
 
-def _site_of(emitter: Emitter, operation: OpType, resource_kind: ResourceKind) -> DataplaneSite:
+def _any_of(emitter: Emitter) -> Callable[..., bool]:
+    """Return `emit_under` of the site for every operation."""
     # Two threads may both make one: either serves.
-    found: DataplaneSite = emitter.sites.setdefault(
-        (operation, resource_kind), DataplaneSite(emitter, operation, resource_kind)
-    )
-    return found
+    found: Callable[..., bool] | None = emitter.sites.get(None)
+    return found if found is not None else emitter.sites.setdefault(None, any_operation(emitter).emit_under)
 
 
 def _checked(
@@ -264,45 +277,26 @@ def _checked(
     nbytes: int | None,
 ) -> LeaseId:
     """Raise for what a span cannot be; return its lease."""
-    if not (
-        # All at once for the span that is right; which of them is wrong is looked for afterwards.
-        type(kind) is DataplaneSpanKind
-        and type(operation) is OpType
-        and operation.family is kind
-        and type(resource_kind) is ResourceKind
-        and type(outcome) is Outcome
-        and type(start_unix_nano) is type(end_unix_nano) is int
-        and 0 <= start_unix_nano <= end_unix_nano <= _MAX_U64
-        and (nbytes is None or (type(nbytes) is int and 0 <= nbytes <= _MAX_U64))
-    ):
-        _refuse(kind, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
-    return lease_id if type(lease_id) is LeaseId else LeaseId(lease_id)
-
-
-def _refuse(
-    kind: DataplaneSpanKind,
-    resource_kind: ResourceKind,
-    operation: OpType,
-    outcome: Outcome,
-    start_unix_nano: int,
-    end_unix_nano: int,
-    nbytes: int | None,
-) -> None:
-    """Raise for the first argument that is wrong; an int of a subclass is right if it fits."""
-    _check_type("kind", kind, DataplaneSpanKind)
-    _check_type("resource_kind", resource_kind, ResourceKind)
-    _check_type("operation", operation, OpType)
+    _check_operation(kind, resource_kind, operation)
     _check_type("outcome", outcome, Outcome)
-    if operation.family is None:
-        raise ValueError(f"operation: {operation} is a control-plane submission: it has no data-plane span")
-    if operation.family is not kind:
-        raise ValueError(f"operation: {operation} belongs to {operation.family.name}, not to {kind.name}")
     _check_u64("start_unix_nano", start_unix_nano)
     _check_u64("end_unix_nano", end_unix_nano)
     if end_unix_nano < start_unix_nano:
         raise ValueError(f"end_unix_nano: {end_unix_nano} lies before the start, {start_unix_nano}")
     if nbytes is not None:
         _check_u64("nbytes", nbytes)
+    return lease_id if type(lease_id) is LeaseId else LeaseId(lease_id)
+
+
+def _check_operation(kind: DataplaneSpanKind, resource_kind: ResourceKind, operation: OpType) -> None:
+    """Raise for the first of these that is wrong."""
+    _check_type("kind", kind, DataplaneSpanKind)
+    _check_type("resource_kind", resource_kind, ResourceKind)
+    _check_type("operation", operation, OpType)
+    if operation.family is None:
+        raise ValueError(f"operation: {operation} is a control-plane submission: it has no data-plane span")
+    if operation.family is not kind:
+        raise ValueError(f"operation: {operation} belongs to {operation.family.name}, not to {kind.name}")
 
 
 def _check_type(name: str, value: object, kind: type) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from enum import Enum, IntEnum
-from typing import Any, Final, assert_never
+from typing import Final, Self, assert_never
 
-from ringbuf._ringbuf import ffi
 from ringbuf.layout import Attribute, SpanLayout
 
 __all__ = [
@@ -164,8 +163,8 @@ DATAPLANE_LAYOUT: Final = SpanLayout(
 )
 
 
-class LeaseId:
-    """A lease id in the form that C takes: make it once per lease, not once per span.
+class LeaseId(bytes):
+    """A lease id, 16 bytes: make it once per lease, not once per span.
 
     Args:
         value: a `uuid.UUID`, 16 bytes, an int from 0 to 2**128 - 1 (big-endian), 32 hex digits, or a LeaseId.
@@ -178,28 +177,21 @@ class LeaseId:
     True
     """
 
-    __slots__ = ("pointer", "raw")
+    __slots__ = ()
 
-    raw: bytes
-    pointer: Any  # rb_id128 *
+    def __new__(cls, value: object) -> Self:
+        """Take any of the forms."""
+        return super().__new__(cls, lease_bytes(value))
 
-    def __init__(self, value: object) -> None:
-        raw = lease_bytes(value)
-        object.__setattr__(self, "raw", raw)
-        object.__setattr__(self, "pointer", ffi.new("rb_id128 *", {"bytes": list(raw)}))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # C reads 16 bytes where `pointer` points: it stays the one that was made above.
-        raise AttributeError(f"a LeaseId cannot be changed: {name}")
-
-    def __eq__(self, other: object) -> bool:
-        return self.raw == other.raw if isinstance(other, LeaseId) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.raw)
+    @property
+    def raw(self) -> bytes:
+        """The 16 bytes as plain `bytes`."""
+        return bytes(self)
 
     def __repr__(self) -> str:
-        return f"LeaseId({self.raw.hex()!r})"
+        return f"LeaseId({self.hex()!r})"
+
+    __str__ = __repr__
 
     def __reduce__(self) -> tuple[type[LeaseId], tuple[bytes]]:
         return LeaseId, (self.raw,)
@@ -207,8 +199,6 @@ class LeaseId:
 
 def lease_bytes(value: object) -> bytes:
     """Return the 16 bytes of a lease id in any of the forms that `LeaseId` takes; raises as `LeaseId` does."""
-    if isinstance(value, LeaseId):
-        return value.raw
     if isinstance(value, bytes | bytearray | memoryview):
         data = bytes(value)
         if len(data) != LEASE_BYTES:

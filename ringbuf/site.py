@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from ringbuf._hot import lib as hot
+from ringbuf import _site
 from ringbuf._ringbuf import ffi
-from ringbuf.packing import compile_packer, pack_constants
-from ringbuf.span import CURRENT, NULL, ActiveSpan, RemoteParent
+from ringbuf.argument import END, START, Argument, pack_time
+from ringbuf.packing import pack_constants
+from ringbuf.span import Span
+from ringbuf.value import pack_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ringbuf.attribute import LayoutField
     from ringbuf.emitter import Emitter
 
 __all__ = ["Site", "SiteSpan"]
 
-_STATUS_UNSET: Final = 0
-_STATUS_ERROR: Final = 2
+_TIMES: Final = 2  # arguments before the values
 
 
-class Site:
+class SiteSpan(Span):
+    """A span of a `Site`: set what becomes known inside the block as `span[key] = value`; checked when it ends."""
+
+    __slots__ = ()
+
+
+class Site(_site.Site):
     """A place that emits spans of one name. Made by `Emitter.site`.
 
-    Attributes:
-        emit: `emit(start_unix_nano, end_unix_nano, *values) -> bool`, positional: writes a span under the enclosing
-            `with` span, or a root, and returns whether it was written. None as a value: the attribute is absent. Raises
-            TypeError or ValueError, naming the attribute, for a value that does not fit.
+    `emit(start_unix_nano, end_unix_nano, *values) -> bool` writes a span under the enclosing `with` span, or a root,
+    and returns whether it was written. None as the end: now. None as a value: the attribute is absent. Raises TypeError
+    or ValueError, naming the attribute, for a value that does not fit.
+
+    `emit_under(parent, start_unix_nano, end_unix_nano, *values)` does the same under a given parent: another span, a
+    `traceparent` header (an invalid one starts a new trace, as W3C has it), or None for a root.
+
+    `span(*values, traceparent=None)` returns a span for a `with` block; an exception that passes makes its status
+    ERROR. Values that are missing are absent until they are set as `span[key] = value`.
 
     >>> import tempfile, ringbuf
     >>> layout = ringbuf.SpanLayout(span_names=["get"], attributes=[ringbuf.Attribute("bytes", "u64")])
@@ -39,90 +51,69 @@ class Site:
     True
     """
 
-    def __init__(self, emitter: Emitter, name: str, constants: Mapping[str, object], varying: Sequence[str]) -> None:
-        for key in varying:
-            if key in constants:
-                raise ValueError(f"attribute {key!r} is both constant and varying")
-        self.emitter = emitter
-        emitter.is_bound = True
-        self.packer = compile_packer(emitter.layout, varying, on_cut=partial(hot.rb_count_truncated, emitter.producer))
-        self._record = ffi.new("uint8_t[]", pack_constants(emitter.layout, name, constants))
-        self.pointer = ffi.new(
-            "rb_site *",
-            {
-                "producer": emitter.producer,
-                "record": ffi.cast("rb_record *", self._record),
-                "slot_bytes": emitter.layout.slot_bytes,
-                "packed_bytes": self.packer.packed_bytes,
-                "field_count": len(self.packer.fields),
-                "fields": [tuple(field) for field in self.packer.fields],
-            },
-        )
-        self.indices = {key: index for index, key in enumerate(varying)}
-        self.emit = self._bind_emit()
+    __slots__ = ()
 
-    def _bind_emit(self) -> Callable[..., bool]:
-        # A closure over locals: a method would look each of these up at every call.
-        pack = self.packer.pack
-        packed_bytes = self.packer.packed_bytes
-        site, keep = self.pointer, self._record
-        c_emit = hot.rb_emit_packed
-        current = CURRENT.get
-        settle = self.emitter.settle
+    def __new__(cls, emitter: Emitter, name: str, constants: Mapping[str, object], varying: Sequence[str]) -> Self:
+        """Bind what is constant; the arguments are those of `Emitter.site`."""
+        fields = _varying_fields(emitter, constants, varying)
+        arguments = (START, END, *(Argument.of_field(field) for field in fields))
+        record = pack_constants(emitter.layout, name, constants)
+        return cls.bind(emitter, record, arguments, None, _converter(fields), SiteSpan)
 
-        def emit(start_unix_nano: int, end_unix_nano: int, *values: Any) -> bool:
-            packed = pack(start_unix_nano, end_unix_nano, *values)
-            enclosing = current()
-            parent = NULL if enclosing is None else enclosing.pointer()
-            result = c_emit(site, parent, packed, packed_bytes)
-            if result == 1:
-                return True
-            return result != 0 and settle(result, c_emit, site, parent, packed, packed_bytes)
-
-        emit.__dict__["keep"] = keep  # the site points to it
-        return emit
-
-    def span(self, *values: Any, traceparent: str | None = None) -> SiteSpan:
-        """Return a span for a `with` block; an exception that passes makes its status ERROR.
+    @classmethod
+    def bind(
+        cls,
+        emitter: Emitter,
+        record: bytes,
+        arguments: tuple[Argument, ...],
+        failure: tuple[int, int, object] | None,
+        convert: Callable[[int, Any], tuple[bytes, bool]],
+        span_type: type[Span],
+    ) -> Self:
+        """Make the site from its parts, those of `Site` in csrc/python/site.c.
 
         Args:
-            values: the first of the varying values; those that are missing are absent until they are set as
-                `span[key] = value`.
-            traceparent: the header of the caller in another process, which becomes the parent (an invalid one starts a
-                new trace, as W3C has it). None: the enclosing span is the parent, if any.
-
-        Raises:
-            TypeError: more values than varying attributes.
+            emitter: whose ring it writes to.
+            record: a whole record with what all its spans share.
+            arguments: those of `emit`, in their order.
+            failure: what an exception makes of an argument: its index, the index of the label, the value.
+            convert: `convert(index of the argument, value) -> (bytes, cut)`, for what C does not take at once.
+            span_type: of what `span` returns.
         """
-        parent = None if traceparent is None else RemoteParent(traceparent)
-        return SiteSpan(self, parent, values)
+        emitter.is_bound = True
+        return super().__new__(
+            cls,
+            emitter.producer,
+            int(ffi.cast("uintptr_t", emitter.producer)),
+            record,
+            arguments,
+            failure,
+            convert,
+            emitter.recover,
+            emitter.attend,
+            span_type,
+        )
 
 
-class SiteSpan(ActiveSpan):
-    """A span of a `Site`: set what becomes known inside the block as `span[key] = value`."""
+def _varying_fields(
+    emitter: Emitter, constants: Mapping[str, object], varying: Sequence[str]
+) -> tuple[LayoutField, ...]:
+    if isinstance(varying, str):
+        raise TypeError(f"varying is a sequence of keys, not {varying!r}")
+    layout = emitter.layout
+    fields = tuple(layout.fields[layout.index(key)] for key in varying)
+    for position, key in enumerate(varying):
+        if key in constants:
+            raise ValueError(f"attribute {key!r} is both constant and varying")
+        if key in varying[:position]:
+            raise ValueError(f"varying: attribute {key!r} is there twice")
+    return fields
 
-    __slots__ = ("_indices", "_packer", "_values")
 
-    def __init__(self, site: Site, parent: RemoteParent | None, values: Sequence[Any]) -> None:
-        super().__init__(site.emitter, site.pointer, parent)
-        missing = len(site.indices) - len(values)
-        if missing < 0:
-            raise TypeError(f"{len(values)} values for {len(site.indices)} varying attributes")
-        self._packer = site.packer
-        self._indices = site.indices
-        self._values = [*values, *(missing * (None,))]
+def _converter(fields: tuple[LayoutField, ...]) -> Callable[[int, Any], tuple[bytes, bool]]:
+    def convert(index: int, value: Any) -> tuple[bytes, bool]:
+        if index < _TIMES:
+            return pack_time((START, END)[index].name, value), False
+        return pack_value(fields[index - _TIMES], value)
 
-    def __setitem__(self, key: str, value: Any) -> None:
-        """Set the value of a varying attribute; it is checked when the block ends."""
-        try:
-            self._values[self._indices[key]] = value
-        except KeyError:
-            raise ValueError(f"{key!r} is no varying attribute of this site") from None
-
-    def _end(self, failed: bool) -> None:
-        packed = self._packer.pack_values(*self._values)
-        status = _STATUS_ERROR if failed else _STATUS_UNSET
-        arguments = (self._site, self.pointer(), status, packed, self._packer.packed_bytes)
-        result = hot.rb_span_end_packed(*arguments)
-        if result != 1:
-            self._emitter.settle(result, hot.rb_span_end_packed, *arguments)
+    return convert

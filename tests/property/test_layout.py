@@ -13,10 +13,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import ringbuf
+from ringbuf.argument import pack_time
 from ringbuf.exceptions import LayoutError
 from ringbuf.layout import CORE_OFFSETS, Attribute, SpanLayout
-from ringbuf.packing import Packer, compile_packer, pack_carefully, pack_constants
-from ringbuf.value import cut_utf8
+from ringbuf.value import cut_utf8, pack_value
+from tests.emitted import emitted
 from tests.property.strategies import (
     any_records_for,
     attribute_values_for,
@@ -174,37 +175,45 @@ def test_packed_values_and_constants_make_the_record_that_numpy_makes(data: st.D
     constants = {key: values.get(key) for key in order if key not in varying}
     name = data.draw(st.sampled_from(layout.span_names))
     start, end = (data.draw(st.integers(0, 2**64 - 1)) for _ in range(2))
-    packer = compile_packer(layout, varying, on_cut=must_not_cut)
+    core = {"start_unix_nano": start, "end_unix_nano": end, "name": layout.name_index(name), "kind": 1}
+    (expected,) = make_records(layout, [(core, values)])
 
-    template = pack_constants(layout, name, constants, kind=3)
-    record = unpack(packer, packer.pack(start, end, *(values.get(key) for key in varying)), template)
-
-    core = {"start_unix_nano": start, "end_unix_nano": end, "name": layout.name_index(name), "kind": 3}
-    expected = make_records(layout, [(core, values)])
-    assert record == expected.tobytes()
-    assert layout.values(record) == readable_values(layout, values)
-    packed = packer.pack_values(*(values.get(key) for key in varying))
-    assert packed == packer.pack(0, 0, *(values.get(key) for key in varying))
+    with emitted(layout, varying, name=name, constants=constants) as site:
+        given_values = [values.get(key) for key in varying]
+        for record in (site.record(start, end, *given_values), site.spanned(*given_values)):
+            assert record.tobytes()[64:] == expected.tobytes()[64:]
+            assert [record[member] for member in ("present", "name", "kind")] == [
+                expected[member] for member in ("present", "name", "kind")
+            ]
+            assert layout.values(record) == readable_values(layout, values)
+        assert site.cuts == 0
 
 
 @settings(max_examples=400)
 @given(st.data(), layouts(min_attributes=1, max_attributes=3, max_size=8))
-def test_the_generated_packer_accepts_and_refuses_what_the_careful_one_does(
-    data: st.DataObject, layout: SpanLayout
-) -> None:
+def test_a_site_accepts_and_refuses_what_the_reference_in_python_does(data: st.DataObject, layout: SpanLayout) -> None:
     varying = [attribute.key for attribute in layout.attributes]
     values = [data.draw(values_for(attribute) | anything) for attribute in layout.attributes]
-    times = [data.draw(st.integers(0, 2**64 - 1) | st.integers() | st.none()) for _ in range(2)]
-    cuts: list[int] = []
-    careful_cuts: list[int] = []
-    packer = compile_packer(layout, varying, on_cut=cuts.append)
-    assert outcome(lambda: packer.pack(*times, *values)) == outcome(
-        lambda: pack_carefully(layout.fields, times[0], times[1], values, careful_cuts.append)
-    )
-    assert cuts == careful_cuts
-    assert outcome(lambda: packer.pack_values(*values)) == outcome(
-        lambda: pack_carefully(layout.fields, 0, 0, values, None)
-    )
+    start = data.draw(st.integers(0, 2**64 - 1) | st.integers() | st.none())
+    cuts = 0
+
+    def expected() -> bytes:
+        nonlocal cuts
+        pack_time("start_unix_nano", start)
+        record = bytearray(layout.slot_bytes)
+        for field, value in zip(layout.fields, values, strict=True):
+            packed, cut = pack_value(field, value)
+            cuts += cut
+            record[field.offset : field.offset + field.nbytes] = packed
+        return bytes(record[64:])
+
+    with emitted(layout, varying) as site:
+        got = outcome(lambda: site.record(start, 2, *values).tobytes()[64:])
+        assert got == outcome(expected)
+        if isinstance(got, tuple):
+            assert (site.cuts, site.attempts) == (0, 0)
+        else:
+            assert site.cuts == cuts
 
 
 @given(wide_text, keys)
@@ -224,13 +233,13 @@ def test_a_value_that_is_cut_is_counted_and_its_prefix_arrives(
     layout = SpanLayout(span_names=["name"], attributes=[attribute])
     encoded = whole.encode(errors="replace")
     value: Any = whole if attribute.type == "str" else encoded
-    cuts: list[int] = []
-    packer = compile_packer(layout, [attribute.key], on_cut=cuts.append)
-    got = layout.values(unpack(packer, packer.pack(1, 2, value), bytes(layout.slot_bytes)))[attribute.key]
+    with emitted(layout, [attribute.key]) as site:
+        got = layout.values(site.record(1, 2, value))[attribute.key]
+        cuts = site.cuts
     assert attribute.size is not None
     kept = cut_utf8(encoded, attribute.size) if attribute.type == "str" else encoded[: attribute.size]
     assert got == (kept.decode() if attribute.type == "str" else kept)
-    assert cuts == ([1] if len(encoded) > attribute.size else [])
+    assert cuts == (len(encoded) > attribute.size)
 
 
 @given(st.data(), layouts())
@@ -305,19 +314,6 @@ def fields_of(dtype: np.dtype[np.void]) -> dict[str, tuple[np.dtype[Any], int]]:
     return {name: (entry[0], entry[1]) for name, entry in dtype.fields.items()}
 
 
-def unpack(packer: Packer, packed: bytes, template: bytes) -> bytes:
-    """Write packed values into a record as rb_emit_packed does."""
-    assert len(packed) == packer.packed_bytes
-    record = bytearray(template)
-    record[0:16] = packed[0:16]
-    present = int.from_bytes(template[48:52], "little") | int.from_bytes(packed[16:20], "little")
-    record[48:52] = present.to_bytes(4, "little")
-    for field in packer.fields:
-        value = packed[field.packed_offset : field.packed_offset + field.size]
-        record[field.record_offset : field.record_offset + field.size] = value
-    return bytes(record)
-
-
 def readable_values(layout: SpanLayout, values: dict[str, Any]) -> dict[str, Any]:
     return {
         attribute.key: readable(attribute, values[attribute.key])
@@ -331,7 +327,3 @@ def outcome(call: Callable[[], bytes]) -> bytes | tuple[type[Exception], str]:
         return call()
     except (TypeError, ValueError) as error:
         return type(error), re.sub(r"0x[0-9a-f]+", "", str(error))
-
-
-def must_not_cut(count: int) -> None:
-    raise AssertionError(f"{count} values were cut")

@@ -63,7 +63,7 @@ class LongArray(np.ndarray[Any, Any]):
         return "LongArray"
 
 
-pointers = [ffi.NULL, [], [[]], ffi.new("rb_id128[0]"), ffi.new("char[1]"), b"", b"abc", None, 0, 1]
+pointers = [ffi.NULL, [], [[]], ffi.new("uint8_t[0]"), ffi.new("char[1]"), b"", b"abc", None, 0, 1]
 anything: st.SearchStrategy[Any] = st.one_of(
     st.none() | st.booleans() | st.floats() | st.complex_numbers() | st.decimals() | st.fractions() | st.uuids(),
     st.integers() | st.integers(-(2**64), 2**65) | st.sampled_from([-1, 0, 2**63, 2**64 - 1, 2**64, 2**200]),
@@ -72,7 +72,7 @@ anything: st.SearchStrategy[Any] = st.one_of(
     st.lists(st.integers(0, 255), max_size=20) | st.tuples(st.integers()) | st.dictionaries(st.text(), st.none()),
     st.sampled_from([*Outcome, *OpType, Outcome, object(), int, LEASE, LeaseId, print, ..., NotImplemented]),
     st.sampled_from(pointers).map(lambda pointer: types.SimpleNamespace(pointer=pointer)),
-    st.sampled_from([ffi.new("rb_id128[0]"), ffi.new("rb_id128 *"), ffi.new("rb_span *"), ffi.NULL, ffi.new("int *")]),
+    st.sampled_from([ffi.new("uint8_t[0]"), ffi.new("uint64_t *"), ffi.new("rb_record *"), ffi.NULL, ffi.new("int *")]),
     st.sampled_from([np.zeros(0), np.zeros(3), np.float32(1.5), np.int64(-1), np.uint8(3), np.zeros((), "V16")]),
     st.integers(0, 300).map(lambda size: Liar(bytes(size))),
     st.integers(0, 2).map(lambda count: DATAPLANE_LAYOUT.empty(count).view(LongArray)),
@@ -186,11 +186,15 @@ def test_a_lease_that_only_looks_like_one_is_refused(emitters: dict[str, ringbuf
         site(OpType.FBMU_READ, emitter=emitter).span(lease)
 
 
-def test_a_lease_id_cannot_be_bent_to_point_elsewhere() -> None:
-    lease = LeaseId(uuid.UUID(int=7))
+def test_a_lease_id_cannot_be_bent(emitters: dict[str, ringbuf.Emitter]) -> None:
+    class Bent(LeaseId):
+        pass
+
+    lease: Any = LeaseId(uuid.UUID(int=7))
     with pytest.raises(AttributeError):
-        lease.pointer = []
-    assert lease.raw == (7).to_bytes(16, "big")
+        lease.raw = b""
+    with pytest.raises(TypeError):
+        site(OpType.FBMU_READ, emitter=emitters["dataplane"]).emit(Bent(7), 1, 2)
 
 
 @settings(max_examples=300)

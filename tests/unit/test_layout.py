@@ -11,12 +11,14 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+import ringbuf
 import ringbuf.attribute
 import ringbuf.layout
 import ringbuf.layout_json
@@ -26,10 +28,13 @@ from ringbuf._hot import ffi as hot_ffi
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError
 from ringbuf.layout import CORE_OFFSETS, Attribute, SpanLayout
-from ringbuf.packing import compile_packer, pack_constants
+from ringbuf.packing import pack_constants
+from tests.consumer import records_in
+from tests.emitted import emitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import ModuleType
 
 INTEGER_BOUNDS = {
@@ -160,21 +165,15 @@ def test_the_golden_record_is_what_numpy_writes() -> None:
     assert record.tobytes().hex(" ", 8) == GOLDEN_RECORD.hex(" ", 8)
 
 
-def test_the_golden_record_is_what_the_packers_write() -> None:
+def test_the_golden_record_is_what_a_site_writes() -> None:
     half = len(EVERY_VALUE) // 2
     constants = dict(list(EVERY_VALUE.items())[:half])
     varying = list(EVERY_VALUE)[half:]
-    record = bytearray(pack_constants(EVERY_TYPE, "schreiben ✎", constants, kind=3))
-    packer = compile_packer(EVERY_TYPE, varying)
-    packed = packer.pack(1, 2, *(EVERY_VALUE[key] for key in varying))
-    record[0:16] = packed[0:16]
-    record[48] |= packed[16]
-    record[49] |= packed[17]
-    for packed_offset, record_offset, size in packer.fields:
-        record[record_offset : record_offset + size] = packed[packed_offset : packed_offset + size]
+    with emitted(EVERY_TYPE, varying, name="schreiben ✎", constants=constants) as site:
+        record = site.record(1, 2, *(EVERY_VALUE[key] for key in varying)).tobytes()
     assert record[64:].hex(" ", 8) == GOLDEN_RECORD[64:].hex(" ", 8)
     assert record[:16] == GOLDEN_RECORD[:16]
-    assert record[48:55] == GOLDEN_RECORD[48:55]
+    assert record[48:54] == GOLDEN_RECORD[48:54]
 
 
 def test_the_golden_record_is_what_the_core_of_the_c_header_says() -> None:
@@ -238,7 +237,7 @@ def test_every_struct_of_the_header_is_what_the_compiler_made_of_it() -> None:
         "rb_lane": 384,
         "rb_record": 64,
     }
-    assert {"rb_config", "rb_site", "rb_span", "rb_lane_view", "rb_outcome"} < sizes.keys()
+    assert {"rb_config", "rb_lane_view", "rb_outcome"} < sizes.keys()
 
 
 # ---- what a layout refuses ----
@@ -456,11 +455,11 @@ def test_unknown_keys_and_names_are_value_errors_that_name_them() -> None:
     with pytest.raises(ValueError, match="'nothing'"):
         SMALL.name_index("nothing")
     with pytest.raises(ValueError, match="'nothing'"):
-        compile_packer(SMALL, ["size", "nothing"])
+        made(SMALL, ["size", "nothing"])
     with pytest.raises(ValueError, match="'size' is there twice"):
-        compile_packer(SMALL, ["size", "size"])
+        made(SMALL, ["size", "size"])
     with pytest.raises(TypeError, match="varying"):
-        compile_packer(SMALL, "size")
+        made(SMALL, "size")
 
 
 def test_a_record_with_a_label_or_length_out_of_bounds_is_a_value_error() -> None:
@@ -508,15 +507,19 @@ class OldText(str, enum.Enum):  # noqa: UP042 - its str() is not its value, unli
 
 
 def packed_value(attribute: Attribute, value: object) -> object:
-    """Return what a value has become in a record, through both packers, which must agree."""
+    """Return what a value has become in a record, as a constant and as a varying value, which must agree."""
     layout = layout_of(attribute)
     constant = pack_constants(layout, "name", {attribute.key: value})
-    packer = compile_packer(layout, [attribute.key])
-    offset = layout.offsets[attribute.key]
-    packed = packer.pack(1, 2, value)
-    assert packed[20:] == constant[offset : offset + layout.fields[0].nbytes]
-    assert packed[16:20] == constant[48:52]
+    with emitted(layout, [attribute.key]) as site:
+        record = site.record(1, 2, value)
+    assert record.tobytes()[64:] == constant[64:]
+    assert record["present"] == int.from_bytes(constant[48:52], "little")
     return layout.values(constant).get(attribute.key)
+
+
+def made(layout: SpanLayout, varying: Any) -> None:
+    with emitted(layout, varying):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -594,11 +597,12 @@ def test_a_wrong_value_is_an_error_that_names_the_key(
     attribute: Attribute, value: object, error: type[Exception]
 ) -> None:
     layout = layout_of(Attribute("before", "str", 3), attribute)
-    packer = compile_packer(layout, ["before", "k"])
-    with pytest.raises(error, match=r"^k: "):
-        packer.pack(1, 2, "abcd", value)
-    with pytest.raises(error, match=r"^k: "):
-        packer.pack_values("abcd", value)
+    with emitted(layout, ["before", "k"]) as site:
+        with pytest.raises(error, match=r"^k: "):
+            site.record(1, 2, "abcd", value)
+        with pytest.raises(error, match=r"^k: "):
+            site.spanned("abcd", value)
+        assert (site.cuts, site.attempts) == (0, 0)
     with pytest.raises(error, match=r"^k: "):
         pack_constants(layout, "name", {"k": value})
 
@@ -609,44 +613,64 @@ def test_every_integer_type_takes_its_bounds_and_nothing_beyond(kind: Any) -> No
     least, greatest = INTEGER_BOUNDS[kind]
     for value in (least, greatest):
         assert packed_value(attribute, value) == value
-    packer = compile_packer(layout_of(attribute), ["k"])
     for value in (least - 1, greatest + 1):
-        with pytest.raises(ValueError, match=f"^k: {value} is out of the range of {kind}$"):
-            packer.pack(1, 2, value)
+        refusal = f"^k: {value} is out of the range of {kind}$"
+        with emitted(layout_of(attribute), ["k"]) as site, pytest.raises(ValueError, match=refusal):
+            site.record(1, 2, value)
         with pytest.raises(ValueError, match=f"^k: {value} is out of the range of {kind}$"):
             pack_constants(layout_of(attribute), "name", {"k": value})
 
 
 def test_an_error_shows_no_more_than_the_beginning_of_a_long_value() -> None:
-    with pytest.raises(TypeError) as caught:
-        compile_packer(SMALL, ["size"]).pack(1, 2, "x" * 100_000)
+    with emitted(SMALL, ["size"]) as site, pytest.raises(TypeError) as caught:
+        site.record(1, 2, "x" * 100_000)
     assert len(str(caught.value)) < 100
 
 
 def test_times_are_u64_and_named_when_they_are_not() -> None:
-    packer = compile_packer(SMALL, [])
-    assert packer.pack(0, 2**64 - 1) == bytes(8) + b"\xff" * 8 + bytes(4)
-    assert packer.pack_values() == bytes(20)
-    with pytest.raises(ValueError, match=r"^start_unix_nano: -1 "):
-        packer.pack(-1, 0)
-    with pytest.raises(ValueError, match=r"^end_unix_nano: 18446744073709551616 "):
-        packer.pack(0, 2**64)
-    with pytest.raises(TypeError, match=r"^end_unix_nano: 1.5 "):
-        packer.pack(0, 1.5)
+    with emitted(SMALL, []) as site:
+        record = site.record(0, 2**64 - 1)
+        assert (record["start_unix_nano"], record["end_unix_nano"]) == (0, 2**64 - 1)
+        with pytest.raises(ValueError, match=r"^start_unix_nano: -1 "):
+            site.record(-1, 0)
+        with pytest.raises(ValueError, match=r"^end_unix_nano: 18446744073709551616 "):
+            site.record(0, 2**64)
+        with pytest.raises(TypeError, match=r"^end_unix_nano: 1.5 "):
+            site.record(0, 1.5)
+        with pytest.raises(TypeError, match=r"^start_unix_nano: None "):
+            site.record(None, 2)
+
+
+def test_an_end_that_is_none_is_now() -> None:
+    with emitted(SMALL, []) as site:
+        before = time.time_ns()
+        record = site.record(5, None)
+        assert record["start_unix_nano"] == 5
+        assert before <= record["end_unix_nano"] <= time.time_ns()
 
 
 def test_the_wrong_number_of_values_is_a_type_error() -> None:
-    packer = compile_packer(SMALL, ["size", "outcome"])
-    with pytest.raises(TypeError, match="outcome"):
-        packer.pack(1, 2, 3)
-    with pytest.raises(TypeError, match="positional"):
-        packer.pack_values(1, "ok", 3)
+    with emitted(SMALL, ["size", "outcome"]) as site:
+        with pytest.raises(TypeError, match="outcome"):
+            site.record(1, 2, 3)
+        with pytest.raises(TypeError, match="takes 4 arguments, not 5"):
+            site.record(1, 2, 1, "ok", 3)
+        with pytest.raises(TypeError, match="takes 2 values, not 3"):
+            site.spanned(1, "ok", 3)
 
 
-def test_a_key_cannot_put_code_into_the_generated_packer() -> None:
-    key = 'x): __import__("os").abort() #\n"""'
-    packer = compile_packer(layout_of(Attribute(key, "u8"), Attribute("déf None", "u8")), [key, "déf None"])
-    assert packer.pack(0, 0, 7, 8)[20:] == b"\x07\x08"
+def test_values_may_be_given_by_their_keys(ring_dir: Path) -> None:
+    with ringbuf.Emitter("service", ring_dir=ring_dir, layout=SMALL, capacity=4) as emitter:
+        site: Any = emitter.site(SMALL.span_names[0], varying=["size", "outcome"])
+        assert site.emit(1, 2, outcome=None, size=7)
+        (record,) = records_in(ring_dir)
+        assert SMALL.values(record) == {"size": 7}
+        for named, error in (({"size": 1}, "outcome"), ({"size": 1, "outcome": None, "x": 1}, "unexpected.*'x'")):
+            with pytest.raises(TypeError, match=error):
+                site.emit(1, 2, **named)
+        with pytest.raises(TypeError, match="multiple values for argument 'size'"):
+            site.emit(1, 2, 3, size=4, outcome=None)
+        assert emitter.stats().attempts == 1
 
 
 @pytest.mark.parametrize(
@@ -654,26 +678,27 @@ def test_a_key_cannot_put_code_into_the_generated_packer() -> None:
 )
 def test_a_str_is_cut_after_the_last_character_that_fits(size: int, kept: str) -> None:
     layout = layout_of(Attribute("k", "str", size))
-    cuts: list[int] = []
-    packer = compile_packer(layout, ["k"], on_cut=cuts.append)
-    packed = packer.pack(1, 2, "é€𝄞z")
-    assert packed[20:] == len(kept.encode()).to_bytes(2, "little") + kept.encode().ljust(size, b"\0")
-    assert cuts == ([1] if size < 10 else [])
+    with emitted(layout, ["k"]) as site:
+        record = site.record(1, 2, "é€𝄞z").tobytes()
+        assert site.cuts == (size < 10)
+    packed = record[layout.offsets["k"] :][: size + 2]
+    assert packed == len(kept.encode()).to_bytes(2, "little") + kept.encode().ljust(size, b"\0")
 
 
 def test_cuts_of_one_span_are_reported_together_and_never_with_an_error() -> None:
     layout = layout_of(Attribute("a", "str", 2), Attribute("b", "bytes", 2), Attribute("c", "u8"))
-    cuts: list[int] = []
-    packer = compile_packer(layout, ["a", "b", "c"], on_cut=cuts.append)
-    packer.pack(1, 2, "abc", b"abc", 1)
-    packer.pack(1, 2, "a\ud800c", memoryview(b"abc"), 1)
-    packer.pack_values("abc", b"ab", 1)
-    packer.pack_values("ab", b"ab", 1)
-    assert cuts == [2, 2, 1]
-    with pytest.raises(ValueError, match="c: 256"):
-        packer.pack(1, 2, "abc", b"abc", 256)
-    assert cuts == [2, 2, 1]
-    compile_packer(layout, ["a"]).pack(1, 2, "abc")
+    with emitted(layout, ["a", "b", "c"]) as site:
+        site.record(1, 2, "abc", b"abc", 1)
+        assert site.cuts == 2
+        site.record(1, 2, "a\ud800c", memoryview(b"abc"), 1)
+        assert site.cuts == 4
+        site.spanned("abc", b"ab", 1)
+        assert site.cuts == 5
+        site.spanned("ab", b"ab", 1)
+        assert site.cuts == 5
+        with pytest.raises(ValueError, match="c: 256"):
+            site.record(1, 2, "abc", b"abc", 256)
+        assert site.cuts == 5
 
 
 def test_constants_fill_a_whole_record() -> None:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ringbuf
-from ringbuf._hot import lib as hot
-from ringbuf._ringbuf import ffi, lib
 from tests.consumer import records_in
 
 if TYPE_CHECKING:
@@ -130,19 +128,16 @@ def test_a_wrong_value_at_a_site_raises_and_nothing_is_counted(store: ringbuf.Em
     assert (store.stats().attempts, store.stats().published) == (1, 1)  # the last span, without the key
 
 
-def test_a_span_that_never_began_is_refused(store: ringbuf.Emitter) -> None:
+def test_a_span_has_no_ids_before_it_begins(store: ringbuf.Emitter) -> None:
     get = store.site("get")
-    packed = bytes(get.packer.packed_bytes)
-    span = ffi.new("rb_span *")
-    assert hot.rb_span_end_packed(get.pointer, span, 0, packed, len(packed)) == lib.RB_E_ZERO_ID
-    assert store.stats().attempts == 0
-
-
-def test_packed_values_of_another_length_are_refused(store: ringbuf.Emitter) -> None:
-    get = store.site("get", varying=["bytes"])
-    for length in (0, 20, get.packer.packed_bytes - 1, get.packer.packed_bytes + 1):
-        assert hot.rb_emit_packed(get.pointer, ffi.NULL, bytes(length), length) == lib.RB_E_ARGUMENT
-    assert hot.rb_emit_packed(get.pointer, ffi.NULL, ffi.NULL, get.packer.packed_bytes) == lib.RB_E_ARGUMENT
+    span = get.span()
+    for name in ("trace_id", "span_id", "traceparent"):
+        with pytest.raises(RuntimeError, match="entered"):
+            getattr(span, name)
+    with pytest.raises(RuntimeError, match="entered"):
+        span.__exit__(None, None, None)
+    with pytest.raises(RuntimeError, match="entered"):
+        get.emit_under(span, 1, 2)
     assert store.stats().attempts == 0
 
 

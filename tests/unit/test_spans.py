@@ -14,7 +14,7 @@ import pytest
 
 import ringbuf
 from ringbuf.dataplane import DATAPLANE_LAYOUT, DataplaneSite, LeaseId, OpType, Outcome, site
-from ringbuf.span import ActiveSpan
+from ringbuf.span import Span
 from tests.consumer import records_in
 
 if TYPE_CHECKING:
@@ -30,12 +30,17 @@ HEADER = f"00-{TRACE}-{PARENT}-01"
 
 
 @pytest.fixture
-def read(ring_dir: Path) -> Iterator[DataplaneSite]:
-    """Return a site with room for 4096 spans."""
-    emitter = ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4096)
-    yield site(OpType.FBMU_READ, emitter=emitter)
+def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
+    """Return an emitter with room for 4096 spans."""
+    made = ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4096)
+    yield made
     records_in(ring_dir)
-    emitter.close()
+    made.close()
+
+
+@pytest.fixture
+def read(emitter: ringbuf.Emitter) -> DataplaneSite:
+    return site(OpType.FBMU_READ, emitter=emitter)
 
 
 def written(ring_dir: Path) -> list[np.void]:
@@ -246,7 +251,7 @@ def test_spans_that_go_on_from_ended_ones_do_not_keep_them(read: DataplaneSite, 
     for _ in range(300):
         context = context.run(step)
     gc.collect()
-    alive = [found for found in gc.get_objects() if isinstance(found, ActiveSpan)]
+    alive = [found for found in gc.get_objects() if isinstance(found, Span)]
     assert len(alive) < 10
     records = written(ring_dir)
     assert [ids(record)[1] for record in records] == ["0" * 16, *(ids(record)[2] for record in records[:-1])]
@@ -370,12 +375,12 @@ def test_what_is_set_in_the_block_is_written(read: DataplaneSite, ring_dir: Path
     ],
 )
 def test_what_cannot_be_written_raises_at_the_end_of_the_block(
-    read: DataplaneSite, ring_dir: Path, name: str, wrong: object, error: type[Exception]
+    emitter: ringbuf.Emitter, read: DataplaneSite, name: str, wrong: object, error: type[Exception]
 ) -> None:
     span = read.span(LEASE)
     with pytest.raises(error, match=name), span:
         setattr(span, name, wrong)
-    assert read._emitter.stats().attempts == 0
+    assert emitter.stats().attempts == 0
     assert ringbuf.current_traceparent() is None
 
 

@@ -238,7 +238,7 @@ def test_a_lease_id_of_another_type_is_a_type_error(form: object) -> None:
 
 def test_lease_ids_are_equal_and_hash_by_their_bytes() -> None:
     assert len({LeaseId(RAW), LeaseId(RAW.hex()), LeaseId(1)}) == 2
-    assert LeaseId(RAW) != RAW
+    assert LeaseId(RAW) == RAW
 
 
 def test_a_lease_id_goes_to_another_process_and_back() -> None:

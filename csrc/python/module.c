@@ -1,0 +1,127 @@
+/* The module ringbuf._site: its types, the clock, and what Python tells it once. */
+#include "site.h"
+
+static PyObject *unix_nano(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromUnsignedLongLong(rb_clock_unix_nano());
+}
+
+static void replace(PyObject **place, PyObject *object)
+{
+    PyObject *before = *place;
+    *place = object == Py_None ? NULL : Py_NewRef(object);
+    Py_XDECREF(before);
+}
+
+static PyObject *set_header_reader(PyObject *module, PyObject *reader)
+{
+    rb_site_module *state = PyModule_GetState(module);
+    replace(&state->read_header, reader);
+    Py_RETURN_NONE;
+}
+
+static PyObject *set_outer_context(PyObject *module, PyObject *arguments)
+{
+    rb_site_module *state = PyModule_GetState(module);
+    PyObject *current;
+    PyObject *enter;
+    PyObject *leave;
+    if (!PyArg_ParseTuple(arguments, "OOO", &current, &enter, &leave))
+        return NULL;
+    replace(&state->outer_current, current);
+    replace(&state->outer_enter, enter);
+    replace(&state->outer_leave, leave);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"unix_nano", unix_nano, METH_NOARGS, "unix_nano() -> int\n\nNanoseconds since 1970, from CLOCK_REALTIME."},
+    {"set_header_reader", set_header_reader, METH_O,
+     "set_header_reader(read)\n\nread(header) -> Parent | None is asked about headers that are not of the plain form."},
+    {"set_outer_context", set_outer_context, METH_VARARGS,
+     "set_outer_context(current, enter, leave)\n\nNest with another tracing library: current() -> Parent | Span | None "
+     "says under which span a new one begins, enter(span) -> token and leave(token) tell of `with` blocks. None: no "
+     "more."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
+}
+
+static int make_current(PyObject *module, rb_site_module *state)
+{
+    PyObject *contextvars = PyImport_ImportModule("contextvars");
+    if (contextvars == NULL)
+        return -1;
+    PyObject *type = PyObject_GetAttrString(contextvars, "ContextVar");
+    Py_DECREF(contextvars);
+    PyObject *arguments = Py_BuildValue("(s)", "ringbuf.current_span");
+    PyObject *names = Py_BuildValue("{s:O}", "default", Py_None);
+    if (type != NULL && arguments != NULL && names != NULL)
+        state->current = PyObject_Call(type, arguments, names);
+    Py_XDECREF(type);
+    Py_XDECREF(arguments);
+    Py_XDECREF(names);
+    if (state->current == NULL)
+        return -1;
+    state->get_current = PyObject_GetAttrString(state->current, "get");
+    state->set_current = PyObject_GetAttrString(state->current, "set");
+    state->reset_current = PyObject_GetAttrString(state->current, "reset");
+    if (state->get_current == NULL || state->set_current == NULL || state->reset_current == NULL)
+        return -1;
+    return PyModule_AddObjectRef(module, "CURRENT", state->current);
+}
+
+static int fill_module(PyObject *module)
+{
+    rb_site_module *state = PyModule_GetState(module);
+    state->parent = add_type(module, &rb_parent_spec);
+    state->site = add_type(module, &rb_site_spec);
+    state->span = add_type(module, &rb_span_spec);
+    state->span_value = add_type(module, &rb_span_value_spec);
+    if (state->parent == NULL || state->site == NULL || state->span == NULL || state->span_value == NULL)
+        return -1;
+    return make_current(module, state);
+}
+
+static int traverse_module(PyObject *module, visitproc visit, void *arg)
+{
+    rb_site_module *state = PyModule_GetState(module);
+    Py_VISIT((PyObject *)state->site);
+    Py_VISIT((PyObject *)state->span);
+    Py_VISIT((PyObject *)state->span_value);
+    Py_VISIT((PyObject *)state->parent);
+    Py_VISIT(state->current);
+    Py_VISIT(state->get_current);
+    Py_VISIT(state->set_current);
+    Py_VISIT(state->reset_current);
+    Py_VISIT(state->read_header);
+    Py_VISIT(state->outer_current);
+    Py_VISIT(state->outer_enter);
+    Py_VISIT(state->outer_leave);
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, fill_module},
+    {0, NULL},
+};
+
+/* No m_clear: a span that outlives the module still asks it for the context. */
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "ringbuf._site",
+    .m_doc = "Sites and their spans. See csrc/python/site.h.",
+    .m_size = sizeof(rb_site_module),
+    .m_methods = functions,
+    .m_slots = slots,
+    .m_traverse = traverse_module,
+};
+
+PyMODINIT_FUNC PyInit__site(void) { return PyModuleDef_Init(&definition); }

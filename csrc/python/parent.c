@@ -1,0 +1,131 @@
+/* ringbuf._site.Parent: a span that others go on from, and which span it is that a given object stands for. */
+#include <string.h>
+
+#include "site.h"
+
+PyObject *rb_parent_new(const rb_site_module *module, const rb_span *span)
+{
+    PyObject *made = PyType_GenericAlloc(module->parent, 0);
+    if (made != NULL)
+        ((rb_py_parent *)made)->span = *span;
+    return made;
+}
+
+static PyObject *parent_make(PyTypeObject *type, PyObject *arguments, PyObject *names)
+{
+    static char *keywords[] = {"trace_id", "span_id", "child_flags", NULL};
+    const char *trace_id;
+    const char *span_id;
+    Py_ssize_t trace_bytes;
+    Py_ssize_t span_bytes;
+    unsigned int child_flags;
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "y#y#I", keywords, &trace_id, &trace_bytes, &span_id,
+                                     &span_bytes, &child_flags))
+        return NULL;
+    if (trace_bytes != 16 || span_bytes != 8) {
+        PyErr_SetString(PyExc_ValueError, "a trace id has 16 bytes, a span id 8");
+        return NULL;
+    }
+    PyObject *made = PyType_GenericAlloc(type, 0);
+    if (made != NULL) {
+        rb_span *span = &((rb_py_parent *)made)->span;
+        memcpy(span->trace_id, trace_id, 16);
+        memcpy(span->span_id, span_id, 8);
+        span->child_flags = child_flags;
+    }
+    return made;
+}
+
+static void parent_free(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot parent_slots[] = {
+    {Py_tp_doc, "Parent(trace_id: bytes, span_id: bytes, child_flags: int)\n\nA span of another process.\n\n"
+                "A span id of zeros: the trace exists, and a span under this Parent is its root."},
+    {Py_tp_new, parent_make},
+    {Py_tp_dealloc, parent_free},
+    {0, NULL},
+};
+
+PyType_Spec rb_parent_spec = {
+    .name = "ringbuf._site.Parent",
+    .basicsize = sizeof(rb_py_parent),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = parent_slots,
+};
+
+/* What Python says of a header that is not of the plain form: a Parent, or None. */
+static int ask_python(rb_site_module *module, PyObject *header, const rb_span **parent, PyObject **keep)
+{
+    if (module->read_header == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "ringbuf.span is not imported");
+        return -1;
+    }
+    PyObject *found = PyObject_CallFunctionObjArgs(module->read_header, header, NULL);
+    if (found == NULL)
+        return -1;
+    if (Py_TYPE(found) == module->parent)
+        *parent = &((rb_py_parent *)found)->span;
+    *keep = found;
+    return 0;
+}
+
+int rb_parent_of(rb_site_module *module, PyObject *given, const rb_span **parent, PyObject **keep, rb_span *space)
+{
+    *parent = NULL;
+    *keep = NULL;
+    if (given == Py_None)
+        return 0;
+    if (Py_TYPE(given) == module->parent) {
+        *parent = &((rb_py_parent *)given)->span;
+        return 0;
+    }
+    if (PyObject_TypeCheck(given, module->span)) {
+        const rb_py_span *span = (const rb_py_span *)given;
+        if (span->process == 0) {
+            PyErr_SetString(PyExc_RuntimeError, "a span has ids from when its block is entered");
+            return -1;
+        }
+        *parent = &span->span;
+        return 0;
+    }
+    if (PyUnicode_CheckExact(given)) {
+        Py_ssize_t bytes;
+        const char *text = PyUnicode_AsUTF8AndSize(given, &bytes);
+        if (text == NULL) {
+            PyErr_Clear(); /* a lone surrogate: no header */
+            return 0;
+        }
+        if (rb_parent_from_traceparent(text, (size_t)bytes, space) == RB_OK) {
+            *parent = space;
+            return 0;
+        }
+    }
+    return ask_python(module, given, parent, keep);
+}
+
+int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject **keep)
+{
+    *parent = NULL;
+    *keep = NULL;
+    PyObject *ask = module->outer_current;
+    if (ask == NULL) {
+        if (module->entered == 0)
+            return 0;
+        ask = module->get_current;
+    }
+    PyObject *found = PyObject_CallNoArgs(ask);
+    if (found == NULL)
+        return -1;
+    *keep = found;
+    if (Py_TYPE(found) == module->parent)
+        *parent = &((rb_py_parent *)found)->span;
+    else if (PyObject_TypeCheck(found, module->span))
+        *parent = &((rb_py_span *)found)->span;
+    return 0;
+}

@@ -1,0 +1,135 @@
+/*
+ * ringbuf._site: the Python types that emit. A site knows its layout, so each argument of a call goes straight from its
+ * Python object into the record: the call costs a third of what a call through cffi does, which packs its arguments
+ * into a tuple first. Only what is called per span is here; everything else goes through cffi.
+ */
+#ifndef RINGBUF_PY_SITE_H
+#define RINGBUF_PY_SITE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "ringbuf.h"
+
+typedef struct rb_site_module {
+    PyTypeObject *site;
+    PyTypeObject *span;
+    PyTypeObject *span_value;
+    PyTypeObject *parent;
+    PyObject *current; /* the ContextVar of the enclosing span, and its bound methods */
+    PyObject *get_current;
+    PyObject *set_current;
+    PyObject *reset_current;
+    PyObject *read_header;   /* what to ask of a traceparent that is not of the plain form */
+    PyObject *outer_current; /* another tracing library's notion of the current span: set_context; NULL without one */
+    PyObject *outer_enter;
+    PyObject *outer_leave;
+    /* Spans that were entered and still exist. While there are none, no context can hold one: it need not be asked. */
+    Py_ssize_t entered;
+} rb_site_module;
+
+/* ---- parent.c ---- */
+
+/* What spans can go on from: ringbuf._site.Parent, the span of another process. */
+typedef struct rb_py_parent {
+    PyObject_HEAD rb_span span;
+} rb_py_parent;
+
+extern PyType_Spec rb_parent_spec;
+
+/* A new Parent. NULL with an exception. */
+PyObject *rb_parent_new(const rb_site_module *module, const rb_span *span);
+
+/*
+ * The span that `given` stands for (a Span, a Parent, a header, None), in *parent: NULL for a root. *keep: what the
+ * caller must release when it is done with *parent. 0, or -1 with an exception.
+ */
+int rb_parent_of(rb_site_module *module, PyObject *given, const rb_span **parent, PyObject **keep, rb_span *space);
+
+/* The same for the enclosing span. */
+int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject **keep);
+
+/* ---- argument.c ---- */
+
+enum rb_role { RB_ROLE_VALUE = 0, RB_ROLE_START = 1, RB_ROLE_END = 2, RB_ROLE_NAME = 3 };
+
+/* One argument of `emit`: its name, and how its value gets into the record. */
+typedef struct rb_argument {
+    PyObject *name;     /* interned */
+    PyTypeObject *only; /* the type whose instances are taken at once; NULL: the built-in one */
+    PyObject *labels;   /* of a label: dict from string to index; of the name: tuple of what stands for each name */
+    PyObject *statuses; /* of a label: bytes, the span's status by index; NULL: it has no say */
+    PyObject *names;    /* of a label: bytes, the span name that it demands by index; NULL: any. After the name. */
+    uint32_t role;      /* enum rb_role */
+    uint32_t type;      /* enum rb_type */
+    uint32_t offset;    /* in the record */
+    uint32_t bytes;     /* in the record */
+    uint32_t present;   /* bit of rb_record.present */
+    uint32_t label_count;
+    uint8_t required;
+    uint8_t takes_none; /* None: absent, or for the end: now */
+    uint8_t in_order;   /* of the end, after the start: it may not lie before it */
+} rb_argument;
+
+/*
+ * Put a value into the record. 1: done; 0: it is not of the plain kind, Python must look at it (rb_argument_put does);
+ * never an exception.
+ */
+int rb_argument_put_plain(const rb_argument *argument, PyObject *value, uint8_t *record);
+
+/* Put a label by its index, with the status that it stands for. */
+void rb_argument_put_label(const rb_argument *argument, uint64_t index, uint8_t *record);
+
+/* ---- site.c ---- */
+
+typedef struct rb_py_site {
+    PyObject_HEAD rb_site_module *module;
+    PyObject *owner; /* of the producer: kept until we are gone, see rb_site_clear */
+    rb_producer *producer;
+    PyObject *convert; /* convert(argument index, value) -> (bytes, cut): for values that are not of the plain kind */
+    PyObject *recover; /* recover() -> bool: make a ring where there is none */
+    PyObject *attend;  /* attend(): what the +2 of rb_emit asks for */
+    PyTypeObject *span_type;
+    PyObject *failure; /* the value that an exception gives to an argument, NULL: it only sets the status */
+    uint32_t failure_argument;
+    uint32_t failure_label;
+    uint32_t argument_count;
+    uint32_t value_count;
+    uint32_t slot_bytes;
+    rb_argument arguments[RB_MAX_ATTRIBUTES + 3];
+    uint8_t value_arguments[RB_MAX_ATTRIBUTES]; /* the argument of each value */
+    uint8_t *template;                          /* slot_bytes: the record of a span without its ids, times and values */
+} rb_py_site;
+
+extern PyType_Spec rb_site_spec;
+
+/* Put a value of any kind. 0, or -1 with an exception. *cuts grows by one when it was cut. */
+int rb_site_put(rb_py_site *site, uint32_t argument, PyObject *value, uint8_t *record, uint64_t *cuts);
+
+/* Write a finished record. 1 written, 0 not and counted, -1 with an exception. */
+int rb_site_write(rb_py_site *site, const uint8_t *record, uint64_t cuts);
+
+/* rb_span_begin, once more when a ring could be made. RB_OK, RB_NO_RING, or -100 with an exception. */
+int rb_site_begin(rb_py_site *site, const rb_span *parent, rb_span *span);
+
+/* ---- span.c ---- */
+
+typedef struct rb_py_span {
+    PyObject_VAR_HEAD rb_py_site *site;
+    PyObject *parent; /* a header's, else NULL: the enclosing span */
+    PyObject *token;
+    PyObject *outer_token;
+    rb_span span;
+    uint64_t start_unix_nano;
+    uint64_t start_monotonic_nano;
+    uint64_t process; /* rb_process_mark at the start, 0 before */
+    PyObject *values[];
+} rb_py_span;
+
+extern PyType_Spec rb_span_spec;
+extern PyType_Spec rb_span_value_spec;
+
+/* site.span(*values, traceparent=None) */
+PyObject *rb_span_new(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
+
+#endif

@@ -1,0 +1,444 @@
+/* ringbuf._site.Span: the span of a `with` block, and its values. */
+#include <stddef.h>
+#include <string.h>
+
+#include "site.h"
+
+/* ---- making ---- */
+
+/* What emit would refuse is refused here already, for the values that are of one type only (a lease). */
+static int check_type(rb_py_site *site, uint32_t argument, PyObject *value)
+{
+    const rb_argument *one = &site->arguments[argument];
+    if (one->only == NULL || Py_TYPE(value) == one->only)
+        return 0;
+    PyObject *converted = PyObject_CallFunction(site->convert, "IO", argument, value);
+    if (converted == NULL)
+        return -1;
+    Py_DECREF(converted);
+    return 0;
+}
+
+static int take_names(PyObject *const *arguments, Py_ssize_t count, PyObject *names, PyObject **header)
+{
+    *header = NULL;
+    if (names == NULL)
+        return 0;
+    for (Py_ssize_t i = 0; i < PyTuple_Size(names); i++) {
+        PyObject *name = PyTuple_GetItem(names, i);
+        if (PyUnicode_CompareWithASCIIString(name, "traceparent") != 0) {
+            PyErr_Format(PyExc_TypeError, "span() got an unexpected keyword argument '%U'", name);
+            return -1;
+        }
+        if (arguments[count + i] != Py_None)
+            *header = arguments[count + i];
+    }
+    return 0;
+}
+
+PyObject *rb_span_new(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    PyObject *header;
+    if (take_names(arguments, count, names, &header) < 0)
+        return NULL;
+    if (count > (Py_ssize_t)site->value_count) {
+        PyErr_Format(PyExc_TypeError, "span() takes %u values, not %zd", site->value_count, count);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < site->value_count; i++) {
+        uint32_t argument = site->value_arguments[i];
+        if ((Py_ssize_t)i < count) {
+            if (check_type(site, argument, arguments[i]) < 0)
+                return NULL;
+        } else if (site->arguments[argument].required && site->arguments[argument].only != NULL) {
+            PyErr_Format(PyExc_TypeError, "span() missing required argument '%U'", site->arguments[argument].name);
+            return NULL;
+        }
+    }
+    PyObject *parent = NULL;
+    if (header != NULL) {
+        const rb_span *found;
+        PyObject *keep;
+        rb_span space;
+        if (rb_parent_of(site->module, header, &found, &keep, &space) < 0)
+            return NULL;
+        parent = found == NULL ? Py_NewRef(Py_None) : rb_parent_new(site->module, found);
+        Py_XDECREF(keep);
+        if (parent == NULL)
+            return NULL;
+    }
+    rb_py_span *span = (rb_py_span *)PyType_GenericAlloc(site->span_type, site->value_count);
+    if (span == NULL) {
+        Py_XDECREF(parent);
+        return NULL;
+    }
+    span->site = (rb_py_site *)Py_NewRef((PyObject *)site);
+    span->parent = parent;
+    for (Py_ssize_t i = 0; i < count; i++)
+        span->values[i] = Py_NewRef(arguments[i]);
+    return (PyObject *)span;
+}
+
+static PyObject *span_refuse(PyTypeObject *type, PyObject *arguments, PyObject *names)
+{
+    (void)type, (void)arguments, (void)names;
+    PyErr_SetString(PyExc_TypeError, "a span is made by site.span(...)");
+    return NULL;
+}
+
+/* ---- entering and leaving ---- */
+
+/* Give the span its ids: under its header's span, or under the enclosing one. */
+static int begin(rb_py_span *self)
+{
+    rb_site_module *module = self->site->module;
+    const rb_span *parent = NULL;
+    PyObject *keep = NULL;
+    if (self->parent == NULL) {
+        if (rb_parent_enclosing(module, &parent, &keep) < 0)
+            return -1;
+    } else if (self->parent != Py_None) {
+        parent = &((rb_py_parent *)self->parent)->span;
+    }
+    int rv = rb_site_begin(self->site, parent, &self->span);
+    Py_XDECREF(keep);
+    Py_CLEAR(self->parent);
+    return rv == RB_OK || rv == RB_NO_RING ? 0 : -1;
+}
+
+static PyObject *span_enter(rb_py_span *self, PyObject *unused)
+{
+    (void)unused;
+    rb_site_module *module = self->site->module;
+    if (self->process != 0) {
+        PyErr_SetString(PyExc_RuntimeError, "a span is entered once: make another with site.span(...)");
+        return NULL;
+    }
+    if (begin(self) < 0)
+        return NULL;
+    self->process = rb_process_mark(self->site->producer);
+    module->entered++;
+    if (module->outer_enter != NULL) {
+        self->outer_token = PyObject_CallFunctionObjArgs(module->outer_enter, (PyObject *)self, NULL);
+        if (self->outer_token == NULL)
+            return NULL;
+    }
+    self->token = PyObject_CallFunctionObjArgs(module->set_current, (PyObject *)self, NULL);
+    if (self->token == NULL)
+        return NULL;
+    self->start_unix_nano = rb_clock_unix_nano();
+    self->start_monotonic_nano = rb_clock_monotonic_nano();
+    return Py_NewRef((PyObject *)self);
+}
+
+static int leave_context(rb_py_span *self)
+{
+    rb_site_module *module = self->site->module;
+    PyObject *token = self->token;
+    self->token = NULL; /* it refers to the span before, which may go now */
+    PyObject *done = token == NULL ? NULL : PyObject_CallFunctionObjArgs(module->reset_current, token, NULL);
+    Py_XDECREF(token);
+    if (done == NULL && PyErr_Occurred()) {
+        /* A generator that is closed in another context than the one that entered the block. */
+        if (!PyErr_ExceptionMatches(PyExc_ValueError))
+            return -1;
+        PyErr_Clear();
+    }
+    Py_XDECREF(done);
+    PyObject *outer = self->outer_token;
+    self->outer_token = NULL;
+    if (outer != NULL && module->outer_leave != NULL) {
+        done = PyObject_CallFunctionObjArgs(module->outer_leave, outer, NULL);
+        Py_DECREF(outer);
+        if (done == NULL)
+            return -1;
+        Py_DECREF(done);
+    } else {
+        Py_XDECREF(outer);
+    }
+    return 0;
+}
+
+/* What an exception that passes makes of the record: an error, unless it says already how the operation failed. */
+static void fail(rb_py_span *self, uint8_t *record)
+{
+    const rb_py_site *site = self->site;
+    rb_record *core = (rb_record *)(void *)record;
+    if (core->status != 0)
+        return;
+    core->status = 2;
+    if (site->failure == NULL)
+        return;
+    const rb_argument *argument = &site->arguments[site->failure_argument];
+    core->present |= argument->present;
+    rb_argument_put_label(argument, site->failure_label, record);
+    for (uint32_t i = 0; i < site->value_count; i++) {
+        if (site->value_arguments[i] == site->failure_argument) {
+            PyObject *before = self->values[i];
+            self->values[i] = Py_NewRef(site->failure);
+            Py_XDECREF(before);
+        }
+    }
+}
+
+static int write_span(rb_py_span *self, uint64_t duration, int failed)
+{
+    rb_py_site *site = self->site;
+    _Alignas(64) uint8_t record[RB_MAX_SLOT_BYTES];
+    rb_record *core = (rb_record *)(void *)record;
+    uint64_t cuts = 0;
+    memcpy(record, site->template, site->slot_bytes);
+    for (uint32_t i = 0; i < site->value_count; i++) {
+        PyObject *value = self->values[i];
+        if (value == NULL)
+            continue;
+        Py_INCREF(value); /* a conversion may run anything, a __setitem__ of this span too */
+        int rv = rb_site_put(site, site->value_arguments[i], value, record, &cuts);
+        Py_DECREF(value);
+        if (rv < 0)
+            return -1;
+    }
+    if (failed)
+        fail(self, record);
+    core->start_unix_nano = self->start_unix_nano;
+    core->end_unix_nano = self->start_unix_nano + duration;
+    rb_span_identify(&self->span, core);
+    return rb_site_write(site, record, cuts) < 0 ? -1 : 0;
+}
+
+static PyObject *span_exit(rb_py_span *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    uint64_t now = rb_clock_monotonic_nano();
+    if (self->process == 0) {
+        PyErr_SetString(PyExc_RuntimeError, "the block of this span was not entered");
+        return NULL;
+    }
+    if (leave_context(self) < 0)
+        return NULL;
+    /* Who entered the block writes its span: a forked child that leaves it, too, would write it again. */
+    if (self->process == rb_process_mark(self->site->producer)) {
+        int failed = count > 0 && arguments[0] != Py_None;
+        if (write_span(self, now - self->start_monotonic_nano, failed) < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- looking ---- */
+
+static int check_entered(const rb_py_span *self)
+{
+    if (self->process != 0)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "a span has ids from when its block is entered");
+    return -1;
+}
+
+static PyObject *get_trace_id(rb_py_span *self, void *unused)
+{
+    (void)unused;
+    return check_entered(self) < 0 ? NULL : PyBytes_FromStringAndSize((const char *)self->span.trace_id, 16);
+}
+
+static PyObject *get_span_id(rb_py_span *self, void *unused)
+{
+    (void)unused;
+    return check_entered(self) < 0 ? NULL : PyBytes_FromStringAndSize((const char *)self->span.span_id, 8);
+}
+
+static char *write_hex(char *to, const uint8_t *bytes, unsigned count)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (unsigned i = 0; i < count; i++) {
+        *to++ = digits[bytes[i] >> 4];
+        *to++ = digits[bytes[i] & 15];
+    }
+    return to;
+}
+
+static PyObject *get_traceparent(rb_py_span *self, void *unused)
+{
+    (void)unused;
+    char text[55] = "00-";
+    if (check_entered(self) < 0)
+        return NULL;
+    uint8_t flags = (uint8_t)(self->span.child_flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM));
+    char *at = write_hex(text + 3, self->span.trace_id, 16);
+    *at++ = '-';
+    at = write_hex(at, self->span.span_id, 8);
+    *at++ = '-';
+    write_hex(at, &flags, 1);
+    return PyUnicode_FromStringAndSize(text, sizeof text);
+}
+
+/* span[key] = value */
+static int span_set(rb_py_span *self, PyObject *key, PyObject *value)
+{
+    const rb_py_site *site = self->site;
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a value is taken away as span[key] = None");
+        return -1;
+    }
+    for (uint32_t i = 0; i < site->value_count; i++) {
+        PyObject *name = site->arguments[site->value_arguments[i]].name;
+        if (name == key || (PyUnicode_Check(key) && PyUnicode_Compare(name, key) == 0)) {
+            PyObject *before = self->values[i];
+            self->values[i] = Py_NewRef(value);
+            Py_XDECREF(before);
+            return 0;
+        }
+    }
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_ValueError, "%R is no varying attribute of this site", key);
+    return -1;
+}
+
+/* ---- life ---- */
+
+static int span_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    rb_py_span *span = (rb_py_span *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT((PyObject *)span->site);
+    Py_VISIT(span->parent);
+    Py_VISIT(span->token);
+    Py_VISIT(span->outer_token);
+    for (Py_ssize_t i = 0; i < Py_SIZE(self); i++)
+        Py_VISIT(span->values[i]);
+    return 0;
+}
+
+/* The site stays, as every method needs it; cycles lead through tokens and values. */
+static int span_clear(PyObject *self)
+{
+    rb_py_span *span = (rb_py_span *)self;
+    Py_CLEAR(span->parent);
+    Py_CLEAR(span->token);
+    Py_CLEAR(span->outer_token);
+    for (Py_ssize_t i = 0; i < Py_SIZE(self); i++)
+        Py_CLEAR(span->values[i]);
+    return 0;
+}
+
+static void span_free(PyObject *self)
+{
+    rb_py_span *span = (rb_py_span *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (span->process != 0)
+        span->site->module->entered--;
+    span_clear(self);
+    Py_XDECREF((PyObject *)span->site);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef span_methods[] = {
+    {"__enter__", (PyCFunction)(void (*)(void))span_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))span_exit, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef span_getters[] = {
+    {"traceparent", (getter)get_traceparent, NULL,
+     "The W3C header that makes the next hop's spans children of this one; valid inside the block and after it.", NULL},
+    {"trace_id", (getter)get_trace_id, NULL, "16 bytes.", NULL},
+    {"span_id", (getter)get_span_id, NULL, "8 bytes.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot span_slots[] = {
+    {Py_tp_doc,
+     "The span of a `with` block: made as site.span(...); span[key] = value sets what becomes known inside."},
+    {Py_tp_new, span_refuse},
+    {Py_tp_methods, span_methods},
+    {Py_tp_getset, span_getters},
+    {Py_mp_ass_subscript, span_set},
+    {Py_tp_traverse, span_traverse},
+    {Py_tp_clear, span_clear},
+    {Py_tp_dealloc, span_free},
+    {0, NULL},
+};
+
+PyType_Spec rb_span_spec = {
+    .name = "ringbuf._site.Span",
+    .basicsize = offsetof(rb_py_span, values),
+    .itemsize = sizeof(PyObject *),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = span_slots,
+};
+
+/* ---- values as attributes ---- */
+
+/* SpanValue(index, default): an attribute of a class of spans that stands for the value at `index`. */
+typedef struct rb_py_span_value {
+    PyObject_HEAD Py_ssize_t index;
+    PyObject *unset;
+} rb_py_span_value;
+
+static PyObject *span_value_make(PyTypeObject *type, PyObject *arguments, PyObject *names)
+{
+    Py_ssize_t index;
+    PyObject *unset;
+    (void)names;
+    if (!PyArg_ParseTuple(arguments, "nO", &index, &unset))
+        return NULL;
+    rb_py_span_value *made = (rb_py_span_value *)PyType_GenericAlloc(type, 0);
+    if (made != NULL) {
+        made->index = index;
+        made->unset = Py_NewRef(unset);
+    }
+    return (PyObject *)made;
+}
+
+static PyObject *span_value_get(rb_py_span_value *self, PyObject *object, PyObject *type)
+{
+    (void)type;
+    if (object == NULL || self->index < 0 || self->index >= Py_SIZE(object))
+        return Py_NewRef((PyObject *)self);
+    PyObject *value = ((rb_py_span *)object)->values[self->index];
+    return Py_NewRef(value == NULL ? self->unset : value);
+}
+
+static int span_value_set(rb_py_span_value *self, PyObject *object, PyObject *value)
+{
+    if (value == NULL || self->index < 0 || self->index >= Py_SIZE(object)) {
+        PyErr_SetString(PyExc_AttributeError, "a value of a span cannot be deleted");
+        return -1;
+    }
+    PyObject **place = &((rb_py_span *)object)->values[self->index];
+    PyObject *before = *place;
+    *place = Py_NewRef(value);
+    Py_XDECREF(before);
+    return 0;
+}
+
+static int span_value_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((rb_py_span_value *)self)->unset);
+    return 0;
+}
+
+static void span_value_free(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(((rb_py_span_value *)self)->unset);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot span_value_slots[] = {
+    {Py_tp_new, span_value_make},          {Py_tp_descr_get, span_value_get}, {Py_tp_descr_set, span_value_set},
+    {Py_tp_traverse, span_value_traverse}, {Py_tp_dealloc, span_value_free},  {0, NULL},
+};
+
+PyType_Spec rb_span_value_spec = {
+    .name = "ringbuf._site.SpanValue",
+    .basicsize = sizeof(rb_py_span_value),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = span_value_slots,
+};
