@@ -33,9 +33,12 @@ if TYPE_CHECKING:
     from drain.spool_database import SpoolSums
     from drain.telemetry import Telemetry
 
-_LONGEST_NAP_SECONDS: Final = 0.02  # bounds what a producer without a doorbell waits
+_LONGEST_NAP_SECONDS: Final = 0.02
 _SHORTEST_NAP_SECONDS: Final = 0.001
 _REST_SECONDS: Final = 0.25  # with nothing to do the loop goes round so often; rings are looked at after each nap
+# After a rest without news. What comes next waits longer by a nap, once, which the batch delay leaves room for: 100 ms.
+_QUIET_NAP_SECONDS: Final = 0.04
+_QUIET_REST_SECONDS: Final = 1.0
 _REPLACED_SECONDS: Final = 1.0
 _LAST_MOMENT_SECONDS: Final = 0.5  # for threads whose wait was cut short to end
 _STORE_SECONDS: Final = 5.0  # for the spool to write what it was given
@@ -113,6 +116,7 @@ class Service:
         self._audit = Audit()
         self._doorbell = Doorbell(directory.path, directory.doorbell_mode)
         self._doorbells = [self._doorbell]
+        self._rung = 0  # the doorbell's word when the round began
         self._reader = Reader(
             directory,
             admission,
@@ -142,6 +146,7 @@ class Service:
         self._is_finishing = False
         self._came_late = False
         self._nap = _LONGEST_NAP_SECONDS
+        self._is_quiet = False  # the last rest brought no news
         self._threads_ended = False
 
     def request_stop(self) -> None:
@@ -231,6 +236,7 @@ class Service:
 
     def _round(self) -> bool:
         """Do what there is to do, a bounded part for each ring; return whether there was anything."""
+        self._rung = self._doorbell.value()  # before any look at what it may be rung for, a new ring among it
         worked = self._settle()
         if not self._is_finishing:
             worked |= self._reader.look()
@@ -341,18 +347,18 @@ class Service:
 
     def _sleep(self) -> None:
         """Wait for a producer, a delivery or a signal: a nap at most, or naps while there is nothing to do."""
-        value = self._doorbell.value()  # before the last look at what it may have been rung for
         if self._delivery.has_settled or self._stop_requested or self._audit_requested or self.snapshots.is_wanted:
             return
         nap = seconds = self._nap_seconds()
         if self._batcher.spans and self._delivery.is_idle:
             seconds = min(seconds, max(0.0, self._limits.batch_delay - self._batcher.age(self._clock())))
         if self._batcher.full or self._is_finishing:  # then only a delivery brings anything on
-            self._doorbell.wait(value, seconds)
+            self._doorbell.wait(self._rung, seconds)
             return
-        if nap == _LONGEST_NAP_SECONDS and not self._batcher.spans and not self._delivery.in_flight:
-            seconds = _REST_SECONDS
-        self._reader.watch.sleep(self._doorbell, value, nap, seconds)
+        rests = nap == _LONGEST_NAP_SECONDS and not self._batcher.spans and not self._delivery.in_flight
+        if rests:
+            nap, seconds = (_QUIET_NAP_SECONDS, _QUIET_REST_SECONDS) if self._is_quiet else (nap, _REST_SECONDS)
+        self._is_quiet = not self._reader.watch.sleep(self._doorbell, self._rung, nap, seconds) and rests
 
     def _nap_seconds(self) -> float:
         """Return how long to wait: less after each time that a lane was found half full, which is too late."""
@@ -440,6 +446,7 @@ class Service:
             directory = RingDirectory(self._directory.path)
             try:
                 doorbell = Doorbell(directory.path, directory.doorbell_mode)
+                rung = doorbell.value()
                 self._reader.move_to(directory)
             except BaseException:
                 directory.close()
@@ -451,6 +458,7 @@ class Service:
         self._directory.close()
         self._directory = directory
         self._doorbell = doorbell
+        self._rung = rung
         self._doorbells.append(doorbell)
 
     def _ring_doorbell(self) -> None:

@@ -44,8 +44,8 @@ class Watch:
             self._first = places[0]
         return [self._rings[place] for place in places]
 
-    def sleep(self, doorbell: Doorbell, value: int, nap: float, seconds: float) -> None:
-        """Return when there is news, the doorbell rings, a signal comes, or the time is over.
+    def sleep(self, doorbell: Doorbell, value: int, nap: float, seconds: float) -> bool:
+        """Return when there is news, the doorbell rings or a signal comes; False when the time is over before that.
 
         Producers are asked to ring at a quarter of a lap; rings in which less happens are looked at after each nap.
 
@@ -56,4 +56,4 @@ class Watch:
             seconds: of the whole sleep.
         """
         nanos = int(seconds * 1e9)
-        lib.rb_sleep(doorbell.pointer, value, self._consumers, self._alive, int(nap * 1e9), nanos)
+        return bool(lib.rb_sleep(doorbell.pointer, value, self._consumers, self._alive, int(nap * 1e9), nanos))

@@ -4,15 +4,18 @@
  * begin just below 2^32 and 2^64, so that both wrap.
  */
 #include <assert.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "atomics.h"
+#include "consumer_state.h"
 #include "producer_state.h"
 
 enum { THREADS = 4, ATTEMPTS = 30000, CAPACITY = 64, SLOT_BYTES = 128, LANES = 2 };
@@ -73,20 +76,33 @@ static void check_record(uint32_t lane, const record *got)
     last_number[lane][got->thread] = got->number + 1;
 }
 
-/* The drain's steps (consumer.c) upon the producer's own mapping, with the orders that consumer.c uses. */
-static uint64_t drain_lane(uint32_t index, uint64_t *read)
+/* The ring's consumer, but on the producer's own mapping. */
+static rb_consumer *attach_to_same_mapping(const char *path)
 {
-    rb_lane *lane = producer->lanes[index].shared;
-    uint64_t tail = rb_load_acquire(&lane->tail);
-    uint64_t count = tail - *read;
-    assert(count <= CAPACITY);
-    for (; *read != tail; (*read)++) {
-        record copy;
-        memcpy(&copy, producer->lanes[index].slots + (*read & (CAPACITY - 1)) * SLOT_BYTES, sizeof copy);
-        check_record(index, &copy);
+    rb_consumer *consumer;
+    rb_error error;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert(fd >= 0 && rb_attach(fd, RB_CONSUME, 0, &consumer, &error) == RB_OK);
+    assert(close(fd) == 0);
+    assert(munmap(consumer->map, consumer->map_bytes) == 0);
+    consumer->map = producer->map;
+    for (uint32_t i = 0; i < LANES; i++) {
+        consumer->lanes[i].shared = producer->lanes[i].shared;
+        consumer->lanes[i].slots = producer->lanes[i].slots;
     }
-    rb_store_release(&lane->head, *read);
-    return count;
+    return consumer;
+}
+
+static uint64_t drain_lane(rb_consumer *consumer, uint32_t index)
+{
+    static record copies[CAPACITY];
+    int64_t count = rb_copy(consumer, index, copies, CAPACITY);
+    assert(count >= 0 && count <= CAPACITY);
+    for (int64_t i = 0; i < count; i++)
+        check_record(index, &copies[i]);
+    rb_outcome outcome = {.delivered = (uint64_t)count};
+    assert(rb_release(consumer, index, &outcome) == RB_OK);
+    return (uint64_t)count;
 }
 
 static void run(const char *directory, uint64_t first_position)
@@ -107,7 +123,6 @@ static void run(const char *directory, uint64_t first_position)
                         .root_always = 1,
                         .first_position = first_position};
     pthread_t threads[THREADS];
-    uint64_t read[LANES];
     uint64_t total = 0;
     producer = rb_producer_new();
     assert(producer != NULL);
@@ -118,14 +133,13 @@ static void run(const char *directory, uint64_t first_position)
     memset(last_number, 0, sizeof last_number);
     written_by_threads = 0;
     running = THREADS;
-    for (uint32_t i = 0; i < LANES; i++)
-        read[i] = first_position;
+    rb_consumer *consumer = attach_to_same_mapping(path);
     for (uint64_t i = 0; i < THREADS; i++)
         assert(pthread_create(&threads[i], NULL, emit_many, (void *)(uintptr_t)i) == 0);
     while (__atomic_load_n(&running, __ATOMIC_ACQUIRE) > 0) {
         uint64_t got = 0;
         for (uint32_t i = 0; i < LANES; i++)
-            got += drain_lane(i, &read[i]);
+            got += drain_lane(consumer, i);
         total += got;
         if (got == 0)
             sched_yield();
@@ -133,7 +147,7 @@ static void run(const char *directory, uint64_t first_position)
     for (uint32_t i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     for (uint32_t i = 0; i < LANES; i++)
-        total += drain_lane(i, &read[i]);
+        total += drain_lane(consumer, i);
     assert(total == written_by_threads);
     rb_producer_stats stats;
     assert(rb_stats(producer, &stats) == RB_OK);
@@ -143,6 +157,8 @@ static void run(const char *directory, uint64_t first_position)
     assert(rb_close(producer) == RB_OK);
     record late = make_record(0, 0);
     assert(rb_emit(producer, &late.core) == 0);
+    consumer->map = NULL; /* it is the producer's */
+    rb_consumer_free(consumer);
     rb_producer_free(producer);
     assert(unlink(path) == 0);
     printf("from position %llu: %llu delivered, %llu full, %llu contended\n", (unsigned long long)first_position,

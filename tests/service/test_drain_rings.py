@@ -13,6 +13,7 @@ import ringbuf
 from drain.audit import Sums
 from drain.directory import RingDirectory
 from drain.service import Limits
+from drain.watch import Watch
 from ringbuf._ringbuf import lib
 from tests.service.draining import (
     LAYOUT,
@@ -29,6 +30,8 @@ from tests.service.rings import CProducer
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from drain.doorbell import Doorbell
 
 
 @pytest.fixture
@@ -51,6 +54,31 @@ def state_word(path: Path) -> int:
     data = path.read_bytes()
     header_bytes = int.from_bytes(data[12:16], "little")
     return int.from_bytes(data[header_bytes + 304 : header_bytes + 308], "little")
+
+
+def test_a_ring_made_after_the_look_at_the_directory_is_not_slept_over(
+    ring_dir: Path, drain: SteppedDrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drain.step()
+    reader = drain.service._reader
+    look = reader.look
+    slept_over: list[bool] = []
+    with contextlib.ExitStack() as late:
+
+        def look_too_early() -> bool:
+            is_changed = look()
+            late.enter_context(an_emitter(ring_dir))  # it rings
+            return is_changed
+
+        def sleep(_watch: Watch, doorbell: Doorbell, value: int, _nap: float, _seconds: float) -> bool:
+            slept_over.append(doorbell.value() == value)
+            return True
+
+        monkeypatch.setattr(reader, "look", look_too_early)
+        monkeypatch.setattr(Watch, "sleep", sleep)
+        assert not drain.service._round()
+        drain.service._sleep()
+    assert slept_over == [False]
 
 
 def test_a_ring_that_appears_later_is_found(ring_dir: Path, backend: MemoryBackend, drain: SteppedDrain) -> None:
