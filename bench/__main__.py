@@ -50,7 +50,7 @@ def main() -> int:
         if f"end-to-end-{protocol}" in options.only:
             trials = min(options.rounds, _MOST_TRIALS)
             _progress(f"end-to-end-{protocol}: the highest rate without loss, then {trials} rounds …")
-            results.append(end_to_end.measure(protocol, trials, seconds))
+            results += end_to_end.measure(protocol, trials, seconds)
     if "file" in options.only:
         trials = min(options.rounds, _MOST_TRIALS)
         _progress(f"file: the highest rate without loss, then {trials} rounds …")

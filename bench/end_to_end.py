@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ class Trial:
         processor_micros: the producer's processor time per span, µs, with the start of its process.
         bytes_per_span: on the wire.
         age_p99: 99 of 100 spans were younger when the receiver had them, ms.
+        waiting: spans in the ring, the mean over the first half of the trial and over the second.
     """
 
     rate: float
@@ -56,6 +58,7 @@ class Trial:
     processor_micros: float
     bytes_per_span: float
     age_p99: float
+    waiting: tuple[float, float] = (0.0, 0.0)
 
 
 class Sink:
@@ -166,7 +169,16 @@ def trial(how: str, where: str, sink: Sink | LinesSink, rate: float, seconds: fl
         processor_micros=1e6 * sent["processor_seconds"] / sent["spans"],
         bytes_per_span=came["bytes"] / max(1, came["spans"]),
         age_p99=came["p99"],
+        waiting=halves(sent.get("waiting", [])),
     )
+
+
+def halves(waiting: list[int]) -> tuple[float, float]:
+    """Return the mean of the first and of the second half of what was seen to wait; zeros when nothing was seen."""
+    middle = len(waiting) // 2
+    if middle == 0:
+        return 0.0, 0.0
+    return statistics.fmean(waiting[:middle]), statistics.fmean(waiting[middle:])
 
 
 def highest_rate(how: str, where: str, sink: Sink | LinesSink, seconds: float) -> float:
@@ -246,8 +258,8 @@ def in_turns(senders: dict[str, tuple[str, str, Sink | LinesSink]], rounds: int,
     return held
 
 
-def measure(protocol: str, rounds: int, seconds: float) -> Result:
-    """Measure one protocol, ours and the SDK's, in turns."""
+def measure(protocol: str, rounds: int, seconds: float) -> list[Result]:
+    """Measure one protocol, ours and the SDK's, in turns; and whether what waits in our ring grows meanwhile."""
     with ExitStack() as cleanup:
         directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
         sink = cleanup.enter_context(Sink(protocol))
@@ -258,17 +270,30 @@ def measure(protocol: str, rounds: int, seconds: float) -> Result:
             seconds,
         )
     ours, peer = (each.figure for each in found.values())
-    return Result(
-        group="end-to-end",
-        title=f"site.emit to OTLP/{protocol} receiver, nothing lost",
-        peer_title=f"SDK, BatchSpanProcessor, OTLP/{protocol}",
-        unit="spans/s",
-        aim=">= 100" if protocol == "http" else ">= 80",
-        ours=ours,
-        peer=peer,
-        ratio=ours.over(peer),
-        details={name: each.details() for name, each in found.items()},
-    )
+    first, second = (Figure.of(max(1.0, each.waiting[half]) for each in found["ring"].trials) for half in (0, 1))
+    return [
+        Result(
+            group="end-to-end",
+            title=f"site.emit to OTLP/{protocol} receiver, nothing lost",
+            peer_title=f"SDK, BatchSpanProcessor, OTLP/{protocol}",
+            unit="spans/s",
+            aim=">= 100" if protocol == "http" else ">= 80",
+            ours=ours,
+            peer=peer,
+            ratio=ours.over(peer),
+            details={name: each.details() for name, each in found.items()},
+        ),
+        Result(
+            group="end-to-end",
+            title=f"at that rate over {protocol}, spans that wait in the ring, second half of the trial",
+            peer_title="first half",
+            unit="spans",
+            aim="no growth: about 1",
+            ours=second,
+            peer=first,
+            ratio=second.over(first),
+        ),
+    ]
 
 
 def measure_file(rounds: int, seconds: float) -> list[Result]:

@@ -54,7 +54,15 @@ ROWS: Final = (
         ">= 50",
     ),
     Row("python", "emit_dataplane_span", "ringbuf.emit_dataplane_span", _SPAN, _START),
-    Row("python", "generic Site.emit, same values", "ringbuf.generic_site_emit", _SPAN, _START),
+    Row(
+        "python",
+        "Site.emit of any layout, the same values",
+        "ringbuf.generic_site_emit",
+        "ringbuf.site_emit",
+        "site.emit of Phase 219",
+        "<= 1.3",
+        is_limit=True,
+    ),
     Row("python", "Emitter.emit(record)", "ringbuf.emit_record", _SPAN, _START),
     Row(
         "python",

@@ -20,6 +20,7 @@ CAPACITY: Final = 1 << 17
 _SDK_BATCH: Final = 4096  # the SDK's default of 512 costs it a tenth of its rate
 _DRAIN_SECONDS: Final = 60.0
 _TICK_SECONDS: Final = 0.0005
+_LOOK_SECONDS: Final = 0.05
 
 
 def paced(emit: Callable[[int], None], rate: float, seconds: float) -> tuple[int, float]:
@@ -42,7 +43,7 @@ def paced(emit: Callable[[int], None], rate: float, seconds: float) -> tuple[int
     return total, begin
 
 
-def through_ring(ring_dir: str, rate: float, seconds: float) -> dict[str, float]:
+def through_ring(ring_dir: str, rate: float, seconds: float) -> dict[str, float | list[int]]:
     """Emit with `site.emit`; a drain serves the directory."""
     import ringbuf
     from ringbuf.dataplane import LeaseId, OpType, site
@@ -52,11 +53,18 @@ def through_ring(ring_dir: str, rate: float, seconds: float) -> dict[str, float]
     emit(lease, 1, 2)
     attached = emitter.wait_drained(_DRAIN_SECONDS)
 
+    waiting: list[int] = []
+    next_look = 0.0
+
     def burst(count: int) -> None:
+        nonlocal next_look
         start = time.time_ns()
         end = start + 1500
         for _ in range(count):
             emit(lease, start, end, 4096)
+        if time.monotonic() >= next_look:
+            next_look = time.monotonic() + _LOOK_SECONDS
+            waiting.append(emitter.stats().pending)
 
     spans, begin = paced(burst, rate, seconds)
     emitted = time.perf_counter()
@@ -67,6 +75,7 @@ def through_ring(ring_dir: str, rate: float, seconds: float) -> dict[str, float]
     return {
         "spans": spans + 1,
         "lost": stats.attempts - stats.published + (0 if accepted else stats.pending),
+        "waiting": waiting,
         "emit_seconds": emitted - begin,
         "seconds": end - begin,
         "processor_seconds": time.process_time(),
