@@ -6,13 +6,15 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # The folders that are there: ruff and mypy refuse names that are not.
 PYTHON_CODE := $(wildcard ringbuf drain tests bench docs/examples)
-C_CODE := $(wildcard csrc/*.[ch] csrc/python/*.[ch] tests/*/*.[ch] bench/*.[ch] docs/examples/*.[ch])
+# Not what `ringbuf layout` writes: it is the same whatever the style here.
+C_CODE := $(filter-out %_layout.h,$(wildcard csrc/*.[ch] csrc/python/*.[ch] tests/*/*.[ch] bench/*.[ch] docs/examples/*.[ch] docs/examples/*/*.[ch]))
 BUILD_INPUT := ringbuf/__init__.py $(wildcard csrc/* csrc/python/*)
 # What `make deps` installs, each beside the test that asks for it with debian_program().
-DEBIAN_PACKAGES := g++ locales pkg-config prometheus protobuf-compiler systemd valgrind
+DEBIAN_PACKAGES := chromium clang g++ gcc-aarch64-linux-gnu libc6-dev-arm64-cross libclang-rt-dev locales pkg-config prometheus \
+	protobuf-compiler qemu-user spin systemd valgrind
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-c check format bench soak peers deps clean
+.PHONY: help build demo test test-c test-asan check format bench docs soak peers deps deps-bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +52,9 @@ test: build peers ## run all tests but the soak tests (ARGS= goes to pytest)
 test-c: build ## run the C tests only: plain, ThreadSanitizer, Address- and UndefinedBehaviorSanitizer
 	$(PY) -Im pytest tests/test_c.py $(ARGS)
 
+test-asan: build ## run the producer's tests with extensions under Address- and UndefinedBehaviorSanitizer (minutes)
+	$(PY) -Im pytest -m 'soak or not soak' tests/test_sanitized.py $(ARGS)
+
 check: build ## ruff, mypy --strict, clang-format, and the C library under -Werror
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -68,8 +73,15 @@ format: build ## let ruff and clang-format rewrite the sources
 bench: build ## time the producer's doors beside the OpenTelemetry SDK
 	$(PY) -m bench $(ARGS)
 
-soak: build ## run the tests that take minutes
-	$(PY) -Im pytest -m soak $(ARGS)
+docs: build ## build the documentation site into build/site; warnings are errors
+	$(VENV)/bin/mkdocs build --strict --config-file .mkdocs.yml
+
+soak: build ## run the tests that take minutes; HOURS= is for the one of all troubles together
+	RINGBUF_SOAK_HOURS=$(HOURS) $(PY) -Im pytest -m soak $(ARGS)
+
+# LTTng, which `make bench` measures beside us.
+deps-bench: DEBIAN_PACKAGES := liblttng-ust-dev lttng-tools
+deps-bench: deps ## install the Debian programs that `make bench` compares with
 
 deps: ## install the Debian programs that some tests use
 	@missing=$$(for package in $(DEBIAN_PACKAGES); do \

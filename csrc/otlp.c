@@ -4,7 +4,7 @@
  * Source: opentelemetry-proto, trace.proto and common.proto; protobuf, "Encoding". Fields come in the order of their
  * numbers and defaults are left out: the bytes are those of protobuf's own serialiser.
  */
-#include "otlp.h"
+#include "otlp_fields.h"
 
 static inline uint8_t *put_piece(uint8_t *out, const rb_piece *piece)
 {
@@ -47,7 +47,8 @@ static uint8_t *put_large_integer(uint8_t *out, const rb_op *op, uint64_t value)
 }
 
 /* NULL: the value is out of bounds. */
-static inline uint8_t *put_attribute(uint8_t *out, const rb_op *op, const uint8_t *record)
+static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out, const rb_op *op,
+                                                                    const uint8_t *record)
 {
     const uint8_t *value = record + op->offset;
     uint32_t label;
@@ -96,11 +97,35 @@ static inline uint8_t *put_time(uint8_t *out, uint8_t tag, uint64_t unix_nano)
     return out + (unix_nano != 0 ? 9 : 0);
 }
 
-/* One span, or NULL when the record is invalid. What is left out is written all the same, and then written over. */
-static inline uint8_t *put_span(uint8_t *span, const rb_plan *plan, const uint8_t *record)
+static uint8_t *put_name(uint8_t *out, const rb_otlp_parts *parts)
+{
+    return rb_otlp_payload(&parts->name).bytes == 0 ? out : rb_put(out, parts->name.data, parts->name.bytes);
+}
+
+/* The message from the record's `otlp`, the code from its core: one field, since not every reader merges two. */
+static uint8_t *put_status(uint8_t *out, const rb_otlp_parts *parts, uint32_t code)
+{
+    rb_piece status = rb_otlp_payload(&parts->status);
+    if (parts->status.data == NULL && code == 0)
+        return out;
+    *out++ = SPAN_STATUS;
+    out = put_length(out, status.bytes + (code != 0 ? 2 : 0));
+    if (status.bytes)
+        out = rb_put(out, status.data, status.bytes);
+    put16(out, STATUS_CODE | code << 8);
+    return out + (code != 0 ? 2 : 0);
+}
+
+/*
+ * One span, or NULL when the record is invalid. What is left out is written all the same, and then written over.
+ * `has_otlp` is a constant where this is called: whether the layout has such an attribute.
+ */
+static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, const rb_plan *plan,
+                                                               const uint8_t *record, int has_otlp)
 {
     const rb_any_record *any = (const rb_any_record *)record;
-    if (!rb_is_span(plan, any))
+    rb_otlp_parts parts;
+    if (!rb_is_span(plan, any) || (has_otlp && !rb_otlp_of(plan, record, &parts)))
         return NULL;
 
     uint8_t *start = span + 3, *out = start; /* two bytes of length: nearly all spans */
@@ -108,11 +133,16 @@ static inline uint8_t *put_span(uint8_t *span, const rb_plan *plan, const uint8_
     memcpy(out + 2, any->core.trace_id, 16);
     put16(out + 18, SPAN_SPAN_ID | 8 << 8);
     memcpy(out + 20, any->core.span_id, 8);
+    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes)
+        out = rb_put(out + 28, parts.trace_state.data, parts.trace_state.bytes) - 28;
     put16(out + 28, SPAN_PARENT_SPAN_ID | 8 << 8);
     memcpy(out + 30, any->core.parent_span_id, 8);
     out += rb_load64(any->core.parent_span_id) != 0 ? 38 : 28;
 
-    out = put_piece(out, &plan->protobuf_names[any->core.name]);
+    if (has_otlp && parts.name.data != NULL)
+        out = put_name(out, &parts);
+    else
+        out = put_piece(out, &plan->protobuf_names[any->core.name]);
     put16(out, SPAN_KIND | (uint32_t)any->core.kind << 8);
     out += any->core.kind != 0 ? 2 : 0;
     out = put_time(out, SPAN_START, any->core.start_unix_nano);
@@ -125,9 +155,15 @@ static inline uint8_t *put_span(uint8_t *span, const rb_plan *plan, const uint8_
     }
 
     uint32_t status = any->core.status, flags = any->core.flags;
-    put16(out, SPAN_STATUS | 2 << 8);
-    put16(out + 2, STATUS_CODE | status << 8);
-    out += status != 0 ? 4 : 0;
+    if (has_otlp) {
+        if (parts.lists.bytes)
+            out = rb_put(out, parts.lists.data, parts.lists.bytes);
+        out = put_status(out, &parts, status);
+    } else {
+        put16(out, SPAN_STATUS | 2 << 8);
+        put16(out + 2, STATUS_CODE | status << 8);
+        out += status != 0 ? 4 : 0;
+    }
     put16(out, (SPAN_FLAGS & 0x7f) | 0x80 | SPAN_FLAGS >> 7 << 8);
     memcpy(out + 2, &flags, 4);
     out += flags != 0 ? 6 : 0;
@@ -146,6 +182,12 @@ static inline uint8_t *put_span(uint8_t *span, const rb_plan *plan, const uint8_
     return span + 1 + length_bytes + bytes;
 }
 
+/* Apart, so that records without such an attribute get a loop of their own. */
+static __attribute__((noinline)) uint8_t *put_otlp_span(uint8_t *out, const rb_plan *plan, const uint8_t *record)
+{
+    return put_span(out, plan, record, 1);
+}
+
 int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
                            uint64_t *spans, uint64_t *invalid)
 {
@@ -158,7 +200,7 @@ int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t co
     uint8_t *next = out, *limit = next + (out_bytes - plan->protobuf_bound);
     uint64_t skipped = 0, i;
     for (i = 0; i < count && next <= limit; i++, record += plan->slot_bytes) {
-        uint8_t *end = put_span(next, plan, record);
+        uint8_t *end = plan->otlp_bit ? put_otlp_span(next, plan, record) : put_span(next, plan, record, 0);
         skipped += end == NULL;
         next = end == NULL ? next : end;
     }

@@ -1,5 +1,6 @@
 /*
- * otlp.h - what otlp_plan.c, otlp.c (protobuf) and otlp_json.c share. Private: not installed.
+ * otlp.h - what otlp_plan.c, otlp.c (protobuf) and otlp_json.c share. Private: not installed. Of otlp_fields.h those
+ * records make use whose layout has an `otlp` attribute.
  *
  * A plan is a layout made ready to be copied: every part of the output that does not depend on a record's values is a
  * piece of one constant array, `bytes`. Encoding a record is then: for each present attribute copy its piece, and write
@@ -37,12 +38,14 @@ typedef struct rb_op {
     const rb_piece *json;
 } rb_op;
 
-enum { RB_OP_LABEL16 = RB_TYPE_BYTES + 1 };
+enum { RB_OP_LABEL16 = RB_TYPE_SCOPE + 1 };
 
 struct rb_plan {
     uint32_t slot_bytes;
     uint32_t span_name_count;
-    uint32_t known; /* the bits of rb_record.present that stand for an attribute */
+    uint32_t known;    /* the bits of rb_record.present that stand for an attribute with an op */
+    uint32_t otlp_bit; /* that of the `otlp` attribute, 0 without one */
+    rb_op otlp;        /* its offset and size */
     const rb_piece *protobuf_names;
     const rb_piece *json_names;
     uint64_t protobuf_bound;
@@ -87,6 +90,10 @@ size_t rb_utf8_bytes(const uint8_t *text, size_t bytes, int *valid);
 uint8_t *rb_utf8_put(uint8_t *out, const uint8_t *text, size_t bytes);
 /* The same with JSON's escapes, without quotes: at most 6 * bytes. */
 uint8_t *rb_json_text_put(uint8_t *out, const uint8_t *text, size_t bytes);
+uint8_t *rb_json_base64_put(uint8_t *out, const uint8_t *data, size_t bytes);
+/* The least digits that a reader turns into the same double; at most RB_MAX_DOUBLE_BYTES. */
+#define RB_MAX_DOUBLE_BYTES 32
+uint8_t *rb_json_double_put(uint8_t *out, const uint8_t *data);
 
 /* Tag bytes: field number << 3 | wire type. */
 enum {

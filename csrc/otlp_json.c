@@ -4,7 +4,7 @@
  * Source: OTLP specification, "JSON Protobuf Encoding": hex ids, integer enums, 64-bit integers as strings. Members come
  * in the order of protobuf's field numbers and defaults are left out, as drain/otlp_json.py has them.
  */
-#include "otlp.h"
+#include "otlp_fields.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -13,14 +13,18 @@
 #define PUT(out, literal) rb_put(out, literal, sizeof(literal) - 1)
 #define BUILD(builder, literal) rb_build_bytes(builder, literal, sizeof(literal) - 1)
 
-#define MAX_DOUBLE_BYTES 32
-
 /* What a span takes at most without its name and attributes. */
 static const char span_frame[] =
     "{\"traceId\":\"0123456789abcdef0123456789abcdef\",\"spanId\":\"0123456789abcdef\",\"parentSpanId\":"
     "\"0123456789abcdef\","
     "\"kind\":0,\"startTimeUnixNano\":\"18446744073709551615\",\"endTimeUnixNano\":\"18446744073709551615\","
     "\"attributes\":[],\"status\":{\"code\":0},\"flags\":4294967295},";
+
+/* What may stand in a span once, by way of an `otlp`. */
+static const char otlp_frame[] =
+    ",\"traceState\":\"\",\"name\":\"\",\"droppedAttributesCount\":4294967295,\"events\":[],\"droppedEventsCount\":"
+    "4294967295,"
+    "\"links\":[],\"droppedLinksCount\":4294967295,\"status\":{\"message\":\"\",\"code\":0}";
 
 uint64_t rb_json_span_bound(void) { return sizeof span_frame; }
 
@@ -52,6 +56,7 @@ static void build_head(rb_builder *builder, const rb_text *key, const char *valu
  * The pieces of an attribute:
  *   bool, label  the whole attribute, as in otlp_plan.c
  *   others       up to the value; u64: then the same for a string
+ *   otlp, scope  none
  */
 uint64_t rb_build_json_attribute(rb_builder *builder, const rb_plan_attribute *attribute)
 {
@@ -74,7 +79,7 @@ uint64_t rb_build_json_attribute(rb_builder *builder, const rb_plan_attribute *a
         return bound;
     case RB_TYPE_F64:
         build_head(builder, key, "doubleValue", "");
-        return rb_build_piece(builder) + MAX_DOUBLE_BYTES + sizeof "}}";
+        return rb_build_piece(builder) + RB_MAX_DOUBLE_BYTES + sizeof "}}";
     case RB_TYPE_HEX:
         build_head(builder, key, "stringValue", "\"");
         return rb_build_piece(builder) + 2 * (uint64_t)attribute->size + sizeof "\"}}";
@@ -84,6 +89,10 @@ uint64_t rb_build_json_attribute(rb_builder *builder, const rb_plan_attribute *a
     case RB_TYPE_BYTES:
         build_head(builder, key, "bytesValue", "\"");
         return rb_build_piece(builder) + ((uint64_t)attribute->size + 2) / 3 * 4 + sizeof "\"}}";
+    case RB_TYPE_OTLP: /* what grows the most: an event of 6 bytes, {"attributes":[{}],"droppedAttributesCount":1}, */
+        return 8 * (uint64_t)attribute->size + sizeof otlp_frame;
+    case RB_TYPE_SCOPE:
+        return 0;
     default:
         build_head(builder, key, "intValue", "\"");
         bound = rb_build_piece(builder) + sizeof "-9223372036854775808\"}}";
@@ -97,7 +106,7 @@ uint64_t rb_build_json_attribute(rb_builder *builder, const rb_plan_attribute *a
 
 /* ---- values ---- */
 
-static uint8_t *put_base64(uint8_t *out, const uint8_t *data, size_t bytes)
+uint8_t *rb_json_base64_put(uint8_t *out, const uint8_t *data, size_t bytes)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (; bytes > 0; out += 4) {
@@ -135,8 +144,8 @@ static int put_short_decimal(uint8_t **out, double value)
     return 0;
 }
 
-/* The least digits that a reader turns into the same double; always with a point or an exponent. */
-static uint8_t *put_double(uint8_t *out, const uint8_t *data)
+/* Always with a point or an exponent. */
+uint8_t *rb_json_double_put(uint8_t *out, const uint8_t *data)
 {
     double value;
     memcpy(&value, data, 8);
@@ -150,7 +159,7 @@ static uint8_t *put_double(uint8_t *out, const uint8_t *data)
     }
     if (put_short_decimal(&out, value))
         return out;
-    char text[MAX_DOUBLE_BYTES];
+    char text[RB_MAX_DOUBLE_BYTES];
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value)
@@ -169,7 +178,8 @@ static uint8_t *put_double(uint8_t *out, const uint8_t *data)
 static inline uint8_t *put_piece(uint8_t *out, const rb_piece *piece) { return rb_put_piece(out, piece, RB_JSON_COPY); }
 
 /* NULL: the value is out of bounds. */
-static inline uint8_t *put_attribute(uint8_t *out, const rb_op *op, const uint8_t *record)
+static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out, const rb_op *op,
+                                                                    const uint8_t *record)
 {
     const uint8_t *value = record + op->offset;
     size_t bytes;
@@ -186,7 +196,7 @@ static inline uint8_t *put_attribute(uint8_t *out, const rb_op *op, const uint8_
         out = rb_put_hex(put_piece(out, op->json), value, op->size);
         return PUT(out, "\"}}");
     case RB_TYPE_F64:
-        out = put_double(put_piece(out, op->json), value);
+        out = rb_json_double_put(put_piece(out, op->json), value);
         return PUT(out, "}}");
     case RB_TYPE_STR:
     case RB_TYPE_BYTES:
@@ -194,7 +204,8 @@ static inline uint8_t *put_attribute(uint8_t *out, const rb_op *op, const uint8_
         if (bytes > op->size)
             return NULL;
         out = put_piece(out, op->json);
-        out = op->type == RB_TYPE_STR ? rb_json_text_put(out, value + 2, bytes) : put_base64(out, value + 2, bytes);
+        out = op->type == RB_TYPE_STR ? rb_json_text_put(out, value + 2, bytes)
+                                      : rb_json_base64_put(out, value + 2, bytes);
         return PUT(out, "\"}}");
     default: {
         uint64_t integer = rb_integer(op->type, value);
@@ -209,11 +220,35 @@ static inline uint8_t *put_attribute(uint8_t *out, const rb_op *op, const uint8_
     }
 }
 
-/* One span and a comma, or NULL when the record is invalid. */
-static inline uint8_t *put_span(uint8_t *out, const rb_plan *plan, const uint8_t *record)
+static uint8_t *put_payload(uint8_t *out, const rb_piece *field)
+{
+    rb_piece text = rb_otlp_payload(field);
+    return rb_json_text_put(out, text.data, text.bytes);
+}
+
+/* The message from the record's `otlp`, the code from its core. */
+static uint8_t *put_status(uint8_t *out, const rb_otlp_parts *parts, uint32_t code)
+{
+    rb_piece status = rb_otlp_payload(&parts->status), message = rb_otlp_payload(&status);
+    out = PUT(out, ",\"status\":{");
+    if (message.bytes) {
+        out = rb_json_text_put(PUT(out, "\"message\":\""), message.data, message.bytes);
+        out = code != 0 ? PUT(out, "\",") : PUT(out, "\"");
+    }
+    if (code != 0) {
+        out = PUT(out, "\"code\":");
+        *out++ = (uint8_t)('0' + code);
+    }
+    return PUT(out, "}");
+}
+
+/* One span and a comma, or NULL when the record is invalid. `has_otlp` is a constant, as in otlp.c. */
+static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, const rb_plan *plan, const uint8_t *record,
+                                                               int has_otlp)
 {
     const rb_any_record *any = (const rb_any_record *)record;
-    if (!rb_is_span(plan, any))
+    rb_otlp_parts parts;
+    if (!rb_is_span(plan, any) || (has_otlp && !rb_otlp_of(plan, record, &parts)))
         return NULL;
     uint8_t ids[32]; /* span_id and parent_span_id lie side by side */
     rb_put_hex16(ids, any->core.span_id);
@@ -221,10 +256,18 @@ static inline uint8_t *put_span(uint8_t *out, const rb_plan *plan, const uint8_t
     rb_put_hex16(out, any->core.trace_id);
     out = PUT(out + 32, "\",\"spanId\":\"");
     out = rb_put(out, ids, 16);
+    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes)
+        out = put_payload(PUT(out, "\",\"traceState\":\""), &parts.trace_state);
     if (rb_load64(any->core.parent_span_id) != 0)
         out = rb_put(PUT(out, "\",\"parentSpanId\":\""), ids + 16, 16);
     *out++ = '"';
-    out = put_piece(out, plan->json_names + any->core.name);
+    if (has_otlp && parts.name.data != NULL) {
+        if (rb_otlp_payload(&parts.name).bytes) {
+            out = put_payload(PUT(out, ",\"name\":\""), &parts.name);
+            *out++ = '"';
+        }
+    } else
+        out = put_piece(out, plan->json_names + any->core.name);
     if (any->core.kind != 0) {
         out = PUT(out, ",\"kind\":");
         *out++ = (uint8_t)('0' + any->core.kind);
@@ -238,17 +281,30 @@ static inline uint8_t *put_span(uint8_t *out, const rb_plan *plan, const uint8_t
         *out++ = '"';
     }
     uint32_t bits = any->core.present & plan->known;
-    if (bits != 0) {
+    const uint8_t *list_at = NULL, *list_end = NULL;
+    int has_more = 0;
+    if (has_otlp && parts.lists.bytes) {
+        list_at = parts.lists.data;
+        list_end = list_at + parts.lists.bytes;
+        has_more = *list_at == SPAN_ATTRIBUTE;
+    }
+    if (bits != 0 || has_more) {
         out = PUT(out, ",\"attributes\":");
         uint8_t *list = out;
         for (const rb_op *op = plan->ops; bits != 0; bits >>= 1, op++) {
             if ((bits & 1) && (out = put_attribute(out, op, record)) == NULL)
                 return NULL;
         }
+        if (has_more)
+            out = rb_json_attributes_put(out, &list_at, list_end);
         *list = '['; /* in the place of the first attribute's comma */
         *out++ = ']';
     }
-    if (any->core.status != 0) {
+    if (has_otlp && list_at != list_end)
+        out = rb_json_members_put(out, RB_OTLP_SPAN, list_at, list_end);
+    if (has_otlp && parts.status.data != NULL)
+        out = put_status(out, &parts, any->core.status);
+    else if (any->core.status != 0) {
         out = PUT(out, ",\"status\":{\"code\":");
         *out++ = (uint8_t)('0' + any->core.status);
         *out++ = '}';
@@ -256,6 +312,12 @@ static inline uint8_t *put_span(uint8_t *out, const rb_plan *plan, const uint8_t
     if (any->core.flags != 0)
         out = rb_put_decimal(PUT(out, ",\"flags\":"), any->core.flags);
     return PUT(out, "},");
+}
+
+/* Apart, so that records without such an attribute get a loop of their own. */
+static __attribute__((noinline)) uint8_t *put_otlp_span(uint8_t *out, const rb_plan *plan, const uint8_t *record)
+{
+    return put_span(out, plan, record, 1);
 }
 
 int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
@@ -270,7 +332,7 @@ int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count,
     uint8_t *next = out, *limit = next + (out_bytes - plan->json_bound);
     uint64_t skipped = 0, i;
     for (i = 0; i < count && next <= limit; i++, record += plan->slot_bytes) {
-        uint8_t *end = put_span(next, plan, record);
+        uint8_t *end = plan->otlp_bit ? put_otlp_span(next, plan, record) : put_span(next, plan, record, 0);
         skipped += end == NULL;
         next = end == NULL ? next : end;
     }

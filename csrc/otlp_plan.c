@@ -127,6 +127,7 @@ static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
  *   f64      up to the value
  *   hex      up to the digits
  *   str, bytes  key and the tag of the AnyValue: what lies around depends on the length
+ *   otlp, scope  none
  * Returns the most bytes that the attribute takes in a record.
  */
 static uint64_t build_attribute(rb_builder *builder, const rb_plan_attribute *attribute)
@@ -164,6 +165,10 @@ static uint64_t build_attribute(rb_builder *builder, const rb_plan_attribute *at
     case RB_TYPE_BYTES:
         build_key(builder, key);
         return rb_build_piece(builder) + 2 + 3 * RB_MAX_VARINT_BYTES + 3 * (uint64_t)attribute->size;
+    case RB_TYPE_OTLP: /* copied; a status message, whose length may grow by that of the code, gets a shorter one */
+        return attribute->size + RB_MAX_VARINT_BYTES;
+    case RB_TYPE_SCOPE:
+        return 0;
     default:
         for (uint32_t bytes = 1; bytes <= RB_MAX_VARINT_BYTES; bytes++) {
             bound = build_head(builder, key, VALUE_INT, bytes);
@@ -202,6 +207,8 @@ static uint64_t value_bytes(const rb_plan_attribute *attribute)
         return attribute->size;
     case RB_TYPE_STR:
     case RB_TYPE_BYTES:
+    case RB_TYPE_OTLP:
+    case RB_TYPE_SCOPE:
         return 2 + (uint64_t)attribute->size;
     default:
         return 0;
@@ -248,10 +255,14 @@ static int check_config(const rb_plan_config *config, rb_error *error)
     for (uint32_t i = 0; i < config->span_name_count; i++)
         if (!is_text(&config->span_names[i]))
             return refuse(error, "span name", i, "too long");
+    uint32_t otlp_count = 0;
     for (uint32_t i = 0; i < config->attribute_count; i++) {
         const char *fault = attribute_fault(config, &config->attributes[i]);
         if (fault != NULL)
             return refuse(error, "attribute", i, fault);
+        otlp_count += config->attributes[i].type == RB_TYPE_OTLP;
+        if (otlp_count > 1)
+            return refuse(error, "attribute", i, "a second one of type otlp");
     }
     return RB_OK;
 }
@@ -301,6 +312,12 @@ static int settle(rb_builder *builder, const rb_plan_config *config, rb_plan *pl
                                .label_count = attribute->label_count,
                                .protobuf = plan->pieces + first[i][0],
                                .json = plan->pieces + first[i][1]};
+        if (attribute->type == RB_TYPE_OTLP) {
+            plan->otlp = plan->ops[i];
+            plan->otlp_bit = (uint32_t)1 << i;
+        }
+        if (attribute->type == RB_TYPE_OTLP || attribute->type == RB_TYPE_SCOPE)
+            plan->known &= ~((uint32_t)1 << i);
     }
     return RB_OK;
 }

@@ -63,8 +63,10 @@ extern "C" {
  *
  * Attribute i has bit i of rb_record.present; `offset` and `bytes` are its place in the record, 64 or higher and
  * naturally aligned. Types: bool, i8 to i64, u8 to u64, f64; label: an index into `labels`, u8 for up to 256 of them,
- * else u16; hex: raw bytes, hex digits in OTLP; str and bytes: a u16 length, then at most `bytes` - 2 bytes. The scope
- * strings and metric_label may be left out; keys that are not listed here are ignored.
+ * else u16; hex: raw bytes, hex digits in OTLP; str and bytes: a u16 length, then at most `bytes` - 2 bytes; otlp and
+ * scope, of which a layout may have one each: the same, and the bytes are OTLP protobuf, see enum rb_type. The scope
+ * strings and metric_label may be left out, and resource_schema_url, that of the ResourceSpans; keys that are not
+ * listed here are ignored.
  *
  * The resource, JSON in UTF-8: an object of attributes, each a string, true or false, an integer of 64 bits, a number
  * with a point or exponent, or an array of one of them.
@@ -157,7 +159,7 @@ typedef struct rb_lane {
 /*
  * The core of a record; the attributes follow at the offsets that the layout gives. A record is invalid, and counted
  * so, when reserved is not zero, the trace or span id is zero, or a name, kind, status, label or length is out of
- * bounds. An end before the start is delivered as it is.
+ * bounds, or the OTLP that it carries is not sound. An end before the start is delivered as it is.
  */
 typedef struct rb_record {
     uint64_t start_unix_nano;
@@ -172,6 +174,19 @@ typedef struct rb_record {
     uint32_t flags;            /* OTLP Span.flags: enum rb_span_flag */
     uint32_t reserved;         /* zero */
 } rb_record;
+
+/* OTLP SpanKind: rb_record.kind. */
+enum rb_span_kind {
+    RB_KIND_UNSPECIFIED = 0,
+    RB_KIND_INTERNAL = 1,
+    RB_KIND_SERVER = 2,
+    RB_KIND_CLIENT = 3,
+    RB_KIND_PRODUCER = 4,
+    RB_KIND_CONSUMER = 5
+};
+
+/* OTLP StatusCode: rb_record.status. */
+enum rb_span_status { RB_STATUS_UNSET = 0, RB_STATUS_OK = 1, RB_STATUS_ERROR = 2 };
 
 enum rb_span_flag {
     RB_SPAN_SAMPLED = 1, /* W3C trace flags are bits 0 to 7 */
@@ -200,7 +215,7 @@ enum rb_status {
     RB_E_SPARSE = -16,      /* holes in the file: reading would allocate them */
     RB_E_CRC = -17,         /* the header does not match its checksum */
     RB_E_JSON_BOUNDS = -18, /* layout or resource lies outside the header */
-    RB_E_POSITION = -19,    /* tail behind what was read, or more than a capacity ahead of what was released */
+    RB_E_POSITION = -19,    /* tail behind what was read, or over a capacity ahead of head; outcome words unlike head */
     RB_E_TRUNCATED = -20    /* the file lost pages while it was read (SIGBUS) */
 };
 
@@ -255,6 +270,19 @@ typedef struct rb_producer_stats {
 /* [/ABI] */
 
 /*
+ * How the functions below are described. Each says what it does, what it Returns, and where it may be called:
+ *
+ *   Threads: any   any number of threads at once, on the same object
+ *            one   one thread at a time for each object
+ *   Signals: safe  also in a signal handler, whatever that interrupted (async-signal-safe); errno is left as it was
+ *            no    not in a handler
+ *   Forks:   what a forked child may do with an object of its parent. A producer finds "no ring" (RB_NO_RING) and opens
+ *            one of its own; consumers and doorbells belong to the process that made them.
+ *
+ * Pointers must not be NULL unless that is said. A negative result is an enum rb_status; rb_strerror has its words.
+ */
+
+/*
  * Emitting. These never block, allocate or raise; they return
  *   1  written
  *   0  not written and counted (full, contended, oversized, unsampled, or local once closed)
@@ -263,31 +291,72 @@ typedef struct rb_producer_stats {
  *   a negative rb_status: nothing written, nothing counted.
  * Any number of threads may call them at once. In a signal handler that interrupts an emit, the lane is busy: the span
  * goes to another lane or is counted as contended.
+ *
+ * Threads: any. Signals: safe. The only system call is the doorbell's futex, at most once per quarter of a lap and only
+ * while the drain sleeps (and getrandom, once per process, where ids are made).
  */
 /* [HOT] */
-/* A whole record of slot_bytes; ids and times are the caller's. */
+/*
+ * rb_emit - write one record.
+ *
+ * `record` is the core of a whole record of rb_config.slot_bytes bytes, which is copied; ids and times are the caller's
+ * (rb_new_ids, rb_clock_unix_nano). A record without RB_SPAN_SAMPLED in its flags is counted as unsampled, unless
+ * rb_config.emit_unsampled is set. Attribute values are not looked at: what is out of bounds there is the drain's to
+ * find (`invalid`).
+ *
+ * Returns: as above; RB_E_ZERO_ID for a zero trace or span id, RB_E_RECORD for a name, kind, status or reserved word
+ * that cannot be, RB_NO_RING before rb_open and in a forked child.
+ */
 int rb_emit(rb_producer *producer, const rb_record *record);
 
 /*
- * The longest prefix of `count` records that fits. Returns how many were taken (unsampled ones are taken and counted
- * without a slot); the rest is counted as full or contended. A record that rb_emit would refuse refuses them all.
+ * rb_emit_batch - write the longest prefix of `count` records that fits.
+ *
+ * The records lie one after the other, slot_bytes each. Those that fit one lane are published by one store; else in
+ * runs, and the drain may see the first before the last is written. A record that rb_emit would refuse refuses all.
+ *
+ * Returns: how many were taken, 0 to `count` (unsampled ones are taken and counted without a slot); the rest is counted
+ * as full or contended. RB_E_ZERO_ID, RB_E_RECORD, RB_NO_RING: nothing was written or counted. There is no +2: ask with
+ * the two functions below.
  */
 int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t count);
 
-/* What the +2 above may stand for; who emits in batches asks after a batch. */
+/*
+ * rb_is_set_aside, rb_lacks_doorbell - what the +2 above stands for; who emits in batches asks after a batch.
+ *
+ * Returns: 1 or 0. Set aside: the drain has given this ring up (RB_CONSUMER_DETACHED), spans go nowhere until rb_open
+ * has made another. Lacks the doorbell: a drain sleeps that came after the ring was made; without rb_find_doorbell it
+ * looks by itself after at most 40 ms.
+ */
 int rb_is_set_aside(const rb_producer *producer);
 int rb_lacks_doorbell(const rb_producer *producer);
 
-/* Random, never zero, unique in this process; a forked child has a seed of its own. */
+/*
+ * rb_new_ids - make a trace id and a span id: random, never zero, unique in this process.
+ *
+ * For a child, keep the span id and take the parent's trace id. A forked child has a seed of its own, so that it does
+ * not repeat its parent's ids. Seeds come from getrandom; where that gives none, from clock, process and address.
+ */
 void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8]);
 
-/* Gives ids to the records whose span id is zero; a zero trace id starts a trace. `stride_bytes` is a record's size. */
+/*
+ * rb_fill_ids - give ids to the records of an array that have none.
+ *
+ * A zero span id is replaced; a zero trace id, too, which starts a trace. `stride_bytes` is the size of a record.
+ */
 void rb_fill_ids(rb_producer *producer, rb_record *records, uint64_t count, uint32_t stride_bytes);
 
-/* `count` attempts that found no ring, and `count` values that were cut. */
+/*
+ * rb_count_local, rb_count_truncated - count what no door can count by itself.
+ *
+ * `count` attempts that found no ring (after RB_NO_RING, once the caller gives up), and `count` values, not spans, that
+ * were cut to their field. They show in rb_stats, and the second in the ring and in the drain's metrics, where there is
+ * a ring.
+ */
 void rb_count_local(rb_producer *producer, uint64_t count);
 void rb_count_truncated(rb_producer *producer, uint64_t count);
 
+/* rb_clock_unix_nano, rb_clock_monotonic_nano - CLOCK_REALTIME and CLOCK_MONOTONIC in nanoseconds. */
 uint64_t rb_clock_unix_nano(void);
 uint64_t rb_clock_monotonic_nano(void);
 /* [/HOT] */
@@ -305,51 +374,111 @@ typedef struct rb_span {
 } rb_span;
 
 /*
- * Give a span its ids and flags, under `parent` (NULL: a root, which the sampler is asked about). RB_OK, or RB_NO_RING:
- * the ids are good, but the sampler is not known yet, and a root counts as sampled. Never blocks or allocates.
+ * rb_span_begin - give a span its ids and flags, under `parent` (NULL: a root, which the sampler is asked about).
+ *
+ * Returns: RB_OK, or RB_NO_RING: the ids are good, but the sampler is not known yet, and a root counts as sampled.
+ * Threads: any. Signals: safe.
  */
 int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span);
 
-/* Put a span's ids and flags into its record. */
+/* rb_span_identify - put a span's ids and flags into its record. Threads: any. Signals: safe. */
 void rb_span_identify(const rb_span *span, rb_record *record);
 
 /*
- * The span that a W3C `traceparent` header of `bytes` bytes names, as a parent in another process. Only the plain form
- * is read here (version 00, 55 characters); any other text gives RB_E_TRACEPARENT: look closer, or start a trace.
+ * rb_parent_from_traceparent - the span that a W3C `traceparent` header of `bytes` bytes names, as a parent in another
+ * process. Only the plain form is read here (version 00, 55 characters).
+ *
+ * Returns: RB_OK, or RB_E_TRACEPARENT for any other text: look closer, or start a trace. Threads: any. Signals: safe.
  */
 int rb_parent_from_traceparent(const char *text, size_t bytes, rb_span *parent);
 
-/* A number that this process has and the one that forked it has not: who began a span in here can tell so. */
+/*
+ * rb_process_mark - a number that this process has and the one that forked it has not: who began a span in here can
+ * tell so. Threads: any. Signals: safe.
+ */
 uint64_t rb_process_mark(rb_producer *producer);
 
 /* [COLD] */
-/* A producer without a ring. NULL with errno when memory is short. */
+/*
+ * The life of a producer. These make system calls.
+ *
+ * Threads: any, but for rb_producer_free. Signals: no. rb_open and rb_find_doorbell hold signals back while they are at
+ * work; rb_close and rb_stats wait at most a second for another thread that opens, or holds a lane.
+ */
+
+/*
+ * rb_producer_new - make a producer without a ring: a page or two of private memory.
+ *
+ * Returns: the producer; NULL with errno when memory is short or the kernel has no MADV_WIPEONFORK (Linux 4.14).
+ */
 rb_producer *rb_producer_new(void);
 
 /*
- * Make a ring and let the producer write it. On an open producer the new ring takes the place of the old one, whose
- * records stay for the drain. Writes the file's path to `path` (RB_MAX_PATH_BYTES). Never blocks but for the system
- * calls that make the file; a producer that another thread is opening or closing gives RB_BUSY.
+ * rb_open - make a ring and let the producer write it.
+ *
+ * `config` and what it points to are read during the call only. On an open producer the new ring, which must have the
+ * shape of the old one, takes its place, whose records stay for the drain: call it when rb_is_set_aside says so, and in
+ * a forked child after RB_NO_RING. Writes the file's path to `path` (RB_MAX_PATH_BYTES); `error` may be NULL. The ring
+ * directory must exist and be on a file system with O_TMPFILE and shared mappings: a tmpfs. Never blocks but for the
+ * system calls that make the file (0.5 ms for 1 MiB).
+ *
+ * Returns: RB_OK; RB_E_ARGUMENT (error->detail names it), RB_E_SYSTEM (error->os_errno: ENOSPC is a full tmpfs),
+ * RB_BUSY when another thread opens or closes this producer, RB_CLOSED after rb_close. On an error the producer is as
+ * it was.
  */
 int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error *error);
 
-/* Map the doorbell that a drain has made since the ring was opened. RB_E_SYSTEM: there is none. */
+/*
+ * rb_find_doorbell - map the doorbell that a drain has made since the ring was opened.
+ *
+ * Returns: RB_OK, RB_E_SYSTEM when there is none, RB_BUSY.
+ */
 int rb_find_doorbell(rb_producer *producer, const char *ring_dir);
 
-/* Take every lane for good, then set `closed`. Threads that still emit get 0. RB_BUSY: a lane stays held for 1 s. */
+/*
+ * rb_close - end the ring: take every lane for good, then set `closed`; the drain removes the file when it is empty.
+ *
+ * Threads that still emit get 0, and their spans count as local. Closing again does nothing.
+ *
+ * Returns: RB_OK; RB_BUSY when a lane stays held for 1 s (by rb_lane_hold, or by a thread that a debugger stopped):
+ * that lane is not closed, and the drain learns of its end when the process ends.
+ */
 int rb_close(rb_producer *producer);
 
-/* Unmap ring and private state. No thread may use the producer any more. */
+/*
+ * rb_producer_free - unmap ring and private state; NULL is ignored. Without rb_close before it, the ring is as after a
+ * kill: the drain delivers what was published.
+ *
+ * Threads: one, and no other may use the producer any more.
+ */
 void rb_producer_free(rb_producer *producer);
 
+/*
+ * rb_stats - what this process did with the producer, over all rings that it had: the producer's side of the law.
+ *
+ * Returns: RB_OK, or RB_BUSY. attempts = local + unsampled + full + contended + oversized + published.
+ */
 int rb_stats(rb_producer *producer, rb_producer_stats *stats);
 
+/*
+ * rb_strerror - a status in words, a constant string; of any number.
+ *
+ * Threads: any. Signals: safe.
+ */
 const char *rb_strerror(int status);
 /* [/COLD] */
 
 /*
  * A lane that one thread holds, for native producers that emit in runs: rb_lane_emit is one copy and one store, the
- * check-out is paid once. Not for Python, and not across a fork.
+ * check-out is paid once. Not for Python, and not across a fork: give the lane back before one.
+ *
+ * rb_lane_hold - take a lane. Returns: the lane, NULL when there is no ring or others hold all of them.
+ * rb_lane_emit - write a record to it. The record is not checked: an id that is zero or a name out of bounds is counted
+ * by
+ *   the drain as invalid. Returns: 0 to 3, as rb_emit.
+ * rb_lane_give_back - let others have it. rb_open and rb_close wait a second for it, then say RB_BUSY.
+ *
+ * Threads: any for rb_lane_hold; one for a held lane. Signals: safe, but for the lane that the handler interrupts.
  */
 typedef struct rb_held_lane rb_held_lane;
 rb_held_lane *rb_lane_hold(rb_producer *producer);
@@ -399,39 +528,100 @@ typedef struct rb_outcome {
  * A ring is untrusted input: the header is copied once and checked, no size is read again, records are copied out
  * before anybody looks at them. One thread at a time may use a consumer. A file that is truncated while it is mapped
  * gives RB_E_TRUNCATED, not a signal, once rb_guard_install was called.
+ *
+ * Threads: one (different consumers, different threads). Signals: no. Every function that reads or writes a ring may
+ * return RB_E_TRUNCATED; then the ring is done for. RB_E_ARGUMENT: no such lane, or not the access that it needs.
  */
 /* [COLD] */
-/* Install the process-wide SIGBUS guard (drain and tools, never a producer). */
+/*
+ * rb_guard_install - install the process-wide SIGBUS guard (drain and tools, never a producer).
+ *
+ * A SIGBUS that is not the guard's goes to the handler that was there before. Who replaces the handler later (Python's
+ * faulthandler does) is replaced again at the next call on a consumer.
+ *
+ * Returns: RB_OK, or RB_E_SYSTEM with errno. Threads: any.
+ */
 int rb_guard_install(void);
 
-/* `fd` is an open ring, O_RDWR to consume; it may be closed afterwards. max_file_bytes 0: no bound. */
+/*
+ * rb_attach - map a ring and check it.
+ *
+ * `fd` is an open ring, O_RDWR to consume; it may be closed afterwards. `access` is RB_OBSERVE or RB_CONSUME: of the
+ * latter there must be one at a time (drain.lock sees to that, not this function). max_file_bytes 0: no bound. `error`
+ * may be NULL; its detail says what is wrong in numbers.
+ *
+ * Returns: RB_OK, and the consumer in *consumer; RB_E_NOT_A_RING, RB_E_ABI_NEWER, RB_E_ABI_UNKNOWN, RB_E_FLAGS,
+ * RB_E_GEOMETRY, RB_E_FILE_SIZE, RB_E_TOO_LARGE, RB_E_SPARSE, RB_E_CRC, RB_E_JSON_BOUNDS, RB_E_POSITION, RB_E_SYSTEM.
+ */
 int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **consumer, rb_error *error);
+/* rb_consumer_free - unmap a ring without a word in it; NULL is ignored. */
 void rb_consumer_free(rb_consumer *consumer);
 
-/* The private, checked copy of the header with layout and resource: header_bytes bytes. */
+/* rb_consumer_header - the private, checked copy of the header with layout and resource: header_bytes bytes. */
 const rb_header *rb_consumer_header(const rb_consumer *consumer);
 
-/* Look at every lane: fills lane_count views, returns how many records are ready in all, or a status. */
+/*
+ * rb_poll - look at every lane: fills lane_count views.
+ *
+ * Returns: how many records are ready in all; RB_E_POSITION when a tail cannot be (the views are filled all the same).
+ */
 int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views);
 
-/* Copy at most max_records ready records of a lane to `records` and advance `read`. Returns how many. */
+/*
+ * rb_copy - copy at most max_records ready records of a lane to `records`, and advance `read` (RB_CONSUME only).
+ *
+ * `records` has room for max_records times slot_bytes; nothing in them was checked.
+ *
+ * Returns: how many, 0 when none is ready; RB_E_POSITION.
+ */
 int64_t rb_copy(rb_consumer *consumer, uint32_t lane, void *records, uint64_t max_records);
 
-/* The oldest sum(outcome) read records of a lane are done with: add to the outcome words, then move head. */
+/*
+ * rb_peek - look at records without taking them, beside producer and drain (RB_OBSERVE only; nothing is written).
+ *
+ * Copies at most max_records published records of a lane, from *position on, and keeps those that the drain had not
+ * released when they were copied: their slots were not written again.
+ *
+ * Returns: how many were kept; they begin at `records`, with none missing between them and the new *position. *missed
+ * is how many the drain was done with before they were looked at or copied: positions passed = kept + missed. Begin at
+ * a lane's view.released, or at view.tail for what is to come. RB_E_POSITION: tail and head are more than a capacity
+ * apart, or *position lies beyond tail.
+ */
+int64_t rb_peek(rb_consumer *consumer, uint32_t lane, uint64_t *position, void *records, uint64_t max_records,
+                uint64_t *missed);
+
+/*
+ * rb_release - say what became of the oldest sum(outcome) read records of a lane: add to the outcome words, then move
+ * head, so that the producer may write their slots again (RB_CONSUME only).
+ *
+ * Returns: RB_OK; RB_E_ARGUMENT when they are more than were copied and not released.
+ */
 int rb_release(rb_consumer *consumer, uint32_t lane, const rb_outcome *outcome);
 
+/* rb_set_consumer_state - store an enum rb_consumer_state in every lane (RB_CONSUME only). Returns: RB_OK. */
 int rb_set_consumer_state(rb_consumer *consumer, uint32_t state);
 
-/* Set `sleeping` in every lane and look at the tails once more: 1 when records are ready (do not sleep), else 0. */
+/*
+ * rb_set_sleeping - set `sleeping` in every lane, and look at the tails once more (RB_CONSUME only).
+ *
+ * Returns: 1 when records are ready (do not sleep), else 0.
+ */
 int rb_set_sleeping(rb_consumer *consumer, uint32_t sleeping);
 
 /*
- * Which of `count` consumers have something for rb_poll: records that were not copied, a close, a fault. Writes their
- * indices to `with_news`, room for `count`, in order, and returns how many. Costs a few loads a lane.
+ * rb_scan - which of `count` consumers have something for rb_poll: records that were not copied, a close, a fault.
+ *
+ * Writes their indices to `with_news`, room for `count`, in order. Costs a few loads a lane.
+ *
+ * Returns: how many have.
  */
 uint32_t rb_scan(rb_consumer *const *consumers, uint32_t count, uint32_t *with_news);
 
-/* 1 while the producer of the ring behind `fd` lives (its lock is held), 0 when not, RB_E_SYSTEM. Takes no lock. */
+/*
+ * rb_producer_alive - whether the producer of the ring behind `fd` lives: asks for its lock, and takes none.
+ *
+ * Returns: 1 while it does, 0 when not, RB_E_SYSTEM. Threads: any.
+ */
 int rb_producer_alive(int fd);
 
 /*
@@ -439,19 +629,27 @@ int rb_producer_alive(int fd);
  * with FUTEX_WAKE_OP. Both touch the word only through the kernel.
  */
 typedef struct rb_doorbell rb_doorbell;
+/* rb_doorbell_open - create or open it. Returns: RB_OK and *doorbell, or RB_E_SYSTEM with error->os_errno. */
 int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbell, rb_error *error);
+/* rb_doorbell_value - the word, 0 where the file was truncated: read it before the last look at the rings. */
 uint32_t rb_doorbell_value(rb_doorbell *doorbell);
-/* Wait until the word differs from `value`, a signal comes or the time is over. 0 when the time is over, else 1. */
+/*
+ * rb_doorbell_wait - wait until the word differs from `value`, a signal comes or the time is over.
+ *
+ * Returns: 0 when the time is over, else 1.
+ */
 int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nano);
 /*
- * The drain's sleep: rb_set_sleeping for all, then rb_doorbell_wait with a look at all of them (as rb_scan) after each
- * nap, for producers that had no reason to ring; then they are told that nobody sleeps. 1 when there is something to
- * see to, or a signal came; 0 when the time is over. All have RB_CONSUME.
+ * rb_sleep - the drain's sleep: rb_set_sleeping for all, then rb_doorbell_wait with a look at all of them (as rb_scan)
+ * after each nap, for producers that had no reason to ring; then they are told that nobody sleeps. All have RB_CONSUME.
+ *
+ * Returns: 1 when there is something to see to, or a signal came; 0 when the time is over.
  */
 int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumers, uint32_t count, uint64_t nap_nano,
              uint64_t timeout_nano);
-/* Ring it from another thread of the drain, whose work is done. */
+/* rb_doorbell_ring - ring it from another thread of the drain, whose work is done. Threads: any. Signals: safe. */
 void rb_doorbell_ring(rb_doorbell *doorbell);
+/* rb_doorbell_free - unmap and close it; the file stays. */
 void rb_doorbell_free(rb_doorbell *doorbell);
 /* [/COLD] */
 
@@ -472,7 +670,18 @@ enum rb_type {
     RB_TYPE_LABEL = 10, /* u8 or u16 index into `labels` */
     RB_TYPE_HEX = 11,   /* `size` raw bytes */
     RB_TYPE_STR = 12,   /* u16 length, at most `size`, then the bytes: str and bytes */
-    RB_TYPE_BYTES = 13
+    RB_TYPE_BYTES = 13,
+    /*
+     * u16 length, at most `size`, then fields of a protobuf message, which the drain takes over as they are:
+     * otlp: of Span trace_state, name, attributes, dropped_attributes_count, events, dropped_events_count, links,
+     *   dropped_links_count, and status with its message alone. A name takes the place of the record's; attributes come
+     *   behind those of the layout.
+     * scope: of ScopeSpans scope and schema_url, which take the place of the layout's.
+     * Sound is a value that parses, whose fields (in all messages) are known, come in the order of their numbers and,
+     * unless repeated, once; strings are UTF-8, a link has both ids, an AnyValue lies in at most 15 others.
+     */
+    RB_TYPE_OTLP = 14,
+    RB_TYPE_SCOPE = 15
 };
 
 /* UTF-8, which may hold any byte; not zero-terminated. */
@@ -488,7 +697,7 @@ typedef struct rb_plan_attribute {
     uint32_t label_count;
     uint32_t type;   /* enum rb_type */
     uint32_t offset; /* of the value, in the record */
-    uint32_t size;   /* label: 1 or 2, the bytes of the index; hex, str, bytes: see there; of other types unused */
+    uint32_t size;   /* label: 1 or 2, the bytes of the index; hex, str, bytes, otlp, scope: see there; else unused */
 } rb_plan_attribute;
 
 /* A layout, as the encoder needs it. Attribute i is bit i of rb_record.present. */
@@ -510,23 +719,41 @@ typedef struct rb_plan rb_plan;
  * one such string makes a receiver refuse the whole request.
  */
 /* [COLD] */
-/* Checks that every attribute lies in the slot; copies all it needs. RB_E_TOO_LARGE: the plan would exceed 16 MiB. */
+/*
+ * rb_plan_new - compile a layout: checks that every attribute lies in the slot, and copies all it needs. What surrounds
+ * the spans is the caller's: records with a scope of their own are given apart, by scope.
+ *
+ * Returns: RB_OK and *plan; RB_E_ARGUMENT, RB_E_TOO_LARGE when the plan would exceed 16 MiB, RB_E_SYSTEM without
+ * memory.
+ * Threads: any.
+ */
 int rb_plan_new(const rb_plan_config *config, rb_plan **plan, rb_error *error);
+/* rb_plan_free - free it; NULL is ignored. Threads: one, and no other may use it any more. */
 void rb_plan_free(rb_plan *plan);
 
-/* The most bytes that one record takes, and the least room that the functions below work with. */
+/*
+ * rb_plan_protobuf_bound, rb_plan_json_bound - the most bytes that one record takes, and the least room that the
+ * functions below work with. Threads: any.
+ */
 uint64_t rb_plan_protobuf_bound(const rb_plan *plan);
 uint64_t rb_plan_json_bound(const rb_plan *plan);
 
 /*
- * Encode records until they are all taken or the next one might not fit. Writes protobuf `ScopeSpans.spans` fields, tag
- * and length included, or JSON `Span` objects with commas between them. Returns the bytes written, or RB_E_ARGUMENT.
+ * rb_encode_protobuf, rb_encode_json - encode records until they are all taken or the next one might not fit.
+ *
+ * Writes protobuf `ScopeSpans.spans` fields, tag and length included, or JSON `Span` objects with commas between them.
  * *spans + *invalid is how many records were taken. Bytes of `out` behind the result may be overwritten.
+ *
+ * Returns: the bytes written, 0 when `out` has less room than the plan's bound; RB_E_ARGUMENT. Threads: any, on the
+ * same plan.
  */
 int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
                            uint64_t *spans, uint64_t *invalid);
 int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
                        uint64_t *spans, uint64_t *invalid);
+
+/* rb_otlp_is_sound - whether these are a sound value of RB_TYPE_OTLP or _SCOPE. Returns: 1 or 0. Threads: any. */
+int rb_otlp_is_sound(uint32_t type, const void *data, uint64_t bytes);
 /* [/COLD] */
 
 #ifdef __cplusplus

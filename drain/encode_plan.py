@@ -16,7 +16,7 @@ _TYPES: Final[dict[str, int]] = {
     name: getattr(lib, f"RB_TYPE_{name.upper()}")
     for name in (
         *("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f64"),
-        *("label", "hex", "str", "bytes"),
+        *("label", "hex", "str", "bytes", "otlp", "scope"),
     )
 }
 _plans: Final[WeakValueDictionary[SpanLayout, EncodePlan]] = WeakValueDictionary()

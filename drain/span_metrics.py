@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from drain.carried_otlp import sound
 from drain.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_names, label_value
 
 if TYPE_CHECKING:
@@ -278,6 +279,9 @@ def valid(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
                 values, bound = records[attribute.key], len(attribute.labels or ()) - 1
             case "str" | "bytes":
                 values, bound = records[attribute.key]["length"], attribute.size or 0
+            case "otlp" | "scope":
+                is_valid &= sound(records, field)
+                continue
             case _:
                 continue
         is_valid &= (records["present"] & (1 << field.index) == 0) | (values <= bound)

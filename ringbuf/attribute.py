@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 AttributeType = Literal[
-    "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f64", "label", "hex", "str", "bytes"
+    "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f64", "label", "hex", "str", "bytes", "otlp", "scope"
 ]
 TYPES: Final[tuple[str, ...]] = get_args(AttributeType)
 
@@ -30,8 +30,9 @@ SCALAR_FORMATS: Final = {
     "u64": "Q",
     "f64": "d",
 }
-SIZED: Final = ("hex", "str", "bytes")
-LENGTH_BYTES: Final = 2  # the u16 before the data of a str or bytes
+INLINE: Final = ("str", "bytes", "otlp", "scope")  # a length, then data of at most `size` bytes
+SIZED: Final = ("hex", *INLINE)
+LENGTH_BYTES: Final = 2  # the u16 before the data of those that are inline
 MAX_U8_LABELS: Final = 256
 MAX_LABELS: Final = 65536
 SLOT_ALIGNMENT: Final = 64
@@ -44,8 +45,10 @@ class Attribute:
     Args:
         key: The OTLP attribute key.
         type: `bool`; `i8` to `i64`, `u8` to `u64`, `f64`; `label`, an index into `labels`; `hex`, raw bytes that are
-            exported as lower-case hex digits; `str` and `bytes`, inline with their length.
-        size: Bytes, for three types: exactly so many of a `hex`, at most so many of a `str` (in UTF-8) or `bytes`.
+            exported as lower-case hex digits; `str` and `bytes`, inline with their length; `otlp` and `scope`, the
+            same with bytes of OTLP, which become parts of the span and its scope instead of an attribute: see
+            `RB_TYPE_OTLP` in ringbuf.h.
+        size: Bytes, for five types: exactly so many of a `hex`, at most so many of a `str` (in UTF-8) or the others.
         labels: The strings of a `label`, at most 65536. The index is a u8 up to 256 labels, else a u16.
         metric_label: Whether metrics of the drain may carry this attribute; only of a `label` or `bool`, since the
             others have no bound on their number of values.
@@ -104,29 +107,29 @@ class Attribute:
 
     @property
     def format(self) -> str:
-        """The value as `struct` has it, without the byte order; a `str` or `bytes` is a length and its data."""
+        """The value as `struct` has it, without the byte order; what is inline is a length and its data."""
         match self.type:
             case "label":
                 return "B" if len(self.labels or ()) <= MAX_U8_LABELS else "H"
             case "hex":
                 return f"{self.size}s"
-            case "str" | "bytes":
+            case "str" | "bytes" | "otlp" | "scope":
                 return f"H{self.size}s"
             case _:
                 return SCALAR_FORMATS[self.type]
 
     @property
     def nbytes(self) -> int:
-        """What the value takes in a record, the length of a `str` or `bytes` included."""
+        """What the value takes in a record, the length of what is inline included."""
         return struct.calcsize("<" + self.format)
 
     @property
     def alignment(self) -> int:
-        """What the offset is a multiple of: natural, 1 for a `hex`, 2 for a `str` or `bytes`."""
+        """What the offset is a multiple of: natural, 1 for a `hex`, 2 for what is inline."""
         match self.type:
             case "hex":
                 return 1
-            case "str" | "bytes":
+            case "str" | "bytes" | "otlp" | "scope":
                 return LENGTH_BYTES
             case _:
                 return self.nbytes

@@ -42,6 +42,7 @@ class SpanLayout:
         scope_name: The instrumentation scope in OTLP.
         scope_version: Its version.
         schema_url: Where the meaning of the attributes is published.
+        resource_schema_url: The same for the attributes of the resource.
 
     Attributes:
         fields: The attributes in their places, in their order.
@@ -69,6 +70,7 @@ class SpanLayout:
     scope_name: str
     scope_version: str
     schema_url: str
+    resource_schema_url: str
     fields: tuple[LayoutField, ...]
     offsets: Mapping[str, int]
     slot_bytes: int
@@ -85,6 +87,7 @@ class SpanLayout:
         scope_name: str = "",
         scope_version: str = "",
         schema_url: str = "",
+        resource_schema_url: str = "",
     ) -> None:
         attributes = tuple(attributes)
         for attribute in attributes:
@@ -92,7 +95,8 @@ class SpanLayout:
                 raise TypeError(f"attributes: {attribute!r} is no Attribute")
         if len(attributes) > lib.RB_MAX_ATTRIBUTES:
             raise ValueError(f"attributes: {len(attributes)} of them; there may be {lib.RB_MAX_ATTRIBUTES}")
-        self._set(Content(span_names, *place(attributes), scope_name, scope_version, schema_url))
+        texts = (scope_name, scope_version, schema_url, resource_schema_url)
+        self._set(Content(span_names, *place(attributes), *texts))
 
     @classmethod
     def from_json(cls, data: bytes) -> SpanLayout:
@@ -120,12 +124,16 @@ class SpanLayout:
             if key in indices:
                 raise ValueError(f"attribute {key!r} is there twice")
             indices[key] = field.index
+        for kind in ("otlp", "scope"):
+            if sum(field.attribute.type == kind for field in content.fields) > 1:
+                raise ValueError(f"attributes: there may be one of type {kind}")
         values = {
             "span_names": names,
             "attributes": tuple(field.attribute for field in content.fields),
             "scope_name": checked_text(content.scope_name, "scope_name", may_be_empty=True),
             "scope_version": checked_text(content.scope_version, "scope_version", may_be_empty=True),
             "schema_url": checked_text(content.schema_url, "schema_url", may_be_empty=True),
+            "resource_schema_url": checked_text(content.resource_schema_url, "resource_schema_url", may_be_empty=True),
             "fields": content.fields,
             "offsets": MappingProxyType({field.attribute.key: field.offset for field in content.fields}),
             "slot_bytes": content.slot_bytes,
@@ -173,7 +181,8 @@ class SpanLayout:
         """The record as a numpy structured dtype of `slot_bytes` bytes; numpy is loaded by the first use.
 
         Fields of the core have the names of `rb_record`, attributes their keys. A `label` is its u1 or u2 index, a
-        `hex` an array of u1, a `str` or `bytes` has the fields `length` (u2) and `data` (an array of u1).
+        `hex` an array of u1; a `str`, `bytes`, `otlp` or `scope` has the fields `length` (u2) and `data` (an array of
+        u1).
         """
         if self._dtype is None:
             object.__setattr__(self, "_dtype", self._make_dtype())
@@ -188,7 +197,7 @@ class SpanLayout:
             match field.attribute.type:
                 case "hex":
                     formats.append(("u1", (field.nbytes,)))
-                case "str" | "bytes":
+                case "str" | "bytes" | "otlp" | "scope":
                     formats.append(np.dtype([("length", "<u2"), ("data", "u1", (field.attribute.size,))]))
                 case _:
                     formats.append("<" + field.format)
@@ -210,7 +219,8 @@ class SpanLayout:
     def values(self, record: bytes | np.void) -> dict[str, bool | int | float | str | bytes]:
         """Return the attributes that a record has set, by key and in their order, as OTLP has them.
 
-        A label is its string, a `hex` its digits; bytes of a `str` that are not UTF-8 become U+FFFD.
+        A label is its string, a `hex` its digits; bytes of a `str` that are not UTF-8 become U+FFFD. An `otlp` or
+        `scope` is its bytes, checked by nobody.
 
         Args:
             record: One record of `slot_bytes` bytes, from anywhere.

@@ -8,9 +8,9 @@
                      "labels": ["ok", "error"], "metric_label": true}, …]}
 
 Attribute i has bit i of `present`; `offset` and `bytes` are its place in the record, so that no reader needs the rules
-by which it was chosen. A `str` or `bytes` of n bytes takes n + 2: a u16 length comes first. A `label` is a u8 index
-into `labels`, or a u16 when there are more than 256. The three scope strings and `metric_label` may be left out. Keys
-that are not listed here are ignored: a later version may add some.
+by which it was chosen. A `str`, `bytes`, `otlp` or `scope` of n bytes takes n + 2: a u16 length comes first. A `label`
+is a u8 index into `labels`, or a u16 when there are more than 256. The three scope strings, `metric_label` and
+`resource_schema_url` may be left out. Keys that are not listed here are ignored: a later version may add some.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TEXTS = ("scope_name", "scope_version", "schema_url", "resource_schema_url")
+
 KINDS = {str: "a string", int: "an integer", bool: "true or false", list: "an array", dict: "an object"}
 
 
@@ -41,6 +43,7 @@ class Content(NamedTuple):
     scope_name: str
     scope_version: str
     schema_url: str
+    resource_schema_url: str
 
 
 def dump(layout: SpanLayout) -> bytes:
@@ -59,7 +62,7 @@ def dump(layout: SpanLayout) -> bytes:
         if attribute.metric_label:
             entry["metric_label"] = True
         attributes.append(entry)
-    whole = {
+    whole: dict[str, Any] = {
         "scope_name": layout.scope_name,
         "scope_version": layout.scope_version,
         "schema_url": layout.schema_url,
@@ -67,6 +70,8 @@ def dump(layout: SpanLayout) -> bytes:
         "slot_bytes": layout.slot_bytes,
         "attributes": attributes,
     }
+    if layout.resource_schema_url:
+        whole["resource_schema_url"] = layout.resource_schema_url
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -91,7 +96,7 @@ def parse(data: bytes) -> Content:
         _strings(names, "span_names"),
         fields,
         slot_bytes,
-        *(_member(whole, key, str, "the layout", "") for key in ("scope_name", "scope_version", "schema_url")),
+        *(_member(whole, key, str, "the layout", "") for key in _TEXTS),
     )
 
 

@@ -11,6 +11,7 @@ What a value may be, by its attribute's type:
     str         a str; beyond `size` bytes of UTF-8 it is cut after the last character that fits whole; a lone
                 surrogate becomes a question mark
     bytes       bytes, bytearray or memoryview; cut beyond `size`
+    otlp, scope the same, but not cut: half a message is none
 """
 
 from __future__ import annotations
@@ -48,13 +49,17 @@ def pack_value(field: LayoutField, value: Any) -> tuple[bytes, bool]:
         case "bytes":
             content = _bytes(key, value)
             kept = content[:size]
+        case "otlp" | "scope":
+            content = kept = _bytes(key, value)
+            if len(content) > size:
+                raise ValueError(f"{key}: {len(content)} bytes, where it takes at most {size}")
         case _:
             return _pack_number(field, value), False
     return struct.pack("<" + field.format, len(kept), kept), len(kept) < len(content)
 
 
 def unpack_value(field: LayoutField, record: bytes) -> bool | int | float | str | bytes:
-    """Return a value as OTLP has it: a label is its string, a `hex` its digits.
+    """Return a value as OTLP has it: a label is its string, a `hex` its digits; an `otlp` or `scope` is its bytes.
 
     Raises:
         ValueError: Naming the attribute, when its label or length is out of bounds.
@@ -70,7 +75,7 @@ def unpack_value(field: LayoutField, record: bytes) -> bool | int | float | str 
             value = labels[first]
         case "hex":
             value = first.hex()
-        case "str" | "bytes":
+        case "str" | "bytes" | "otlp" | "scope":
             if first > len(data[0]):
                 raise ValueError(f"{key}: length {first}, where at most {len(data[0])} bytes fit")
             value = data[0][:first]

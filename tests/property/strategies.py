@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from ringbuf.attribute import SCALAR_FORMATS, SIZED
 from ringbuf.layout import CORE_OFFSETS, Attribute, AttributeType, SpanLayout
+from tests.property.otlp_values import sound_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ALL_TYPES: tuple[AttributeType, ...] = get_args(AttributeType)
 INTEGER_TYPES = tuple(kind for kind in SCALAR_FORMATS if kind not in ("bool", "f64"))
+CARRIED: tuple[AttributeType, ...] = ("otlp", "scope")
 MAX_LAYOUT_SIZE = 200  # 32 attributes of it stay below the largest slot
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -68,12 +70,17 @@ def layouts(
             attributes(types, max_size=max_size),
             min_size=min_attributes,
             max_size=max_attributes,
-            unique_by=lambda attribute: attribute.key,
+            unique_by=(lambda attribute: attribute.key, _one_of_each_carried),
         ),
         scope_name=text,
         scope_version=text,
         schema_url=text,
+        resource_schema_url=text,
     )
+
+
+def _one_of_each_carried(attribute: Attribute) -> tuple[str, str]:
+    return (attribute.type, "" if attribute.type in CARRIED else attribute.key)
 
 
 def values_for(attribute: Attribute) -> st.SearchStrategy[Any]:
@@ -87,6 +94,8 @@ def values_for(attribute: Attribute) -> st.SearchStrategy[Any]:
         "bytes": st.binary(max_size=size),
         "str": wide_text.map(lambda value: value.encode()[:size].decode(errors="ignore")),
     }
+    if attribute.type in CARRIED:
+        return sound_values(attribute.type).map(lambda value: value if len(value) <= size else b"")
     if attribute.type in INTEGER_TYPES:
         return st.integers(*bounds(attribute.type))
     return strategies[attribute.type]
@@ -168,7 +177,7 @@ def write_value(record: np.void, attribute: Attribute, value: Any) -> None:
             record[attribute.key] = (attribute.labels or ()).index(value)
         case "hex":
             record[attribute.key] = np.frombuffer(value, "u1")
-        case "str" | "bytes":
+        case "str" | "bytes" | "otlp" | "scope":
             content = value.encode() if isinstance(value, str) else value
             record[attribute.key]["length"] = len(content)
             record[attribute.key]["data"][: len(content)] = np.frombuffer(content, "u1")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import ringbuf
 from ringbuf.argument import pack_time
+from ringbuf.attribute import INLINE
 from ringbuf.exceptions import LayoutError
 from ringbuf.layout import CORE_OFFSETS, Attribute, SpanLayout
 from ringbuf.value import cut_utf8, pack_value
@@ -74,7 +75,7 @@ def test_cffi_places_the_members_of_a_c_struct_as_the_layout_does(layout: SpanLa
     ffi = FFI()
     ffi.cdef(f"struct record {{ uint64_t core[8]; {' '.join(members(layout))} }};")
     for field in layout.fields:
-        name = f"a{field.index}_length" if field.attribute.type in ("str", "bytes") else f"a{field.index}"
+        name = f"a{field.index}_length" if field.attribute.type in INLINE else f"a{field.index}"
         assert ffi.offsetof("struct record", name) == field.offset
     assert ffi.sizeof("struct record") <= layout.slot_bytes
 
@@ -86,7 +87,7 @@ def test_the_c_compiler_places_them_there_too(c_compiler: str, some: list[SpanLa
     for number, layout in enumerate(some):
         lines.append(f"struct r{number} {{ rb_record core; {' '.join(members(layout))} }};")
         for field in layout.fields:
-            sized = field.attribute.type in ("str", "bytes")
+            sized = field.attribute.type in INLINE
             name = f"a{field.index}_length" if sized else f"a{field.index}"
             lines.append(f"static_assert(offsetof(struct r{number}, {name}) == {field.offset}, {c_text(field)});")
             if sized:
@@ -274,7 +275,7 @@ def assert_sound(layout: SpanLayout) -> None:
         assert taken.isdisjoint(place)
         assert place.stop <= layout.slot_bytes
         kind = field.attribute.type
-        assert field.offset % {"hex": 1, "str": 2, "bytes": 2}.get(kind, field.nbytes) == 0
+        assert field.offset % {"hex": 1, **dict.fromkeys(INLINE, 2)}.get(kind, field.nbytes) == 0
         taken.update(place)
 
 
@@ -297,7 +298,7 @@ def members(layout: SpanLayout) -> list[str]:
             lines.append(f"uint{8 * field.nbytes}_t {name};")
         elif kind == "hex":
             lines.append(f"uint8_t {name}[{field.attribute.size}];")
-        elif kind in ("str", "bytes"):
+        elif kind in INLINE:
             lines.append(f"uint16_t {name}_length; uint8_t {name}[{field.attribute.size}];")
         else:
             integer = ("u" if kind[0] == "u" else "") + f"int{kind[1:]}_t"

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LABEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 MAX_SERIES = 500
+# Of spans that carry OTLP, the name that metrics have is the record's: those in the OTLP have no bound.
+FIXED_TYPES = tuple(kind for kind in ALL_TYPES if kind not in ("otlp", "scope"))
 UNMARKED_TYPES = tuple(kind for kind in ALL_TYPES if kind not in ("label", "bool"))
 
 
@@ -88,7 +90,11 @@ def one_by_one(layout: SpanLayout, batches: list[Any], spans: SpanMetrics) -> di
     return {labels: (counts[labels], pytest.approx(sums[labels] / 1e9)) for labels in counts}
 
 
-@given(layouts().flatmap(lambda layout: st.tuples(st.just(layout), st.lists(any_records_for(layout), max_size=3))))
+@given(
+    layouts(types=FIXED_TYPES).flatmap(
+        lambda layout: st.tuples(st.just(layout), st.lists(any_records_for(layout), max_size=3))
+    )
+)
 def test_a_batch_adds_what_its_spans_add_one_by_one(case: tuple[SpanLayout, list[Any]]) -> None:
     layout, batches = case
     spans = SpanMetrics(MAX_SERIES)

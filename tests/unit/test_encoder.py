@@ -407,7 +407,7 @@ class TestThePlanInC:
     @pytest.mark.parametrize(
         "change",
         [
-            {"type": 14},
+            {"type": lib.RB_TYPE_SCOPE + 1},
             {"type": 2**32 - 1},
             {"offset": 63},
             {"offset": 128},
@@ -417,6 +417,8 @@ class TestThePlanInC:
             {"type": lib.RB_TYPE_HEX, "size": 65},
             {"type": lib.RB_TYPE_STR, "size": 63},
             {"type": lib.RB_TYPE_BYTES, "size": 2**32 - 1},
+            {"type": lib.RB_TYPE_OTLP, "size": 63},
+            {"type": lib.RB_TYPE_SCOPE, "size": 63},
             {"type": lib.RB_TYPE_LABEL, "size": 3},
             {"type": lib.RB_TYPE_LABEL, "size": 1, "label_count": 1, "labels": ffi.NULL},
         ],

@@ -379,7 +379,7 @@ def with_attribute(**members: Any) -> bytes:
         (with_attribute(key=""), "key is empty"),
         (with_attribute(key="flags"), "'flags': a field of the record's core"),
         (with_attribute(key="outcome"), "'outcome' is there twice"),
-        (with_attribute(type="otlp"), "'size': no such type as 'otlp'"),
+        (with_attribute(type="proto"), "'size': no such type as 'proto'"),
         (with_attribute(type=[]), "'type' is not a string"),
         (with_attribute(offset=...), "'size': 'offset' is missing"),
         (with_attribute(offset=True), "'offset' is not an integer"),

@@ -1,0 +1,123 @@
+"""A site's span in OpenTelemetry's context, and the other way round."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
+
+from ringbuf.otel_context import EnteredSpan, current_parent, enter, leave
+
+TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
+SPAN_ID = 0x00F067AA0BA902B7
+
+
+class CountedSpan:
+    """A site's span that counts how often its ids were asked for."""
+
+    def __init__(self, trace_id: int = TRACE_ID, flags: int = 1) -> None:
+        self.asked = 0
+        self._header = f"00-{trace_id:032x}-{SPAN_ID:016x}-{flags:02x}"
+
+    @property
+    def traceparent(self) -> str:
+        self.asked += 1
+        return self._header
+
+
+def otel_span(*, is_remote: bool = False, flags: int = 1, trace_id: int = TRACE_ID) -> trace.Span:
+    state = TraceState([("vendor", "value")])
+    return NonRecordingSpan(SpanContext(trace_id, 0x1234, is_remote, TraceFlags(flags), state))
+
+
+def test_without_an_opentelemetry_span_there_is_no_parent() -> None:
+    assert current_parent() is None
+
+
+@pytest.mark.parametrize(
+    ("is_remote", "flags", "expected"),
+    [(False, 1, 0x101), (True, 1, 0x301), (False, 0, 0x100), (True, 3, 0x303), (False, 0xFF, 0x103)],
+)
+def test_the_current_opentelemetry_span_is_the_parent(is_remote: bool, flags: int, expected: int) -> None:
+    with trace.use_span(otel_span(is_remote=is_remote, flags=flags)):
+        assert current_parent() == (TRACE_ID.to_bytes(16, "big"), (0x1234).to_bytes(8, "big"), expected)
+    assert current_parent() is None
+
+
+def test_an_opentelemetry_span_inside_is_a_child_of_the_sites_span() -> None:
+    finished = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(finished))
+    token = enter(CountedSpan())
+    with provider.get_tracer("test").start_as_current_span("child"):
+        inner = current_parent()
+        assert inner is not None
+        assert inner[0] == TRACE_ID.to_bytes(16, "big")
+    leave(token)
+    (child,) = finished.get_finished_spans()
+    assert child.parent is not None
+    assert (child.context.trace_id, child.parent.span_id, child.parent.is_remote) == (TRACE_ID, SPAN_ID, False)
+
+
+def test_an_unsampled_span_of_a_site_has_no_sampled_children() -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    token = enter(CountedSpan(flags=0))
+    child = provider.get_tracer("test").start_span("child")
+    leave(token)
+    assert not child.is_recording()
+    assert child.get_span_context().trace_id == TRACE_ID
+
+
+def test_a_sites_own_span_is_no_foreign_parent() -> None:
+    token = enter(CountedSpan())
+    assert current_parent() is None
+    leave(token)
+
+
+def test_ids_are_made_only_when_somebody_asks_and_once() -> None:
+    span = CountedSpan()
+    token = enter(span)
+    current = trace.get_current_span()
+    assert current_parent() is None
+    assert span.asked == 0
+    assert current.get_span_context() is current.get_span_context()
+    assert span.asked == 1
+    leave(token)
+
+
+def test_leaving_makes_current_what_was_before() -> None:
+    before = context_api.get_current()
+    outer = enter(CountedSpan())
+    outer_span = trace.get_current_span()
+    inner = enter(CountedSpan())
+    assert trace.get_current_span() is not outer_span
+    leave(inner)
+    assert trace.get_current_span() is outer_span
+    leave(outer)
+    assert context_api.get_current() == before
+
+
+def test_the_trace_state_goes_on_in_the_same_trace_only() -> None:
+    with trace.use_span(otel_span()):
+        token = enter(CountedSpan())
+        nested = enter(CountedSpan())
+        assert trace.get_current_span().get_span_context().trace_state.get("vendor") == "value"
+        leave(nested)
+        leave(token)
+        token = enter(CountedSpan(trace_id=7))
+        assert not trace.get_current_span().get_span_context().trace_state
+        leave(token)
+
+
+def test_a_sites_span_takes_no_attributes_from_opentelemetry() -> None:
+    token = enter(CountedSpan())
+    span = trace.get_current_span()
+    assert isinstance(span, EnteredSpan)
+    assert not span.is_recording()
+    span.set_attribute("key", 1)
+    span.end()
+    leave(token)

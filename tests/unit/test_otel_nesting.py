@@ -1,0 +1,107 @@
+"""Both kinds of span in one trace, whichever is outside; in a process of its own, since an import makes them nest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
+import asyncio, sys
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+import ringbuf, ringbuf.otel
+from ringbuf.dataplane import LeaseId, OpType, site
+from tests.consumer import records_in
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+finished = InMemorySpanExporter()
+provider = TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(SimpleSpanProcessor(finished))
+tracer = provider.get_tracer("test")
+emitter = ringbuf.Emitter("service", ring_dir=folder, capacity=64)
+read, lease = site(OpType.FBMU_READ, emitter=emitter), LeaseId(7)
+
+def ids(span):
+    context = span.get_span_context()
+    return context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")
+
+def parents():
+    return [(r["trace_id"].tobytes(), r["parent_span_id"].tobytes()) for r in records_in(folder)]
+
+def work():
+{body}
+
+work()
+emitter.close()
+print("done")
+"""
+BODIES = {
+    "an OpenTelemetry span is the parent of ours": """
+    with tracer.start_as_current_span("outer") as outer:
+        assert read.emit(lease, 1, 2)
+        with read.span(lease):
+            pass
+    assert parents() == [ids(outer)] * 2
+""",
+    "ours is the parent of an OpenTelemetry span": """
+    with read.span(lease) as span, tracer.start_as_current_span("inner") as inner:
+        assert inner.parent.span_id == int.from_bytes(span.span_id, "big")
+        assert inner.get_span_context().trace_id == int.from_bytes(span.trace_id, "big")
+        with read.span(lease):
+            pass
+        assert parents() == [ids(inner)]
+""",
+    "the innermost of ours is the parent inside an OpenTelemetry span": """
+    with tracer.start_as_current_span("outer") as outer, read.span(lease) as middle, read.span(lease):
+        assert read.emit(lease, 1, 2)
+    emitted, inner, first = parents()
+    assert inner == (middle.trace_id, middle.span_id)
+    assert first == ids(outer)
+    assert emitted[0] == middle.trace_id
+""",
+    "behind the block the outer span is the parent again": """
+    with tracer.start_as_current_span("outer") as outer:
+        with read.span(lease):
+            pass
+        with tracer.start_as_current_span("sibling") as sibling:
+            assert sibling.parent.span_id == outer.get_span_context().span_id
+    assert read.emit(lease, 1, 2)
+    assert parents()[-1][1] == bytes(8)
+""",
+    "an unsampled trace stays unsampled": """
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+    off = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False).get_tracer("off")
+    with off.start_as_current_span("outer"), read.span(lease) as span:
+        assert int(span.traceparent[-2:], 16) & 1 == 0
+    assert emitter.stats().unsampled == 1
+""",
+    "tasks keep their own parents": """
+    async def one(number):
+        with tracer.start_as_current_span(str(number)) as outer:
+            await asyncio.sleep(0)
+            with read.span(LeaseId(number)):
+                await asyncio.sleep(0)
+            return ids(outer)
+    async def all_of_them():
+        return await asyncio.gather(*(one(number) for number in range(20)))
+    expected = asyncio.run(all_of_them())
+    found = {int(r["grafos.lease.id"][15]): (r["trace_id"].tobytes(), r["parent_span_id"].tobytes())
+             for r in records_in(folder)}
+    assert found == dict(enumerate(expected))
+""",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_both_kinds_nest(ring_dir: Path, name: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", PROGRAM.replace("{body}", BODIES[name]), str(ring_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "done\n", done.stderr
