@@ -44,6 +44,20 @@ static inline uint32_t rb_exchange32_seq_cst(uint32_t *word, uint32_t value)
     return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
 }
 
+/*
+ * Copies memory that a producer may be writing again meanwhile: what comes of it is good only if a word that is loaded
+ * afterwards says that nobody did. Acquire, so that "afterwards" holds. `from` and `bytes` are multiples of 8. That the
+ * two may race is the point, so ThreadSanitizer is not to look.
+ */
+__attribute__((no_sanitize("thread"))) static inline void rb_copy_acquire(void *to, const void *from, uint64_t bytes)
+{
+    const uint64_t *words = (const uint64_t *)from;
+    for (uint64_t i = 0; i < bytes / 8; i++) {
+        uint64_t word = __atomic_load_n(&words[i], __ATOMIC_ACQUIRE);
+        __builtin_memcpy((uint8_t *)to + 8 * i, &word, 8);
+    }
+}
+
 /* The doorbell's address: mapped once, by whichever thread finds it missing. */
 static inline uint32_t *rb_load_pointer_acquire(uint32_t *const *pointer)
 {

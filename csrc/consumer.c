@@ -15,6 +15,7 @@
 
 #include "atomics.h"
 #include "consumer_state.h"
+#include "point.h"
 #include "producer_state.h"
 
 __attribute__((format(printf, 4, 5))) static int fail(rb_error *error, int status, int os_errno, const char *format,
@@ -136,6 +137,7 @@ static int copy_header(int fd, uint32_t access, uint64_t max_file_bytes, rb_head
     if (max_file_bytes != 0 && first.file_bytes > max_file_bytes)
         return fail(error, RB_E_TOO_LARGE, 0, "%llu bytes, the limit is %llu", (unsigned long long)first.file_bytes,
                     (unsigned long long)max_file_bytes);
+    RB_POINT(attach_unread);
     /* Reading a hole of a tmpfs file allocates it: it could eat the machine. Copies on disk may have holes. */
     if (access == RB_CONSUME && (uint64_t)status.st_blocks * 512 < first.file_bytes)
         return fail(error, RB_E_SPARSE, 0, "%llu of %llu bytes are allocated",
@@ -161,6 +163,19 @@ static uint64_t sum(const rb_outcome *outcome)
     return outcome->delivered + outcome->spooled + outcome->rejected + outcome->dead_lettered + outcome->invalid;
 }
 
+/* Whether the words make `released` or more, and how much more; no sum of them wraps. */
+static int adds_up(const rb_outcome *outcome, uint64_t released, uint64_t *excess)
+{
+    const uint64_t words[] = {outcome->delivered, outcome->spooled, outcome->rejected, outcome->dead_lettered,
+                              outcome->invalid};
+    uint64_t total = 0;
+    for (unsigned i = 0; i < 5; i++)
+        if (__builtin_add_overflow(total, words[i], &total))
+            return 0;
+    *excess = total - released;
+    return total >= released;
+}
+
 /* The one time that positions and outcome words are taken from the file. */
 static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
 {
@@ -174,12 +189,13 @@ static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
     /* Beside a drain both move on: an observer who was held up between the two loads looks again. */
     unsigned tries = consumer->access == RB_OBSERVE ? 100 : 0;
     while (tail - head > header->capacity_slots && tries-- > 0) {
-        head = rb_load_acquire(&lane->shared->head);
+        head = rb_load_acquire(&lane->shared->head); /* the same pairs */
         tail = rb_load_acquire(&lane->shared->tail);
     }
     if (tail - head > header->capacity_slots)
         return fail(error, RB_E_POSITION, 0, "lane %u: tail %llu is not within %u of head %llu", (unsigned)index,
                     (unsigned long long)tail, (unsigned)header->capacity_slots, (unsigned long long)head);
+    RB_POINT(attach_lane);
     lane->read = head;
     lane->released = head;
     lane->outcome.delivered = rb_load_relaxed(&lane->shared->delivered); /* ordered by the load of head */
@@ -187,8 +203,13 @@ static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
     lane->outcome.rejected = rb_load_relaxed(&lane->shared->rejected);
     lane->outcome.dead_lettered = rb_load_relaxed(&lane->shared->dead_lettered);
     lane->outcome.invalid = rb_load_relaxed(&lane->shared->invalid);
-    uint64_t excess = sum(&lane->outcome) - (head - header->first_position);
-    lane->counted_before = excess <= tail - head ? excess : 0; /* more than is pending cannot be an earlier drain's */
+    uint64_t excess = 0; /* what a drain that was killed had counted and not released */
+    int is_drains = adds_up(&lane->outcome, head - header->first_position, &excess) && excess <= tail - head;
+    /* An observer may see the words of a release whose head it has missed. */
+    if (!is_drains && consumer->access == RB_CONSUME)
+        return fail(error, RB_E_POSITION, 0, "lane %u: the outcome words do not add up to head %llu - %llu",
+                    (unsigned)index, (unsigned long long)head, (unsigned long long)header->first_position);
+    lane->counted_before = is_drains ? excess : 0;
     return RB_OK;
 }
 
@@ -200,6 +221,7 @@ int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **co
     int rv = copy_header(fd, access, max_file_bytes, &header, error);
     if (rv != RB_OK)
         return rv;
+    RB_POINT(attach_header);
     rb_consumer *made = calloc(1, sizeof *made + header->lane_count * sizeof(struct lane));
     if (made == NULL) {
         free(header);
@@ -217,13 +239,15 @@ int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **co
         return rv;
     }
     made->map = map;
+    RB_POINT(attach_mapped);
     rb_guard_check();
     rb_guard_enter(made->map, header->file_bytes, &made->faulted);
     for (uint32_t i = 0; rv == RB_OK && i < header->lane_count; i++)
         rv = adopt_lane(made, i, error);
     rb_guard_leave();
-    if (rb_load32_acquire(&made->faulted))
+    if (rb_load32_acquire(&made->faulted)) /* pairs with on_sigbus()'s release */
         rv = fail(error, RB_E_TRUNCATED, 0, "the file lost pages while it was attached");
+    RB_POINT(attach_done);
     if (rv == RB_OK)
         *consumer = made;
     else
@@ -298,6 +322,7 @@ int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views)
     rb_consumer_enter(consumer);
     for (uint32_t i = 0; i < consumer->header->lane_count; i++) {
         struct lane *lane = &consumer->lanes[i];
+        RB_POINT(poll_lane);
         look_at_own(consumer, lane,
                     &views[i]); /* an observer's head before its tail: tail - head is then never negative */
         look(lane, &views[i]);
@@ -306,6 +331,7 @@ int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views)
         ready += views[i].tail - views[i].read;
     }
     int guard = rb_consumer_leave(consumer);
+    RB_POINT(poll_done);
     if (guard != RB_OK)
         return guard;
     return rv == RB_OK ? (int64_t)ready : rv;
@@ -328,7 +354,9 @@ int64_t rb_copy(rb_consumer *consumer, uint32_t index, void *records, uint64_t m
         uint64_t at = lane->read & (capacity - 1);
         count = tail - lane->read < max_records ? tail - lane->read : max_records;
         uint64_t first = count < capacity - at ? count : capacity - at;
+        RB_POINT(copy_begin);
         memcpy(records, lane->slots + at * slot_bytes, first * slot_bytes);
+        RB_POINT(copy_half);
         memcpy((uint8_t *)records + first * slot_bytes, lane->slots, (count - first) * slot_bytes);
     }
     int guard = rb_consumer_leave(consumer);
@@ -337,6 +365,7 @@ int64_t rb_copy(rb_consumer *consumer, uint32_t index, void *records, uint64_t m
     if (!plausible)
         return RB_E_POSITION;
     lane->read += count;
+    RB_POINT(copy_done);
     return (int64_t)count;
 }
 
@@ -373,12 +402,16 @@ int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
     lane->released += count;
     rb_guard_check(); /* perhaps long after the copy, and in another thread */
     rb_consumer_enter(consumer);
+    RB_POINT(release_uncounted);
     rb_store_relaxed(&lane->shared->delivered, lane->outcome.delivered); /* published by the store to head */
     rb_store_relaxed(&lane->shared->spooled, lane->outcome.spooled);
+    RB_POINT(release_half_counted);
     rb_store_relaxed(&lane->shared->rejected, lane->outcome.rejected);
     rb_store_relaxed(&lane->shared->dead_lettered, lane->outcome.dead_lettered);
     rb_store_relaxed(&lane->shared->invalid, lane->outcome.invalid);
+    RB_POINT(release_counted);
     rb_store_release(&lane->shared->head, lane->released); /* pairs with check_out(): our copies were made before */
+    RB_POINT(release_done);
     return rb_consumer_leave(consumer);
 }
 
@@ -388,8 +421,10 @@ int rb_set_consumer_state(rb_consumer *consumer, uint32_t state)
         return RB_E_ARGUMENT;
     rb_guard_check();
     rb_consumer_enter(consumer);
+    RB_POINT(state_unset);
     for (uint32_t i = 0; i < consumer->header->lane_count; i++)
         rb_store32_relaxed(&consumer->lanes[i].shared->consumer_state, state); /* a hint; nothing hangs on its order */
+    RB_POINT(state_set);
     return rb_consumer_leave(consumer);
 }
 

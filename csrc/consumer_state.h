@@ -32,7 +32,7 @@ static inline void rb_consumer_enter(rb_consumer *consumer)
     rb_guard_enter(consumer->map, consumer->map_bytes, &consumer->faulted);
 }
 
-/* Whatever was read while pages were missing is void. */
+/* Whatever was read while pages were missing is void. The acquire pairs with on_sigbus()'s release. */
 static inline int rb_consumer_leave(rb_consumer *consumer)
 {
     rb_guard_leave();

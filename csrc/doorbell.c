@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "point.h"
 #include "producer_state.h"
 #include "ringbuf.h"
 
@@ -28,6 +29,15 @@ static int fail(rb_error *error, const char *what)
     return RB_E_SYSTEM;
 }
 
+/* As posix_fallocate, whose value is the error; a signal that comes in its midst only makes it begin again. */
+static int reserve(int fd)
+{
+    int rv;
+    while ((rv = posix_fallocate(fd, 0, RB_PAGE_BYTES)) == EINTR)
+        ;
+    return rv;
+}
+
 int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbell, rb_error *error)
 {
     struct stat status;
@@ -35,12 +45,21 @@ int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbel
     int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
     if (fd < 0)
         return fail(error, "opening the doorbell");
+    RB_POINT(doorbell_empty);
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_nlink != 1) {
+        errno = EMLINK; /* its mode is changed: in the group form others could give this name to a file of ours */
+        fail(error, "opening the doorbell");
+        close(fd);
+        return RB_E_SYSTEM;
+    }
+    /* A full tmpfs must not keep out the drain, which makes room: its timed wait does, as on a truncated doorbell. */
     if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || fchmod(fd, file_mode) != 0 ||
-        (errno = posix_fallocate(fd, 0, RB_PAGE_BYTES)) != 0) {
+        ((errno = reserve(fd)) != 0 && errno != ENOSPC)) {
         fail(error, "preparing the doorbell");
         close(fd);
         return RB_E_SYSTEM;
     }
+    RB_POINT(doorbell_unmapped);
     void *map = mmap(NULL, RB_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     rb_doorbell *made = map != MAP_FAILED ? malloc(sizeof *made) : NULL;
     if (made == NULL) {
@@ -50,6 +69,7 @@ int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbel
         close(fd);
         return RB_E_SYSTEM;
     }
+    RB_POINT(doorbell_mapped);
     made->fd = fd;
     made->word = map;
     *doorbell = made;
@@ -68,6 +88,7 @@ int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nan
 {
     struct timespec timeout = {.tv_sec = (time_t)(timeout_nano / 1000000000u),
                                .tv_nsec = (long)(timeout_nano % 1000000000u)};
+    RB_POINT(doorbell_wait);
     if (syscall(SYS_futex, doorbell->word, FUTEX_WAIT, value, &timeout, NULL, 0) == 0)
         return 1;
     if (errno != ETIMEDOUT && errno != EAGAIN && errno != EINTR) {
@@ -81,6 +102,7 @@ int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nan
 void rb_ring_word(uint32_t *doorbell)
 {
     int saved_errno = errno;
+    RB_POINT(word_unrung);
     syscall(SYS_futex, doorbell, FUTEX_WAKE_OP, 1, 0, doorbell, FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
     errno = saved_errno;
 }

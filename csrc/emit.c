@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "atomics.h"
+#include "point.h"
 #include "producer_state.h"
 
 enum { NOT_WRITTEN = 0, WRITTEN = 1, ATTEND = 2 };
@@ -54,7 +55,7 @@ static uint64_t mix(uint64_t x)
 
 static uint64_t next_count(rb_producer *producer)
 {
-    if (!rb_load32_acquire(&producer->id_seeded))
+    if (!rb_load32_acquire(&producer->id_seeded)) /* pairs with seed_ids()'s release */
         seed_ids(producer);
     return rb_add_relaxed(&producer->id_next, 1);
 }
@@ -140,7 +141,7 @@ void rb_count_local(rb_producer *producer, uint64_t count) { rb_add_relaxed(&pro
 void rb_count_truncated(rb_producer *producer, uint64_t count)
 {
     /* Without a ring there was no span either whose values could be cut. */
-    if (rb_load32_acquire(&producer->state) == RB_STATE_OPEN)
+    if (rb_load32_acquire(&producer->state) == RB_STATE_OPEN) /* pairs with rb_open's release */
         rb_add_relaxed(&own_counters(producer)->truncated, count);
 }
 
@@ -152,7 +153,7 @@ static int set_aside(const rb_lane *lane)
 /* Without a ring: what the door returns. Out of line, so that the doors stay small. */
 static __attribute__((noinline)) int no_ring(rb_producer *producer)
 {
-    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE)
+    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE) /* pairs with rb_open's release */
         return RB_NO_RING;
     rb_count_local(producer, 1);
     return NOT_WRITTEN;
@@ -172,15 +173,19 @@ static rb_held_lane *check_out(rb_producer *producer, int *found_full)
         rb_held_lane *lane = &producer->lanes[index];
         if (++index == producer->lane_count)
             index = 0;
+        RB_POINT(checkout_begin);
         if (!rb_try_take(&lane->busy))
             continue;
+        RB_POINT(checkout_taken);
         if (lane->tail - lane->head < producer->capacity_slots)
             return lane;
         /* Pairs with rb_release's store: the slots below `head` were copied out before it was stored. */
         lane->head = rb_load_acquire(&lane->shared->head);
+        RB_POINT(checkout_head);
         if (lane->tail - lane->head < producer->capacity_slots)
             return lane;
         *found_full = 1;
+        RB_POINT(checkout_full);
         rb_give_back(&lane->busy);
     }
     return NULL;
@@ -189,12 +194,14 @@ static rb_held_lane *check_out(rb_producer *producer, int *found_full)
 /* Counts `spans` that found no lane. A closed producer holds all lanes for good: then they are local. */
 static int drop(rb_producer *producer, uint64_t spans, int found_full)
 {
-    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN) {
+    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN) { /* pairs with rb_open's release, and rb_close's */
         rb_count_local(producer, spans);
         return NOT_WRITTEN;
     }
     rb_lane *counters = own_counters(producer);
+    RB_POINT(drop_uncounted);
     rb_add_relaxed(found_full ? &counters->full : &counters->contended, spans);
+    RB_POINT(drop_counted);
     return NOT_WRITTEN | set_aside(counters);
 }
 
@@ -211,7 +218,9 @@ static int ring_doorbell(const rb_producer *producer)
     if (doorbell == NULL)
         return ATTEND; /* the drain came after the ring: its doorbell can be had now */
     int saved_errno = errno;
+    RB_POINT(publish_unrung);
     syscall(SYS_futex, doorbell, FUTEX_WAKE_OP, 1, 0, doorbell, FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
+    RB_POINT(publish_rung);
     errno = saved_errno;
     return 0;
 }
@@ -221,9 +230,12 @@ static int publish(const rb_producer *producer, rb_held_lane *lane, uint64_t cou
 {
     uint64_t before = lane->tail;
     uint64_t after = before + count;
+    RB_POINT(publish_begin);
     lane->tail = after;
+    RB_POINT(publish_unstored);
     if (before >> producer->quarter_shift == after >> producer->quarter_shift) {
         rb_store_release(&lane->shared->tail, after); /* pairs with rb_copy's acquire load */
+        RB_POINT(publish_stored);
         return 0;
     }
     /*
@@ -232,6 +244,7 @@ static int publish(const rb_producer *producer, rb_held_lane *lane, uint64_t cou
      * least one of them sees the other, so no wake-up is lost.
      */
     rb_store_seq_cst(&lane->shared->tail, after);
+    RB_POINT(publish_crossed);
     int attend = set_aside(lane->shared);
     if (rb_load32_seq_cst(&lane->shared->sleeping))
         attend |= ring_doorbell(producer);
@@ -243,23 +256,28 @@ static inline void copy_slots(void *to, const void *from, uint64_t bytes)
 {
     uint8_t *out = to;
     const uint8_t *in = from;
-    for (uint64_t at = 0; at < bytes; at += 64)
+    for (uint64_t at = 0; at < bytes; at += 64) {
+        RB_POINT(slot_block);
         memcpy(out + at, in + at, 64);
+    }
 }
 
 /* ---- whole records ---- */
 
+/* How many names there are. Who never had a ring knows no layout: any name will do, as the record goes nowhere. */
+static uint32_t name_count(const rb_producer *producer, uint32_t state)
+{
+    return state == RB_STATE_NONE || producer->span_name_count == 0 ? UINT32_MAX : producer->span_name_count;
+}
+
 /* What is wrong with a record, if anything. numpy's records need not be aligned. */
-static int why_refused(const rb_producer *producer, const void *record)
+static int why_refused(const void *record, uint32_t names)
 {
     rb_record core;
     memcpy(&core, record, sizeof core);
     if (is_zero(core.trace_id, 16) || is_zero(core.span_id, 8))
         return RB_E_ZERO_ID;
-    if (core.reserved != 0 || core.kind > 5 || core.status > 2)
-        return RB_E_RECORD;
-    /* A producer that never had a ring knows no layout: there any name will do, as the record goes nowhere. */
-    if (producer->span_name_count != 0 && core.name >= producer->span_name_count)
+    if (core.reserved != 0 || core.kind > 5 || core.status > 2 || core.name >= names)
         return RB_E_RECORD;
     return RB_OK;
 }
@@ -272,15 +290,15 @@ static inline uint64_t word_at(const uint8_t *bytes)
 }
 
 /* The same question, asked of words: it comes with each record, and the answer is nearly always no. */
-static inline int is_refused(const rb_producer *producer, const uint8_t *record)
+static inline int is_refused(const uint8_t *record, uint32_t names)
 {
     uint64_t trace_id =
         word_at(record + offsetof(rb_record, trace_id)) | word_at(record + offsetof(rb_record, trace_id) + 8);
     uint64_t span_id = word_at(record + offsetof(rb_record, span_id));
-    uint64_t names = word_at(record + offsetof(rb_record, present)) >> 32; /* name, kind, status */
+    uint64_t name = word_at(record + offsetof(rb_record, present)) >> 32; /* and kind, status */
     uint64_t reserved = word_at(record + offsetof(rb_record, flags)) >> 32;
-    return (trace_id == 0) | (span_id == 0) | (reserved != 0) | ((names & 0xFFFF) >= producer->span_name_count) |
-           ((names >> 16 & 0xFF) > 5) | (names >> 24 > 2);
+    return (trace_id == 0) | (span_id == 0) | (reserved != 0) | ((name & 0xFFFF) >= names) | ((name >> 16 & 0xFF) > 5) |
+           (name >> 24 > 2);
 }
 
 static inline int is_wanted(const rb_producer *producer, const uint8_t *record)
@@ -291,22 +309,29 @@ static inline int is_wanted(const rb_producer *producer, const uint8_t *record)
 int rb_emit(rb_producer *producer, const rb_record *record)
 {
     const uint8_t *bytes = (const uint8_t *)record;
-    int rv = RB_OK;
-    if (is_refused(producer, bytes) && (rv = why_refused(producer, bytes)) != RB_OK)
-        return rv;
-    if (!has_ring(producer))
+    /* First, as it pairs with rb_open's release: what that wrote before may be read then. */
+    uint32_t state = rb_load32_acquire(&producer->state);
+    uint32_t names = name_count(producer, state);
+    if (is_refused(bytes, names))
+        return why_refused(bytes, names);
+    if (state != RB_STATE_OPEN)
         return no_ring(producer);
     if (!is_wanted(producer, bytes)) {
+        RB_POINT(unsampled_uncounted);
         rb_add_relaxed(&own_counters(producer)->unsampled, 1);
+        RB_POINT(unsampled_counted);
         return NOT_WRITTEN;
     }
     int found_full;
     rb_held_lane *lane = check_out(producer, &found_full);
     if (lane == NULL)
         return drop(producer, 1, found_full);
+    RB_POINT(slot_begin);
     copy_slots(slot_at(producer, lane, lane->tail), record, producer->slot_bytes);
     int aside = publish(producer, lane, 1);
+    RB_POINT(checkin_begin);
     rb_give_back(&lane->busy);
+    RB_POINT(checkin_done);
     return WRITTEN | aside;
 }
 
@@ -316,6 +341,7 @@ static void copy_batch(const rb_producer *producer, const rb_held_lane *lane, co
     uint64_t to_the_end = producer->capacity_slots - (lane->tail & (producer->capacity_slots - 1));
     uint64_t first = count < to_the_end ? count : to_the_end;
     memcpy(slot_at(producer, lane, lane->tail), records, first * producer->slot_bytes);
+    RB_POINT(run_half);
     memcpy(lane->slots, records + first * producer->slot_bytes, (count - first) * producer->slot_bytes);
 }
 
@@ -345,13 +371,15 @@ static int write_at_once(rb_producer *producer, const uint8_t *records, uint64_t
     if (count <= room_in(producer, lane)) {
         for (; done < count; done++) {
             const uint8_t *record = records + done * slot_bytes;
-            if (is_refused(producer, record) || !is_wanted(producer, record))
+            if (is_refused(record, producer->span_name_count) || !is_wanted(producer, record))
                 break;
+            RB_POINT(batch_record);
             copy_slots(lane->slots + ((lane->tail + done) & mask) * slot_bytes, record, slot_bytes);
         }
     }
     if (done == count)
         publish(producer, lane, count);
+    RB_POINT(batch_checkin);
     rb_give_back(&lane->busy);
     return done == count;
 }
@@ -378,8 +406,10 @@ static uint64_t write_in_runs(rb_producer *producer, const uint8_t *records, uin
         }
         uint64_t room = room_in(producer, lane);
         uint64_t written = run < room ? run : room;
+        RB_POINT(run_begin);
         copy_batch(producer, lane, next, written);
         publish(producer, lane, written);
+        RB_POINT(run_published);
         rb_give_back(&lane->busy);
         taken += written;
     }
@@ -393,13 +423,13 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
     uint32_t state = rb_load32_acquire(&producer->state); /* pairs with rb_open's release */
     if (state == RB_STATE_OPEN && write_at_once(producer, bytes, count))
         return (int64_t)count;
+    if (state == RB_STATE_NONE)
+        return RB_NO_RING; /* of which size its records would be is not known yet */
     for (uint64_t i = 0; i < count; i++) {
-        int rv = why_refused(producer, bytes + i * producer->slot_bytes);
+        int rv = why_refused(bytes + i * producer->slot_bytes, name_count(producer, state));
         if (rv != RB_OK)
             return rv;
     }
-    if (state == RB_STATE_NONE)
-        return RB_NO_RING;
     if (state == RB_STATE_CLOSED) {
         rb_count_local(producer, count);
         return 0;
@@ -414,6 +444,7 @@ int rb_is_set_aside(const rb_producer *producer)
 
 int rb_lacks_doorbell(const rb_producer *producer)
 {
+    /* pairs with rb_open's and rb_find_doorbell's release */
     return has_ring(producer) && rb_load_pointer_acquire(&producer->doorbell) == NULL;
 }
 
@@ -430,7 +461,8 @@ static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
 
 int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
 {
-    int rv = RB_OK;
+    /* Pairs with rb_open's release. Without a ring, as in a forked child, no sampler is known: a root is sampled. */
+    int rv = rb_load32_acquire(&producer->state) == RB_STATE_NONE ? RB_NO_RING : RB_OK;
     if (parent != NULL) {
         memcpy(span->trace_id, parent->trace_id, 16);
         memcpy(span->parent_span_id, parent->span_id, 8);
@@ -439,13 +471,8 @@ int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
     } else {
         memset(span->parent_span_id, 0, 8);
         new_ids(producer, span->trace_id, span->span_id);
-        span->flags = RB_SPAN_HAS_IS_REMOTE | (is_root_sampled(producer, span->trace_id) ? RB_SPAN_SAMPLED : 0u);
-    }
-    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE) {
-        /* A forked child knows the sampler only once it has a ring; a root without one counts as sampled. */
-        rv = RB_NO_RING;
-        if (parent == NULL)
-            span->flags |= RB_SPAN_SAMPLED;
+        int is_sampled = rv == RB_NO_RING || is_root_sampled(producer, span->trace_id);
+        span->flags = RB_SPAN_HAS_IS_REMOTE | (is_sampled ? RB_SPAN_SAMPLED : 0u);
     }
     span->child_flags = span->flags & ~(uint32_t)RB_SPAN_IS_REMOTE;
     return rv;
@@ -461,7 +488,7 @@ void rb_span_identify(const rb_span *span, rb_record *record)
 
 uint64_t rb_process_mark(rb_producer *producer)
 {
-    if (!rb_load32_acquire(&producer->id_seeded))
+    if (!rb_load32_acquire(&producer->id_seeded)) /* pairs with seed_ids()'s release */
         seed_ids(producer);
     return rb_load_relaxed(&producer->id_seed[0]);
 }
@@ -502,6 +529,7 @@ int rb_parent_from_traceparent(const char *text, size_t bytes, rb_span *parent)
 
 rb_held_lane *rb_lane_hold(rb_producer *producer)
 {
+    /* Pairs with rb_open's release: who finds the ring open finds all of the state that it set before. */
     if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN)
         return NULL;
     uint32_t index = own_lane(producer);

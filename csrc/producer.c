@@ -4,18 +4,22 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "atomics.h"
+#include "point.h"
 #include "producer_state.h"
 
 _Static_assert(sizeof(rb_header) == 128, "header");
@@ -38,15 +42,68 @@ _Static_assert(offsetof(rb_producer, lanes) == 3 * RB_LINE_BYTES, "private state
 static const uint8_t magic[8] = {'r', 'i', 'n', 'g', 'b', 'u', 'f', 0};
 
 /*
- * Held while a ring is made, and taken by fork: a child forked between mmap and MADV_DONTFORK would inherit the
- * mapping, and with it the lock that says that the producer lives.
+ * Held while a ring is made or a doorbell is mapped, and taken by fork: a child forked between mmap and MADV_DONTFORK
+ * would inherit the mapping, and with it the lock that says that the producer lives. The word lies in a page that fork
+ * wipes: every child finds it free, also one of a raw clone, which asks nobody. (Such a child may keep the lock of a
+ * ring that was being made just then, until it ends.) No mutex, as those may not be wiped while they are held.
  */
-static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t atfork_once = PTHREAD_ONCE_INIT;
+static uint32_t *making;
 
-static void hold_making(void) { pthread_mutex_lock(&making); }
-static void free_making(void) { pthread_mutex_unlock(&making); }
-static void register_atfork(void) { pthread_atfork(hold_making, free_making, free_making); }
+static void hold_making(void)
+{
+    int saved_errno = errno;
+    while (making != NULL && !rb_try_take(making))
+        syscall(SYS_futex, making, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+    errno = saved_errno;
+}
+
+static void free_making(void)
+{
+    int saved_errno = errno;
+    if (making != NULL) {
+        rb_give_back(making);
+        syscall(SYS_futex, making, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    }
+    errno = saved_errno;
+}
+
+/* Private to this process, and zeros in a forked child. NULL without memory. */
+static void *map_wiped_on_fork(uint64_t bytes)
+{
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return NULL;
+    if (madvise(map, bytes, MADV_WIPEONFORK) != 0) {
+        int saved_errno = errno;
+        munmap(map, bytes);
+        errno = saved_errno;
+        return NULL;
+    }
+    return map;
+}
+
+/* When the library is loaded, since a raw clone beside a pthread_once would leave that under way for ever. */
+static __attribute__((constructor)) void guard_forks(void)
+{
+    making = map_wiped_on_fork(RB_PAGE_BYTES);
+    pthread_atfork(hold_making, free_making, NULL);
+}
+
+/*
+ * Held back while `making` is held: a handler that forks would wait for its own thread, and signals that keep coming
+ * would keep posix_fallocate from its end. Those that an instruction itself raises come all the same.
+ */
+static void hold_signals(sigset_t *before)
+{
+    static const int raised[] = {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS};
+    sigset_t held;
+    sigfillset(&held);
+    for (size_t i = 0; i < sizeof raised / sizeof *raised; i++)
+        sigdelset(&held, raised[i]);
+    pthread_sigmask(SIG_BLOCK, &held, before);
+}
+
+static void free_signals(const sigset_t *before) { pthread_sigmask(SIG_SETMASK, before, NULL); }
 
 static int fail(rb_error *error, int status, const char *what, int os_errno)
 {
@@ -65,19 +122,7 @@ static uint64_t round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) 
 
 static uint64_t state_bytes(void) { return round_up(sizeof(rb_producer), RB_PAGE_BYTES); }
 
-rb_producer *rb_producer_new(void)
-{
-    void *state = mmap(NULL, state_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (state == MAP_FAILED)
-        return NULL;
-    if (madvise(state, state_bytes(), MADV_WIPEONFORK) != 0) {
-        int saved_errno = errno;
-        munmap(state, state_bytes());
-        errno = saved_errno;
-        return NULL;
-    }
-    return state;
-}
+rb_producer *rb_producer_new(void) { return map_wiped_on_fork(state_bytes()); }
 
 /* Takes the producer's life flag: waits a second at most, as an opening beside us ends in milliseconds. */
 static int take_with_patience(uint32_t *flag)
@@ -168,6 +213,7 @@ static void fill_header(uint8_t *map, const rb_config *config, const struct shap
     header->resource_bytes = config->resource_bytes;
     memcpy(map + header->layout_offset, config->layout_json, config->layout_bytes);
     memcpy(map + header->resource_offset, config->resource_json, config->resource_bytes);
+    RB_POINT(create_unsummed);
     header->crc32 = rb_crc32(map, shape->header_bytes);
     for (uint32_t i = 0; i < config->lane_count; i++) {
         rb_lane *lane = (rb_lane *)(void *)(map + shape->header_bytes + i * shape->lane_stride_bytes);
@@ -207,6 +253,7 @@ static int lock_file(int fd)
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
         return -1;
+    RB_POINT(create_half_locked);
     return fcntl(fd, F_OFD_SETLK, &whole);
 }
 
@@ -216,6 +263,7 @@ static int prefault(uint8_t *map, uint64_t bytes)
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+    RB_POINT(create_unforkable);
     if (madvise(map, bytes, MADV_POPULATE_WRITE) == 0)
         return 0;
     if (errno != EINVAL)
@@ -235,6 +283,7 @@ static int link_file(int dir_fd, int fd, const rb_config *config, char *path, rb
             return fail(error, RB_E_SYSTEM, "getrandom", errno);
         if ((size_t)snprintf(path, RB_MAX_PATH_BYTES, "%s/%s", config->ring_dir, name) >= RB_MAX_PATH_BYTES)
             return fail(error, RB_E_ARGUMENT, "the ring directory's path is too long", 0);
+        RB_POINT(create_unlinked);
         if (linkat(AT_FDCWD, source, dir_fd, name, AT_SYMLINK_FOLLOW) == 0)
             return RB_OK;
         if (errno != EEXIST || tries == 3)
@@ -248,19 +297,27 @@ static int fill_file(int dir_fd, int fd, const rb_config *config, const struct s
 {
     if (fchmod(fd, config->file_mode) != 0) /* the umask shall not decide */
         return fail(error, RB_E_SYSTEM, "fchmod", errno);
+    RB_POINT(create_unlocked);
     if (lock_file(fd) != 0)
         return fail(error, RB_E_SYSTEM, "locking the ring", errno);
-    int rv = posix_fallocate(fd, 0, (off_t)shape->file_bytes); /* its value is the error, errno is untouched */
+    RB_POINT(create_locked);
+    int rv; /* its value is the error, errno is untouched */
+    while ((rv = posix_fallocate(fd, 0, (off_t)shape->file_bytes)) == EINTR)
+        ; /* the process was stopped, or frozen, and goes on */
     if (rv != 0)
         return fail(error, RB_E_SYSTEM, "reserving the ring's memory (posix_fallocate)", rv);
+    RB_POINT(create_reserved);
     uint8_t *mapped = mmap(NULL, shape->file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED)
         return fail(error, RB_E_SYSTEM, "mmap", errno);
+    RB_POINT(create_mapped);
     if (madvise(mapped, shape->file_bytes, MADV_DONTFORK) != 0 || prefault(mapped, shape->file_bytes) != 0) {
         rv = fail(error, RB_E_SYSTEM, "madvise", errno);
     } else {
+        RB_POINT(create_prefaulted);
         fill_header(mapped, config, shape);
         rv = link_file(dir_fd, fd, config, path, error);
+        RB_POINT(create_linked);
     }
     if (rv == RB_OK)
         *map = mapped;
@@ -275,8 +332,10 @@ static int make_ring(int dir_fd, const rb_config *config, const struct shape *sh
     int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); /* a killed creator leaves nothing */
     if (fd < 0)
         return fail(error, RB_E_SYSTEM, "opening a new file in the ring directory (O_TMPFILE)", errno);
+    RB_POINT(create_opened);
     int rv = fill_file(dir_fd, fd, config, shape, map, path, error);
     close(fd); /* the mapping keeps the locks; a descriptor would hand them to children */
+    RB_POINT(create_closed);
     return rv;
 }
 
@@ -289,8 +348,10 @@ static uint32_t *map_doorbell(int dir_fd)
     if (fd < 0)
         return NULL;
     if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+        RB_POINT(doorbell_found);
         void *map = mmap(NULL, RB_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (map != MAP_FAILED) {
+            RB_POINT(doorbell_mapping);
             madvise(map, RB_PAGE_BYTES, MADV_DONTFORK);
             word = map;
         }
@@ -350,8 +411,10 @@ static int replace_ring(rb_producer *producer, const rb_config *config, const st
 {
     if (take_all_lanes(producer) != RB_OK)
         return fail(error, RB_BUSY, "a lane stays held", 0);
+    RB_POINT(replace_begin);
     /* Threads that find no lane count meanwhile: a second mapping of the old ring shows the last of it. */
     void *old = mremap(producer->map, 0, producer->map_bytes, MREMAP_MAYMOVE);
+    RB_POINT(replace_shown_twice);
     if (old == MAP_FAILED ||
         mremap(map, shape->file_bytes, shape->file_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, producer->map) == MAP_FAILED) {
         int os_errno = errno;
@@ -361,14 +424,17 @@ static int replace_ring(rb_producer *producer, const rb_config *config, const st
             rb_give_back(&producer->lanes[i].busy);
         return fail(error, RB_E_SYSTEM, "mremap", os_errno);
     }
+    RB_POINT(replace_moved);
     add_lane_counts(producer, old, &producer->retired);
     munmap(old, producer->map_bytes);
+    RB_POINT(replace_unlocked);
     producer->first_position = config->first_position;
     for (uint32_t i = 0; i < producer->lane_count; i++) { /* at the same addresses, which others read meanwhile */
         producer->lanes[i].tail = config->first_position;
         producer->lanes[i].head = config->first_position;
         rb_give_back(&producer->lanes[i].busy);
     }
+    RB_POINT(replace_done);
     return RB_OK;
 }
 
@@ -386,13 +452,14 @@ static void adopt_ring(rb_producer *producer, const rb_config *config, const str
     producer->map = map;
     producer->map_bytes = shape->file_bytes;
     bind_lanes(producer, config, shape);
+    RB_POINT(create_bound);
     rb_store32_release(&producer->state, RB_STATE_OPEN); /* pairs with the acquire load of each emit */
 }
 
 static int open_ring(rb_producer *producer, const rb_config *config, const struct shape *shape, char *path,
                      rb_error *error)
 {
-    uint32_t state = rb_load32_acquire(&producer->state);
+    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with the releases below; `life` orders them too */
     if (state == RB_STATE_CLOSED)
         return fail(error, RB_CLOSED, "the producer is closed", 0);
     if (state == RB_STATE_OPEN &&
@@ -402,6 +469,7 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
     int dir_fd = open(config->ring_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
         return fail(error, RB_E_SYSTEM, "opening the ring directory", errno);
+    RB_POINT(create_begin);
     uint8_t *map = NULL;
     int rv = make_ring(dir_fd, config, shape, &map, path, error);
     if (rv == RB_OK && producer->doorbell == NULL)
@@ -409,10 +477,13 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
     close(dir_fd);
     if (rv != RB_OK)
         return rv;
+    RB_POINT(create_unrung);
     if (producer->doorbell != NULL)
         rb_ring_word(producer->doorbell); /* `sleeping` is not set in a ring that the drain has not seen yet */
+    RB_POINT(create_rung);
     if (state == RB_STATE_NONE) {
         adopt_ring(producer, config, shape, map);
+        RB_POINT(create_done);
         return RB_OK;
     }
     rv = replace_ring(producer, config, shape, map, error);
@@ -424,34 +495,50 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
 int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error *error)
 {
     struct shape shape;
+    sigset_t signals;
     if (producer == NULL || config == NULL || path == NULL)
         return fail(error, RB_E_ARGUMENT, "a pointer is NULL", 0);
     int rv = shape_of(config, &shape, error);
     if (rv != RB_OK)
         return rv;
-    if (!rb_try_take(&producer->life))
-        return fail(error, RB_BUSY, "another thread opens or closes this producer", 0);
-    pthread_once(&atfork_once, register_atfork);
-    pthread_mutex_lock(&making);
-    rv = open_ring(producer, config, &shape, path, error);
-    pthread_mutex_unlock(&making);
-    rb_give_back(&producer->life);
+    if (making == NULL)
+        return fail(error, RB_E_SYSTEM, "a page that fork wipes, when the library was loaded", ENOMEM);
+    hold_signals(&signals);
+    if (rb_try_take(&producer->life)) {
+        hold_making();
+        rv = open_ring(producer, config, &shape, path, error);
+        free_making();
+        rb_give_back(&producer->life);
+    } else {
+        rv = fail(error, RB_BUSY, "another thread opens or closes this producer", 0);
+    }
+    free_signals(&signals);
     return rv;
+}
+
+/* The doorbell is mapped afterwards, if there is one. */
+static int find_doorbell(rb_producer *producer, const char *ring_dir)
+{
+    int dir_fd = producer->doorbell == NULL ? open(ring_dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (dir_fd >= 0) {
+        rb_store_pointer_release(&producer->doorbell, map_doorbell(dir_fd)); /* pairs with ring_doorbell()'s load */
+        close(dir_fd);
+    }
+    return producer->doorbell != NULL ? RB_OK : RB_E_SYSTEM;
 }
 
 int rb_find_doorbell(rb_producer *producer, const char *ring_dir)
 {
-    if (!rb_try_take(&producer->life))
-        return RB_BUSY;
-    int rv = RB_E_SYSTEM;
-    int dir_fd = open(ring_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (producer->doorbell == NULL && dir_fd >= 0)
-        rb_store_pointer_release(&producer->doorbell, map_doorbell(dir_fd)); /* pairs with ring_doorbell()'s load */
-    if (producer->doorbell != NULL)
-        rv = RB_OK;
-    if (dir_fd >= 0)
-        close(dir_fd);
-    rb_give_back(&producer->life);
+    sigset_t signals;
+    int rv = RB_BUSY;
+    hold_signals(&signals);
+    if (rb_try_take(&producer->life)) {
+        hold_making();
+        rv = find_doorbell(producer, ring_dir);
+        free_making();
+        rb_give_back(&producer->life);
+    }
+    free_signals(&signals);
     return rv;
 }
 
@@ -459,11 +546,14 @@ int rb_close(rb_producer *producer)
 {
     if (take_with_patience(&producer->life) != RB_OK)
         return RB_BUSY;
-    uint32_t state = rb_load32_acquire(&producer->state);
+    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with adopt_ring's release */
     int rv = RB_OK;
-    rb_store32_release(&producer->state, RB_STATE_CLOSED); /* emits that find no lane now count as local */
+    RB_POINT(close_begin);
+    /* Pairs with drop()'s acquire: emits that find no lane now count as local. */
+    rb_store32_release(&producer->state, RB_STATE_CLOSED);
     if (state == RB_STATE_OPEN) {
         for (uint32_t i = 0; i < producer->lane_count; i++) {
+            RB_POINT(close_lane);
             /* Kept for good: whoever emits from now on finds it taken. */
             if (take_with_patience(&producer->lanes[i].busy) != RB_OK)
                 rv = RB_BUSY; /* its `closed` stays unset: the drain will learn of the end from the lock */
@@ -471,6 +561,7 @@ int rb_close(rb_producer *producer)
                 rb_store32_release(&producer->lanes[i].shared->closed, 1); /* pairs with rb_poll's acquire */
         }
     }
+    RB_POINT(close_done);
     rb_give_back(&producer->life);
     return rv;
 }
@@ -501,8 +592,8 @@ int rb_stats(rb_producer *producer, rb_producer_stats *stats)
         for (uint32_t i = 0; i < producer->lane_count; i++) {
             const rb_lane *lane = producer->lanes[i].shared;
             /* head first: a tail loaded before it could lie behind it. */
-            uint64_t head = rb_load_acquire(&lane->head); /* pairs with rb_release's store */
-            stats->pending += rb_load_acquire(&lane->tail) - head;
+            uint64_t head = rb_load_acquire(&lane->head);          /* pairs with rb_release's store */
+            stats->pending += rb_load_acquire(&lane->tail) - head; /* pairs with publish() */
         }
     }
     rb_give_back(&producer->life);

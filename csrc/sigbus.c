@@ -29,7 +29,7 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
     if (guarded.bytes > 0 && at - guarded.base < guarded.bytes &&
         mmap((void *)guarded.base, guarded.bytes, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED) {
-        rb_store32_release(guarded.mark, 1);
+        rb_store32_release(guarded.mark, 1); /* pairs with rb_consumer_leave's acquire */
     } else {
         /*
          * Somebody else's fault: the instruction runs again under the action that was there before, and should that one
@@ -57,13 +57,13 @@ static int install(void)
 
 int rb_guard_install(void)
 {
-    rb_store32_release(&wanted, 1);
+    rb_store32_release(&wanted, 1); /* pairs with rb_guard_check's acquire */
     return install();
 }
 
 void rb_guard_check(void)
 {
-    if (!rb_load32_acquire(&wanted))
+    if (!rb_load32_acquire(&wanted)) /* pairs with rb_guard_install's release */
         return;
     install(); /* faulthandler.enable() after us would have taken our place */
     if (!guarded.takes_signal) {

@@ -4,6 +4,7 @@
  */
 #include "atomics.h"
 #include "consumer_state.h"
+#include "point.h"
 
 /* Records that are not read, closed in every lane, or the file lost: then rb_poll has something to say. */
 static int has_news(rb_consumer *consumer)
@@ -31,6 +32,7 @@ uint32_t rb_scan(rb_consumer *const *consumers, uint32_t count, uint32_t *with_n
 {
     uint32_t found = 0;
     rb_guard_check();
+    RB_POINT(scan_begin);
     for (uint32_t i = 0; i < count; i++)
         if (has_news(consumers[i]))
             with_news[found++] = i;
@@ -44,8 +46,10 @@ static int fall_asleep(rb_consumer *consumer)
     rb_consumer_enter(consumer);
     for (uint32_t i = 0; i < consumer->lane_count; i++) {
         struct lane *lane = &consumer->lanes[i];
+        RB_POINT(sleep_lane);
         rb_exchange32_seq_cst(&lane->shared->sleeping, 1); /* pairs with publish() at a quarter crossing */
-        ready |= rb_load_seq_cst(&lane->shared->tail) != lane->read;
+        RB_POINT(sleep_set);
+        ready |= rb_load_seq_cst(&lane->shared->tail) != lane->read; /* pairs with publish()'s seq_cst store */
     }
     int rv = rb_consumer_leave(consumer);
     return rv != RB_OK ? rv : ready;
@@ -58,6 +62,7 @@ static int wake_up(rb_consumer *consumer)
     for (uint32_t i = 0; i < consumer->lane_count; i++) {
         struct lane *lane = &consumer->lanes[i];
         rb_store32_relaxed(&lane->shared->sleeping, 0); /* who still sees 1 rings once too often */
+        RB_POINT(wake_set);
         ready |= rb_load_relaxed(&lane->shared->tail) != lane->read;
     }
     int rv = rb_consumer_leave(consumer);
@@ -86,6 +91,7 @@ int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumer
         woken = rb_doorbell_wait(doorbell, value, left < nap_nano ? left : nap_nano) || any_news(consumers, count);
         now = rb_clock_monotonic_nano();
     }
+    RB_POINT(sleep_over);
     for (uint32_t i = 0; i < count; i++)
         wake_up(consumers[i]);
     return woken;

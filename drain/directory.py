@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -75,12 +76,12 @@ class RingDirectory:
             return {entry.name: entry.inode() for entry in entries if entry.name.endswith(RING_SUFFIX)}
 
     def is_replaced(self) -> bool:
-        """Return whether the path leads elsewhere now: the directory was removed, or another took its place."""
+        """Return whether another drain could be let in: the path, or the lock's name in it, leads elsewhere now."""
         try:
             now = self.path.stat()
         except OSError:
             return True
-        return (now.st_dev, now.st_ino) != _id_of(os.fstat(self.fd))
+        return _id_of(now) != file_id(self.fd) or not self.is_here(LOCK_NAME, file_id(self._lock))
 
     def is_here(self, name: str, file: FileId) -> bool:
         """Return whether `name` stands for this file."""
@@ -109,13 +110,20 @@ class RingDirectory:
         if owner not in (os.geteuid(), 0):
             raise RingBufferError(f"{self.path}: belongs to uid {owner}, who could swap the rings; a drain has its own")
 
+    def _check_lock(self, status: os.stat_result) -> None:
+        # It is written to: in the group form others could give this name to a file of ours, or hold one of theirs.
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
+            raise RingBufferError(f"{self.path / LOCK_NAME}: not a file of ours with one name; remove it")
+
     def _take_lock(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         lock = os.open(LOCK_NAME, flags, 0o600, dir_fd=self.fd)
         try:
+            self._check_lock(os.fstat(lock))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(lock, 0)
-            os.write(lock, f"{os.getpid()}\n".encode())
+            with contextlib.suppress(OSError):  # a full tmpfs: only the next drain's refusal would name this one
+                os.write(lock, f"{os.getpid()}\n".encode())
         except BlockingIOError:
             holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
             who = f"another drain (pid {holder})" if holder.isdigit() else "another drain"

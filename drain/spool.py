@@ -27,6 +27,7 @@ from drain.private_folder import ensure_private_folder
 from drain.spool_damage import set_aside_body
 from drain.spool_holds import Holds
 from drain.spool_store import Addition, Removal, SpoolLimits, SpoolLockedError, SpoolStore
+from drain.steady_time import SteadyTime
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Spool:
         self._folder = folder
         self._log = log.bind(spool=str(folder))
         self._trouble = RepeatedTrouble(self._log, clock)
-        self._unix_nano = unix_nano
+        self._unix_nano = unix_nano = SteadyTime(unix_nano, clock)
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._holds = Holds(clock)
@@ -217,6 +218,10 @@ class Spool:
         """
         self._holds.rest(entry.stored.id, entry.generation, not_before)
 
+    def age_seconds(self, entry: Entry) -> float:
+        """Return for how long an entry has been stored, whatever the clock was set to meanwhile."""
+        return max(0.0, (self._unix_nano() - entry.stored.spooled_unix_nano) / 1e9)
+
     def can_take(self) -> bool:
         """Whether `take` would return something now."""
         return self._store.contents.batches > len(self._holds.held())
@@ -260,9 +265,10 @@ class Spool:
     def _work(self) -> None:
         next_tend = 0.0
         is_stopping = False
-        while not is_stopping:
+        # After the stop, too: whoever was told of a batch only now may have said what became of it behind it.
+        while not (is_stopping and self._jobs.empty()):
             jobs = self._gather()
-            is_stopping = any(isinstance(job, _Stop) for job in jobs)
+            is_stopping |= any(isinstance(job, _Stop) for job in jobs)
             try:
                 self._serve(jobs)
                 if self._clock() >= next_tend:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drain.directory import DirectoryLockedError, FileId, RingDirectory, file_id
+from drain.directory import LOCK_NAME, DirectoryLockedError, FileId, RingDirectory, file_id
 from drain.quarantine import Quarantine
 from ringbuf.exceptions import RingBufferError
 
@@ -100,6 +100,17 @@ def test_a_name_is_removed_only_while_it_stands_for_the_same_file(directory: Rin
     assert directory.remove("a.ring", new)
     assert not path.exists()
     assert not directory.remove("a.ring", new)
+
+
+def test_a_lock_whose_name_is_gone_or_another_s_is_noticed(ring_dir: Path) -> None:
+    directory = RingDirectory(ring_dir)
+    try:
+        (ring_dir / LOCK_NAME).unlink()
+        assert directory.is_replaced()
+        RingDirectory(ring_dir).close()  # another drain could be let in
+        assert directory.is_replaced()
+    finally:
+        directory.close()
 
 
 def test_a_directory_that_another_took_the_place_of_is_noticed(ring_dir: Path) -> None:

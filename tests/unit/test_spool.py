@@ -8,6 +8,7 @@ import resource
 import signal
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from drain.spool import SpoolStatus
 
@@ -151,6 +153,31 @@ def test_batches_and_sums_outlive_the_process(bench: Bench) -> None:
     assert status.services == {"shop": SpoolSums(spooled=6, delivered=3, waiting=3)}
     assert (status.batches, status.oldest_age_seconds) == (1, 60)
     assert [entry.request.body for entry in spool.take(5)] == [b"b"]
+
+
+def test_what_became_of_a_batch_is_heard_behind_the_stop_by_which_it_was_stored(bench: Bench) -> None:
+    spool = bench.open()
+    write, may_write = spool._store.write, threading.Event()
+
+    def wait_and_write(additions: list[Addition], removals: list[Removal]) -> Any:
+        assert may_write.wait(SECONDS)
+        return write(additions, removals)
+
+    def stop_and_say(future: Future[Entry]) -> None:  # in the spool's thread
+        threading.Thread(target=spool.close).start()
+        end = time.monotonic() + SECONDS
+        while spool._jobs.empty():
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        spool.done(future.result(), Outcome(delivered=3))
+
+    spool._store.write = wait_and_write  # type: ignore[assignment,method-assign]
+    spool.put(request(), {"shop": 3}).add_done_callback(stop_and_say)
+    may_write.set()
+    spool._thread.join(SECONDS)
+    assert not spool._thread.is_alive()
+    status = bench.open().status()
+    assert (status.batches, status.services["shop"]) == (0, SpoolSums(spooled=3, delivered=3))
 
 
 def test_the_oldest_batch_that_nobody_holds_is_taken_first(bench: Bench) -> None:

@@ -1,0 +1,110 @@
+"""An OTLP/HTTP receiver that counts what it took, span by span, and is away or refuses when told to."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Literal, Self
+
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+from tests.points.victim import check_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Mood = Literal["takes", "away at first", "refuses"]
+_STATUS: dict[Mood, int] = {"takes": 200, "away at first": 503, "refuses": 400}
+_REFUSALS = 4
+
+
+def numbers_of(body: bytes) -> Iterator[tuple[str, int]]:
+    """Return service and number of each span, whose other fields must follow from the number."""
+    for resource_spans in TracesData.FromString(body).resource_spans:
+        (service,) = (a.value.string_value for a in resource_spans.resource.attributes if a.key == "service.name")
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                values = {attribute.key: attribute.value.int_value for attribute in span.attributes}
+                number = values.pop("number")
+                assert list(values.values()) == [check_of(number)] * 10, span
+                assert span.start_time_unix_nano == span.end_time_unix_nano == number, span
+                assert len(span.trace_id) == 16, span
+                assert len(span.span_id) == 8, span
+                yield service, number
+
+
+class Receiver:
+    """A receiver on a free port.
+
+    Attributes:
+        mood: what it answers; after some refusals "away at first" becomes "takes".
+        taken: how often each number of each service was taken.
+        faults: what was wrong with spans.
+    """
+
+    def __init__(self) -> None:
+        self.mood: Mood = "takes"
+        self.taken: dict[str, Counter[int]] = {}
+        self.faults: list[str] = []
+        self._refused = 0
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                self.send_response(outer.answer(body))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_arguments: object) -> None:
+                pass  # its client was killed
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def answer(self, body: bytes) -> int:
+        """Take a body, or not; return the status."""
+        with self._lock:
+            status = _STATUS[self.mood]
+            if self.mood == "away at first":
+                self._refused += 1
+                if self._refused == _REFUSALS:
+                    self.mood = "takes"
+            if status == _STATUS["takes"]:
+                try:
+                    for service, number in numbers_of(body):
+                        self.taken.setdefault(service, Counter())[number] += 1
+                except (AssertionError, KeyError, ValueError) as fault:
+                    self.faults.append(repr(fault))
+        return status
+
+    def so_far(self) -> dict[str, Counter[int]]:
+        """Return a copy of `taken`."""
+        with self._lock:
+            return {service: Counter(numbers) for service, numbers in self.taken.items()}
+
+    def reset(self, mood: Mood) -> None:
+        """Forget all, for the next test."""
+        with self._lock:
+            self.mood, self.taken, self.faults, self._refused = mood, {}, [], 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

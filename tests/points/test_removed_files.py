@@ -1,0 +1,103 @@
+"""Somebody removes what drain and producer share while both live: rings, all files, or the whole directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.points.ledger import REFUSED, TRIED, WRITTEN, Ledger
+from tests.points.scene import audit_in, drain_arguments
+from tests.points.victim import Victim
+from tests.service.draining import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.points.nursery import Nursery
+    from tests.points.receiver import Receiver
+
+
+def remove_rings(ring_dir: Path) -> None:
+    for path in ring_dir.glob("*.ring"):
+        path.unlink()
+
+
+def remove_files(ring_dir: Path) -> None:
+    """Remove all that is in the directory, by name."""
+    for path in ring_dir.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def move_directory(ring_dir: Path) -> None:
+    ring_dir.rename(ring_dir.with_name("moved"))
+
+
+# systemd-logind does the third at the logout of a user with RemoveIPC=yes: files first, then the folders.
+WAYS: dict[str, Callable[[Path], None]] = {
+    "rings": remove_rings,
+    "files": remove_files,
+    "directory": shutil.rmtree,
+    "moved": move_directory,
+}
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["by emitting", "by looking"])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_published_before_and_after_a_removal_arrives_once(
+    way: str, looks: bool, ring_dir: Path, tmp_path: Path, clean: Nursery, receiver: Receiver
+) -> None:
+    shared = ring_dir / "shared"
+    state_dir = tmp_path / "state"
+    state_dir.mkdir(mode=0o700)
+    arguments = drain_arguments(shared, state_dir, receiver.url)
+    drain = clean.fork("drain", *arguments, log=tmp_path / "drain.log")
+    ledger = Ledger(tmp_path / "ledger")
+    victim = Victim(shared, ledger, "victim", 1)
+
+    def emit() -> None:
+        victim.one()
+        if looks:
+            victim.emitter.stats()
+        time.sleep(0.001)
+
+    def arrived() -> set[int]:
+        return set(receiver.so_far().get("victim", ()))
+
+    try:
+        until(lambda: len(arrived()) > 20, emit)
+        victim.batch(4)
+        removed_at = victim.number
+        WAYS[way](shared)
+        until(lambda: list(shared.glob("victim-*.ring")), emit)
+        until(lambda: any(number > removed_at for number in arrived() if number >= victim.number - 1), emit)
+        until(lambda: (shared / "drain.lock").exists() and (shared / "doorbell").exists())
+        second = clean.fork("drain", *arguments, log=tmp_path / "second.log")
+        assert second.wait() == 75, "another drain is let in"
+        stats = victim.emitter.stats()
+        victim.emitter.close()
+        until(lambda: not list(shared.glob("*.ring")))
+        os.kill(drain.pid, signal.SIGTERM)
+        assert drain.wait() == 0, drain.log.read_text()
+    finally:
+        victim.emitter.close()
+        if drain.poll() is None:
+            os.kill(drain.pid, signal.SIGKILL)
+            drain.wait()
+    taken = receiver.so_far()["victim"]
+    assert not receiver.faults
+    assert set(taken) == ledger.numbers(WRITTEN)
+    assert set(taken.values()) == {1}
+    assert not ledger.numbers(TRIED)
+    assert stats.published == len(taken)
+    assert stats.attempts == len(taken) + len(ledger.numbers(REFUSED))
+    audit = audit_in(drain.log)
+    assert audit["adds_up"]
+    sums = audit["services"]["victim"]
+    assert sums.get("delivered", 0) + sums.get("spooled", 0) == sums["published"] == len(taken)
+    assert not list((shared / "quarantine").iterdir())
