@@ -25,6 +25,7 @@ from drain.dead_letters import FORMAT as DEAD_LETTER_FORMAT
 from drain.dead_letters import SUFFIX as DEAD_LETTER_SUFFIX
 from drain.dead_letters import parse_dead_letter
 from drain.exporters import Encoding, Request
+from drain.exporters.zstd_frames import is_cut
 from drain.otlp_json import from_json_line
 from drain.ring import Ring, Scratch
 from ringbuf._ringbuf import ffi, lib
@@ -108,6 +109,8 @@ def read(path: Path, encoding: Encoding, batch_spans: int) -> Iterator[Piece]:
             frames = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
             with io.BufferedReader(cast("io.RawIOBase", frames)) as plain_zstd:
                 yield from _plain(plain_zstd, encoding)
+                if is_cut(file.fileno()):
+                    yield Piece(unreadable=1, note="the file ends within a zstd frame")
         else:
             yield from _plain(file, encoding)
 
@@ -161,7 +164,10 @@ def _attached(path: Path, copy: Path, encoding: Encoding) -> tuple[Ring, list[st
 
 
 def _without_unsound_lanes(copy: Path) -> list[str]:
-    """Set `head` to `tail` where they are more than a capacity apart; the header was found sound."""
+    """Set `head` to `tail` where they are more than a capacity apart, and all outcome words to what goes with `head`.
+
+    The header was found sound.
+    """
     notes = []
     with copy.open("r+b") as file:
         header: Any = ffi.new("rb_header *")
@@ -174,6 +180,12 @@ def _without_unsound_lanes(copy: Path) -> list[str]:
                 file.seek(at + ffi.offsetof("rb_lane", "head"))
                 file.write(tail.to_bytes(8, "little"))
                 notes.append(f"lane {index} cannot be read: head {head}, tail {tail}")
+                head = tail
+            words = dict.fromkeys(("spooled", "rejected", "dead_lettered", "invalid"), 0)
+            words["delivered"] = (head - header.first_position) & _MASK
+            for word, count in words.items():
+                file.seek(at + ffi.offsetof("rb_lane", word))
+                file.write(count.to_bytes(8, "little"))
     return notes
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from drain.audit import Sums
 from drain.directory import FileId, file_id
 from drain.encoder import Encoder
+from drain.label_names import label_value
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
 from ringbuf.layout import CORE_OFFSETS, SpanLayout
@@ -151,7 +152,7 @@ class Ring:
             self._records = scratch.memory[: scratch.memory.size // header.slot_bytes * header.slot_bytes].view(
                 self.layout.dtype
             )
-            self._set_aside_sums: Sums | None = None
+            self._is_frozen = False  # the file is not believed any more
             self.poll()
         except BaseException as error:
             if isinstance(error, RingFormatError):
@@ -159,7 +160,8 @@ class Ring:
             self.close()
             raise
         service = self.resource.get(SERVICE_NAME)
-        self.service = service if isinstance(service, str) else ""
+        # Cut: audit, spool and log keep the names of many rings, and one may be as long as a header.
+        self.service = label_value(service) if isinstance(service, str) else ""
         # What the last drain left: it was killed if it says "attached", and gave the ring up if it says "detached".
         self.found_state: int = self._views[0].consumer_state
         self._state = self.found_state
@@ -175,9 +177,10 @@ class Ring:
             RingFormatError: a position or the file itself is not sound any more.
         """
         ready: int = lib.rb_poll(self.consumer, self._next_views)
-        if ready == lib.RB_E_POSITION:
-            raise _format_error(self.path, ready, self._implausible_positions())
-        self._checked(ready)
+        if ready < 0:
+            reason = self._implausible_positions() if ready == lib.RB_E_POSITION else ""
+            self._freeze()
+            raise _format_error(self.path, ready, reason)
         self._views, self._next_views = self._next_views, self._views
         return ready
 
@@ -224,18 +227,15 @@ class Ring:
         if not released:
             return 0
         lane.unreleased -= released
-        view = self._views[lane.index]
-        view.released = (view.released + released) % _POSITIONS
         status = lib.rb_release(self.consumer, lane.index, ffi.new("rb_outcome *", totals))
-        is_news = status < 0 and self._set_aside_sums is None
-        if is_news:
-            self._freeze_sums()
-        if self._set_aside_sums is not None:
-            for name, count in zip(_OUTCOMES, totals, strict=True):
-                setattr(self._set_aside_sums, name, getattr(self._set_aside_sums, name) + count)
-            self._set_aside_sums.quarantined -= released
-        if is_news:
+        if self._is_frozen:
+            self._take_own_words()
+        elif status < 0:
+            self._freeze()
             raise _format_error(self.path, status)
+        else:
+            view = self._views[lane.index]
+            view.released = (view.released + released) % _POSITIONS
         return released
 
     @property
@@ -299,7 +299,7 @@ class Ring:
 
     def set_aside(self) -> None:
         """Give the ring up for good: its producer makes a new one, and what is not released counts as quarantined."""
-        self._freeze_sums()
+        self._freeze()
         self.life = Life.SET_ASIDE
         self.is_named = False
         self.set_consumer_state(lib.RB_CONSUMER_DETACHED)
@@ -316,8 +316,6 @@ class Ring:
 
     def sums(self) -> Sums:
         """Return what became of the ring's spans, as of the last poll."""
-        if self._set_aside_sums is not None:
-            return self._set_aside_sums
         sums = Sums(rings=1)
         for lane in self.lanes:
             view = self._views[lane.index]
@@ -329,6 +327,8 @@ class Ring:
         counted_before = -sums.unaccounted
         if 0 < counted_before <= sums.pending:
             sums.pending -= counted_before
+        if self._is_frozen:
+            sums.quarantined, sums.pending = sums.pending, 0
         return sums
 
     def close(self) -> None:
@@ -345,12 +345,18 @@ class Ring:
         found.rings, found.published, found.pending = 0, released, 0
         return found
 
-    def _freeze_sums(self) -> None:
-        """From here on the file is not asked any more; releases of what is on its way are added by hand."""
-        if self._set_aside_sums is None:
-            sums = self.sums()
-            sums.quarantined, sums.pending = sums.pending, 0
-            self._set_aside_sums = sums
+    def _freeze(self) -> None:
+        """From here on the producer's words are those of the last good poll; what is on its way is still counted."""
+        self._is_frozen = True
+        self._take_own_words()
+
+    def _take_own_words(self) -> None:
+        """Learn from C what this drain has released; of the file, which is read again here, nothing is kept."""
+        lib.rb_poll(self.consumer, self._next_views)
+        for lane in self.lanes:
+            mine, now = self._views[lane.index], self._next_views[lane.index]
+            for name in ("released", "read", *_OUTCOMES, "repeated"):
+                setattr(mine, name, getattr(now, name))
 
     def _implausible_positions(self) -> str:
         """Say which tails the last poll, which failed, did not believe."""

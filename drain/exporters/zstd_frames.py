@@ -25,6 +25,13 @@ def whole_frames_end(descriptor: int) -> int:
     return end
 
 
+def is_cut(descriptor: int) -> bool:
+    """Return whether the file ends within a frame, which zstandard's stream reader does not tell."""
+    end = whole_frames_end(descriptor)
+    rest = os.pread(descriptor, len(MAGIC), end)
+    return bool(rest) and rest == MAGIC[: len(rest)]
+
+
 def _frame_end(descriptor: int, start: int) -> int | None:
     header = os.pread(descriptor, _LONGEST_HEADER, start)
     try:

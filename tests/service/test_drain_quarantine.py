@@ -13,7 +13,7 @@ import pytest
 import ringbuf
 from drain.audit import Sums
 from ringbuf._ringbuf import ffi, lib
-from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files
+from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files, until
 from tests.service.rings import CProducer
 
 if TYPE_CHECKING:
@@ -241,6 +241,36 @@ def test_what_was_on_its_way_when_a_ring_is_set_aside_is_delivered_and_the_rest_
         drain.until(lambda: not drain.service._reader.rings)
     assert backend.numbers == list(range(5))
     assert drain.sums() == Sums(rings=1, published=12, delivered=5, quarantined=7)
+
+
+def test_spans_released_before_a_file_is_cut_stay_delivered(
+    ring_dir: Path, backend: MemoryBackend, drain: SteppedDrain
+) -> None:
+    path = bad_ring(ring_dir)
+    service = drain.service
+    service._reader.scan()
+    (ring,) = service._reader.rings
+    service._serve(ring)  # finds it closed
+    service._serve(ring)
+    until(lambda: backend.numbers, service._send_due)
+    until(service._settle)
+    assert ring.pending == 0  # released, and not polled since
+    os.truncate(path, 4096)
+    drain.until(lambda: quarantined(ring_dir))
+    assert drain.sums() == Sums(rings=1, published=5, delivered=5)
+
+
+def test_a_file_that_is_cut_before_the_release_loses_no_span(
+    ring_dir: Path, backend: MemoryBackend, drain: SteppedDrain
+) -> None:
+    backend.holds = lambda _request: True
+    path = bad_ring(ring_dir)
+    drain.until(lambda: backend.waiting)
+    backend.let_go()
+    os.truncate(path, 4096)
+    until(drain.service._settle)  # the release is what finds it
+    assert quarantined(ring_dir)[path.name]["status"] == lib.RB_E_TRUNCATED
+    assert drain.sums() == Sums(rings=1, published=5, delivered=5)
 
 
 def test_the_producer_of_a_ring_that_was_set_aside_makes_another(

@@ -186,6 +186,17 @@ def test_every_kind_of_file_is_told_by_its_content(inputs: Path, output: Path) -
     assert ended.lines[-1].startswith("7 files, 30 spans delivered")
 
 
+def test_a_zstd_file_that_was_cut_is_not_taken_for_whole(inputs: Path, output: Path) -> None:
+    frame = zstandard.compress(batches.request(3, "json").body)
+    for number, size in enumerate((len(frame) - 1, len(frame) // 2, 5)):
+        (inputs / f"{number}.zst").write_bytes(frame + frame[:size])
+    ended = replay("--output", output, "--remove", inputs)
+    assert ended.code == 1
+    assert sorted(names_in(output)) == expected(3, times=3)
+    assert len(list(inputs.iterdir())) == 3
+    assert all("the file ends within a zstd frame" in line for line in ended.lines[:3])
+
+
 def test_protobuf_exporters_get_every_kind_too(inputs: Path) -> None:
     (inputs / "lines.jsonl").write_bytes(batches.request(3, "json").body)
     (inputs / "body.pb").write_bytes(batches.request(4).body)

@@ -278,6 +278,54 @@ def test_an_observer_sees_what_is_pending_and_writes_nothing(good: bytearray, ri
     assert path.read_bytes() == good
 
 
+@pytest.mark.parametrize("excess", [0, 1, 3])
+def test_words_of_a_drain_that_was_killed_are_taken_over(good: bytearray, ring_dir: Path, excess: int) -> None:
+    lane_of(good).rejected = excess  # of the three that are pending
+    with Consumer(written(ring_dir, good)) as consumer:
+        assert (consumer.view().rejected, consumer.view().released) == (excess, 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"delivered": 4},
+        {"delivered": 2**64 - 1},
+        {"delivered": 2**64 - 1, "invalid": 1},
+        {"spooled": 2**63, "dead_lettered": 2**63},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("first", [0, 2**64 - 2])
+def test_outcome_words_that_no_drain_wrote_are_refused(
+    good: bytearray, ring_dir: Path, first: int, words: dict[str, int]
+) -> None:
+    shift(good, first)
+    for name, value in words.items():
+        setattr(lane_of(good), name, value)
+    path = written(ring_dir, good)
+    with pytest.raises(RefusedError, match="lane 0: the outcome words do not add up") as refused:
+        Consumer(path)
+    assert refused.value.status == lib.RB_E_POSITION
+    with Consumer(path, observe=True) as observer:  # beside a drain it may see words newer than head
+        assert observer.poll() == 3
+
+
+def test_released_records_of_which_nobody_told_what_became_are_refused(good: bytearray, ring_dir: Path) -> None:
+    lane_of(good).head = 2
+    lane_of(good).delivered = 1
+    with pytest.raises(RefusedError, match="do not add up to head 2 - 0"):
+        Consumer(written(ring_dir, good))
+
+
+def shift(data: bytearray, first: int) -> None:
+    """Let the lanes have begun at another position."""
+    header_of(data).first_position = first
+    for lane in range(2):
+        lane_of(data, lane).tail = (lane_of(data, lane).tail + first) % 2**64
+        lane_of(data, lane).head = first
+    seal(data)
+
+
 def test_an_observer_follows_the_drain(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
     emitter.emit_batch(fresh_records(emitter, 5))
     (path,) = rings_in(ring_dir)

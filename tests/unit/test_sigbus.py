@@ -29,6 +29,19 @@ emitter.emit_batch(fresh_records(emitter, 900))
 def truncate(size=8192):
     os.truncate(path, size)
 
+bell = ffi.new("rb_doorbell **")
+assert lib.rb_doorbell_open(bytes(folder / "doorbell"), 0o600, bell, ffi.NULL) == 0
+
+def scan():
+    found = ffi.new("uint32_t[1]")
+    assert lib.rb_scan([consumer.pointer], 1, found) == 1
+    consumer.poll()  # only this says why
+
+def sleep():
+    value = lib.rb_doorbell_value(bell[0])
+    assert lib.rb_sleep(bell[0], value, [consumer.pointer], 1, 1000, 60 * 10**9) == 1
+    consumer.poll()
+
 def refused(call, *arguments):
     try:
         call(*arguments)
@@ -53,7 +66,10 @@ def dies_of_sigbus(code: str, ring_dir: Path) -> None:
     assert (done.returncode, done.stdout) == (-signal.SIGBUS, ""), done.stderr
 
 
-CALLS = ["consumer.poll", "consumer.copy", "consumer.release", "consumer.set_state, 1", "consumer.set_sleeping, 1"]
+CALLS = [
+    *("consumer.poll", "consumer.copy", "consumer.release"),
+    *("consumer.set_state, 1", "consumer.set_sleeping, 1", "consumer.set_sleeping, 0", "scan", "sleep"),
+]
 
 
 def test_without_the_guard_a_cut_ring_kills_its_reader(ring_dir: Path) -> None:

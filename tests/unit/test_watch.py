@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAP = 1_000_000
+HOUR = 3600 * 10**9
 RINGS = 3
 
 
@@ -123,6 +124,43 @@ def test_nobody_sleeps_beside_records(rings: Rings) -> None:
     assert rings.sleeping() == [0] * 2 * RINGS
 
 
+@pytest.mark.parametrize("at", range(RINGS))
+def test_records_that_were_there_before_end_the_sleep_without_a_nap(rings: Rings, at: int) -> None:
+    """The last look, after `sleeping` is set: whoever published before that saw no reason to ring."""
+    rings.emit(at)
+    assert slept_without_a_nap(rings) == 1
+
+
+@pytest.mark.parametrize("lane", range(2))
+def test_a_record_in_any_lane_ends_the_sleep_without_a_nap(rings: Rings, lane: int) -> None:
+    write_lane(rings, 0, lane, "tail", 1)
+    assert slept_without_a_nap(rings) == 1
+
+
+def test_an_observer_does_not_say_that_it_sleeps(rings: Rings) -> None:
+    path = rings.emitters[0].stats().path
+    assert path is not None
+    with Consumer(path, observe=True) as observer:
+        for sleeping in (0, 1):
+            assert lib.rb_set_sleeping(observer.pointer, sleeping) == lib.RB_E_ARGUMENT
+
+
+def test_falling_asleep_and_waking_up_look_at_every_lane(rings: Rings) -> None:
+    consumer = rings.consumers[0]
+    for lane in range(2):
+        for sleeping in (1, 0):
+            assert consumer.set_sleeping(sleeping) == 0
+            assert rings.sleeping()[:2] == [sleeping] * 2
+            write_lane(rings, 0, lane, "tail", 1)
+            assert consumer.set_sleeping(sleeping) == 1
+            write_lane(rings, 0, lane, "tail", 0)
+        consumer.set_sleeping(0)
+
+
+def test_a_sleep_takes_no_longer_than_it_was_told(rings: Rings) -> None:
+    assert slept_without_a_nap(rings, timeout=NAP) == 0
+
+
 def test_a_sleep_without_news_ends_by_its_time_and_nobody_is_asked_to_ring_any_more(rings: Rings) -> None:
     assert rings.sleep(3 * NAP, nap=NAP) == 0
     assert rings.sleeping() == [0] * 2 * RINGS
@@ -163,10 +201,11 @@ def test_a_cut_ring_is_news_and_the_others_are_looked_at_all_the_same(ring_dir: 
 import os, sys
 from pathlib import Path
 from ringbuf._ringbuf import lib
-from tests.unit.test_watch import PATIENCE, Rings
+from tests.unit.test_watch import PATIENCE, Rings, slept_without_a_nap
 rings = Rings(Path(sys.argv[1]))
 assert lib.rb_guard_install() == 0
 os.truncate(rings.emitters[0].stats().path, 4096)
+assert slept_without_a_nap(rings) == 1
 rings.emit(2)
 assert rings.scan() == [0, 2], rings.scan()
 assert rings.sleep(10 * PATIENCE) == 1
@@ -178,6 +217,19 @@ os._exit(0)
     assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr
     for path in ring_dir.glob("*.ring"):
         path.unlink()
+
+
+def slept_without_a_nap(rings: Rings, timeout: int = 2 * HOUR) -> int:
+    """Sleep with naps of an hour, which nobody must take; return the result."""
+    result: list[int] = []
+    thread = threading.Thread(target=lambda: result.append(rings.sleep(timeout, nap=HOUR)), daemon=True)
+    thread.start()
+    thread.join(PATIENCE / 1e9)
+    is_asleep = thread.is_alive()
+    lib.rb_doorbell_ring(rings.bell)
+    thread.join(PATIENCE / 1e9)
+    assert not is_asleep, "took a nap"
+    return result[0]
 
 
 def asleep(rings: Rings, *, nap: int) -> Any:

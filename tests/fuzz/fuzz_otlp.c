@@ -1,0 +1,78 @@
+/*
+ * Fuzz target: the OTLP that a producer wrote itself. The input: one byte for the type (otlp or scope) and the core's
+ * status, then the value. What is found sound must come out as well-formed OTLP with everything that it held, the rest
+ * as an invalid record.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "otlp_check.h"
+#include "ringbuf.h"
+
+#define SLOT_BYTES 2048
+#define VALUE_BYTES (SLOT_BYTES - RB_CORE_BYTES - 2)
+
+static rb_plan *plan;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc;
+    (void)argv;
+    static const rb_text name = {.data = "name", .bytes = 4};
+    rb_plan_attribute attribute = {.type = RB_TYPE_OTLP, .offset = RB_CORE_BYTES, .size = VALUE_BYTES};
+    rb_plan_config config = {
+        .span_names = &name,
+        .span_name_count = 1,
+        .attributes = &attribute,
+        .attribute_count = 1,
+        .slot_bytes = SLOT_BYTES,
+    };
+    int status = rb_plan_new(&config, &plan, NULL);
+    assert(status == RB_OK);
+    return 0;
+}
+
+static void check_record(const uint8_t *record, uint64_t expected)
+{
+    uint64_t spans, invalid, room = rb_plan_protobuf_bound(plan);
+    uint8_t *out = malloc(room);
+    assert(out != NULL);
+    int64_t bytes = rb_encode_protobuf(plan, record, 1, out, room, &spans, &invalid);
+    assert(bytes >= 0 && (uint64_t)bytes <= room && spans == expected && spans + invalid == 1);
+    struct otlp_counts protobuf = otlp_check_protobuf(out, (size_t)bytes);
+    free(out);
+    room = rb_plan_json_bound(plan);
+    out = malloc(room);
+    assert(out != NULL);
+    bytes = rb_encode_json(plan, record, 1, out, room, &spans, &invalid);
+    assert(bytes >= 0 && (uint64_t)bytes <= room && spans == expected && spans + invalid == 1);
+    struct otlp_counts json = otlp_check_json(out, (size_t)bytes);
+    free(out);
+    assert(protobuf.spans == expected && json.spans == expected && protobuf.attributes == json.attributes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+    if (bytes < 1 || bytes - 1 > VALUE_BYTES)
+        return 0;
+    uint32_t how = data[0];
+    uint16_t value_bytes = (uint16_t)(bytes - 1);
+    uint8_t *value = malloc(bytes); /* of just this size, so that a read beyond it is seen */
+    uint8_t *record = malloc(SLOT_BYTES);
+    assert(value != NULL && record != NULL);
+    memcpy(value, data + 1, value_bytes);
+    int is_sound = rb_otlp_is_sound(how & 1 ? RB_TYPE_SCOPE : RB_TYPE_OTLP, value, value_bytes);
+    assert(is_sound == 0 || is_sound == 1);
+    if ((how & 1) == 0) {
+        rb_record core = {.trace_id = {1}, .span_id = {1}, .present = 1, .status = (uint8_t)(how / 2 % 3)};
+        memset(record, 0xff, SLOT_BYTES);
+        memcpy(record, &core, sizeof core);
+        memcpy(record + RB_CORE_BYTES, &value_bytes, 2);
+        memcpy(record + RB_CORE_BYTES + 2, value, value_bytes);
+        check_record(record, (uint64_t)is_sound);
+    }
+    free(value);
+    free(record);
+    return 0;
+}

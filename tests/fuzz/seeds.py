@@ -1,0 +1,234 @@
+"""Writes what fuzzing begins with: real rings in several states, calls to make on them, and inputs at limits.
+
+    .venv/bin/python -m tests.fuzz.seeds FOLDER
+
+The format of an input is in fuzz_ring.c, fuzz_encode.c and fuzz_otlp.c. Those at limits stay in the corpus: there one
+step too far is all that is wrong.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
+
+import ringbuf
+from ringbuf._ringbuf import ffi
+from tests.consumer import Consumer, rings_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDED, FIX_CRC, FIX_SIZE, FILL, HOLES = 1, 2, 4, 8, 16
+POLL, COPY, RELEASE, STATE, SLEEPING, SCAN, SLEEP, WORD, BYTE, CUT, GROW, OBSERVE, AGAIN = range(13)
+TAIL, HEAD = 0, 256 // 8
+CAPACITY = 4
+
+SCRIPTS = (
+    bytes([]),
+    bytes([STATE, 1, SCAN, POLL, COPY, 0, 2, RELEASE, 0, 1, COPY, 0, 9, RELEASE, 0, 0x81, SLEEPING, 1, SLEEPING, 0]),
+    bytes([COPY, 1, 4, RELEASE, 1, 0x29, OBSERVE, 1, 4, 8, AGAIN, COPY, 1, 4, RELEASE, 1, 1, SLEEP, STATE, 2]),
+    bytes([WORD, 0, TAIL, 1, COPY, 0, 8, WORD, 0, TAIL, 128, POLL, WORD, 0, HEAD, 254, RELEASE, 0, 1]),
+    bytes([COPY, 0, 3, CUT, 64, POLL, COPY, 0, 3, GROW, 0, SCAN, RELEASE, 0, 3, AGAIN]),
+    bytes([WORD, 0, HEAD + 1, 2, AGAIN, COPY, 0, 3, RELEASE, 0, 1, RELEASE, 0, 0x80, BYTE, 0, 0x11, 7, POLL]),
+)
+
+
+def layouts() -> Iterator[ringbuf.SpanLayout]:
+    """Return a layout for each of some slot sizes."""
+    for size in (0, 40, 90):
+        attributes = [ringbuf.Attribute("text", "str", size)] if size else []
+        yield ringbuf.SpanLayout(span_names=["a", "b"], attributes=attributes)
+
+
+def rings(folder: Path) -> Iterator[bytes]:
+    """Return the files of rings in several states."""
+    for layout in layouts():
+        for lanes in (1, 2):
+            emitter = ringbuf.Emitter("seed", ring_dir=folder, layout=layout, capacity=CAPACITY, lanes=lanes)
+            (path,) = rings_in(folder)
+            records = layout.empty(CAPACITY - 1)
+            records["start_unix_nano"], records["end_unix_nano"], records["flags"] = 1, 2, 0x101
+            records["present"], records["kind"], records["status"] = 0xFFFFFFFF, 3, 2
+            emitter.fill_ids(records)
+            yield path.read_bytes()
+            emitter.emit_batch(records)
+            yield path.read_bytes()
+            with Consumer(path) as consumer:
+                consumer.set_state(1)
+                consumer.copy()
+                consumer.release(1, rejected=1)
+            emitter.emit_batch(records)
+            yield path.read_bytes()
+            emitter.close()
+            yield path.read_bytes()
+            path.unlink()
+
+
+def folded(ring: bytes) -> bytes:
+    """Return a ring without layout, resource, and the zeros around them: fuzz_ring.c puts it together again."""
+    header = ffi.from_buffer("rb_header *", ring)
+    lane_bytes = 384 + header.capacity_slots * header.slot_bytes
+    lanes = b"".join(
+        ring[header.header_bytes + lane * header.lane_stride_bytes :][:lane_bytes] for lane in range(header.lane_count)
+    )
+    return ring[:128] + lanes.rstrip(b"\0")
+
+
+def real_rings(folder: Path) -> Iterator[bytes]:
+    """Return inputs of fuzz_ring.c."""
+    for number, ring in enumerate(rings(folder)):
+        for script in SCRIPTS[number % 2 :: 2]:
+            yield bytes([FOLDED | FIX_CRC, len(script)]) + script + folded(ring)
+        if number % 12 == 1:
+            yield bytes([0, 0]) + ring
+            yield bytes([FILL, 0]) + ring.rstrip(b"\0")
+            yield bytes([FILL | HOLES, 0]) + ring[:4200]
+            yield bytes([FIX_CRC | FIX_SIZE, 0]) + ring
+
+
+def ring(
+    script: bytes = b"", *, how: int = FOLDED | FIX_CRC, lane: dict[str, int] | None = None, **header: int
+) -> bytes:
+    """Return an input of fuzz_ring.c: one lane of four slots of 64 bytes with three records, but for what is given."""
+    made = ffi.new(
+        "rb_header *",
+        {
+            "magic": b"ringbuf",
+            "abi_major": 1,
+            "header_bytes": 4096,
+            "slot_bytes": 64,
+            "lane_count": 1,
+            "capacity_slots": 4,
+            "lane_stride_bytes": 4096,
+            "file_bytes": 8192,
+            "layout_offset": 128,
+            "resource_offset": 128,
+            **header,
+        },
+    )
+    words = ffi.new("rb_lane *", {"tail": 3, **(lane or {})})
+    records = b"".join(record(name=number) for number in range(4))
+    return bytes([how, len(script)]) + script + bytes(ffi.buffer(made)) + bytes(ffi.buffer(words)) + records
+
+
+def ring_limits() -> Iterator[bytes]:
+    """Return rings of which one thing is wrong, and calls on rings that are cut before."""
+    for call in ([POLL], [COPY, 0, 3], [STATE, 1], [SLEEPING, 1], [SLEEPING, 0], [SCAN], [SLEEP], [AGAIN]):
+        yield ring(bytes([CUT, 0, *call]))
+        yield ring(bytes([COPY, 0, 2, CUT, 128, *call]))
+    yield ring(bytes([COPY, 0, 2, CUT, 0, RELEASE, 0, 1]))
+    yield ring(bytes([COPY, 0, 2, RELEASE, 0, 3]))
+    yield ring(bytes([COPY, 0, 2, RELEASE, 0, 2, RELEASE, 0, 0x80]))
+    yield ring(bytes([COPY, 1, 2, RELEASE, 1, 1]))
+    yield ring(bytes([COPY, 0, 2, WORD, 0, TAIL, 129, POLL, COPY, 0, 3, WORD, 0, TAIL, 4, POLL, COPY, 0, 8]))
+    for lane in (
+        {"tail": 5},
+        {"tail": 4},
+        {"head": 4},
+        {"delivered": 3},
+        {"delivered": 4},
+        {"head": 2, "delivered": 1},
+    ):
+        yield ring(lane=lane)
+    yield ring(lane={"delivered": 2**64 - 1, "spooled": 1})
+    yield ring(capacity_slots=64)
+    yield ring(slot_bytes=1024)
+    yield ring(lane_count=2)
+    yield ring(layout_bytes=4096 - 128)
+    yield ring(layout_bytes=4097 - 128)
+    yield ring(resource_offset=4096, resource_bytes=1)
+    # The lane's words are there, its last slots are not.
+    yield ring(how=FIX_CRC, capacity_slots=64, lane_stride_bytes=8192, file_bytes=12288)
+    whole = ring(how=FIX_CRC, capacity_slots=64, lane_stride_bytes=8192, file_bytes=12288)
+    yield whole[: 2 + 128] + bytes(4096 - 128) + whole[2 + 128 :] + bytes(3000)
+
+
+def record(values: bytes = b"", **core: int) -> bytes:
+    """Return a record: a sound core but for what is given, then the values."""
+    ids = {"trace_id": b"\1" * 16, "span_id": b"\2" * 8}
+    made = ffi.new("rb_record *", {**ids, "present": 0xFFFFFFFF, **core})
+    return bytes(ffi.buffer(made)) + values
+
+
+def plan(
+    kind: int, size: int, records: list[bytes], *, offset: int = 0, labels: int = 0, how: int = 0, slots: int = 1
+) -> bytes:
+    """Return an input of fuzz_encode.c: one attribute, slots of `slots` + 1 times 64 bytes, one name."""
+    texts = b"".join(b"\2l" + bytes([65 + number]) for number in range(labels))
+    attribute = bytes([how + kind]) + struct.pack("<HH", offset, size) + b"\1k" + (bytes([labels]) if labels else b"")
+    whole = b"".join(b"\1\0" + record.ljust(64 + 64 * slots, b"\0") for record in records)
+    return bytes([slots, 0]) + b"\1n" + b"\1" + attribute + texts + whole
+
+
+def plan_limits() -> Iterator[bytes]:
+    """Return plans with records at the bounds of names, labels and lengths, and text that grows the most."""
+    text, data, label, number = 12, 13, 10, 8
+    for core in ({"name": 1}, {"kind": 5}, {"kind": 6}, {"status": 2}, {"status": 3}, {"reserved": 1}, {}):
+        yield plan(number, 0, [record(bytes(8), **core)])
+    for value in (0, 9, 10**8, 10**16 - 1, 2**63 - 1, 2**63, 10**19, 2**64 - 1):
+        yield plan(number, 0, [record(value.to_bytes(8, "little"))])
+    for index in (0, 1, 2, 255):
+        yield plan(label, 0, [record(bytes([index]))], labels=2)
+        yield plan(label, 1, [record(bytes([index, 0]))], labels=2)
+        yield plan(label, 1, [record(bytes([0, index]))], labels=2)
+    for kind in (text, data):
+        for length in (0, 62, 63, 65535):
+            yield plan(kind, 62, [record(length.to_bytes(2, "little") + b"x" * 62)])
+        for content in (b"\1", b"\xff", b'"', b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xe2\x82"):
+            whole = (content * 62)[:62]
+            yield plan(kind, 62, [record(b"\x3e\0" + whole), record(b"\5\0" + whole)])
+        yield plan(kind, 900, [record(b"\x84\3" + b"\1" * 900), record(b"\x84\3" + b"\xff" * 900)], slots=15)
+    # Where an attribute may end: within the slot, and one byte behind it. 234 and 238: no number is mended.
+    for kind, how in ((text, 252 - 12), (number, 242 - 8)):
+        for offset in (64, 65, 120, 121, 127, 128):
+            yield plan(kind, 62 if kind == text else 8, [record(bytes(64))], offset=offset, how=how)
+
+
+def messages() -> Iterator[bytes]:
+    """Return inputs of fuzz_otlp.c: OTLP that a producer may have written, in protobuf's own bytes."""
+    values = [
+        AnyValue(string_value="x"),
+        AnyValue(kvlist_value=KeyValueList(values=[KeyValue(key="b", value=AnyValue(bytes_value=b"\0\xff"))])),
+        AnyValue(double_value=float("nan")),
+        AnyValue(int_value=-1),
+    ]
+    attributes = [KeyValue(key="n", value=AnyValue(array_value=ArrayValue(values=values)))]
+    event = Span.Event(time_unix_nano=5, name="e", attributes=attributes, dropped_attributes_count=1)
+    link = Span.Link(trace_id=b"1" * 16, span_id=b"2" * 8, trace_state="c=d", flags=0x301, attributes=attributes)
+    spans = [
+        Span(name="x"),
+        Span(status=Status(message="m")),
+        Span(trace_state="a=b", name='\u00e9"\n', attributes=attributes, events=[event], links=[link]),
+        Span(dropped_attributes_count=3, dropped_events_count=1, dropped_links_count=9, status=Status(message="bad")),
+    ]
+    scope = InstrumentationScope(name="n", version="v", attributes=attributes, dropped_attributes_count=2)
+    for number, span in enumerate(spans):
+        yield bytes([2 * number]) + span.SerializeToString()
+    for scope_spans in (ScopeSpans(scope=scope, schema_url="u"), ScopeSpans(schema_url="u")):
+        yield b"\1" + scope_spans.SerializeToString()
+
+
+def main() -> None:
+    """Write one file for each input, by target."""
+    to = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for name, inputs in {
+            "ring/real": real_rings(Path(folder)),
+            "ring/limit": ring_limits(),
+            "encode/limit": plan_limits(),
+            "otlp/real": messages(),
+        }.items():
+            for number, content in enumerate(inputs):
+                path = to / f"{name}-{number:03}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()

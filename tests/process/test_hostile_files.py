@@ -1,0 +1,165 @@
+"""Ring files cut, grown, replaced, removed and rewritten while a drain reads them, beside producers that do no wrong.
+
+The seeds are printed; RINGBUF_VANDAL_SEED repeats them, as far as processes repeat anything. `make soak` goes on for
+RINGBUF_VANDAL_SECONDS, 120 unless it is set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+import ringbuf
+from drain.otlp_json import from_json_line
+from tests.python import PREAMBLE
+from tests.service.draining import LAYOUT, SECONDS, DrainProcess, emit, number_of, quarantined, ring_files, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VANDALS = 3
+GOOD = 2
+SLICE_SECONDS = 12.0
+# Read now: tests do not see variables of this name.
+SOAK_SECONDS = float(os.environ.get("RINGBUF_VANDAL_SECONDS", "120"))
+SEED = int(os.environ.get("RINGBUF_VANDAL_SEED", "0")) or secrets.randbelow(2**31)
+MEBIBYTE = 1 << 20
+MOST_GROWTH = 96 * MEBIBYTE
+# What has to be said of a ring by name, whatever else: these cannot be read to their end.
+SURELY_BAD = {"cut to nothing", "cut in half", "cut and grown again", "lanes rewritten"}
+ENDS = ("ring quarantined", "ring ended", "ring file was removed or replaced", "file left alone")
+
+
+class Vandals:
+    """Processes of vandal.py."""
+
+    def __init__(self, ring_dir: Path, seconds: float) -> None:
+        print(f"RINGBUF_VANDAL_SEED={SEED}")  # noqa: T201 - to run it again
+        script = PREAMBLE + "from tests.process.vandal import main\nmain()"
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-Ic", script, str(ring_dir), str(SEED + number), str(seconds)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(VANDALS)
+        ]
+
+    @property
+    def at_work(self) -> bool:
+        return any(process.poll() is None for process in self.processes)
+
+    def deeds(self) -> list[dict[str, Any]]:
+        """Wait for their end; return what they did."""
+        outputs = [process.communicate(timeout=SECONDS)[0] for process in self.processes]
+        assert [process.returncode for process in self.processes] == [0] * VANDALS
+        return [json.loads(line) for output in outputs for line in output.splitlines()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate(timeout=SECONDS)
+
+
+def resident_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+
+def numbers_by_service(output: Path) -> dict[str, Counter[int]]:
+    """Return how often each number was delivered, by service; of services that are good."""
+    found: dict[str, Counter[int]] = {}
+    with output.open("rb") as lines:
+        for line in lines:
+            for resource_spans in from_json_line(line).resource_spans:
+                attributes = resource_spans.resource.attributes
+                (service,) = (pair.value.string_value for pair in attributes if pair.key == "service.name")
+                if service.startswith("good"):
+                    spans = (span for scope in resource_spans.scope_spans for span in scope.spans)
+                    found.setdefault(service, Counter()).update(map(number_of, spans))
+    return found
+
+
+def emitters(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
+    for number in range(GOOD):
+        yield ringbuf.Emitter(f"good-{number}", ring_dir=ring_dir, layout=LAYOUT, capacity=4096, lanes=1)
+
+
+def endure(ring_dir: Path, tmp_path: Path, seconds: float) -> None:
+    output = tmp_path / "spans.jsonl"
+    good = list(emitters(ring_dir))
+    emitted = [0] * GOOD
+    with DrainProcess(tmp_path / "log", ring_dir, "--exporter", "file", "--output", output) as drain:
+        drain.wait_for_event("ring attached", GOOD)
+        sizes = [resident_bytes(drain.process.pid)]
+        with Vandals(ring_dir, seconds) as vandals:
+            while vandals.at_work:
+                for at, emitter in enumerate(good):
+                    emitted[at] += emit(emitter, range(emitted[at], emitted[at] + 20))
+                sizes.append(resident_bytes(drain.process.pid))
+                time.sleep(0.01)  # the pace of the good, not a wait for anything
+            deeds = vandals.deeds()
+        until(lambda: all(emitter.stats().pending == 0 for emitter in good))
+        assert drain.process.poll() is None, drain.log.read_text()[-5000:]
+        for emitter in good:
+            emitter.close()
+        until(lambda: not ring_files(ring_dir))
+        assert drain.stop() == 0, drain.log.read_text()[-5000:]
+    events = [json.loads(line) for line in drain.log.read_text().splitlines()]
+    growth = max(sizes) - sizes[0]
+    print(f"{len(deeds)} bad rings, {Counter(deed['fate'] for deed in deeds)}")  # noqa: T201 - the figures of the run
+    print(f"{sum(emitted)} good spans, {growth / MEBIBYTE:.0f} MiB more memory")  # noqa: T201
+    check_the_good(drain.audit(), emitted, numbers_by_service(output))
+    check_the_bad(deeds, events, quarantined(ring_dir))
+    assert growth < MOST_GROWTH
+
+
+def check_the_good(audit: dict[str, dict[str, int]], emitted: list[int], delivered: dict[str, Counter[int]]) -> None:
+    for number, count in enumerate(emitted):
+        service = f"good-{number}"
+        assert count > 0
+        assert delivered[service] == Counter(range(count))
+        assert (audit[service]["published"], audit[service]["delivered"]) == (count, count)
+
+
+def check_the_bad(
+    deeds: list[dict[str, Any]], events: list[dict[str, Any]], reasons: dict[str, dict[str, Any]]
+) -> None:
+    said: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        said.setdefault(event.get("ring", ""), []).append(event)
+    assert not [event for event in events if "exception" in event or event["level"] == "error"]
+    for deed in deeds:
+        of_it = said.get(deed["ring"], [])
+        names = {event["event"] for event in of_it}
+        assert deed["gone"], (deed, of_it)
+        # One that was removed before the drain looked was never seen.
+        if deed["attached"] or deed["fate"] not in {"removed", "replaced"}:
+            assert names & set(ENDS), (deed, of_it)
+        if deed["fate"] in SURELY_BAD:
+            assert [event["reason"] for event in of_it if event["event"] == "ring quarantined"], (deed, of_it)
+        if deed["attached"] and deed["fate"] in {"removed", "replaced"}:
+            assert "ring file was removed or replaced" in names, (deed, of_it)
+    assert all(reason["reason"] and len(reason["reason"]) < 1000 for reason in reasons.values())
+
+
+def test_a_drain_endures_what_is_done_to_the_files_that_it_reads(ring_dir: Path, tmp_path: Path) -> None:
+    endure(ring_dir, tmp_path, SLICE_SECONDS)
+
+
+@pytest.mark.soak
+def test_a_drain_endures_it_for_long(ring_dir: Path, tmp_path: Path) -> None:
+    endure(ring_dir, tmp_path, SOAK_SECONDS)
