@@ -6,9 +6,10 @@ from typing import Any, Self
 CURRENT: ContextVar[Span | None]
 
 def unix_nano() -> int: ...
+def own_producer(address: int, /) -> object: ...
 def set_header_reader(read: Callable[[object], Parent | None], /) -> None: ...
 def set_outer_context(
-    current: Callable[[], Parent | Span | None] | None,
+    current: Callable[[], Parent | None] | None,
     enter: Callable[[Span], object] | None,
     leave: Callable[[Any], object] | None,
     /,

@@ -24,6 +24,7 @@ from ringbuf.phase219 import (
     dataplane_operation_label,
     dataplane_span_kind_for_op_type,
 )
+from ringbuf.producer import new_producer
 from ringbuf.shared import SHARED, get_emitter
 from ringbuf.span import KNOWN_TRACE_FLAGS, LOCAL, REMOTE, Parent
 from ringbuf.traceparent import parse_traceparent
@@ -69,7 +70,7 @@ _RESOURCE_KIND: Final = {
 }
 
 # Ids for records that no emitter has seen; its memory is wiped on fork, so that a child has a seed of its own.
-_ids: Final = ffi.gc(lib.rb_producer_new(), lib.rb_producer_free)
+_ids, _ids_owner = new_producer()
 
 
 def site(op: OpType, *, resource_kind: ResourceKind | None = None, emitter: Emitter | None = None) -> DataplaneSite:

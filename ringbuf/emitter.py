@@ -6,6 +6,7 @@ import atexit
 import errno
 import os
 import sys
+import threading
 import time
 import weakref
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from ringbuf._ringbuf import ffi, lib
 from ringbuf.directory import DEFAULT_MAX_BYTES, GROUP_MODE, check_room, default_ring_dir, ensure_ring_dir
 from ringbuf.exceptions import RingBufferError, RingCreateError
 from ringbuf.layout import SpanLayout
+from ringbuf.producer import new_producer
 from ringbuf.resource import AttributeValue, build_resource, resource_to_json
 from ringbuf.sampling import is_root_sampled, root_sampling_bound
 
@@ -50,6 +52,9 @@ _ADVICE: Final = {
 }
 
 _logger = getLogger("ringbuf")
+
+# Those to close at exit, by their id: an emitter that is gone leaves no entry.
+_at_exit: Final[weakref.WeakValueDictionary[int, Emitter]] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,11 @@ class Emitter:
             _Settings(service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled),
         )
         if not self.closed:
-            self.open()
+            try:
+                self.open()
+            except RingCreateError:
+                if not self.closed:  # by the interpreter's end, while another thread was here
+                    raise
 
     @classmethod
     def unopened(cls) -> Self:
@@ -153,16 +162,15 @@ class Emitter:
         return emitter
 
     def _begin(self, layout: SpanLayout | None, settings: _Settings) -> None:
-        state = lib.rb_producer_new()
-        if state == ffi.NULL:
-            raise RingCreateError(f"no memory for the emitter's private state: {os.strerror(ffi.errno)}")
-        self.producer = ffi.gc(state, lib.rb_producer_free)
+        self.producer, self.owner = new_producer()
         self._take_layout(layout if layout is not None else _dataplane_layout())
         self.sites: dict[Any, Any] = {}  # made for doors that look theirs up
         self._settings = settings
         self._path: Path | None = None
         self._inode: tuple[int, int] | None = None
         self._tried = (0, 0.0)  # pid and monotonic time of the last making
+        # By pid, the thread that makes a ring. No lock: a fork would leave the child one that is held for ever.
+        self._makers: dict[int, tuple[int, object]] = {}
         self._next_search = 0.0  # monotonic time from which the doorbell may be looked for
         self._warned_in = 0  # pid
         self.is_bound = False  # whether sites rely on the layout
@@ -170,7 +178,7 @@ class Emitter:
         self.closed = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         if self.closed:
             lib.rb_close(self.producer)
-        atexit.register(_close_at_exit, weakref.ref(self))
+        _at_exit[id(self)] = self
 
     def configure(
         self,
@@ -184,13 +192,13 @@ class Emitter:
         mode: int | None = None,
         emit_unsampled: bool = False,
     ) -> None:
-        """Give an `unopened` emitter the constructor's arguments, and make its ring.
+        """Give an emitter without a ring (`unopened`, or inherited by a fork) the constructor's arguments and a ring.
 
         Raises:
             RuntimeError: it has a ring already, or sites were bound to it for another layout.
             ValueError, TypeError, RingCreateError: as the constructor.
         """
-        if self._path is not None:
+        if self._counts().is_open:
             raise RuntimeError("the shared emitter has a ring already: configure it once, before its first span")
         if layout is not None and layout != self.layout:
             if self.is_bound:
@@ -263,18 +271,47 @@ class Emitter:
     def recover(self) -> bool:
         """Make a ring where a door found none or one that the drain set aside; at most once a second, never raising.
 
+        A thread that comes while another makes it waits for that one: else it would lose its first spans.
+
         Returns:
             Whether there is a ring now.
         """
         pid = os.getpid()
-        tried_in, tried_at = self._tried
-        if self.closed or (tried_in == pid and time.monotonic() - tried_at < _RETRY_SECONDS):
+        mine = (threading.get_ident(), object())
+        maker = self._makers.setdefault(pid, mine)
+        if maker is not mine:
+            # A signal handler cannot wait for the code that it interrupted.
+            return maker[0] != mine[0] and self._wait_for(pid, maker)
+        try:
+            return self._recover(pid)
+        finally:
+            self._makers.pop(pid, None)
+
+    def _wait_for(self, pid: int, maker: tuple[int, object]) -> bool:
+        end = time.monotonic() + _RETRY_SECONDS
+        while self._makers.get(pid) is maker:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.0002)
+        return self._has_ring()
+
+    def _has_ring(self) -> bool:
+        try:
+            return bool(self._counts().is_open)
+        except RingBufferError:  # held by a thread that opens it for a second already
             return False
+
+    def _recover(self, pid: int) -> bool:
+        tried_in, tried_at = self._tried
+        if self.closed:
+            return False
+        if tried_in == pid and time.monotonic() - tried_at < _RETRY_SECONDS:
+            return self._has_ring()  # made since the caller looked, perhaps
         self._tried = (pid, time.monotonic())
         try:
             self.open()
         except (RingBufferError, ValueError, TypeError, OSError) as error:
-            if self._warned_in != pid:
+            if self._warned_in != pid and not self.closed:
                 self._warned_in = pid
                 _logger.warning("no ring in process %d, spans are counted as local: %s", pid, error)
             return False
@@ -321,8 +358,8 @@ class Emitter:
         if self.closed:
             return
         self.closed = True
-        stats = self.stats()
         lib.rb_close(self.producer)
+        stats = self.stats()
         if stats.pending and not stats.drain_attached:
             _logger.warning(
                 "%s is closed with %d spans that no drain has taken: start one (ringbuf-drain --ring-dir %s)",
@@ -430,11 +467,9 @@ class Emitter:
 
     def stats(self) -> EmitterStats:
         """Return the counts of this process, over all rings that it had."""
-        if self._is_ring_gone():
-            self.recover()
-        counts = ffi.new("rb_producer_stats *")
-        if lib.rb_stats(self.producer, counts) != lib.RB_OK:
-            raise RingBufferError(_words(lib.RB_BUSY))
+        counts = self._counts()
+        if self._is_ring_gone(counts) and self.recover():
+            counts = self._counts()
         return EmitterStats(
             attempts=counts.published
             + counts.full
@@ -455,9 +490,16 @@ class Emitter:
             path=self._path if counts.capacity_slots else None,
         )
 
-    def _is_ring_gone(self) -> bool:
+    def _counts(self) -> Any:
+        """Return an `rb_producer_stats *`; in a forked child all begins at zero, whatever Python has inherited."""
+        counts = ffi.new("rb_producer_stats *")
+        if lib.rb_stats(self.producer, counts) != lib.RB_OK:
+            raise RingBufferError(_words(lib.RB_BUSY))
+        return counts
+
+    def _is_ring_gone(self, counts: Any) -> bool:
         """Whether the file was removed or replaced while we write to it: then no drain will ever find it."""
-        if self._path is None or self.closed:
+        if self._path is None or self.closed or not counts.is_open:
             return False
         try:
             found = self._path.stat()
@@ -472,23 +514,31 @@ class Emitter:
             timeout: seconds to wait at most.
 
         Returns:
-            Whether nothing is pending.
+            Whether nothing is pending. False at once, when the ring is removed or set aside with spans in it: what
+            becomes of those cannot be seen from here.
         """
         end = time.monotonic() + timeout
         pause = 0.001
-        while self.stats().pending:
+        inode = self._inode
+        counts = self._counts()
+        if not counts.pending:
+            return True
+        while counts.pending and not self._is_ring_gone(counts) and self._inode == inode:
             left = end - time.monotonic()
             if left <= 0:
                 return False
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.02)
-        return True
+            counts = self._counts()
+        return not self._is_ring_gone(counts) and self._inode == inode
 
 
-def _close_at_exit(reference: weakref.ref[Emitter]) -> None:
-    emitter = reference()
-    if emitter is not None:
-        emitter.close()
+@atexit.register
+def _close_at_exit() -> None:
+    for reference in _at_exit.valuerefs():
+        emitter = reference()
+        if emitter is not None:
+            emitter.close()
 
 
 def _dataplane_layout() -> SpanLayout:

@@ -25,12 +25,14 @@ def get_emitter() -> Emitter:
 def configure(service_name: str | None = None, **arguments: Any) -> Emitter:
     """Configure the shared emitter and make its ring; returns it. Sites that were bound before go on with it.
 
+    A forked child may configure anew, before its first span: a server's worker need not be what its parent is.
+
     Args:
         service_name: as for `Emitter`.
         arguments: the others of `Emitter`.
 
     Raises:
-        RuntimeError: it has a ring already; close it first.
+        RuntimeError: it has a ring in this process already (close it first), or sites rely on its layout.
         ValueError, TypeError, RingCreateError: as `Emitter`.
     """
     found = get_emitter()

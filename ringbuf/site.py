@@ -83,7 +83,7 @@ class Site(_site.Site):
         emitter.is_bound = True
         return super().__new__(
             cls,
-            emitter.producer,
+            emitter.owner,
             int(ffi.cast("uintptr_t", emitter.producer)),
             record,
             arguments,

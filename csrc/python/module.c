@@ -35,7 +35,20 @@ static PyObject *set_outer_context(PyObject *module, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+static void free_producer(PyObject *owner) { rb_producer_free(PyCapsule_GetPointer(owner, NULL)); }
+
+/* A capsule: gone with its last reference. cffi's gc would free it where a collector begins with a cycle. */
+static PyObject *own_producer(PyObject *module, PyObject *address)
+{
+    (void)module;
+    void *producer = PyLong_AsVoidPtr(address);
+    return PyErr_Occurred() ? NULL : PyCapsule_New(producer, NULL, free_producer);
+}
+
 static PyMethodDef functions[] = {
+    {"own_producer", own_producer, METH_O,
+     "own_producer(address) -> object\n\nWhat frees a producer when nobody refers to it any more, and not before: "
+     "finalizers of the same cycle may still emit."},
     {"unix_nano", unix_nano, METH_NOARGS, "unix_nano() -> int\n\nNanoseconds since 1970, from CLOCK_REALTIME."},
     {"set_header_reader", set_header_reader, METH_O,
      "set_header_reader(read)\n\nread(header) -> Parent | None is asked about headers that are not of the plain form."},

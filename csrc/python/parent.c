@@ -109,23 +109,30 @@ int rb_parent_of(rb_site_module *module, PyObject *given, const rb_span **parent
     return ask_python(module, given, parent, keep);
 }
 
-int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject **keep)
+/* What `ask` returns, if it is a span: then in *parent, and kept alive by *keep. 0, or -1 with an exception. */
+static int ask_for_parent(const rb_site_module *module, PyObject *ask, const rb_span **parent, PyObject **keep)
 {
-    *parent = NULL;
-    *keep = NULL;
-    PyObject *ask = module->outer_current;
-    if (ask == NULL) {
-        if (module->entered == 0)
-            return 0;
-        ask = module->get_current;
-    }
     PyObject *found = PyObject_CallNoArgs(ask);
     if (found == NULL)
         return -1;
-    *keep = found;
     if (Py_TYPE(found) == module->parent)
         *parent = &((rb_py_parent *)found)->span;
     else if (PyObject_TypeCheck(found, module->span))
         *parent = &((rb_py_span *)found)->span;
+    *keep = found;
     return 0;
+}
+
+int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject **keep)
+{
+    *parent = NULL;
+    *keep = NULL;
+    if (module->outer_current != NULL) {
+        if (ask_for_parent(module, module->outer_current, parent, keep) < 0)
+            return -1;
+        if (*parent != NULL)
+            return 0;
+        Py_CLEAR(*keep);
+    }
+    return module->entered == 0 ? 0 : ask_for_parent(module, module->get_current, parent, keep);
 }

@@ -1,0 +1,74 @@
+"""wait_drained says what is known: nothing of a ring that has gone with spans in it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ringbuf
+from ringbuf.dataplane import LeaseId, OpType, site
+from tests.consumer import Consumer, records_in, rings_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PATIENCE = 30.0  # seconds
+
+
+@pytest.fixture
+def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
+    with ringbuf.Emitter("service", ring_dir=ring_dir, capacity=64) as made:
+        assert site(OpType.FBMU_READ, emitter=made).emit(LeaseId(1), 1, 2)
+        yield made
+        made.close()
+
+
+def test_a_drained_ring_is_drained(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
+    assert not emitter.wait_drained(0.01)
+    drain = threading.Timer(0.05, records_in, [ring_dir])
+    drain.start()
+    assert emitter.wait_drained(PATIENCE)
+    drain.join()
+
+
+def test_a_ring_that_has_gone_was_not_drained(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
+    rings_in(ring_dir)[0].unlink()
+    assert not emitter.wait_drained(PATIENCE)
+    assert emitter.stats().pending == 0  # the ring that was made since
+    assert emitter.wait_drained(0)
+
+
+def test_a_ring_that_goes_while_it_is_waited_for_was_not_drained(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
+    def lose() -> None:
+        rings_in(ring_dir)[0].unlink()
+        emitter.stats()  # makes another, as each thread may at any time
+
+    loss = threading.Timer(0.05, lose)
+    loss.start()
+    assert not emitter.wait_drained(PATIENCE)
+    loss.join()
+
+
+def test_a_drained_ring_that_has_gone_was_drained(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
+    (path,) = rings_in(ring_dir)
+    with Consumer(path) as consumer:
+        consumer.take_all()
+    path.unlink()
+    assert emitter.wait_drained(0)
+
+
+def test_a_closed_ring_is_waited_for_too(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
+    emitter.close()
+    assert not emitter.wait_drained(0.01)
+
+    def drain_and_remove() -> None:
+        records_in(ring_dir)
+        rings_in(ring_dir)[0].unlink()
+
+    drain = threading.Timer(0.05, drain_and_remove)
+    drain.start()
+    assert emitter.wait_drained(PATIENCE)
+    drain.join()
