@@ -1,0 +1,110 @@
+"""`ringbuf clean`: removes rings whose producer is gone, when no drain is there to do it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drain.directory import DirectoryLockedError, FileId, RingDirectory
+from drain.tools.command_line import EXIT_DONE, EXIT_INCOMPLETE, EXIT_LOCKED, EXIT_USAGE, fail
+from drain.tools.ring_selection import (
+    RingDirOption,
+    observe,
+    ring_paths,
+)
+from drain.tools.span_text import printable
+from ringbuf.exceptions import RingFormatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from drain.tools.observed_ring import ObservedRing
+
+
+def clean(
+    ring_dir: RingDirOption = ...,  # type: ignore[assignment]  # typer makes the default
+    force: Annotated[bool, typer.Option("--force", help="Also those that hold spans, which are lost.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: for scripts.")] = False,
+) -> None:
+    """Remove the rings of producers that are gone and that have nothing left to deliver; asks first.
+
+    With --force also those that hold spans: how many are lost is said before. A living producer's ring is never
+    touched. A drain that serves the directory does all this by itself: then nothing is done, and the exit code is 75.
+    """
+    if not ring_dir.is_dir():
+        fail(f"{ring_dir}: there is no such directory", EXIT_INCOMPLETE)
+    try:
+        # Its lock is the drain's: as long as we have it, no drain begins to read what we remove.
+        directory = RingDirectory(ring_dir)
+    except DirectoryLockedError as error:
+        fail(f"{error}, and removes what is left over by itself", EXIT_LOCKED)
+    with contextlib.closing(directory):
+        raise typer.Exit(_clean(directory, ring_dir, is_forced=force, is_sure=yes))
+
+
+def _clean(directory: RingDirectory, ring_dir: Path, *, is_forced: bool, is_sure: bool) -> int:
+    rings, unreadable = observe(ring_paths(ring_dir))
+    with contextlib.ExitStack() as cleanup:
+        for ring in rings:
+            cleanup.callback(ring.close)
+        ended = [ring for ring in rings if is_ended(ring)]
+        doomed = [ring for ring in ended if is_forced or not ring.pending]
+        kept = [ring for ring in ended if ring not in doomed]
+        for path, reason in unreadable:
+            typer.echo(f"ringbuf: left alone: {printable(path.name)}: {printable(reason)}", err=True)
+        if kept:
+            spans = sum(ring.pending for ring in kept)
+            typer.echo(
+                f"{_rings(len(kept))} of producers that are gone hold {spans:,} spans: deliver them with "
+                "`ringbuf-drain --once`, or give them up with --force"
+            )
+        if not doomed:
+            typer.echo(f"nothing to remove in {ring_dir}; {_rings(len(rings) - len(ended))} in use")
+            return EXIT_DONE
+        lost = sum(ring.pending for ring in doomed)
+        for ring in doomed:
+            typer.echo(f"{printable(ring.name)}  {ring.life}  {ring.pending:,} spans")
+        question = f"remove {_rings(len(doomed))}" + (f" and LOSE {lost:,} spans" if lost else "")
+        if not is_sure and not _asked(question):
+            typer.echo("nothing removed")
+            return EXIT_INCOMPLETE
+        removed = [ring for ring in doomed if _remove(directory, ring)]
+        typer.echo(f"removed {_rings(len(removed))}" + (f", lost {lost:,} spans" if lost else ""))
+        return EXIT_DONE if len(removed) == len(doomed) else EXIT_INCOMPLETE
+
+
+def is_ended(ring: ObservedRing) -> bool:
+    """Return whether nothing more can come: the producer is gone, or has closed the ring.
+
+    The order matters: the tails are read again after the producer is known to be gone.
+    """
+    if ring.life not in ("dead", "closed"):
+        return False
+    try:
+        ring.poll()
+    except RingFormatError:
+        return False
+    return ring.life in ("dead", "closed")
+
+
+def _asked(question: str) -> bool:
+    if not sys.stdin.isatty():
+        fail(f"{question}? There is nobody to ask: say --yes", EXIT_USAGE)
+    sys.stdout.write(f"{question}? [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _remove(directory: RingDirectory, ring: ObservedRing) -> bool:
+    try:
+        return directory.remove(ring.path.name, FileId(*ring.identity))
+    except OSError as error:
+        typer.echo(f"ringbuf: {printable(ring.path.name)}: {error.strerror}", err=True)
+        return False
+
+
+def _rings(count: int) -> str:
+    return f"{count} ring{'' if count == 1 else 's'}"

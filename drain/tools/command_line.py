@@ -1,0 +1,93 @@
+"""Subcommands that are imported when they are asked for, and what all of them do alike: help, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+import ringbuf
+from ringbuf._ringbuf import lib
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXIT_DONE: Final = 0
+EXIT_INCOMPLETE: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_LOCKED: Final = 75  # EX_TEMPFAIL of sysexits.h
+EXIT_INTERRUPTED: Final = 130
+
+_EXIT_CODES: Final = (
+    "Exit codes: 0 done; 1 done in part, or there is no such ring; 2 usage; 75 a drain serves the directory; "
+    "130 ended by Ctrl-C."
+)
+
+
+def command_line(commands: Mapping[str, str]) -> typer.Typer:
+    """Return the command line, which is called with `prog_name="ringbuf"`.
+
+    Args:
+        commands: `module:function` by the name of the subcommand, in the order of the help.
+    """
+
+    class LazyGroup(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            del ctx
+            return list(commands)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            del ctx
+            if cmd_name not in commands:
+                return None
+            module, _, function = commands[cmd_name].partition(":")
+            found = getattr(import_module(module), function)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # see main(): from here on it is ours
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+            alone.command(cmd_name, epilog=_EXIT_CODES)(found)
+            return get_command(alone)
+
+        def invoke(self, ctx: Any) -> Any:
+            if lib.rb_guard_install() != lib.RB_OK:
+                fail("the guard against truncated ring files cannot be installed", EXIT_INCOMPLETE)
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:  # of which older versions of typer make 1 and "Aborted!"
+                raise typer.Exit(EXIT_INTERRUPTED) from None
+            except (RingBufferError, OSError) as error:
+                fail(error, EXIT_INCOMPLETE)
+
+    app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_EXIT_CODES)
+    app.callback(no_args_is_help=True)(_ringbuf)
+    return app
+
+
+def fail(reason: object, code: int) -> NoReturn:
+    """Say why the command ends here, on standard error, and end it with this exit code."""
+    typer.echo(f"ringbuf: {reason}", err=True)
+    raise typer.Exit(code)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(ringbuf.__version__)
+        raise typer.Exit
+
+
+def _ringbuf(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print it.")
+    ] = False,
+) -> None:
+    """Look at rings: who writes them, how full they are, what is in them.
+
+    Reading never disturbs: no lock is taken, no byte of a ring is written, and nothing is consumed. Only `clean`
+    removes anything.
+    """
+    del version

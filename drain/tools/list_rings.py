@@ -1,0 +1,148 @@
+"""`ringbuf list`: which rings there are, whose, and how full."""
+
+from __future__ import annotations
+
+import json
+import pwd
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from drain.tools.command_line import EXIT_INCOMPLETE
+from drain.tools.ring_selection import (
+    JsonOption,
+    RingDirOption,
+    RingsArgument,
+    drain_of,
+    observe,
+    select,
+)
+from drain.tools.span_filter import ServiceOption  # noqa: TC001 - typer reads it
+from drain.tools.span_text import age, printable
+from drain.tools.table import Column, bar, is_terminal, percent, write_table
+
+if TYPE_CHECKING:
+    from drain.tools.observed_ring import ObservedRing
+
+DROPS: Final = ("full", "contended", "oversized", "unsampled")
+"""The reasons for which a producer does not write a span."""
+
+_COLUMNS: Final = (
+    Column("service", is_text=True, style="bold"),
+    Column("pid"),
+    Column("process", rank=5, is_text=True),
+    Column("user", rank=7, is_text=True),
+    Column("state", is_text=True),
+    Column("age", rank=3),
+    Column("layout", rank=8, is_text=True),
+    Column("", rank=6, is_text=True, style="cyan"),
+    Column("fill"),
+    Column("published", rank=4),
+    Column("dropped", rank=1, is_text=True),
+    Column("drain", rank=2, is_text=True),
+    Column("ring", rank=9, is_text=True),
+)
+
+
+def list_rings(
+    rings: RingsArgument = None,
+    ring_dir: RingDirOption = ...,  # type: ignore[assignment]  # typer makes the default
+    service: ServiceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the rings of a directory: who writes each, whether that process lives, and how full it is.
+
+    State: alive; closed by its producer, in good order; dead, its producer is gone without that. Fill: of the fullest
+    lane. Dropped: spans not written, by reason. Drain: attached, none, gone (killed while attached) or set aside.
+    """
+    found, unreadable = observe(select(ring_dir, rings), service)
+    drain_pid = drain_of(ring_dir)
+    entries = [describe(ring, drain_pid is not None) for ring in found]
+    for ring in found:
+        ring.close()
+    if as_json:
+        for entry in entries:
+            typer.echo(json.dumps(entry))
+        for path, reason in unreadable:
+            typer.echo(json.dumps({"ring": path.name, "unreadable": reason}))
+    else:
+        if entries:
+            write_table(_COLUMNS, [_row(entry) for entry in entries])
+        _write_rest(len(entries), f"{ring_dir}", drain_pid)
+        for path, reason in unreadable:
+            typer.echo(f"ringbuf: {printable(path.name)}: {printable(reason)}", err=True)
+    if unreadable:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def describe(ring: ObservedRing, is_served: bool) -> dict[str, Any]:
+    """Return what `list` says of a ring, as `--json` has it.
+
+    Args:
+        ring: as of its last poll.
+        is_served: whether a drain is seen that serves the directory.
+    """
+    sums = ring.sums()
+    drain = ring.drain
+    return {
+        "ring": ring.name,
+        "service": ring.service,
+        "pid": int(ring.header.pid),
+        "process": ring.process,
+        "user": user_name(ring.uid),
+        "state": ring.life,
+        "created_unix_nano": int(ring.header.created_unix_nano),
+        "layout": scope_of(ring),
+        "lanes": int(ring.header.lane_count),
+        "capacity_slots": int(ring.header.capacity_slots),
+        "fill": round(ring.fill, 4),
+        "published": sums.published,
+        "pending": sums.pending,
+        "dropped": {name: getattr(sums, name) for name in DROPS},
+        "truncated": sums.truncated,
+        "drain": "gone" if drain == "attached" and not is_served else drain,
+    }
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or the number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def scope_of(ring: ObservedRing) -> str:
+    """Return name and version of the layout's scope."""
+    return f"{ring.layout.scope_name} {ring.layout.scope_version}".strip()
+
+
+def drops_of(entry: dict[str, Any]) -> str:
+    """Return the drops by reason, without the reasons that did not occur."""
+    return " ".join(f"{name}:{count:,}" for name, count in entry["dropped"].items() if count) or "0"
+
+
+def _row(entry: dict[str, Any]) -> list[str]:
+    return [
+        printable(entry["service"], 64) or "-",
+        str(entry["pid"]),
+        printable(entry["process"], 24) or "-",
+        printable(entry["user"], 24),
+        entry["state"],
+        age(time.time_ns() - entry["created_unix_nano"]),
+        printable(entry["layout"], 40) or "-",
+        bar(entry["fill"]),
+        percent(entry["fill"]),
+        f"{entry['published']:,}",
+        drops_of(entry),
+        entry["drain"],
+        printable(entry["ring"], 96),
+    ]
+
+
+def _write_rest(count: int, ring_dir: str, drain_pid: int | None) -> None:
+    if not is_terminal() and count:
+        return  # whoever reads the table with a program reads no more than the table
+    served = f"drain: pid {drain_pid}" if drain_pid is not None else "no drain"
+    typer.echo(f"{count or 'no'} ring{'' if count == 1 else 's'} in {ring_dir}; {served}")

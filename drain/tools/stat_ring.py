@@ -1,0 +1,148 @@
+"""`ringbuf stat`: all that one ring says of itself."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any, Final
+
+import typer
+
+from drain.tools.list_rings import DROPS, describe
+from drain.tools.observed_ring import COUNTERS, ObservedRing
+from drain.tools.ring_selection import (
+    JsonOption,
+    RingArgument,
+    RingDirOption,
+    drain_of,
+    select_one,
+)
+from drain.tools.span_text import age, clock, printable
+from drain.tools.table import Column, bar, has_colour, percent, write_table
+
+_POSITIONS: Final = 1 << 64
+_MOST_LABELS: Final = 6
+
+
+def stat_ring(
+    ring: RingArgument,
+    ring_dir: RingDirOption = ...,  # type: ignore[assignment]  # typer makes the default
+    as_json: JsonOption = False,
+) -> None:
+    """Show one ring: geometry, layout, resource, and the counters of each lane."""
+    path = select_one(ring_dir, ring)
+    with ObservedRing(path) as observed:
+        entry = _all_of(observed, drain_of(path.parent) is not None)
+    if as_json:
+        typer.echo(json.dumps(entry))
+    else:
+        _write(entry)
+
+
+def _all_of(ring: ObservedRing, is_served: bool) -> dict[str, Any]:
+    header = ring.header
+    sums = ring.sums()
+    return describe(ring, is_served) | {
+        "path": str(ring.path),
+        "abi": f"{header.abi_major}.{header.abi_minor}",
+        "boot_id": str(uuid.UUID(bytes=bytes(header.boot_id))),
+        "file_bytes": int(header.file_bytes),
+        "header_bytes": int(header.header_bytes),
+        "slot_bytes": int(header.slot_bytes),
+        "lane_stride_bytes": int(header.lane_stride_bytes),
+        "first_position": int(header.first_position),
+        "resource": ring.resource,
+        "layout_json": json.loads(ring.layout.to_json()),
+        "outcomes": {name: getattr(sums, name) for name in COUNTERS[5:]},
+        "lane_counters": [
+            {
+                "tail": int(view.tail),
+                "head": int(view.released),
+                "pending": int(view.tail - view.released) % _POSITIONS,
+                "closed": bool(view.closed),
+                **{name: int(getattr(view, name)) for name in COUNTERS},
+            }
+            for view in ring.views
+        ],
+    }
+
+
+def _write(entry: dict[str, Any]) -> None:
+    made = entry["created_unix_nano"]
+    # The users of this are people who look for one word: a title, then `word  value` under it.
+    _section(
+        "ring",
+        {
+            "file": entry["path"],
+            "service": entry["service"],
+            "producer": f"pid {entry['pid']} {entry['process']}".strip() + f" of {entry['user']}, {entry['state']}",
+            "made": f"{time.strftime('%Y-%m-%d', time.localtime(made // 10**9))} {clock(made)}"
+            f" ({age(time.time_ns() - made)} ago)",
+            "drain": entry["drain"],
+            "format": f"version {entry['abi']}, boot {entry['boot_id']}",
+            "lanes": f"{entry['lanes']}, each of {entry['capacity_slots']:,} slots of {entry['slot_bytes']} bytes",
+            "size": f"{entry['file_bytes']:,} bytes",
+        },
+    )
+    pending, published = entry["pending"], entry["published"]
+    _section(
+        "spans",
+        {
+            "published": f"{published:,}",
+            "pending": f"{pending:,}  {bar(entry['fill'])} {percent(entry['fill'])} of the fullest lane",
+            **{name.replace("_", "-"): f"{count:,}" for name, count in entry["outcomes"].items()},
+        },
+    )
+    dropped = {**entry["dropped"], "truncated": entry["truncated"]}
+    _section(
+        "not written",
+        {name: f"{count:,}{'' if name in DROPS else ' values cut'}" for name, count in dropped.items()},
+    )
+    _section("resource", {key: str(value) for key, value in entry["resource"].items()})
+    layout = entry["layout_json"]
+    _section(
+        "layout",
+        {"scope": entry["layout"] or "-", "schema": layout["schema_url"] or "-", "names": _some(layout["span_names"])},
+    )
+    rows = [
+        [
+            printable(field["key"], 64),
+            field["type"],
+            str(field["offset"]),
+            str(field["bytes"]),
+            _some(field["labels"]) if "labels" in field else "",
+        ]
+        for field in layout["attributes"]
+    ]
+    columns = (
+        Column("attribute", is_text=True),
+        Column("type", is_text=True),
+        Column("offset"),
+        Column("bytes"),
+        Column("labels", 1, is_text=True),
+    )
+    write_table(columns, rows)
+    typer.echo()
+    lanes = entry["lane_counters"]
+    names = [name for name in lanes[0] if name in ("tail", "head", "pending") or any(lane[name] for lane in lanes)]
+    rows = [[str(at), *(_cell(lane[name]) for name in names)] for at, lane in enumerate(lanes)]
+    write_table([Column("lane"), *(Column(name.replace("_", "-"), at // 3) for at, name in enumerate(names))], rows)
+
+
+def _section(title: str, words: dict[str, str]) -> None:
+    typer.echo(typer.style(title, bold=True) if has_colour() else title)
+    width = max(map(len, words), default=0)
+    for word, value in words.items():
+        typer.echo(f"  {printable(word).ljust(width)}  {printable(value)}")
+    typer.echo()
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MOST_LABELS
+    shown = ", ".join(printable(name, 48) for name in names[:_MOST_LABELS])
+    return f"{shown}, and {more} more" if more > 0 else shown
+
+
+def _cell(value: object) -> str:
+    return "yes" if value is True else "no" if value is False else f"{value:,}"

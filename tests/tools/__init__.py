@@ -1,0 +1,1 @@
+"""The command `ringbuf`: its subcommands, alone and beside producers and a drain."""

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ringbuf
+from drain.tools.__main__ import COMMANDS
+from tests.consumer import rings_in
+from tests.python import run as run_python
+from tests.service.draining import LAYOUT, emit
+from tests.tools.running import OnTerminal, Running, invoke, output_of, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OURS = ("list", "stat", "tail", "top", "dump", "clean")
+SCRIPT = Path(sys.executable).with_name("ringbuf")
+
+
+@pytest.fixture
+def two_hundred(ring_dir: Path) -> Iterator[Path]:
+    emitters = [
+        ringbuf.Emitter(f"service-{n:03}", ring_dir=ring_dir, layout=LAYOUT, capacity=16, lanes=1) for n in range(200)
+    ]
+    for emitter in emitters:
+        emit(emitter, range(3))
+    yield ring_dir
+    for emitter in emitters:
+        emitter.close()
+
+
+def test_the_script_that_pip_installs_is_this_command() -> None:
+    done = subprocess.run([SCRIPT, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{ringbuf.__version__}\n")
+
+
+def test_the_help_names_all_subcommands() -> None:
+    text = output_of("--help")
+    for name in COMMANDS:
+        assert f"\n  {name} " in text
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_help_of_each_tells_the_exit_codes(name: str) -> None:
+    assert "130 ended by Ctrl-C" in " ".join(output_of(name, "--help").split())
+
+
+def test_what_is_no_subcommand() -> None:
+    result = invoke("lisp")
+    assert (result.exit_code, "lisp" in result.stderr) == (2, True)
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["typer"] = None
+sys.argv = ["ringbuf", "list"]
+from drain.tools.__main__ import main
+main()
+"""
+    done = run_python(code)
+    assert done.returncode == 2
+    assert done.stderr == "ringbuf: needs typer, which is not installed: pip install 'ringbuf-spans[drain]'\n"
+
+
+def test_a_missing_part_of_our_own_is_not_an_extra() -> None:
+    code = """
+import sys
+sys.modules["drain.tools.command_line"] = None
+from drain.tools.__main__ import main
+main()
+"""
+    assert "Traceback" in run_python(code).stderr
+
+
+def test_a_subcommand_loads_neither_grpc_nor_the_service() -> None:
+    code = """
+import sys
+from typer.testing import CliRunner
+from drain.tools.__main__ import COMMANDS
+from drain.tools.command_line import command_line
+CliRunner().invoke(command_line(COMMANDS), ["list", "--ring-dir", "/nowhere"])
+print(*sorted({"grpc", "drain.service", "drain.tools.top", "rich.table", "drain.encoder"} & set(sys.modules)))
+"""
+    assert run_python(code).stdout == "\n"
+
+
+def test_the_shell_completes_rings(ring_dir: Path) -> None:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, capacity=4):
+        (path,) = rings_in(ring_dir)
+        environment = os.environ | {
+            "RINGBUF_DIR": str(ring_dir),
+            "_RINGBUF_COMPLETE": "complete_bash",
+            "COMP_WORDS": "ringbuf stat sh",
+            "COMP_CWORD": "2",
+        }
+        done = subprocess.run([SCRIPT], capture_output=True, text=True, check=False, env=environment)
+        assert done.stdout.split() == [path.stem]
+    assert "_RINGBUF_COMPLETE=complete_bash" in run("--show-completion", "bash").stdout
+
+
+def test_two_hundred_rings_in_a_pipe(two_hundred: Path) -> None:
+    lines = output_of("list", "--ring-dir", two_hundred).splitlines()
+    assert len(lines) == 201
+    assert len({len(line.rstrip()) for line in lines[1:]}) <= 3
+    assert len(output_of("tail", "--ring-dir", two_hundred, "--no-follow", "-n", "1000").splitlines()) == 600
+    assert len(output_of("dump", "--ring-dir", two_hundred).splitlines()) == 200
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_two_hundred_rings_on_a_terminal(two_hundred: Path, columns: int) -> None:
+    with OnTerminal("list", "--ring-dir", two_hundred, columns=columns, environment={"NO_COLOR": "1"}) as terminal:
+        assert terminal.end() == 0
+        output = terminal.output.decode()
+    assert "\x1b[3" not in output  # colours; bold is none
+    lines = [line.replace("\x1b[1m", "").replace("\x1b[0m", "").rstrip() for line in output.splitlines()]
+    assert sum(line.startswith("service-") for line in lines) == 200
+    assert max(len(line) for line in lines[:201]) <= columns
+    assert ("layout" in lines[0], "process" in lines[0]) == (columns == 200, columns >= 80)
+    assert "alive" in lines[1]
+    assert "18%" in lines[1]
+
+
+def test_colours_are_for_terminals_that_want_them(ring_dir: Path) -> None:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=4) as emitter:
+        made = emitter.layout.empty(1)
+        emitter.fill_ids(made)
+        made["flags"], made["status"] = 1, 2
+        emitter.emit_batch(made)
+        arguments = ("tail", "--ring-dir", ring_dir, "--no-follow")
+        for environment, is_red in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+            with OnTerminal(*arguments, columns=80, environment=environment) as terminal:
+                assert terminal.end() == 0
+                assert terminal.output.startswith(b"\x1b[31m") == is_red
+        assert "\x1b" not in output_of(*arguments)
+
+
+def test_ctrl_c_while_it_starts_is_clean(ring_dir: Path) -> None:
+    # Whenever the signal comes, from the first line of Python on.
+    for _ in range(3):
+        with Running("tail", "--ring-dir", ring_dir) as tail:
+            maps = Path(f"/proc/{tail.process.pid}/maps")
+            while "_ringbuf" not in maps.read_text():
+                assert tail.process.poll() is None
+            os.kill(tail.process.pid, signal.SIGINT)
+            code, errors = tail.end()
+            assert (code, errors) == (130, "")
