@@ -43,8 +43,7 @@ def parse_traceparent(value: object) -> TraceParent | None:
     Args:
         value: the header's value. Anything but a string counts as no header.
 
-    Raises:
-        Nothing, whatever is passed.
+    Nothing is raised, whatever is passed.
 
     Source: W3C Trace Context, sections 3.2 (traceparent) and 4.2 (processing model).
 

@@ -35,6 +35,7 @@ def test_tag_is_the_stable_abi_of_python_3_11(wheel: Path, wheel_tag: str) -> No
 def test_wheel_has_all_that_a_native_producer_needs(names: set[str]) -> None:
     assert {
         "ringbuf/include/ringbuf.h",
+        "ringbuf/include/ringbuf_site.h",
         "ringbuf/lib/libringbuf.a",
         "ringbuf/lib/pkgconfig/ringbuf.pc",
         "ringbuf/lib/cmake/ringbuf/ringbufConfig.cmake",
@@ -62,7 +63,10 @@ def test_producer_depends_on_cffi_and_numpy_alone(wheel: Path) -> None:
         metadata = Parser().parsestr(archive.read(f"ringbuf_spans-{version()}.dist-info/METADATA").decode())
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(line.partition(">")[0] for line in required) == ["cffi", "numpy"]
-    assert set(metadata.get_all("Provides-Extra", [])) == {"drain", "test", "bench", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        *("drain", "otel", "parquet"),
+        *("docs", "test", "bench", "dev"),
+    }
 
 
 @pytest.mark.parametrize("module", ["_hot", "_ringbuf"])

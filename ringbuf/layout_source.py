@@ -1,0 +1,107 @@
+"""Finds a layout: in a Python file or module, in the JSON of a layout, or in the header of a ring."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import runpy
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ringbuf._ringbuf import ffi, lib
+from ringbuf.exceptions import RingFormatError
+from ringbuf.layout import SpanLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["load_layout"]
+
+_RING_MAGIC: Final = b"ringbuf\0"
+
+
+def load_layout(source: str) -> SpanLayout:
+    """Return the layout that a source names.
+
+    Args:
+        source: `file.py` or `package.module`, which is run and has one SpanLayout among its globals, or has it as the
+            attribute that follows a colon (`file.py:LAYOUT`, `package.module:Store.layout`); the path of a layout's
+            JSON; or the path of a ring.
+
+    Raises:
+        ValueError: there is no layout, there are several, or its JSON is none (LayoutError).
+        RingFormatError: a ring that is unsound.
+        OSError: the file cannot be read.
+        Exception: whatever the Python code raises.
+
+    >>> load_layout("ringbuf.dataplane:DATAPLANE_LAYOUT").scope_name
+    'grafos.dataplane'
+    """
+    place, _, attribute = source.partition(":")
+    path = Path(place)
+    if path.suffix == ".py":
+        return _pick(_globals_of_file(path), attribute, source)
+    if Path(source).is_file():
+        data = Path(source).read_bytes()
+        return _of_ring(Path(source)) if data.startswith(_RING_MAGIC) else SpanLayout.from_json(data)
+    if all(part.isidentifier() for part in place.split(".")):
+        with _on_sys_path(Path.cwd()):
+            return _pick(vars(importlib.import_module(place)), attribute, source)
+    raise ValueError(f"{source}: no such file, and no name of a module")
+
+
+def _globals_of_file(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    # As `python FILE` does, so that it finds what lies beside it.
+    with _on_sys_path(path.parent.resolve()):
+        return runpy.run_path(str(path), run_name=path.stem)
+
+
+def _pick(names: Mapping[str, Any], attribute: str, source: str) -> SpanLayout:
+    if not attribute:
+        found = {name: value for name, value in names.items() if isinstance(value, SpanLayout)}
+        if len(set(found.values())) == 1:
+            return next(iter(found.values()))
+        if not found:
+            raise ValueError(f"{source}: no SpanLayout among its globals; name one: {source}:ATTRIBUTE")
+        raise ValueError(f"{source}: several layouts; name one: {', '.join(f'{source}:{name}' for name in found)}")
+    first, *rest = attribute.split(".")
+    try:
+        value = names[first]
+        for part in rest:
+            value = getattr(value, part)
+    except (KeyError, AttributeError):
+        raise ValueError(f"{source}: no such attribute") from None
+    if not isinstance(value, SpanLayout):
+        raise ValueError(f"{source}: a {type(value).__name__}, no SpanLayout")  # noqa: TRY004 - the source is the value
+    return value
+
+
+def _of_ring(path: Path) -> SpanLayout:
+    error = ffi.new("rb_error *")
+    consumer = ffi.new("rb_consumer **")
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        status = lib.rb_attach(descriptor, lib.RB_OBSERVE, 0, consumer, error)
+    finally:
+        os.close(descriptor)
+    if status != lib.RB_OK:
+        raise RingFormatError(str(path), ffi.string(error.detail).decode(errors="replace"), status)
+    try:
+        header = lib.rb_consumer_header(consumer[0])
+        start = ffi.cast("char *", header) + header.layout_offset
+        return SpanLayout.from_json(bytes(ffi.buffer(start, header.layout_bytes)))
+    finally:
+        lib.rb_consumer_free(consumer[0])
+
+
+@contextmanager
+def _on_sys_path(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

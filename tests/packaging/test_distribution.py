@@ -1,0 +1,67 @@
+"""What is said of wheels in several places agrees, and the figures of import and size are made of what they say."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.packaging.conftest import ROOT
+
+sys.path.append(str(ROOT))  # last: ringbuf and drain are those that are installed
+
+from bench import import_time
+
+if TYPE_CHECKING:
+    import pytest
+
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+WHEELS = PYPROJECT["tool"]["cibuildwheel"]
+
+
+def test_wheels_are_built_for_each_python_that_is_promised() -> None:
+    promised = [
+        found[1]
+        for line in PYPROJECT["project"]["classifiers"]
+        if (found := re.fullmatch(r"Programming Language :: Python :: 3\.(\d+)", line))
+    ]
+    built = [re.fullmatch(r"cp3(\d+)(t?)-manylinux_\*", pattern) for pattern in WHEELS["build"]]
+    assert [found[1] for found in built if found and not found[2]] == promised
+    assert [found[1] for found in built if found and found[2]] == [promised[-1]]
+    assert None not in built
+
+
+def test_the_wheels_tests_are_there() -> None:
+    paths = re.findall(r"\{project\}/(tests/\S+\.py)", WHEELS["test-command"])
+    assert len(paths) > 4
+    assert [path for path in paths if not (ROOT / path).is_file()] == []
+
+
+def test_the_workflow_has_a_machine_of_each_kind_and_names_versions_of_public_actions() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "wheels.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["wheels"]["strategy"]["matrix"]["machine"] == ["ubuntu-24.04", "ubuntu-24.04-arm"]
+    used = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"(actions|pypa)/[\w-]+@v[\d.]+", name) for name in used)
+
+
+def test_the_import_times_are_what_the_import_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_time, "PROBES", {"nothing": "pass", "spin": "for _ in range(2_000_000): pass"})
+    times = import_time.import_milliseconds(2)
+    assert [len(values) for values in times.values()] == [2, 2]
+    assert min(times["spin"]) > 0
+
+
+def test_every_probe_of_the_import_times_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    for code in import_time.PROBES.values():
+        import_time._milliseconds(code)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_size_is_that_of_all_that_comes_along() -> None:
+    size, names = import_time.installed_bytes("ringbuf-spans")
+    assert {"ringbuf-spans", "cffi", "numpy", "pycparser"} == set(names)
+    assert size > import_time._own_bytes("numpy") + import_time._own_bytes("ringbuf-spans") > 1_000_000
