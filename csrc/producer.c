@@ -347,7 +347,8 @@ static uint32_t *map_doorbell(int dir_fd)
     int fd = openat(dir_fd, "doorbell", O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return NULL;
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+    /* It is added to: a file of ours to which somebody gave this name as its second is left alone. */
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_nlink == 1) {
         RB_POINT(doorbell_found);
         void *map = mmap(NULL, RB_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (map != MAP_FAILED) {

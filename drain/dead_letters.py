@@ -154,8 +154,12 @@ class DeadLetters:
 
     def _look(self) -> None:
         """Take stock: `replay --remove` and people take files away."""
+        found = []
         with os.scandir(self._folder) as entries:
-            found = [(entry.name, entry.stat().st_size) for entry in entries if entry.name.endswith(SUFFIX)]
+            for entry in entries:
+                if entry.name.endswith(SUFFIX):
+                    with contextlib.suppress(FileNotFoundError):  # taken away this moment
+                        found.append((entry.name, entry.stat().st_size))
         self._files = sorted(found)  # by time, which the names begin with
         self._bytes = sum(size for _, size in found)
 

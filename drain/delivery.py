@@ -245,14 +245,14 @@ class Delivery:
     def _taken(self) -> _Job | None:
         spool = self._spool
         entries = [] if spool is None else spool.take()
-        if not entries:
+        if spool is None or not entries:
             with self._changed:
                 self._take_not_before = self._clock() + _TAKE_AGAIN_SECONDS
             return None
         (entry,) = entries
         with self._changed:
             failures = self._failures.get(entry.stored.id, 0)
-        born = self._clock() - max(0.0, (time.time_ns() - entry.stored.spooled_unix_nano) / 1e9)
+        born = self._clock() - spool.age_seconds(entry)
         parts = deque([entry.request])
         return _Job(None, entry, entry.request.spans, parts, born, failures=failures, is_running=True)
 
@@ -295,6 +295,8 @@ class Delivery:
             return self._exporter.export(request)
         except ValueError as error:  # a spooled request in another encoding, which does not parse
             return Result(Verdict.REFUSED, message=str(error))
+        except Exception as error:  # noqa: BLE001 - no memory, no thread: a batch that nobody settles would wait for ever
+            return Result(Verdict.RETRY, message=repr(error))
 
     def _let_others_in(self) -> None:
         with self._changed:

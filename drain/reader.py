@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 import time
 from dataclasses import asdict, dataclass
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # A quantum of records: small enough to stay in a core's cache, and to be fair to the other rings.
 _SCRATCH_BYTES: Final = 512 << 10
+# Kept free of rings: for the backend, the spool, and as many clients as the listener takes.
+_OTHER_DESCRIPTORS: Final = 320
 _LIVENESS_SECONDS: Final = 1.0
 _RESCAN_SECONDS: Final = 1.0  # after trouble that lies in this process or machine, not in the file
 
@@ -110,6 +113,8 @@ class Reader:
         self._rings: dict[int, Ring] = {}  # by inode
         self._left_alone: dict[int, str] = {}  # by inode: names of files that were refused, and said to be
         self._rescan_at: float | None = None
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._ring_descriptors = descriptors - min(_OTHER_DESCRIPTORS, descriptors // 2)
         self._next_liveness = 0.0
         self._watch: Watch | None = None  # made anew after each change of the rings
         self.quarantined = 0
@@ -145,7 +150,12 @@ class Reader:
     def scan(self) -> bool:
         """Compare the directory with what is attached; return whether a ring was attached or lost its name."""
         self._rescan_at = None
-        names = self._directory.ring_files()
+        try:
+            names = self._directory.ring_files()
+        except OSError as error:  # no descriptor, no memory: the rings that are attached go on
+            self._rescan_at = self._clock() + _RESCAN_SECONDS
+            self._trouble.warn("ring directory cannot be read now", reason=str(error))
+            return False
         name_by_inode = {inode: name for name, inode in names.items()}
         is_changed = False
         for inode, ring in self._rings.items():
@@ -178,6 +188,8 @@ class Reader:
 
     def retire(self, ring: Ring) -> None:
         """Let go of a ring from which nothing more is to come: keep its sums, and remove its file if it ended well."""
+        if self._rings.get(ring.file.inode) is not ring:
+            return  # a batch may hold several parts of it, each of which asks when it is settled
         self._watch = None
         del self._rings[ring.file.inode]
         sums = ring.sums()
@@ -239,15 +251,8 @@ class Reader:
 
     def _take_in(self, name: str, inode: int) -> bool:
         path = self._directory.path / name
-        try:
-            fd = os.open(name, _OPEN_FLAGS, dir_fd=self._directory.fd)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            if error.errno in _NOT_A_RING_ERRNOS:
-                self._leave_alone(name, inode, f"cannot be opened: {error.strerror}")
-            else:
-                self._try_again_later(name, error)
+        fd = self._opened(name, inode)
+        if fd is None:
             return False
         refusal = self._admission.refusal(os.fstat(fd))
         if refusal is not None:
@@ -289,6 +294,22 @@ class Reader:
             )
             return True
         return False
+
+    def _opened(self, name: str, inode: int) -> int | None:
+        try:
+            fd = os.open(name, _OPEN_FLAGS, dir_fd=self._directory.fd)
+            if fd >= self._ring_descriptors:  # the kernel gives the lowest that is free
+                os.close(fd)
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301 - the same trouble
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in _NOT_A_RING_ERRNOS:
+                self._leave_alone(name, inode, f"cannot be opened: {error.strerror}")
+            else:
+                self._try_again_later(name, error)
+            return None
+        return fd
 
     def _lost_its_file(self, ring: Ring) -> None:
         """Go on with what is mapped: the spans are there, but the producer's next ring must have a name again."""

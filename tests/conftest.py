@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -93,9 +94,10 @@ def c_compiler() -> str:
 def processes_of_this_session() -> dict[int, str]:
     """Return command lines by pid: our children, and whatever else runs with this session's variable."""
     mine = f"{SESSION_VARIABLE}={SESSION}".encode()
-    children = {
-        int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()
-    }
+    children: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends while we look
+            children.update(map(int, (task / "children").read_text().split()))
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         pid = int(process.name)

@@ -138,7 +138,7 @@ def _read(response: BaseHTTPResponse) -> tuple[bytes, Exception | None]:
         # Only the read after the last byte finds out whether that was all that was promised.
         while len(reply) <= LONGEST_REPLY and (piece := response.read(LONGEST_REPLY + 1 - len(reply))):
             reply += piece
-    except (HTTPError, OSError) as error:
+    except (HTTPError, OSError, ValueError) as error:  # ValueError: http.client, of a chunk of negative size
         response.close()
         return b"", error
     if len(reply) > LONGEST_REPLY:

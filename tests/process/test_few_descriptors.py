@@ -71,7 +71,7 @@ def test_a_drain_with_fewer_descriptors_than_rings_serves_them_in_turn(ring_dir:
             emit(emitter, range(number * 10, number * 10 + 10))
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        flags = ("--exporter", "otlp-http", "--endpoint", server.url, "--state-dir", tmp_path / "state")
+        flags = ("--exporter", "otlp-http", "--endpoint", server.url, "--retry-initial", 0.1, "--retry-maximum", 0.1)
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
         try:
@@ -91,6 +91,10 @@ def test_a_drain_with_fewer_descriptors_than_rings_serves_them_in_turn(ring_dir:
             for emitter in emitters:
                 emitter.close()
             until(lambda: not ring_files(ring_dir))
+            until(lambda: len(arrived(server)) >= RINGS * 10)
             assert drain.stop() == 0
-        arrived = sorted(span.start_time_unix_nano for request in server.requests for span in request.spans)
-        assert arrived == list(range(RINGS * 10))
+        assert arrived(server) == list(range(RINGS * 10))
+
+
+def arrived(server: OtlpHttpServer) -> list[int]:
+    return sorted(span.start_time_unix_nano for request in server.requests for span in request.spans)

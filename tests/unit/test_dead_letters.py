@@ -113,6 +113,13 @@ def test_what_somebody_took_away_makes_room(folder: Folder) -> None:
     assert letters.removed == 0
 
 
+def test_a_file_that_is_taken_away_while_they_are_counted_is_not_missed(folder: Folder) -> None:
+    folder.open()
+    (folder.path / f"00000000000000000001-00{SUFFIX}").symlink_to("gone")  # has a name, and nothing behind it
+    letters = folder.open(max_files=1)
+    assert letters.keep(request(b"1"), REASON, "")
+
+
 def test_a_half_written_file_that_a_kill_left_is_removed(folder: Folder) -> None:
     folder.open()
     (folder.path / f"00000000000000000001-00{SUFFIX}.part").write_bytes(b"half")
