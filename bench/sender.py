@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CAPACITY: Final = 1 << 19
-"""Slots of the ring and of the SDK's queue: the same room for both, a quarter of a second at two million spans a second."""
+"""Slots of the ring and of the SDK's queue: the same room for both, a quarter of a second at two million a second."""
 
 _SDK_BATCH: Final = 4096  # the SDK's default of 512 costs it a tenth of its rate
 _DRAIN_SECONDS: Final = 60.0
