@@ -209,8 +209,8 @@ static int write_span(rb_py_span *self, uint64_t duration, int failed)
 static PyObject *span_exit(rb_py_span *self, PyObject *const *arguments, Py_ssize_t count)
 {
     uint64_t now = rb_clock_monotonic_nano();
-    if (self->process == 0) {
-        PyErr_SetString(PyExc_RuntimeError, "the block of this span was not entered");
+    if (self->token == NULL) { /* leave_context takes it: a second time would write the same ids again */
+        PyErr_SetString(PyExc_RuntimeError, "the block of this span was not entered, or was left already");
         return NULL;
     }
     if (leave_context(self) < 0)

@@ -398,3 +398,11 @@ def test_a_span_is_entered_once(read: DataplaneSite, ring_dir: Path) -> None:
         span.__enter__()
     assert ringbuf.current_traceparent() is None
     assert len(written(ring_dir)) == 1
+
+
+def test_a_span_is_left_once(read: DataplaneSite, ring_dir: Path) -> None:
+    with read.span(LEASE) as span:
+        pass
+    with pytest.raises(RuntimeError, match="left already"):
+        span.__exit__(None, None, None)
+    assert len(written(ring_dir)) == 1
