@@ -19,16 +19,18 @@ enum { ROUNDS = 20000 };
 enum { ROUNDS = 200000 };
 #endif
 enum { CAPACITY = 4 }; /* a quarter is one record */
+enum { STEP = 4 };     /* of the delay */
 static const uint64_t patience_nano = UINT64_C(10) * 1000000000;
 
 static rb_producer *producer;
 static uint64_t drained;
+static uint32_t delay; /* turns */
 
-/* At most 2^bits turns, another number of them each time. */
-static void dawdle(uint32_t *state, unsigned bits)
+/* So many turns, and up to 63 more, another number of them each time. */
+static void dawdle(uint32_t *state, uint32_t turns)
 {
     *state = *state * 1664525 + 1013904223;
-    for (volatile uint32_t left = *state >> (32 - bits); left > 0; left--)
+    for (volatile uint32_t left = turns + (*state >> 26); left > 0; left--)
         ;
 }
 
@@ -43,7 +45,7 @@ static void *emit_one_by_one(void *argument)
     for (uint64_t round = 0; round < ROUNDS; round++) {
         while (rb_load_acquire(&drained) != round)
             ;
-        dawdle(&random, 9); /* about as long as the drain's first system call */
+        dawdle(&random, rb_load32_relaxed(&delay)); /* about as long as the drain needs to fall asleep */
         assert(rb_emit(producer, &record) == 1);
     }
     return NULL;
@@ -61,6 +63,7 @@ int main(void)
     rb_record record;
     pthread_t thread;
     uint64_t slept = 0;
+    uint32_t next_delay = 0;
     uint32_t random = 7;
     assert(mkdtemp(directory) != NULL);
     snprintf(bell_path, sizeof bell_path, "%s/doorbell", directory);
@@ -84,9 +87,14 @@ int main(void)
     assert(close(fd) == 0);
     assert(pthread_create(&thread, NULL, emit_one_by_one, NULL) == 0);
     for (uint64_t round = 0; round < ROUNDS; round++) {
-        dawdle(&random, 6);
+        dawdle(&random, 0);
         uint32_t value = rb_doorbell_value(doorbell);
-        if (rb_set_sleeping(consumer, 1) == 0) {
+        /* The next record comes earlier after one that came too late, and later after one that came too early: so on
+         * any machine most come in the few nanoseconds in which a wake-up can be lost. */
+        if (rb_set_sleeping(consumer, 1) != 0) {
+            next_delay += STEP;
+        } else {
+            next_delay -= next_delay < STEP ? next_delay : STEP;
             slept++;
             if (rb_doorbell_wait(doorbell, value, patience_nano) == 0) {
                 fprintf(stderr, "round %llu: the wake-up was lost, %lld records are ready\n", (unsigned long long)round,
@@ -99,6 +107,7 @@ int main(void)
             ; /* a spurious wake-up is allowed */
         rb_outcome outcome = {.delivered = 1};
         assert(rb_release(consumer, 0, &outcome) == RB_OK);
+        rb_store32_relaxed(&delay, next_delay);
         rb_store_release(&drained, round + 1);
     }
     assert(pthread_join(thread, NULL) == 0);
