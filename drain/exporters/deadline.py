@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from drain.exporters.whole_response import WholeResponse
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -71,6 +73,8 @@ class Deadline:
 
 
 class _WatchedConnection(HTTPConnection):
+    response_class = WholeResponse
+
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()

@@ -83,7 +83,7 @@ class OtlpHttpExporter:
             except (HTTPError, OSError) as error:
                 return self._undelivered(error, deadline)
             reply, broke_off = _read(response)
-            # To the parser the deadline's shutdown may look like the end of the headers, or of a body without length.
+            # To the parser the deadline's shutdown may look like the end of a body without length.
             if deadline.expired and broke_off is None:
                 broke_off = TimeoutError()
             if broke_off is not None and response.status < HTTPStatus.MULTIPLE_CHOICES:
