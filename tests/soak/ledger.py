@@ -25,6 +25,7 @@ INTENT, DONE, FULL, CONTENDED, OVERSIZED, UNSAMPLED, LOCAL, CHILDREN = range(8)
 WORDS: Final = 8
 REASONS: Final = {"full": FULL, "contended": CONTENDED, "oversized": OVERSIZED, "unsampled": UNSAMPLED, "local": LOCAL}
 _CHUNK: Final = 1 << 16
+_RANGES_SHOWN: Final = 5
 
 
 def open_ledger(path: Path) -> np.ndarray:
@@ -107,6 +108,7 @@ class Balance:
         rejected: refused by the receiver for good, at a moment without room to keep them as dead letters.
         lost: written, and what became of them nobody knows.
         invented: came, and nobody wrote them.
+        lost_of_streams: for each stream that lost some, the first ranges of their numbers, both ends included.
     """
 
     emitted: int
@@ -117,12 +119,22 @@ class Balance:
     rejected: int
     lost: int
     invented: int
+    lost_of_streams: dict[int, str]
+
+
+def _ranges(numbers: np.ndarray) -> str:
+    """Write ascending numbers as ranges, the first few of them."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=-2) > 1)
+    ends = np.append(starts[1:], len(numbers)) - 1
+    shown = [f"{numbers[start]}-{numbers[end]}" for start, end in zip(starts, ends, strict=True)]
+    return ", ".join(shown[:_RANGES_SHOWN]) + (f" and {len(shown) - _RANGES_SHOWN} more" * (len(shown) > _RANGES_SHOWN))
 
 
 def balance(ledger: np.ndarray, arrivals: Arrivals, refusals: Arrivals) -> Balance:
     """Compare what was written with what has come, and with what the receiver has refused."""
     lost = invented = delivered = rejected = 0
     nothing = _Arrived()
+    lost_of_streams: dict[int, str] = {}
     for stream, words in enumerate(ledger.tolist()):
         done, intent = words[DONE], words[INTENT]
         if not intent and stream not in arrivals.streams:
@@ -134,7 +146,10 @@ def balance(ledger: np.ndarray, arrivals: Arrivals, refusals: Arrivals) -> Balan
         missing = ~arrived.has_come(done)
         refused = refusals.streams.get(stream, nothing).has_come(done)
         rejected += int(np.count_nonzero(missing & refused))
-        lost += int(np.count_nonzero(missing & ~refused))
+        gone = np.flatnonzero(missing & ~refused)
+        lost += len(gone)
+        if len(gone):
+            lost_of_streams[stream] = f"{len(gone)} of {done}: {_ranges(gone)}"
     invented += sum(arrived.count for stream, arrived in arrivals.streams.items() if stream >= STREAMS)
     sums = ledger.sum(axis=0).tolist()
     return Balance(
@@ -146,4 +161,5 @@ def balance(ledger: np.ndarray, arrivals: Arrivals, refusals: Arrivals) -> Balan
         rejected=rejected,
         lost=lost,
         invented=invented,
+        lost_of_streams=lost_of_streams,
     )

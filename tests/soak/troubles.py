@@ -67,8 +67,10 @@ class Troubles:
         self._kinds = [kind for weight, kind in kinds for _ in range(weight)]
 
     def one(self) -> None:
-        """Do one of them."""
-        self.done[self.world.dice.choice(self._kinds)()] += 1
+        """Do one of them, and write down when."""
+        name = self.world.dice.choice(self._kinds)()
+        self.done[name] += 1
+        self.world.write_down(name)
 
     def take_back(self, *, all_of_them: bool = False) -> None:
         """Undo what has lasted long enough."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -97,6 +98,11 @@ class World:
         self.replay: subprocess.Popen[str] | None = None
         self._bad_inputs = folder / "bad-inputs"
 
+    def write_down(self, what: str) -> None:
+        """Add a line to the soak's diary, whose times are those of the drain's log."""
+        with (self.folder / "diary").open("a") as diary:
+            print(datetime.now(UTC).isoformat(), what, file=diary)
+
     def set_mood(self, mood: str) -> None:
         """Tell the receiver; it never sees half a word."""
         new = self.mood_file.with_suffix(".new")
@@ -156,6 +162,7 @@ class World:
             code = "from tests.soak.producers import main\nmain()"
             line = command(code, kind, self.ring_dir, ledger, first, self.dice.getrandbits(32))
         self.producers.append(self.start(line))
+        self.write_down(f"producer {self.producers[-1].pid}: {kind}-{first}")
         self.counts[f"producers of kind {kind}"] += 1
 
     def look(self) -> None:
