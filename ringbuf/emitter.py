@@ -3,104 +3,42 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import os
-import sys
 import threading
 import time
 import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from logging import getLogger
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ringbuf import __version__
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.directory import DEFAULT_MAX_BYTES, GROUP_MODE, check_room, default_ring_dir, ensure_ring_dir
+from ringbuf.emitter_stats import EmitterStats
 from ringbuf.exceptions import RingBufferError, RingCreateError
 from ringbuf.layout import SpanLayout
 from ringbuf.producer import new_producer
-from ringbuf.resource import AttributeValue, build_resource, resource_to_json
+from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings, open_ring
 from ringbuf.sampling import is_root_sampled, root_sampling_bound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
 
+    from ringbuf.resource import AttributeValue
     from ringbuf.site import Site
 
 __all__ = ["Emitter", "EmitterStats"]
 
 WRITTEN: Final = 1
-DEFAULT_CAPACITY: Final = 8192
-_ALWAYS: Final = 1 << 64
-_PRIVATE_MODE: Final = 0o600
-_MAX_LANES_BY_DEFAULT: Final = 8
 # A process that cannot have a ring asks again at most this often: each try costs system calls where spans are emitted.
 _RETRY_SECONDS: Final = 1.0
-_ADVICE: Final = {
-    errno.ENOSPC: "the file system is full: free room in it, or give the emitter a smaller capacity",
-    errno.EACCES: "the directory may not be written by this user: set RINGBUF_DIR to one that may",
-    errno.EPERM: "the directory may not be written by this user: set RINGBUF_DIR to one that may",
-    errno.EOPNOTSUPP: "the file system has no O_TMPFILE: use a tmpfs such as /dev/shm",
-    errno.EISDIR: "the file system has no O_TMPFILE: use a tmpfs such as /dev/shm",
-    errno.EFBIG: "RLIMIT_FSIZE is below the ring's size: raise it, or give the emitter a smaller capacity",
-    errno.EMFILE: "this process has no file descriptor left",
-    errno.ENOMEM: "memory is short: give the emitter a smaller capacity",
-}
 
 _logger = getLogger("ringbuf")
 
 # Those to close at exit, by their id: an emitter that is gone leaves no entry.
 _at_exit: Final[weakref.WeakValueDictionary[int, Emitter]] = weakref.WeakValueDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class EmitterStats:
-    """What an emitter did in this process: the producer's side of the conservation law, in spans.
-
-    Attributes:
-        attempts: `local + unsampled + full + contended + oversized + published`.
-        published: written to a ring.
-        unsampled: not written because the parent or the sampler said so.
-        full: dropped because every lane was full, or the last that was tried.
-        contended: dropped because every lane was in use by another thread.
-        oversized: dropped because the span does not fit a slot.
-        local: dropped without a ring, or after the close.
-        truncated: values (not spans) that were cut to their field.
-        pending: published in the present ring and not yet taken by a drain.
-        capacity: slots of the present ring, 0 without one.
-        drain_attached: whether a drain reads the present ring (or was killed while it did).
-        path: the present ring's file, None without one.
-    """
-
-    attempts: int
-    published: int
-    unsampled: int
-    full: int
-    contended: int
-    oversized: int
-    local: int
-    truncated: int
-    pending: int
-    capacity: int
-    drain_attached: bool
-    path: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """The constructor's arguments, kept for the rings that are made later."""
-
-    service_name: str | None = None
-    resource_attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
-    ring_dir: str | os.PathLike[str] | None = None
-    capacity: int = DEFAULT_CAPACITY
-    lanes: int | None = None
-    mode: int | None = None
-    emit_unsampled: bool = False
 
 
 class Emitter:
@@ -145,7 +83,9 @@ class Emitter:
     ) -> None:
         self._begin(
             layout,
-            _Settings(service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled),
+            RingSettings(
+                service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled
+            ),
         )
         if not self.closed:
             try:
@@ -158,10 +98,10 @@ class Emitter:
     def unopened(cls) -> Self:
         """Return an emitter that makes its ring, from the environment alone, at its first span."""
         emitter = cls.__new__(cls)
-        emitter._begin(None, _Settings())  # noqa: SLF001 - our own
+        emitter._begin(None, RingSettings())  # noqa: SLF001 - our own
         return emitter
 
-    def _begin(self, layout: SpanLayout | None, settings: _Settings) -> None:
+    def _begin(self, layout: SpanLayout | None, settings: RingSettings) -> None:
         self.producer, self.owner = new_producer()
         self._take_layout(layout if layout is not None else _dataplane_layout())
         self.sites: dict[Any, Any] = {}  # made for doors that look theirs up
@@ -204,7 +144,7 @@ class Emitter:
             if self.is_bound:
                 raise RuntimeError("sites of another layout are bound to the shared emitter already")
             self._take_layout(layout)
-        self._settings = _Settings(
+        self._settings = RingSettings(
             service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled
         )
         self.open()
@@ -223,48 +163,10 @@ class Emitter:
         Raises:
             ValueError, TypeError, RingCreateError: as the constructor.
         """
-        settings = self._settings
-        ring_dir = (default_ring_dir() if settings.ring_dir is None else Path(settings.ring_dir)).absolute()
-        ensure_ring_dir(ring_dir)
-        check_room(ring_dir, _max_bytes())
-        resource = build_resource(settings.service_name, settings.resource_attributes, version=__version__)
-        resource_json = resource_to_json(resource)
-        layout_json = self.layout.to_json()
         self.root_bound = root_sampling_bound()
-        # The config only points to these: they must live until rb_open returns.
-        strings = [
-            ffi.new("char[]", text)
-            for text in (os.fsencode(ring_dir), str(resource["service.name"]).encode(), layout_json, resource_json)
-        ]
-        config = ffi.new(
-            "rb_config *",
-            {
-                "ring_dir": strings[0],
-                "service_name": strings[1],
-                "layout_json": strings[2],
-                "resource_json": strings[3],
-                "layout_bytes": len(layout_json),
-                "resource_bytes": len(resource_json),
-                "slot_bytes": self.layout.slot_bytes,
-                "span_name_count": len(self.layout.span_names),
-                "lane_count": _in_range(
-                    "lanes", _default_lanes() if settings.lanes is None else settings.lanes, 1, lib.RB_MAX_LANES
-                ),
-                "capacity_slots": _power_of_two("capacity", settings.capacity),
-                "file_mode": _file_mode(settings.mode),
-                "emit_unsampled": settings.emit_unsampled,
-                "root_always": self.root_bound == _ALWAYS,
-                "root_bound": self.root_bound % _ALWAYS,
-            },
-        )
-        path = ffi.new("char[]", lib.RB_MAX_PATH_BYTES)
-        error = ffi.new("rb_error *")
-        status = lib.rb_open(self.producer, config, path, error)
-        if status != lib.RB_OK:
-            raise _create_error(ring_dir, error)
+        self._path = open_ring(self.producer, self._settings, self.layout, self.root_bound)
         # Later rings go where the first one is, whatever becomes the working directory.
-        self._settings = replace(settings, ring_dir=ring_dir)
-        self._path = Path(os.fsdecode(ffi.string(path)))
+        self._settings = replace(self._settings, ring_dir=self._path.parent)
         found = self._path.stat()
         self._inode = (found.st_dev, found.st_ino)
 
@@ -470,25 +372,7 @@ class Emitter:
         counts = self._counts()
         if self._is_ring_gone(counts) and self.recover():
             counts = self._counts()
-        return EmitterStats(
-            attempts=counts.published
-            + counts.full
-            + counts.contended
-            + counts.oversized
-            + counts.unsampled
-            + counts.local,
-            published=counts.published,
-            unsampled=counts.unsampled,
-            full=counts.full,
-            contended=counts.contended,
-            oversized=counts.oversized,
-            local=counts.local,
-            truncated=counts.truncated,
-            pending=counts.pending,
-            capacity=counts.capacity_slots,
-            drain_attached=counts.consumer_state == lib.RB_CONSUMER_ATTACHED,
-            path=self._path if counts.capacity_slots else None,
-        )
+        return EmitterStats.of(counts, self._path)
 
     def _counts(self) -> Any:
         """Return an `rb_producer_stats *`; in a forked child all begins at zero, whatever Python has inherited."""
@@ -547,57 +431,5 @@ def _dataplane_layout() -> SpanLayout:
     return DATAPLANE_LAYOUT
 
 
-def _default_lanes() -> int:
-    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)
-    if has_gil():
-        return 1
-    return min(len(os.sched_getaffinity(0)), _MAX_LANES_BY_DEFAULT)
-
-
-def _max_bytes() -> int:
-    text = os.environ.get("RINGBUF_MAX_BYTES") or DEFAULT_MAX_BYTES
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"RINGBUF_MAX_BYTES: {text!r} is no number of bytes") from None
-
-
-def _in_range(name: str, value: int, low: int, high: int) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"{name}: {value!r} is no int")
-    if not low <= value <= high:
-        raise ValueError(f"{name}: {value} is not between {low} and {high}")
-    return value
-
-
-def _power_of_two(name: str, value: int) -> int:
-    _in_range(name, value, lib.RB_MIN_CAPACITY_SLOTS, lib.RB_MAX_CAPACITY_SLOTS)
-    if value & (value - 1):
-        raise ValueError(f"{name}: {value} is no power of two")
-    return value
-
-
-def _file_mode(mode: int | None) -> int:
-    if mode is None:
-        text = os.environ.get("RINGBUF_MODE") or "600"
-        try:
-            mode = int(text, 8)
-        except ValueError:
-            raise ValueError(f"RINGBUF_MODE: {text!r} is no octal number") from None
-    if not isinstance(mode, int):
-        raise TypeError(f"mode: {mode!r} is no int")
-    if mode not in (_PRIVATE_MODE, GROUP_MODE):
-        raise ValueError(f"mode: {mode:#o}; a ring is 0o600, or 0o660 in the group form")
-    return mode
-
-
 def _words(status: int) -> str:
     return str(ffi.string(lib.rb_strerror(status)).decode())
-
-
-def _create_error(ring_dir: Path, error: Any) -> Exception:
-    detail = ffi.string(error.detail).decode(errors="replace")
-    if error.status == lib.RB_E_ARGUMENT:
-        return ValueError(detail)
-    advice = _ADVICE.get(error.os_errno)
-    return RingCreateError(f"{ring_dir}: {detail}" + (f"; {advice}" if advice else ""))

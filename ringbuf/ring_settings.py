@@ -1,0 +1,155 @@
+"""What a ring is made from, and its making."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ringbuf import __version__
+from ringbuf._ringbuf import ffi, lib
+from ringbuf.directory import DEFAULT_MAX_BYTES, GROUP_MODE, check_room, default_ring_dir, ensure_ring_dir
+from ringbuf.exceptions import RingCreateError
+from ringbuf.resource import AttributeValue, build_resource, resource_to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ringbuf.layout import SpanLayout
+
+DEFAULT_CAPACITY: Final = 8192
+_ALWAYS: Final = 1 << 64
+_PRIVATE_MODE: Final = 0o600
+_MAX_LANES_BY_DEFAULT: Final = 8
+_ADVICE: Final = {
+    errno.ENOSPC: "the file system is full: free room in it, or give the emitter a smaller capacity",
+    errno.EACCES: "the directory may not be written by this user: set RINGBUF_DIR to one that may",
+    errno.EPERM: "the directory may not be written by this user: set RINGBUF_DIR to one that may",
+    errno.EOPNOTSUPP: "the file system has no O_TMPFILE: use a tmpfs such as /dev/shm",
+    errno.EISDIR: "the file system has no O_TMPFILE: use a tmpfs such as /dev/shm",
+    errno.EFBIG: "RLIMIT_FSIZE is below the ring's size: raise it, or give the emitter a smaller capacity",
+    errno.EMFILE: "this process has no file descriptor left",
+    errno.ENOMEM: "memory is short: give the emitter a smaller capacity",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RingSettings:
+    """The arguments of an `Emitter`, kept for the rings that are made later."""
+
+    service_name: str | None = None
+    resource_attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    ring_dir: str | os.PathLike[str] | None = None
+    capacity: int = DEFAULT_CAPACITY
+    lanes: int | None = None
+    mode: int | None = None
+    emit_unsampled: bool = False
+
+
+def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, root_bound: int) -> Path:
+    """Make a ring in its directory, which is made where it is not there, and give it to a producer.
+
+    Args:
+        producer: an `rb_producer *`.
+        settings: of the ring; what is None there is taken from the environment.
+        layout: of its records.
+        root_bound: the sampler's, from 0 to 2**64, which is always.
+
+    Returns:
+        The ring's file, an absolute path.
+
+    Raises:
+        ValueError, TypeError: a setting that cannot be; the message names it.
+        RingCreateError: the ring cannot be made; the message says what to do.
+    """
+    ring_dir = (default_ring_dir() if settings.ring_dir is None else Path(settings.ring_dir)).absolute()
+    ensure_ring_dir(ring_dir)
+    check_room(ring_dir, _max_bytes())
+    resource = build_resource(settings.service_name, settings.resource_attributes, version=__version__)
+    resource_json = resource_to_json(resource)
+    layout_json = layout.to_json()
+    # The config only points to these: they must live until rb_open returns.
+    strings = [
+        ffi.new("char[]", text)
+        for text in (os.fsencode(ring_dir), str(resource["service.name"]).encode(), layout_json, resource_json)
+    ]
+    lanes = _default_lanes() if settings.lanes is None else settings.lanes
+    config = ffi.new(
+        "rb_config *",
+        {
+            "ring_dir": strings[0],
+            "service_name": strings[1],
+            "layout_json": strings[2],
+            "resource_json": strings[3],
+            "layout_bytes": len(layout_json),
+            "resource_bytes": len(resource_json),
+            "slot_bytes": layout.slot_bytes,
+            "span_name_count": len(layout.span_names),
+            "lane_count": _in_range("lanes", lanes, 1, lib.RB_MAX_LANES),
+            "capacity_slots": _power_of_two("capacity", settings.capacity),
+            "file_mode": _file_mode(settings.mode),
+            "emit_unsampled": settings.emit_unsampled,
+            "root_always": root_bound == _ALWAYS,
+            "root_bound": root_bound % _ALWAYS,
+        },
+    )
+    path = ffi.new("char[]", lib.RB_MAX_PATH_BYTES)
+    error = ffi.new("rb_error *")
+    if lib.rb_open(producer, config, path, error) != lib.RB_OK:
+        raise _create_error(ring_dir, error)
+    return Path(os.fsdecode(ffi.string(path)))
+
+
+def _default_lanes() -> int:
+    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)
+    if has_gil():
+        return 1
+    return min(len(os.sched_getaffinity(0)), _MAX_LANES_BY_DEFAULT)
+
+
+def _max_bytes() -> int:
+    text = os.environ.get("RINGBUF_MAX_BYTES") or DEFAULT_MAX_BYTES
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"RINGBUF_MAX_BYTES: {text!r} is no number of bytes") from None
+
+
+def _in_range(name: str, value: int, low: int, high: int) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{name}: {value!r} is no int")
+    if not low <= value <= high:
+        raise ValueError(f"{name}: {value} is not between {low} and {high}")
+    return value
+
+
+def _power_of_two(name: str, value: int) -> int:
+    _in_range(name, value, lib.RB_MIN_CAPACITY_SLOTS, lib.RB_MAX_CAPACITY_SLOTS)
+    if value & (value - 1):
+        raise ValueError(f"{name}: {value} is no power of two")
+    return value
+
+
+def _file_mode(mode: int | None) -> int:
+    if mode is None:
+        text = os.environ.get("RINGBUF_MODE") or "600"
+        try:
+            mode = int(text, 8)
+        except ValueError:
+            raise ValueError(f"RINGBUF_MODE: {text!r} is no octal number") from None
+    if not isinstance(mode, int):
+        raise TypeError(f"mode: {mode!r} is no int")
+    if mode not in (_PRIVATE_MODE, GROUP_MODE):
+        raise ValueError(f"mode: {mode:#o}; a ring is 0o600, or 0o660 in the group form")
+    return mode
+
+
+def _create_error(ring_dir: Path, error: Any) -> Exception:
+    detail = ffi.string(error.detail).decode(errors="replace")
+    if error.status == lib.RB_E_ARGUMENT:
+        return ValueError(detail)
+    advice = _ADVICE.get(error.os_errno)
+    return RingCreateError(f"{ring_dir}: {detail}" + (f"; {advice}" if advice else ""))
