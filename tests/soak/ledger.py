@@ -104,7 +104,7 @@ class Balance:
         in_doubt: at most so many more were written by calls that a kill ended.
         delivered: distinct spans that the receiver kept.
         repeated: came once more.
-        dropped: refused to the producer, by reason; each was tried again under the same number.
+        dropped: refused to the producer, by reason, as far as it has told; each was tried again under the same number.
         rejected: refused by the receiver for good, at a moment without room to keep them as dead letters.
         lost: written, and what became of them nobody knows.
         invented: came, and nobody wrote them.

@@ -101,8 +101,8 @@ int main(int argc, char **argv)
         }
         struct timespec pace = {0, 10000000};
         nanosleep(&pace, NULL);
+        tell_drops(producer, words);
     }
-    tell_drops(producer, words);
     if (rb_close(producer) != RB_OK)
         return 1;
     rb_producer_free(producer);
