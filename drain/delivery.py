@@ -323,11 +323,12 @@ class Delivery:
         """Let a batch wait for its next attempt: in the spool if it is there, and none of it was delivered."""
         with self._changed:
             job.is_running = False
-            if job.entry is None or any(job.so_far):
-                self._waiting.append(job)
+            entry = None if any(job.so_far) else job.entry
+            if entry is None:
+                self._waiting.append(job)  # from where `_stored` may take it
             self._changed.notify_all()
-        if job.entry is not None and not any(job.so_far):
-            self._give_back(job, job.entry)
+        if entry is not None:
+            self._give_back(job, entry)
 
     def _give_back(self, job: _Job, entry: Entry) -> None:
         with self._changed:
@@ -343,7 +344,7 @@ class Delivery:
     def _is_late(self, at: int, job: _Job) -> bool:
         """Whether a batch should be in the spool; the `at`-th has that many before it."""
         now = self._clock()
-        if job.batch is None or job.is_storing or now < job.store_not_before:
+        if job.is_concluded or job.batch is None or job.is_storing or now < job.store_not_before:
             return False
         has_no_turn = self._backend.is_down or at > 2 * self._concurrency
         return has_no_turn or now - job.born >= self.spool_after or job.batch.fills_a_lane()

@@ -41,7 +41,7 @@ class Storm:
         self.ring_dir = ring_dir
         self.folder = folder
         self.port = free_port()
-        self.kept = folder / "kept"
+        self.kept: list[Path] = []
         self.log = folder / "drain.log"
         self.kills: Counter[str] = Counter()
         self.victims = 0
@@ -63,7 +63,9 @@ class Storm:
         return process
 
     def start_receiver(self) -> subprocess.Popen[str]:
-        return self.start("storm_receiver.py", self.port, self.kept, self.dice.getrandbits(32))
+        # A file for each: the last body of one that was killed may be cut.
+        self.kept.append(self.folder / f"kept-{len(self.kept)}")
+        return self.start("storm_receiver.py", self.port, self.kept[-1], self.dice.getrandbits(32))
 
     def start_producer(self, service: str) -> subprocess.Popen[str]:
         return self.start("storm_producer.py", self.ring_dir, service, self.dice.getrandbits(32))
@@ -104,13 +106,16 @@ class Storm:
         return {service: int(process.communicate("stop\n")[0]) for service, process in self.steady.items()}
 
     def bodies(self) -> Iterator[TracesData]:
-        """Return what the receiver kept; a body that it was writing when it was killed was not answered."""
-        data = self.kept.read_bytes()
-        at = 0
-        while at + 4 <= len(data):
-            (size,) = struct.unpack_from("<I", data, at)
-            yield TracesData.FromString(data[at + 4 : at + 4 + size])
-            at += 4 + size
+        """Return what the receivers kept; a body that one was writing when it was killed was not answered."""
+        for kept in self.kept:
+            data = kept.read_bytes() if kept.exists() else b""
+            at = 0
+            while at + 4 <= len(data):
+                (size,) = struct.unpack_from("<I", data, at)
+                body = data[at + 4 : at + 4 + size]
+                at += 4 + size
+                if at <= len(data):
+                    yield TracesData.FromString(body)
 
     def numbers(self) -> dict[str, Counter[int]]:
         """Return how often each number of each service has arrived."""

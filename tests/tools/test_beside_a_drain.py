@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import signal
@@ -83,7 +84,9 @@ def test_beside_readers_the_drain_delivers_everything_once(ring_dir: Path, tmp_p
             (tmp_path / "seen").open("wb") as seen_file,
             Running("top", "--ring-dir", ring_dir, "--json", "--interval", "0.2") as top,
             subprocess.Popen(["/bin/cat"], stdin=tail.process.stdout, stdout=seen_file) as sink,
+            contextlib.ExitStack() as at_the_end,
         ):
+            at_the_end.callback(sink.kill)  # a failure would wait for it, and it for the tail, which ends after it
             for first in range(0, total, step):
                 producer.tell(f"emit {first} {first + step}")
                 producer.expect(f"emitted {step}")

@@ -1,0 +1,121 @@
+"""What the loop, a sender and the spool's thread do at the same moment is done once."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from drain.batch import Batch
+from drain.delivery import Delivery
+from drain.exporters import Request, Result, Verdict
+from drain.retry import RetryPolicy
+from drain.ring import Outcome, Segment
+from tests.service.draining import SECONDS, until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pytest
+
+    from drain.exporters import Encoding
+
+NOBODY: Any = None
+BATCH_SPANS = 5
+
+
+class OneAnswer:
+    """An exporter with one answer to everything."""
+
+    encoding: Encoding = "protobuf"
+    endpoint = "nowhere"
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.attempts = 0
+
+    def export(self, _request: Request) -> Result:
+        self.attempts += 1
+        return Result(self.verdict)
+
+    def close(self) -> None:
+        pass
+
+
+class NotedSpool:
+    """A spool that notes what it is asked; what is put, the test stores."""
+
+    def __init__(self) -> None:
+        self.puts: list[Future[Any]] = []
+        self.backs = 0
+
+    def put(self, _request: Request, _services: Mapping[str, int]) -> Future[Any]:
+        self.puts.append(Future())
+        return self.puts[-1]
+
+    def back(self, _entry: Any, _not_before: float) -> None:
+        self.backs += 1
+
+    def can_take(self) -> bool:
+        return False
+
+
+def start(verdict: Verdict, spool: Any, *, spool_after: float) -> Delivery:
+    return Delivery(
+        OneAnswer(verdict),
+        RetryPolicy(initial=3600, maximum=3600),
+        1,
+        done=lambda: None,
+        log=structlog.get_logger(),
+        spool=spool,
+        spool_after=spool_after,
+    )
+
+
+def batch() -> Batch:
+    ring: Any = SimpleNamespace(service="shop", capacity_slots=1 << 20)
+    lane: Any = SimpleNamespace(unreleased=0)
+    return Batch(Request(b"", BATCH_SPANS, "protobuf"), [Segment(ring, lane, BATCH_SPANS, 0)])
+
+
+def test_a_batch_that_has_its_verdict_is_not_spooled_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = NotedSpool()
+    delivery = start(Verdict.DELIVERED, spool, spool_after=3600)
+    settle = delivery._settle
+
+    def settle_beside_the_loop(*arguments: Any) -> None:
+        delivery.spool_after = 0
+        delivery.spool_late()
+        settle(*arguments)
+
+    monkeypatch.setattr(delivery, "_settle", settle_beside_the_loop)
+    sent = batch()
+    delivery.send(sent)
+    until(lambda: delivery.has_settled)
+    assert delivery.stop(SECONDS)
+    assert delivery.settled() == [sent]
+    assert sent.segments[0].outcome == Outcome(delivered=BATCH_SPANS)
+    assert not spool.puts
+
+
+def test_a_batch_that_is_stored_when_its_attempt_fails_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = NotedSpool()
+    delivery = start(Verdict.RETRY, spool, spool_after=0)
+    notify_all = delivery._changed.notify_all
+
+    def store_beside_it() -> None:
+        delivery.spool_late()
+        (future,) = spool.puts
+        if not future.done():
+            future.set_result(SimpleNamespace(stored=SimpleNamespace(id=1)))
+        notify_all()
+
+    monkeypatch.setattr(delivery._changed, "notify_all", store_beside_it)
+    sent = batch()
+    delivery.send(sent)
+    until(lambda: delivery.has_settled)
+    assert delivery.stop(SECONDS)
+    assert sent.segments[0].outcome == Outcome(spooled=BATCH_SPANS)
+    assert spool.backs == 1
