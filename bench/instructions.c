@@ -2,11 +2,11 @@
  * Calls one hot function CALLS times, for bench/instructions.py to count its instructions: `instructions NAME RING_DIR`.
  * Prints how many operations (spans) that were.
  */
-#include <ringbuf.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "ring_for_bench.h"
 
 enum { SLOT_BYTES = 128, CALLS = 4000, RECORDS = 1000, LEASE_BYTES = 16 };
 enum { LEASE_AT = RB_CORE_BYTES, BYTES_AT = LEASE_AT + LEASE_BYTES, LABELS_AT = BYTES_AT + 8 };
@@ -25,29 +25,6 @@ static void check(int is_right, const char *what)
         fprintf(stderr, "instructions: %s\n", what);
         exit(1);
     }
-}
-
-static void open_ring(const char *directory)
-{
-    static const char layout[] = "{}", resource[] = "{\"service.name\":\"bench\"}";
-    char path[RB_MAX_PATH_BYTES];
-    rb_config config;
-    rb_error error;
-    memset(&config, 0, sizeof config);
-    config.ring_dir = directory;
-    config.service_name = "bench";
-    config.layout_json = layout;
-    config.layout_bytes = sizeof layout - 1;
-    config.resource_json = resource;
-    config.resource_bytes = sizeof resource - 1;
-    config.slot_bytes = SLOT_BYTES;
-    config.span_name_count = 1;
-    config.lane_count = 1;
-    config.capacity_slots = 8192;
-    config.file_mode = 0600;
-    config.root_always = 1;
-    producer = rb_producer_new();
-    check(producer != NULL && rb_open(producer, &config, path, &error) == RB_OK, "rb_open");
 }
 
 static int emit(void)
@@ -158,18 +135,17 @@ static const struct hot {
 
 int main(int argc, char **argv)
 {
+    char path[RB_MAX_PATH_BYTES];
     check(argc == 3, "usage: instructions NAME RING_DIR");
     record.core.start_unix_nano = 1700000000000000000u;
     record.core.end_unix_nano = 1700000000000001500u;
-    record.core.kind = 1;
-    record.core.flags = RB_SPAN_SAMPLED | RB_SPAN_HAS_IS_REMOTE;
     record.core.present = 31;
-    memset(record.core.trace_id, 1, sizeof record.core.trace_id);
-    memset(record.core.span_id, 1, sizeof record.core.span_id);
+    make_sampled(&record.core);
     memset(record.attributes, 1, LEASE_BYTES);
     for (int i = 0; i < RECORDS; i++)
         records[i] = record;
-    open_ring(argv[2]);
+    producer = open_ring(argv[2], SLOT_BYTES, 8192, path);
+    check(producer != NULL, "rb_open");
     for (size_t i = 0; i < sizeof hot / sizeof hot[0]; i++)
         if (strcmp(argv[1], hot[i].name) == 0) {
             printf("%d\n", hot[i].run());

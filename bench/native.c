@@ -4,9 +4,6 @@
  * a consumer in this process empties it between them, with the clock stopped. MODE with `_beside_consumer`: a thread
  * takes the records at the same time, and the ring is eight times as large.
  */
-#include <ringbuf.h>
-
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +11,8 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "ring_for_bench.h"
 
 enum { SLOT_BYTES = 128, CAPACITY = 8192, BURST = 8000, BURSTS = 200, COPIED_AT_ONCE = 4096 };
 
@@ -154,32 +153,13 @@ static const struct mode {
     {"clocked", burst_clocked},
 };
 
-static void open_ring(const char *directory, uint32_t capacity)
+static void open_both_ends(const char *directory, uint32_t capacity)
 {
-    static const char layout[] = "{}", resource[] = "{\"service.name\":\"bench\"}";
     char path[RB_MAX_PATH_BYTES];
-    rb_config config;
-    rb_error error;
-    memset(&config, 0, sizeof config);
-    config.ring_dir = directory;
-    config.service_name = "bench";
-    config.layout_json = layout;
-    config.layout_bytes = sizeof layout - 1;
-    config.resource_json = resource;
-    config.resource_bytes = sizeof resource - 1;
-    config.slot_bytes = SLOT_BYTES;
-    config.span_name_count = 1;
-    config.lane_count = 1;
-    config.capacity_slots = capacity;
-    config.file_mode = 0600;
-    config.root_always = 1;
-    producer = rb_producer_new();
-    if (producer == NULL || rb_open(producer, &config, path, &error) != RB_OK)
+    if ((producer = open_ring(directory, SLOT_BYTES, capacity, path)) == NULL)
         fail("rb_open");
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0 || rb_attach(fd, RB_CONSUME, 0, &consumer, &error) != RB_OK)
+    if ((consumer = attach_consumer(path)) == NULL)
         fail("rb_attach");
-    close(fd);
     unlink(path);
 }
 
@@ -187,10 +167,7 @@ static void fill_records(void)
 {
     memset(&record, 0, sizeof record);
     record.core.end_unix_nano = 2;
-    record.core.kind = 1;
-    record.core.flags = RB_SPAN_SAMPLED | RB_SPAN_HAS_IS_REMOTE;
-    memset(record.core.trace_id, 1, sizeof record.core.trace_id);
-    memset(record.core.span_id, 1, sizeof record.core.span_id);
+    make_sampled(&record.core);
     batch = malloc(BURST * sizeof record);
     memory = mmap(NULL, CAPACITY * sizeof record, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (batch == NULL || memory == MAP_FAILED)
@@ -215,7 +192,7 @@ int main(int argc, char **argv)
             mode = &modes[i];
     if (mode == NULL)
         fail("no such mode");
-    open_ring(argv[2], beside == NULL ? CAPACITY : 8 * CAPACITY);
+    open_both_ends(argv[2], beside == NULL ? CAPACITY : 8 * CAPACITY);
     fill_records();
     if (mode->burst == burst_held && (lane = rb_lane_hold(producer)) == NULL)
         fail("rb_lane_hold");

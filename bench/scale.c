@@ -8,8 +8,6 @@
  *                                                     published and dropped a second, ns a call, ns a record taken
  *   scale clocks ...                                  ns of CLOCK_REALTIME, CLOCK_MONOTONIC and the bare TSC
  */
-#include <fcntl.h>
-#include <ringbuf.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +15,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "ring_for_bench.h"
 
 enum { MOST = 256, BURST = 8192, AT_ONCE = 1024, LONGEST = 2 };
 
@@ -38,36 +38,18 @@ static uint64_t clock_of(clockid_t clock)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-static void open_ring(const char *directory, int number, char *path)
+static void make_ring(const char *directory, int number, char *path)
 {
-    static const char layout[] = "{}", resource[] = "{\"service.name\":\"bench\"}";
-    rb_config config;
-    rb_error error;
-    memset(&config, 0, sizeof config);
-    config.ring_dir = directory;
-    config.service_name = "bench";
-    config.layout_json = layout;
-    config.layout_bytes = sizeof layout - 1;
-    config.resource_json = resource;
-    config.resource_bytes = sizeof resource - 1;
-    config.slot_bytes = slot_bytes;
-    config.span_name_count = 1;
-    config.lane_count = 1;
-    config.capacity_slots = capacity;
-    config.file_mode = 0600;
-    config.root_always = 1;
-    producers[number] = rb_producer_new();
-    if (producers[number] == NULL || rb_open(producers[number], &config, path, &error) != RB_OK)
+    producers[number] = open_ring(directory, slot_bytes, capacity, path);
+    if (producers[number] == NULL)
         fail("rb_open");
 }
 
 static void attach(const char *path, int number)
 {
-    rb_error error;
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0 || rb_attach(fd, RB_CONSUME, 0, &consumers[number], &error) != RB_OK)
+    consumers[number] = attach_consumer(path);
+    if (consumers[number] == NULL)
         fail("rb_attach");
-    close(fd);
 }
 
 /* Takes what there is in a ring; returns how many records. */
@@ -107,7 +89,7 @@ static void burst(const char *directory, uint32_t rings)
     uint64_t laps = (2 * (uint64_t)capacity * rings + 200 * BURST) / each;
     uint64_t emit_nano = 0, take_nano = 0, emitted = 0, took = 0;
     for (uint32_t i = 0; i < rings; i++) {
-        open_ring(directory, (int)i, path);
+        make_ring(directory, (int)i, path);
         attach(path, (int)i);
         unlink(path);
     }
@@ -147,7 +129,7 @@ struct shared {
 static void produce(struct shared *shared, const char *directory, int number)
 {
     uint64_t counts[2] = {0, 0}, nano = 0;
-    open_ring(directory, number, shared->of[number].path);
+    make_ring(directory, number, shared->of[number].path);
     __atomic_add_fetch(&shared->ready, 1, __ATOMIC_SEQ_CST);
     while (!shared->go)
         usleep(1000);
@@ -236,11 +218,7 @@ int main(int argc, char **argv)
     if (count < 1 || count > MOST || record == NULL || taken == NULL)
         fail("usage: at most 256 rings");
     memset(record, 0, slot_bytes);
-    rb_record *core = (rb_record *)record;
-    memset(core->trace_id, 1, sizeof core->trace_id);
-    memset(core->span_id, 1, sizeof core->span_id);
-    core->kind = 1;
-    core->flags = RB_SPAN_SAMPLED | RB_SPAN_HAS_IS_REMOTE;
+    make_sampled((rb_record *)record);
     if (strcmp(argv[1], "clocks") == 0)
         printf("%.3f %.3f %.3f\n", each(rb_clock_unix_nano), each(rb_clock_monotonic_nano), each(bare_tsc));
     else if (strcmp(argv[1], "burst") == 0)

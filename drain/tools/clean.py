@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def clean(
-    ring_dir: RingDirOption = ...,  # type: ignore[assignment]  # typer makes the default
+    ring_dir: RingDirOption,
     force: Annotated[bool, typer.Option("--force", help="Also those that hold spans, which are lost.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: for scripts.")] = False,
 ) -> None:

@@ -17,19 +17,11 @@ from drain.tools.dump_formats import Csv, JsonLines, MissingLibraryError, Numpy,
 from drain.tools.ring_selection import (
     RingDirOption,
     RingsArgument,
+    ServiceOption,
     observe,
     select,
 )
-from drain.tools.span_filter import (
-    AttributeOption,
-    MinDurationOption,
-    NameOption,
-    OutcomeOption,
-    ServiceOption,
-    SpanFilter,
-    TraceOption,
-    span_filter,
-)
+from drain.tools.span_filter import SpanFilter, with_span_filter
 from drain.tools.span_text import printable
 from drain.tools.table import is_terminal
 from ringbuf.exceptions import RingFormatError
@@ -43,7 +35,7 @@ if TYPE_CHECKING:
 _POSITIONS = 1 << 64
 
 
-class Format(enum.Enum):
+class Format(enum.StrEnum):
     """The form of the file."""
 
     JSONL = "jsonl"
@@ -52,19 +44,17 @@ class Format(enum.Enum):
     NUMPY = "numpy"
 
 
+@with_span_filter
 def dump(
     rings: RingsArgument = None,
-    ring_dir: RingDirOption = ...,  # type: ignore[assignment]  # typer makes the default
+    *,
+    ring_dir: RingDirOption,
     form: Annotated[
         Format,
         typer.Option("--format", help="OTLP JSON lines, CSV, Parquet (needs [parquet]), or .npz of raw records."),
     ] = Format.JSONL,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file; - is standard output.")] = Path("-"),
-    name: NameOption = None,
-    attribute: AttributeOption = None,
-    min_duration: MinDurationOption = None,
-    outcome: OutcomeOption = None,
-    trace: TraceOption = None,
+    wanted: SpanFilter,
     service: ServiceOption = None,
 ) -> None:
     """Write the spans that rings hold now to a file, without taking them from the drain.
@@ -72,7 +62,6 @@ def dump(
     JSON lines are those of the drain's file exporter: `ringbuf-drain replay` and `ringbuf report` read them. A file
     gets its name when it is whole.
     """
-    wanted = span_filter(name, attribute, min_duration, outcome, trace)
     if form in (Format.PARQUET, Format.NUMPY) and output == Path("-") and is_terminal():
         fail(f"--format {form.value} is nothing for a terminal: name a file with --output", EXIT_USAGE)
     found, unreadable = observe(select(ring_dir, rings), service)

@@ -14,11 +14,11 @@ from drain.tools.ring_selection import (
     JsonOption,
     RingDirOption,
     RingsArgument,
+    ServiceOption,
     drain_of,
     observe,
     select,
 )
-from drain.tools.span_filter import ServiceOption  # noqa: TC001 - typer reads it
 from drain.tools.span_text import age, printable
 from drain.tools.table import Column, bar, is_terminal, percent, write_table
 
@@ -47,7 +47,8 @@ _COLUMNS: Final = (
 
 def list_rings(
     rings: RingsArgument = None,
-    ring_dir: RingDirOption = ...,  # type: ignore[assignment]  # typer makes the default
+    *,
+    ring_dir: RingDirOption,
     service: ServiceOption = None,
     as_json: JsonOption = False,
 ) -> None:

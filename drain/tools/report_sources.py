@@ -148,7 +148,7 @@ def _plain(file: IO[bytes]) -> Iterator[IO[bytes]]:
     start = file.read(len(_ZSTD_MAGIC))
     file.seek(0)
     if start.startswith(_GZIP_MAGIC):
-        with igzip.IGzipFile(fileobj=file, mode="rb") as plain:  # type: ignore[no-untyped-call]
+        with igzip.IGzipFile(fileobj=file, mode="rb") as plain:  # type: ignore[no-untyped-call]  # isal has no types
             yield cast("IO[bytes]", plain)
     elif start == _ZSTD_MAGIC:
         frames = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)

@@ -53,6 +53,7 @@ RingArgument = Annotated[
         autocompletion=complete_ring,
     ),
 ]
+ServiceOption = Annotated[str | None, typer.Option("--service", help="Rings of this service, or a pattern.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
 
 
@@ -152,6 +153,5 @@ def drain_of(ring_dir: Path) -> int | None:
 
 def _means(word: str, stem: str) -> bool:
     """Whether a word is the beginning of a ring's name or its pid: names are `<service>-<pid>-<8 hex digits>`."""
-    parts = stem.rsplit("-", 2)
-    is_pid = word.isdigit() and len(word) < _MAX_PID_DIGITS and len(parts) == 3 and parts[1] == word  # noqa: PLR2004
+    is_pid = word.isdigit() and len(word) < _MAX_PID_DIGITS and stem.rsplit("-", 2)[1:-1] == [word]
     return stem.startswith(word) or is_pid

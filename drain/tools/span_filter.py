@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import operator
 import re
 from dataclasses import dataclass
@@ -14,29 +16,13 @@ import typer
 from drain.tools.span_fields import attributes_of, carries_otlp, durations_of, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ringbuf.attribute import LayoutField
     from ringbuf.layout import SpanLayout
 
 OUTCOME_KEY: Final = "grafos.outcome"
 """The attribute of Phase 219 that `--outcome` is about."""
-
-NameOption = Annotated[list[str] | None, typer.Option("--name", help="A span's name, or a pattern; may be repeated.")]
-AttributeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--attribute",
-        metavar="KEY=VALUE",
-        help="A condition: KEY=VALUE, KEY!=VALUE, and for numbers < <= > >=; all that are given must hold.",
-    ),
-]
-MinDurationOption = Annotated[
-    str | None, typer.Option("--min-duration", metavar="TIME", help="At least so long: 250ns, 10us, 1.5ms, 2s.")
-]
-OutcomeOption = Annotated[str | None, typer.Option("--outcome", help="The same as --attribute grafos.outcome=….")]
-TraceOption = Annotated[str | None, typer.Option("--trace", metavar="ID", help="The trace id, or its beginning.")]
-ServiceOption = Annotated[str | None, typer.Option("--service", help="Rings of this service, or a pattern.")]
 
 _CONDITION: Final = re.compile(r"(?P<key>[^=!<>]+)(?P<sign>!=|<=|>=|=|<|>)(?P<value>.*)", re.DOTALL)
 _SIGNS: Final = {
@@ -135,11 +121,22 @@ class SpanFilter:
 
 
 def span_filter(
-    names: Sequence[str] | None,
-    attributes: Sequence[str] | None,
-    min_duration: str | None,
-    outcome: str | None,
-    trace: str | None,
+    names: Annotated[
+        list[str] | None, typer.Option("--name", help="A span's name, or a pattern; may be repeated.")
+    ] = None,
+    attributes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attribute",
+            metavar="KEY=VALUE",
+            help="A condition: KEY=VALUE, KEY!=VALUE, and for numbers < <= > >=; all that are given must hold.",
+        ),
+    ] = None,
+    min_duration: Annotated[
+        str | None, typer.Option("--min-duration", metavar="TIME", help="At least so long: 250ns, 10us, 1.5ms, 2s.")
+    ] = None,
+    outcome: Annotated[str | None, typer.Option("--outcome", help="The same as --attribute grafos.outcome=….")] = None,
+    trace: Annotated[str | None, typer.Option("--trace", metavar="ID", help="The trace id, or its beginning.")] = None,
 ) -> SpanFilter:
     """Return the filter that options stand for.
 
@@ -153,6 +150,26 @@ def span_filter(
     if trace is not None and (not re.fullmatch("[0-9a-f]+", digits) or len(digits) > _TRACE_DIGITS):
         raise typer.BadParameter(f"{trace!r} is not 1 to 32 hex digits", param_hint="--trace")
     return SpanFilter(tuple(names or ()), tuple(conditions), _nano(min_duration), digits)
+
+
+def with_span_filter(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `span_filter` in place of its parameter `wanted`, which is the filter they make.
+
+    Typer makes options of a signature: the one that it is shown has the parameters of both functions.
+    """
+    options = inspect.signature(span_filter, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def with_options(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in options}
+        command(wanted=span_filter(**given), **arguments)
+
+    shown: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        shown += options.values() if parameter.name == "wanted" else [parameter]
+    by_name = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in shown]
+    with_options.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]  # inspect.signature reads it
+    return with_options
 
 
 def _condition(text: str) -> Condition:

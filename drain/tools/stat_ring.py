@@ -27,7 +27,7 @@ _MOST_LABELS: Final = 6
 
 def stat_ring(
     ring: RingArgument,
-    ring_dir: RingDirOption = ...,  # type: ignore[assignment]  # typer makes the default
+    ring_dir: RingDirOption,
     as_json: JsonOption = False,
 ) -> None:
     """Show one ring: geometry, layout, resource, and the counters of each lane."""

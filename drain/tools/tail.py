@@ -14,18 +14,10 @@ from drain.tools.ring_selection import (
     JsonOption,
     RingDirOption,
     RingsArgument,
+    ServiceOption,
     select,
 )
-from drain.tools.span_filter import (
-    AttributeOption,
-    MinDurationOption,
-    NameOption,
-    OutcomeOption,
-    ServiceOption,
-    SpanFilter,
-    TraceOption,
-    span_filter,
-)
+from drain.tools.span_filter import SpanFilter, with_span_filter
 from drain.tools.span_text import json_object, line, printable
 from drain.tools.table import has_colour
 from drain.tools.watched_rings import WatchedRings
@@ -50,14 +42,12 @@ class Seen(NamedTuple):
     text: str
 
 
+@with_span_filter
 def tail(
     rings: RingsArgument = None,
-    ring_dir: RingDirOption = ...,  # type: ignore[assignment]  # typer makes the default
-    name: NameOption = None,
-    attribute: AttributeOption = None,
-    min_duration: MinDurationOption = None,
-    outcome: OutcomeOption = None,
-    trace: TraceOption = None,
+    *,
+    ring_dir: RingDirOption,
+    wanted: SpanFilter,
     service: ServiceOption = None,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, help="Begin with so many of the spans that are there.")
@@ -70,7 +60,6 @@ def tail(
     A span can be seen from its emission until the drain has delivered it. Those that the drain was done with before
     they were looked at are counted, and told on standard error as missed.
     """
-    wanted = span_filter(name, attribute, min_duration, outcome, trace)
     watched = WatchedRings(select(ring_dir, rings), None if rings else ring_dir, service)
     tailing = _Tail(watched, wanted, json_line if as_json else coloured_line if has_colour() else line)
     try:

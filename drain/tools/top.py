@@ -15,10 +15,10 @@ from drain.tools.ring_selection import (
     JsonOption,
     RingDirOption,
     RingsArgument,
+    ServiceOption,
     drain_of,
     select,
 )
-from drain.tools.span_filter import ServiceOption  # noqa: TC001 - typer reads it
 from drain.tools.span_text import printable
 from drain.tools.table import is_terminal
 from drain.tools.top_frames import Frame, Frames, as_json
@@ -34,7 +34,7 @@ _NAP_SECONDS: Final = 0.05
 _EXIT_SIGNAL: Final = 128
 
 
-class By(enum.Enum):
+class By(enum.StrEnum):
     """What makes a row."""
 
     SERVICE = "service"
@@ -43,7 +43,8 @@ class By(enum.Enum):
 
 def top(
     rings: RingsArgument = None,
-    ring_dir: RingDirOption = ...,  # type: ignore[assignment]  # typer makes the default
+    *,
+    ring_dir: RingDirOption,
     service: ServiceOption = None,
     by: Annotated[By, typer.Option("--by", help="A row for each service, or for each ring.")] = By.SERVICE,
     interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two pictures.")] = 1.0,

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import enum
+import inspect
 import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +36,15 @@ def two_hundred(ring_dir: Path) -> Iterator[Path]:
     yield ring_dir
     for emitter in emitters:
         emitter.close()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_default_of_a_choice_is_text(command: str) -> None:
+    """Versions of typer before 0.24 refuse another beside click 8.1."""
+    module, _, function = COMMANDS[command].partition(":")
+    parameters = inspect.signature(getattr(import_module(module), function)).parameters.values()
+    choices = [parameter.default for parameter in parameters if isinstance(parameter.default, enum.Enum)]
+    assert all(isinstance(choice, str) for choice in choices)
 
 
 def test_the_script_that_pip_installs_is_this_command() -> None:
@@ -139,6 +151,27 @@ def test_colours_are_for_terminals_that_want_them(ring_dir: Path) -> None:
                 assert terminal.end() == 0
                 assert terminal.output.startswith(b"\x1b[31m") == is_red
         assert "\x1b" not in output_of(*arguments)
+
+
+def test_ctrl_c_in_the_middle_of_an_import_is_clean() -> None:
+    code = """
+import signal, sys
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "drain.tools.tail":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as error:  # as extension modules do that import others
+                raise ImportError(name) from error
+
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["ringbuf", "tail"]
+from drain.tools.__main__ import main
+main()
+"""
+    done = run_python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_ctrl_c_while_it_starts_is_clean(ring_dir: Path) -> None:

@@ -43,7 +43,7 @@ def depths_of(trace: Element) -> list[int]:
 def bars_of(trace: Element) -> list[tuple[float, float]]:
     """Return where the bars begin and how long they are, in percent."""
     return [
-        tuple(float(row.one("rect").attributes[name].rstrip("%")) for name in ("x", "width"))  # type: ignore[misc]
+        tuple(float(row.one("rect").attributes[name].rstrip("%")) for name in ("x", "width"))  # type: ignore[misc]  # two of them
         for row in trace.one("tbody").all("tr")
     ]
 
