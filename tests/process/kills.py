@@ -164,11 +164,12 @@ def main() -> None:
     """Run all rounds and print how many rings and records there were."""
     ring_dir, rounds, seed, door = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     order = random.Random(seed)  # noqa: S311 - moments, no secret
-    # A third of the kills shall come before the first record, on this machine and under its load.
-    longest_life = 3 * min(time_to_first_record(ring_dir, door) for _ in range(3))
-    totals = [
-        run_round(ring_dir, door, order.uniform(0, longest_life), drain=order.random() < 0.7) for _ in range(rounds)
-    ]
+    longest_life = 3 * time_to_first_record(ring_dir, door)
+    totals = []
+    for _ in range(rounds):
+        totals.append(run_round(ring_dir, door, order.uniform(0, longest_life), drain=order.random() < 0.7))
+        # About a third of the kills shall come before the first record, whatever else this machine has to do.
+        longest_life *= 0.95 if totals[-1] else 1.1
     print(sum(total > 0 for total in totals), sum(totals))  # noqa: T201 - for the test
 
 
