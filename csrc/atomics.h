@@ -1,6 +1,8 @@
 /*
- * The only place with __atomic builtins: every access to a word that two sides share goes through one of these, so that
- * the order asked for can be read in its name. Plain integers with builtins, not _Atomic, keep ringbuf.h valid C++.
+ * Every access to a word that two sides or two threads share goes through one of these, so that the order asked for can
+ * be read in its name. (Other __atomic builtins only count: threads in emit.c, passages in point.h; and keep the compiler
+ * from moving stores past a signal handler in sigbus.c.) Plain integers with builtins, not _Atomic, keep ringbuf.h valid
+ * C++. What each order is for is searched in tests/model: *_orders.pml, where each is seen to be needed.
  */
 #ifndef RINGBUF_ATOMICS_H
 #define RINGBUF_ATOMICS_H
@@ -14,7 +16,7 @@ static inline void rb_store_relaxed(uint64_t *word, uint64_t value) { __atomic_s
 static inline void rb_store_release(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 static inline void rb_store_seq_cst(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
 
-/* Counters: only their sum matters, nothing is published through them. */
+/* Counters: only their sum matters, or that no two threads get the same count; nothing is published through them. */
 static inline uint64_t rb_add_relaxed(uint64_t *word, uint64_t n)
 {
     return __atomic_fetch_add(word, n, __ATOMIC_RELAXED);
@@ -32,7 +34,10 @@ static inline void rb_store32_release(uint32_t *word, uint32_t value)
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-/* A try-flag: 0 free, 1 taken. Taking it acquires what the last holder wrote before it released the flag. */
+/*
+ * A try-flag: 0 free, 1 taken. Taking it acquires what the last holder wrote before it gave it back. Who does not get it
+ * learns nothing of what its holder wrote.
+ */
 static inline int rb_try_take(uint32_t *flag)
 {
     return rb_load32_relaxed(flag) == 0 && __atomic_exchange_n(flag, 1, __ATOMIC_ACQUIRE) == 0;
@@ -58,7 +63,10 @@ __attribute__((no_sanitize("thread"))) static inline void rb_copy_acquire(void *
     }
 }
 
-/* The doorbell's address: mapped once, by whichever thread finds it missing. */
+/*
+ * The doorbell's address: mapped once, by whichever thread finds it missing. What lies there is touched by the kernel
+ * only, so that the order guards no more than that the mapping was made before.
+ */
 static inline uint32_t *rb_load_pointer_acquire(uint32_t *const *pointer)
 {
     return __atomic_load_n(pointer, __ATOMIC_ACQUIRE);
@@ -68,7 +76,7 @@ static inline void rb_store_pointer_release(uint32_t **pointer, uint32_t *value)
     __atomic_store_n(pointer, value, __ATOMIC_RELEASE);
 }
 
-/* Set a word once: the first thread wins, all see its value. */
+/* Set a word once: the first thread wins, and who has tried sees its value. Others need an acquire of what came later. */
 static inline void rb_set_once(uint64_t *word, uint64_t value)
 {
     uint64_t unset = 0;

@@ -194,7 +194,7 @@ static rb_held_lane *check_out(rb_producer *producer, int *found_full)
 /* Counts `spans` that found no lane. A closed producer holds all lanes for good: then they are local. */
 static int drop(rb_producer *producer, uint64_t spans, int found_full)
 {
-    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN) { /* pairs with rb_open's release, and rb_close's */
+    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN) { /* pairs with rb_open's release */
         rb_count_local(producer, spans);
         return NOT_WRITTEN;
     }
@@ -214,7 +214,8 @@ static rb_record *slot_at(const rb_producer *producer, const rb_held_lane *lane,
 /* FUTEX_WAKE_OP: the kernel adds 1 to the word and wakes. A truncated doorbell gives EFAULT there, never a SIGBUS. */
 static int ring_doorbell(const rb_producer *producer)
 {
-    uint32_t *doorbell = rb_load_pointer_acquire(&producer->doorbell); /* pairs with map_doorbell()'s caller */
+    /* Pairs with the release of rb_open and rb_find_doorbell: the page is mapped. */
+    uint32_t *doorbell = rb_load_pointer_acquire(&producer->doorbell);
     if (doorbell == NULL)
         return ATTEND; /* the drain came after the ring: its doorbell can be had now */
     int saved_errno = errno;
@@ -240,8 +241,9 @@ static int publish(const rb_producer *producer, rb_held_lane *lane, uint64_t cou
     }
     /*
      * A quarter is crossed: does the drain sleep? The store to `tail` must not pass the load of `sleeping`, as the
-     * drain's store to `sleeping` must not pass its last look at `tail` (rb_set_sleeping): with both sides seq_cst at
-     * least one of them sees the other, so no wake-up is lost.
+     * drain's store to `sleeping` must not pass its last look at `tail` (fall_asleep() in watch.c): with all four
+     * seq_cst at least one side sees the other, so no wake-up is lost; with any of them weaker one can be
+     * (tests/model/doorbell_orders.pml). It is a release, too, and pairs with rb_copy as the store above.
      */
     rb_store_seq_cst(&lane->shared->tail, after);
     RB_POINT(publish_crossed);

@@ -64,10 +64,11 @@ int64_t rb_peek(rb_consumer *consumer, uint32_t index, uint64_t *position, void 
         copy_slots(consumer, lane, start, records, count);
         /*
          * A slot is written again only by a producer that saw `head` beyond it. So when `head`, loaded after the copy,
-         * is not beyond the slot, the copy came before any such write. Each load of the copy is an acquire: it pairs
-         * with check_out()'s acquire of `head`, which the producer's writes come after, and that with rb_release.
-         * (Between producer and observer C11 would ask for a release too; where stores reach all other processors at
-         * once, as on x86-64 and aarch64, the producer's acquire does: it has seen the head that we then must see.)
+         * is not beyond the slot, the copy came before any such write. Each load of the copy is an acquire, so that
+         * "after" holds; the producer's acquire of `head` in check_out(), that its writes come after it. C11 would have
+         * these be release stores, for our acquires to pair with (tests/model/peek_orders.pml fails without). They are
+         * none: where a store reaches all other processors at once, as on x86-64 and aarch64, who has seen what was
+         * written after a load of `head` cannot then load an older `head`.
          */
         head = rb_load_acquire(&lane->shared->head);
         lost = behind(start, head) < count ? behind(start, head) : count;

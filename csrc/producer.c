@@ -215,6 +215,7 @@ static void fill_header(uint8_t *map, const rb_config *config, const struct shap
     memcpy(map + header->resource_offset, config->resource_json, config->resource_bytes);
     RB_POINT(create_unsummed);
     header->crc32 = rb_crc32(map, shape->header_bytes);
+    /* Plain, as all here: nobody else has the file before link_file(), and the kernel orders linkat before open. */
     for (uint32_t i = 0; i < config->lane_count; i++) {
         rb_lane *lane = (rb_lane *)(void *)(map + shape->header_bytes + i * shape->lane_stride_bytes);
         lane->tail = config->first_position;
@@ -550,7 +551,10 @@ int rb_close(rb_producer *producer)
     uint32_t state = rb_load32_acquire(&producer->state); /* pairs with adopt_ring's release */
     int rv = RB_OK;
     RB_POINT(close_begin);
-    /* Pairs with drop()'s acquire: emits that find no lane now count as local. */
+    /*
+     * Before the lanes: who sees it counts as local. It pairs with each emit's acquire, but nothing is handed over: who
+     * finds a lane taken and does not see this yet counts in the ring, which rb_stats adds up as well.
+     */
     rb_store32_release(&producer->state, RB_STATE_CLOSED);
     if (state == RB_STATE_OPEN) {
         for (uint32_t i = 0; i < producer->lane_count; i++) {
@@ -559,7 +563,8 @@ int rb_close(rb_producer *producer)
             if (take_with_patience(&producer->lanes[i].busy) != RB_OK)
                 rv = RB_BUSY; /* its `closed` stays unset: the drain will learn of the end from the lock */
             else
-                rb_store32_release(&producer->lanes[i].shared->closed, 1); /* pairs with rb_poll's acquire */
+                /* Pairs with rb_poll's acquire: all tails of this lane came before, as we hold it now. */
+                rb_store32_release(&producer->lanes[i].shared->closed, 1);
         }
     }
     RB_POINT(close_done);
@@ -586,7 +591,7 @@ int rb_stats(rb_producer *producer, rb_producer_stats *stats)
     *stats = producer->retired;
     stats->local = rb_load_relaxed(&producer->local);
     if (producer->map != NULL) {
-        stats->is_open = rb_load32_acquire(&producer->state) == RB_STATE_OPEN;
+        stats->is_open = rb_load32_acquire(&producer->state) == RB_STATE_OPEN; /* under `life`, as its stores are */
         stats->capacity_slots = (uint64_t)producer->capacity_slots * producer->lane_count;
         stats->consumer_state = rb_load32_relaxed(&producer->lanes[0].shared->consumer_state);
         add_lane_counts(producer, producer->map, stats);

@@ -57,7 +57,7 @@ static int install(void)
 
 int rb_guard_install(void)
 {
-    rb_store32_release(&wanted, 1); /* pairs with rb_guard_check's acquire */
+    rb_store32_release(&wanted, 1); /* pairs with rb_guard_check's acquire; nothing else is handed over */
     return install();
 }
 

@@ -14,7 +14,8 @@ static int has_news(rb_consumer *consumer)
     rb_consumer_enter(consumer);
     for (uint32_t i = 0; i < consumer->lane_count; i++) {
         const struct lane *lane = &consumer->lanes[i];
-        closed &= rb_load32_relaxed(&lane->shared->closed);          /* hints: rb_poll reads both again */
+        /* Hints: rb_poll reads both again. What is not seen yet is seen by fall_asleep(), or it rings. */
+        closed &= rb_load32_relaxed(&lane->shared->closed);
         ready |= rb_load_relaxed(&lane->shared->tail) != lane->read; /* also a tail that rb_poll will refuse */
     }
     return rb_consumer_leave(consumer) != RB_OK || ready || closed;
@@ -47,7 +48,7 @@ static int fall_asleep(rb_consumer *consumer)
     for (uint32_t i = 0; i < consumer->lane_count; i++) {
         struct lane *lane = &consumer->lanes[i];
         RB_POINT(sleep_lane);
-        rb_exchange32_seq_cst(&lane->shared->sleeping, 1); /* pairs with publish() at a quarter crossing */
+        rb_exchange32_seq_cst(&lane->shared->sleeping, 1); /* pairs with publish()'s seq_cst load, at a crossing */
         RB_POINT(sleep_set);
         ready |= rb_load_seq_cst(&lane->shared->tail) != lane->read; /* pairs with publish()'s seq_cst store */
     }

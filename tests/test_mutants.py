@@ -100,6 +100,78 @@ MUTANTS = {
         "thread",
         "ThreadSanitizer: data race",
     ),
+    "the ids are seeded without release order": Mutant(
+        "emit.c",
+        "rb_store32_release(&producer->id_seeded, 1);",
+        "rb_store32_relaxed(&producer->id_seeded, 1);",
+        "handover",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "the ids are taken for seeded without acquire order": Mutant(
+        "emit.c",
+        "rb_load32_acquire(&producer->id_seeded)",
+        "rb_load32_relaxed(&producer->id_seeded)",
+        "handover",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "a ring is closed without release order": Mutant(
+        "producer.c",
+        "rb_store32_release(&producer->lanes[i].shared->closed, 1);",
+        "rb_store32_relaxed(&producer->lanes[i].shared->closed, 1);",
+        "handover",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "a ring is taken for closed without acquire order": Mutant(
+        "consumer.c",
+        "rb_load32_acquire(&shared->closed)",
+        "rb_load32_relaxed(&shared->closed)",
+        "handover",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "the doorbell's address is stored without release order": Mutant(
+        "atomics.h",
+        "__atomic_store_n(pointer, value, __ATOMIC_RELEASE)",
+        "__atomic_store_n(pointer, value, __ATOMIC_RELAXED)",
+        "handover",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "the doorbell is rung without acquire order": Mutant(
+        "emit.c",
+        "uint32_t *doorbell = rb_load_pointer_acquire(&producer->doorbell);",
+        "uint32_t *doorbell = __atomic_load_n(&producer->doorbell, __ATOMIC_RELAXED);",
+        "handover",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "the doorbell is looked for without acquire order": Mutant(
+        "emit.c",
+        "rb_load_pointer_acquire(&producer->doorbell) == NULL",
+        "__atomic_load_n(&producer->doorbell, __ATOMIC_RELAXED) == NULL",
+        "handover",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "the producer looks for a sleeper without any order": Mutant(
+        "emit.c",
+        "rb_load32_seq_cst(&lane->shared->sleeping)",
+        "rb_load32_relaxed(&lane->shared->sleeping)",
+        "handover",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
+    "the drain's last look is without any order": Mutant(
+        "watch.c",
+        "rb_load_seq_cst(&lane->shared->tail)",
+        "rb_load_relaxed(&lane->shared->tail)",
+        "handover",
+        "thread",
+        "ThreadSanitizer: data race",
+    ),
     "a full lane is written": Mutant(
         "emit.c",
         "if (lane->tail - lane->head < producer->capacity_slots)",
@@ -173,12 +245,14 @@ def test_a_mutant_is_noticed(
     name: str, c_compiler: str, missing_debian: Callable[[str], NoReturn], ring_dir: Path, tmp_path: Path
 ) -> None:
     mutant = MUTANTS[name]
-    # Where the test aborts, its ring stays: not in /dev/shm itself.
-    test = tmp_path / "the_test.c"
-    text = (ROOT / "tests" / "c" / f"{mutant.program}.c").read_text(encoding="utf-8")
-    text = text.replace('"/dev/shm/', f'"{ring_dir}/')
-    # A wake-up that is lost is waited for to the end: here two seconds are enough.
-    test.write_text(text.replace("patience_nano = UINT64_C(10)", "patience_nano = UINT64_C(2)"), encoding="utf-8")
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    for source in (ROOT / "tests" / "c").glob("*.[ch]"):
+        # Where the test aborts, its ring stays: not in /dev/shm itself.
+        text = source.read_text(encoding="utf-8").replace('"/dev/shm/', f'"{ring_dir}/')
+        # A wake-up that is lost is waited for to the end: here two seconds are enough.
+        text = text.replace("patience_nano = UINT64_C(10)", "patience_nano = UINT64_C(2)")
+        (tests / source.name).write_text(text, encoding="utf-8")
     for source in (ROOT / "csrc").glob("*.[ch]"):
         text = source.read_text(encoding="utf-8")
         if source.name == mutant.source:
@@ -188,7 +262,7 @@ def test_a_mutant_is_noticed(
     program = tmp_path / "test"
     # As in CMakeLists.txt: a memcpy that the compiler writes out is one that ThreadSanitizer does not see.
     sanitize = [f"-fsanitize={mutant.sanitize}", "-fno-builtin-memcpy"] if mutant.sanitize else []
-    sources = [test, *(tmp_path / f"{part}.c" for part in LIBRARY)]
+    sources = [tests / f"{mutant.program}.c", *(tmp_path / f"{part}.c" for part in LIBRARY)]
     command: list[str | Path] = [
         c_compiler,
         "-O2",

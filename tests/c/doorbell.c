@@ -3,7 +3,6 @@
  * drain's wait by its time limit although records are ready.
  */
 #include <assert.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +10,7 @@
 #include <unistd.h>
 
 #include "atomics.h"
-#include "ringbuf.h"
+#include "ring_for_test.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 enum { ROUNDS = 20000 };
@@ -53,38 +52,23 @@ static void *emit_one_by_one(void *argument)
 
 int main(void)
 {
-    char directory[] = "/dev/shm/ringbuf-doorbell-XXXXXX";
-    char bell_path[sizeof directory + 16];
+    const char *directory = make_directory("doorbell");
+    char bell_path[RB_MAX_PATH_BYTES];
     char path[RB_MAX_PATH_BYTES];
     rb_error error;
     rb_doorbell *doorbell;
-    rb_consumer *consumer;
     rb_lane_view view;
     rb_record record;
     pthread_t thread;
     uint64_t slept = 0;
     uint32_t next_delay = 0;
     uint32_t random = 7;
-    assert(mkdtemp(directory) != NULL);
     snprintf(bell_path, sizeof bell_path, "%s/doorbell", directory);
     assert(rb_doorbell_open(bell_path, 0600, &doorbell, &error) == RB_OK);
-    rb_config config = {.ring_dir = directory,
-                        .service_name = "doorbell",
-                        .layout_json = "{}",
-                        .resource_json = "{}",
-                        .layout_bytes = 2,
-                        .resource_bytes = 2,
-                        .slot_bytes = 64,
-                        .span_name_count = 1,
-                        .lane_count = 1,
-                        .capacity_slots = CAPACITY,
-                        .file_mode = 0600,
-                        .root_always = 1};
-    producer = rb_producer_new();
-    assert(producer != NULL && rb_open(producer, &config, path, &error) == RB_OK);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    assert(fd >= 0 && rb_attach(fd, RB_CONSUME, 0, &consumer, &error) == RB_OK);
-    assert(close(fd) == 0);
+    rb_config config = ring_config(directory, CAPACITY);
+    producer = new_producer();
+    open_ring(producer, &config, path);
+    rb_consumer *consumer = attach_consumer(path);
     assert(pthread_create(&thread, NULL, emit_one_by_one, NULL) == 0);
     for (uint64_t round = 0; round < ROUNDS; round++) {
         dawdle(&random, 0);
@@ -113,10 +97,9 @@ int main(void)
     assert(pthread_join(thread, NULL) == 0);
     assert(slept > 0);
     printf("%d rounds, %llu of them asleep\n", ROUNDS, (unsigned long long)slept);
-    assert(rb_close(producer) == RB_OK);
-    rb_producer_free(producer);
+    remove_ring(producer, path);
     rb_consumer_free(consumer);
     rb_doorbell_free(doorbell);
-    assert(unlink(path) == 0 && unlink(bell_path) == 0 && rmdir(directory) == 0);
+    assert(unlink(bell_path) == 0 && rmdir(directory) == 0);
     return 0;
 }

@@ -15,24 +15,13 @@
 #include <unistd.h>
 
 #include "atomics.h"
-#include "ringbuf.h"
+#include "ring_for_test.h"
 
 enum { FORKS = 300, SPANS = 3, CAPACITY = 1024, PATIENCE_SECONDS = 30 };
 
-static char directory[] = "/dev/shm/ringbuf-forks-XXXXXX";
-static char doorbell[sizeof directory + sizeof "/doorbell"];
-static rb_config config = {.ring_dir = directory,
-                           .service_name = "forks",
-                           .layout_json = "{}",
-                           .resource_json = "{}",
-                           .layout_bytes = 2,
-                           .resource_bytes = 2,
-                           .slot_bytes = 64,
-                           .span_name_count = 1,
-                           .lane_count = 1,
-                           .capacity_slots = CAPACITY,
-                           .file_mode = 0600,
-                           .root_always = 1};
+static const char *directory;
+static char doorbell[RB_MAX_PATH_BYTES];
+static rb_config config;
 static rb_producer *producer; /* inherited without a ring, which each child makes */
 static uint32_t stop;
 static uint64_t made;
@@ -42,11 +31,9 @@ static void *make_rings(void *argument)
     (void)argument;
     while (!rb_load32_acquire(&stop)) {
         char path[RB_MAX_PATH_BYTES];
-        rb_error error;
-        rb_producer *mine = rb_producer_new();
-        assert(mine != NULL);
+        rb_producer *mine = new_producer();
         assert(unlink(doorbell) == 0);
-        assert(rb_open(mine, &config, path, &error) == RB_OK);
+        open_ring(mine, &config, path);
         int fd = open(doorbell, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         assert(fd >= 0 && ftruncate(fd, RB_PAGE_BYTES) == 0 && close(fd) == 0);
         assert(rb_find_doorbell(mine, directory) == RB_OK);
@@ -131,12 +118,12 @@ static void clone_once(void)
 int main(void)
 {
     pthread_t thread;
-    assert(mkdtemp(directory) != NULL);
+    directory = make_directory("forks");
+    config = ring_config(directory, CAPACITY);
     snprintf(doorbell, sizeof doorbell, "%s/doorbell", directory);
     int fd = open(doorbell, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     assert(fd >= 0 && close(fd) == 0);
-    producer = rb_producer_new();
-    assert(producer != NULL);
+    producer = new_producer();
     assert(pthread_create(&thread, NULL, make_rings, NULL) == 0);
     for (unsigned i = 0; i < FORKS; i++) {
         fork_once();

@@ -7,14 +7,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "atomics.h"
-#include "ringbuf.h"
+#include "ring_for_test.h"
 
 enum { ROUNDS = 20, RINGS = 20, CAPACITY = 256, INTERRUPTIONS = 3 };
 
@@ -77,26 +74,11 @@ static void handle(int signal_number, void (*handler)(int))
 static void live(const char *directory)
 {
     char path[RB_MAX_PATH_BYTES];
-    rb_error error;
     rb_producer_stats stats;
     uint64_t attempts = 0;
-    rb_config config = {.ring_dir = directory,
-                        .service_name = "interrupted",
-                        .layout_json = "{}",
-                        .resource_json = "{}",
-                        .layout_bytes = 2,
-                        .resource_bytes = 2,
-                        .slot_bytes = 64,
-                        .span_name_count = 1,
-                        .lane_count = 1,
-                        .capacity_slots = CAPACITY,
-                        .file_mode = 0600,
-                        .root_always = 1};
+    rb_config config = ring_config(directory, CAPACITY);
     for (unsigned ring = 0; ring < RINGS; ring++) {
-        if (rb_open(producer, &config, path, &error) != RB_OK) {
-            fprintf(stderr, "rb_open: %s\n", error.detail);
-            abort();
-        }
+        open_ring(producer, &config, path);
         for (unsigned i = 0; i < CAPACITY; i++, attempts++) {
             int rv = rb_emit(producer, &record);
             assert(rv == 0 || rv == 1);
@@ -116,8 +98,7 @@ static void live(const char *directory)
     uint64_t by_handler = (uint64_t)(handled - handled_before);
     assert(stats.published + stats.full + stats.contended + stats.local == attempts + by_handler);
     rb_producer *over = producer;
-    producer = rb_producer_new();
-    assert(producer != NULL);
+    producer = new_producer();
     handled_before = handled;
     sigprocmask(SIG_SETMASK, &before, NULL);
     rb_producer_free(over);
@@ -125,14 +106,12 @@ static void live(const char *directory)
 
 int main(void)
 {
-    char directory[] = "/dev/shm/ringbuf-interrupted-XXXXXX";
+    const char *directory = make_directory("interrupted");
     struct itimerval often = {.it_interval = {.tv_usec = 100}, .it_value = {.tv_usec = 100}};
     struct itimerval never = {.it_interval = {.tv_usec = 0}, .it_value = {.tv_usec = 0}};
-    assert(mkdtemp(directory) != NULL);
     record.trace_id[0] = record.span_id[0] = 1;
     record.flags = RB_SPAN_SAMPLED;
-    producer = rb_producer_new();
-    assert(producer != NULL);
+    producer = new_producer();
     handle(SIGALRM, on_alarm);
     handle(SIGUSR1, on_fork);
     assert(setitimer(ITIMER_REAL, &often, NULL) == 0);

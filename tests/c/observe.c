@@ -12,44 +12,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "atomics.h"
 #include "consumer_state.h"
 #include "producer_state.h"
+#include "ring_for_test.h"
 
-enum { RECORDS = 15000, CAPACITY = 8, SLOT_BYTES = 512, LANES = 2, WORDS = (SLOT_BYTES - RB_CORE_BYTES) / 8 };
+#define SLOT_BYTES 512
+#include "numbered_record.h"
+
+enum { RECORDS = 15000, CAPACITY = 8, LANES = 2 };
 
 static rb_producer *producer;
 static uint64_t first_position;
 static uint32_t running; /* producers, then the drain */
 
-typedef struct {
-    rb_record core;
-    uint64_t words[WORDS];
-} record;
-
-static record make_record(uint64_t lane, uint64_t position)
-{
-    record made;
-    memset(&made, 0, sizeof made);
-    made.core.flags = RB_SPAN_SAMPLED;
-    made.core.start_unix_nano = position;
-    made.core.trace_id[0] = (uint8_t)(lane + 1);
-    made.core.span_id[0] = (uint8_t)(lane + 1);
-    for (unsigned i = 0; i < WORDS; i++)
-        made.words[i] = (position + 1) * (2 * i + lane + 3);
-    return made;
-}
-
-static int is_record(const record *got, uint64_t lane, uint64_t position)
-{
-    record expected = make_record(lane, position);
-    return memcmp(&expected, got, sizeof expected) == 0;
-}
-
-/* Each thread holds a lane, so that it knows the position of each of its records. */
+/* Each thread holds a lane, so that it knows the position of each of its records, and numbers it by that. */
 static void *emit_many(void *argument)
 {
     struct rb_held_lane *lane = argument;
@@ -106,36 +85,15 @@ static rb_consumer *observe_own_mapping(void)
 
 static char path[RB_MAX_PATH_BYTES];
 
-static void open_ring(const char *directory, uint64_t first)
+static void open_lanes(const char *directory, uint64_t first)
 {
-    rb_error error;
-    rb_config config = {.ring_dir = directory,
-                        .service_name = "observe",
-                        .layout_json = "{}",
-                        .resource_json = "{}",
-                        .layout_bytes = 2,
-                        .resource_bytes = 2,
-                        .slot_bytes = SLOT_BYTES,
-                        .span_name_count = 1,
-                        .lane_count = LANES,
-                        .capacity_slots = CAPACITY,
-                        .file_mode = 0600,
-                        .root_always = 1,
-                        .first_position = first};
+    rb_config config = ring_config(directory, CAPACITY);
+    config.slot_bytes = SLOT_BYTES;
+    config.lane_count = LANES;
+    config.first_position = first;
     first_position = first;
-    producer = rb_producer_new();
-    assert(producer != NULL);
-    if (rb_open(producer, &config, path, &error) != RB_OK) {
-        fprintf(stderr, "rb_open: %s\n", error.detail);
-        abort();
-    }
-}
-
-static void close_ring(void)
-{
-    assert(rb_close(producer) == RB_OK);
-    rb_producer_free(producer);
-    assert(unlink(path) == 0);
+    producer = new_producer();
+    open_ring(producer, &config, path);
 }
 
 static struct rb_held_lane *held;
@@ -155,7 +113,7 @@ static void go_on(int signal_number)
 /* The last slot of the lane lies on two pages. Before the second can be copied, the oldest slots are written again. */
 static void run_interrupted(const char *directory, uint64_t count)
 {
-    open_ring(directory, UINT64_MAX - 3);
+    open_lanes(directory, UINT64_MAX - 3);
     rb_consumer *observer = observe_own_mapping();
     record records[CAPACITY];
     uint64_t position = first_position;
@@ -180,7 +138,7 @@ static void run_interrupted(const char *directory, uint64_t count)
     signal(SIGSEGV, SIG_DFL);
     rb_lane_give_back(held);
     free(observer);
-    close_ring();
+    remove_ring(producer, path);
 }
 
 /* Waits until lane 0 is full, or has been released whole, which it is when the drain has begun. */
@@ -194,7 +152,7 @@ static void run(const char *directory, uint64_t first)
 {
     pthread_t threads[LANES + 1];
     uint64_t positions[LANES];
-    open_ring(directory, first);
+    open_lanes(directory, first);
     rb_consumer *observer = observe_own_mapping();
     running = LANES + 1;
     for (uint32_t i = 0; i < LANES; i++) {
@@ -242,15 +200,14 @@ static void run(const char *directory, uint64_t first)
     assert(kept + missed == (uint64_t)LANES * RECORDS);
     assert(missed > 0);
     free(observer);
-    close_ring();
+    remove_ring(producer, path);
     printf("from position %llu: %llu kept, %llu missed\n", (unsigned long long)first, (unsigned long long)kept,
            (unsigned long long)missed);
 }
 
 int main(void)
 {
-    char directory[] = "/dev/shm/ringbuf-observe-XXXXXX";
-    assert(mkdtemp(directory) != NULL);
+    const char *directory = make_directory("observe");
     for (uint64_t count = 0; count <= CAPACITY; count++)
         run_interrupted(directory, count);
     run(directory, 0);

@@ -6,12 +6,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "atomics.h"
-#include "ringbuf.h"
+#include "ring_for_test.h"
 
 enum { THREADS = 2, RINGS = 100 };
 
@@ -34,36 +32,20 @@ static void *emit_as_soon_as_open(void *argument)
 
 int main(void)
 {
-    char directory[] = "/dev/shm/ringbuf-open-race-XXXXXX";
+    const char *directory = make_directory("open-race");
     char path[RB_MAX_PATH_BYTES];
-    rb_error error;
-    assert(mkdtemp(directory) != NULL);
-    rb_config config = {.ring_dir = directory,
-                        .service_name = "open",
-                        .layout_json = "{}",
-                        .resource_json = "{}",
-                        .layout_bytes = 2,
-                        .resource_bytes = 2,
-                        .slot_bytes = 64,
-                        .span_name_count = 1,
-                        .lane_count = 1,
-                        .capacity_slots = 4,
-                        .file_mode = 0600,
-                        .root_always = 1};
+    rb_config config = ring_config(directory, 4);
     for (int ring = 0; ring < RINGS; ring++) {
         pthread_t threads[THREADS];
         rb_producer_stats stats;
-        producer = rb_producer_new();
-        assert(producer != NULL);
+        producer = new_producer();
         for (int i = 0; i < THREADS; i++)
             assert(pthread_create(&threads[i], NULL, emit_as_soon_as_open, NULL) == 0);
-        assert(rb_open(producer, &config, path, &error) == RB_OK);
+        open_ring(producer, &config, path);
         for (int i = 0; i < THREADS; i++)
             assert(pthread_join(threads[i], NULL) == 0);
         assert(rb_stats(producer, &stats) == RB_OK && stats.published == THREADS);
-        assert(rb_close(producer) == RB_OK);
-        rb_producer_free(producer);
-        assert(unlink(path) == 0);
+        remove_ring(producer, path);
     }
     assert(rmdir(directory) == 0);
     printf("%d rings\n", RINGS);

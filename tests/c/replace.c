@@ -3,7 +3,6 @@
  * is counted once, over all rings, and each ring's own words agree with what its file holds.
  */
 #include <assert.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -12,7 +11,7 @@
 #include <unistd.h>
 
 #include "atomics.h"
-#include "ringbuf.h"
+#include "ring_for_test.h"
 
 enum { THREADS = 3, RINGS = 200, CAPACITY = 64, LANES = 2 };
 
@@ -41,15 +40,10 @@ static void *emit_many(void *argument)
 }
 
 /* What the drain finds in the file of a ring that is over: adds to `published` and checks the rest. */
-static void remove_ring(const char *path, uint64_t *published)
+static void look_and_remove(const char *path, uint64_t *published)
 {
-    rb_consumer *consumer;
-    rb_error error;
     rb_lane_view views[LANES];
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    assert(fd >= 0);
-    assert(rb_attach(fd, RB_CONSUME, 0, &consumer, &error) == RB_OK);
-    assert(close(fd) == 0);
+    rb_consumer *consumer = attach_consumer(path);
     int64_t ready = rb_poll(consumer, views);
     assert(ready >= 0);
     *published += (uint64_t)ready;
@@ -73,36 +67,19 @@ static void wait_for_spans(uint64_t rings)
 
 int main(void)
 {
-    char directory[] = "/dev/shm/ringbuf-replace-XXXXXX";
+    const char *directory = make_directory("replace");
     static char paths[RINGS][RB_MAX_PATH_BYTES];
-    rb_error error;
     pthread_t threads[THREADS];
     uint64_t published = 0;
-    assert(mkdtemp(directory) != NULL);
-    rb_config config = {.ring_dir = directory,
-                        .service_name = "replace",
-                        .layout_json = "{}",
-                        .resource_json = "{}",
-                        .layout_bytes = 2,
-                        .resource_bytes = 2,
-                        .slot_bytes = 64,
-                        .span_name_count = 1,
-                        .lane_count = LANES,
-                        .capacity_slots = CAPACITY,
-                        .file_mode = 0600,
-                        .root_always = 1};
-    producer = rb_producer_new();
-    assert(producer != NULL);
-    assert(rb_open(producer, &config, paths[0], &error) == RB_OK);
+    rb_config config = ring_config(directory, CAPACITY);
+    config.lane_count = LANES;
+    producer = new_producer();
+    open_ring(producer, &config, paths[0]);
     for (unsigned i = 0; i < THREADS; i++)
         assert(pthread_create(&threads[i], NULL, emit_many, NULL) == 0);
     for (unsigned i = 1; i < RINGS; i++) {
         wait_for_spans(i);
-        int rv = rb_open(producer, &config, paths[i], &error);
-        if (rv != RB_OK) {
-            fprintf(stderr, "rb_open: %s\n", error.detail);
-            abort();
-        }
+        open_ring(producer, &config, paths[i]);
     }
     assert(rb_close(producer) == RB_OK);
     sched_yield();
@@ -115,7 +92,7 @@ int main(void)
            (unsigned long long)attempts, (unsigned long long)stats.published, (unsigned long long)stats.unsampled,
            (unsigned long long)stats.full, (unsigned long long)stats.contended, (unsigned long long)stats.local);
     for (unsigned i = 0; i < RINGS; i++)
-        remove_ring(paths[i], &published);
+        look_and_remove(paths[i], &published);
     assert(published == stats.published);
     assert(stats.published + stats.unsampled + stats.full + stats.contended + stats.local == attempts);
     assert(stats.truncated <= truncated); /* those after the close are not counted */

@@ -35,7 +35,10 @@ bit killed[2];
 bit drain_killed;
 byte ended;
 
-/* Stores become visible one by one and in order; when is nobody's choice. */
+/*
+ * Stores become visible one by one and in order; when is nobody's choice. (A batch is one store, and becomes visible
+ * here record by record, which only adds states. The order of each access is in doorbell_orders.pml.)
+ */
 proctype buffers()
 {
 end:
