@@ -1,4 +1,9 @@
-/* The drain's side of the doorbell (emit.c rings it). The word is touched through the kernel only: no SIGBUS here. */
+/*
+ * The drain's side of the doorbell (emit.c rings it). The word is touched through the kernel only: no SIGBUS here.
+ *
+ * A doorbell whose file was removed is still rung by those who had mapped it. The one that is made in its place follows
+ * it: its value is the sum of both words, and its wait ends with a ring of either.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -14,9 +19,25 @@
 #include "producer_state.h"
 #include "ringbuf.h"
 
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449 /* Linux 5.16 */
+#endif
+
+enum { MOST_DOORBELLS = 8 }; /* that are waited on at once: each is a descriptor and a page */
+enum { FUTEX_OF_32_BITS = 2 };
+
 struct rb_doorbell {
     int fd;
     uint32_t *word;
+    rb_doorbell *before; /* the one that it follows */
+};
+
+/* As struct futex_waitv of linux/futex.h, which older headers lack. */
+struct awaited {
+    uint64_t value;
+    uint64_t word;
+    uint32_t flags;
+    uint32_t reserved;
 };
 
 static int fail(rb_error *error, const char *what)
@@ -72,11 +93,25 @@ int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbel
     RB_POINT(doorbell_mapped);
     made->fd = fd;
     made->word = map;
+    made->before = NULL;
     *doorbell = made;
     return RB_OK;
 }
 
-uint32_t rb_doorbell_value(rb_doorbell *doorbell)
+int rb_doorbell_fd(const rb_doorbell *doorbell) { return doorbell->fd; }
+
+void rb_doorbell_follow(rb_doorbell *doorbell, rb_doorbell *before)
+{
+    doorbell->before = before;
+    for (int left = MOST_DOORBELLS - 1; left > 0 && doorbell != NULL; left--)
+        doorbell = doorbell->before;
+    if (doorbell != NULL) {
+        rb_doorbell_free(doorbell->before); /* its ring is found by naps, as without a doorbell */
+        doorbell->before = NULL;
+    }
+}
+
+static uint32_t value_of(const rb_doorbell *doorbell)
 {
     uint32_t value = 0;
     if (pread(doorbell->fd, &value, sizeof value, 0) != (ssize_t)sizeof value)
@@ -84,11 +119,52 @@ uint32_t rb_doorbell_value(rb_doorbell *doorbell)
     return value;
 }
 
+uint32_t rb_doorbell_value(rb_doorbell *doorbell)
+{
+    uint32_t sum = 0;
+    for (; doorbell != NULL; doorbell = doorbell->before)
+        sum += value_of(doorbell);
+    return sum;
+}
+
+/*
+ * Returns as rb_doorbell_wait; or -1, and in *value the first one's word, where the kernel cannot wait for all of them:
+ * it is too old, or one is truncated.
+ */
+static int wait_for_all(const rb_doorbell *doorbell, uint32_t *value, const struct timespec *timeout)
+{
+    struct awaited awaited[MOST_DOORBELLS];
+    struct timespec end;
+    uint32_t count = 0;
+    uint32_t sum = 0;
+    for (; doorbell != NULL; doorbell = doorbell->before) {
+        uint32_t now = value_of(doorbell);
+        awaited[count++] = (struct awaited){now, (uintptr_t)doorbell->word, FUTEX_OF_32_BITS, 0};
+        sum += now;
+    }
+    if (sum != *value)
+        return 1; /* what rings from here on has changed one of the words that the kernel compares */
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += timeout->tv_sec + (end.tv_nsec + timeout->tv_nsec) / 1000000000;
+    end.tv_nsec = (end.tv_nsec + timeout->tv_nsec) % 1000000000;
+    if (syscall(SYS_futex_waitv, awaited, count, 0, &end, CLOCK_MONOTONIC) >= 0)
+        return 1;
+    *value = (uint32_t)awaited[0].value;
+    if (errno != ETIMEDOUT && errno != EAGAIN && errno != EINTR)
+        return -1;
+    return errno != ETIMEDOUT;
+}
+
 int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nano)
 {
     struct timespec timeout = {.tv_sec = (time_t)(timeout_nano / 1000000000u),
                                .tv_nsec = (long)(timeout_nano % 1000000000u)};
     RB_POINT(doorbell_wait);
+    if (doorbell->before != NULL) {
+        int rv = wait_for_all(doorbell, &value, &timeout);
+        if (rv >= 0)
+            return rv;
+    }
     if (syscall(SYS_futex, doorbell->word, FUTEX_WAIT, value, &timeout, NULL, 0) == 0)
         return 1;
     if (errno != ETIMEDOUT && errno != EAGAIN && errno != EINTR) {
@@ -111,9 +187,11 @@ void rb_doorbell_ring(rb_doorbell *doorbell) { rb_ring_word(doorbell->word); }
 
 void rb_doorbell_free(rb_doorbell *doorbell)
 {
-    if (doorbell == NULL)
-        return;
-    munmap(doorbell->word, RB_PAGE_BYTES);
-    close(doorbell->fd);
-    free(doorbell);
+    while (doorbell != NULL) {
+        rb_doorbell *before = doorbell->before;
+        munmap(doorbell->word, RB_PAGE_BYTES);
+        close(doorbell->fd);
+        free(doorbell);
+        doorbell = before;
+    }
 }

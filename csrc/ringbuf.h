@@ -215,7 +215,8 @@ enum rb_status {
     RB_E_SPARSE = -16,      /* holes in the file: reading would allocate them */
     RB_E_CRC = -17,         /* the header does not match its checksum */
     RB_E_JSON_BOUNDS = -18, /* layout or resource lies outside the header */
-    RB_E_POSITION = -19,    /* tail behind what was read, or over a capacity ahead of head; outcome words unlike head */
+    RB_E_POSITION = -19,    /* tail behind what was read, or over a capacity ahead of head; outcome words unlike head,
+                               or head behind the first position */
     RB_E_TRUNCATED = -20    /* the file lost pages while it was read (SIGBUS) */
 };
 
@@ -631,6 +632,13 @@ int rb_producer_alive(int fd);
 typedef struct rb_doorbell rb_doorbell;
 /* rb_doorbell_open - create or open it. Returns: RB_OK and *doorbell, or RB_E_SYSTEM with error->os_errno. */
 int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbell, rb_error *error);
+/* rb_doorbell_fd - which file it is. Returns: a descriptor, which stays the doorbell's. */
+int rb_doorbell_fd(const rb_doorbell *doorbell);
+/*
+ * rb_doorbell_follow - let a doorbell, just opened, heed the rings of another, too: of one whose file was removed, which
+ * producers have mapped. That one is freed with it. Beyond eight in a row the oldest are freed.
+ */
+void rb_doorbell_follow(rb_doorbell *doorbell, rb_doorbell *before);
 /* rb_doorbell_value - the word, 0 where the file was truncated: read it before the last look at the rings. */
 uint32_t rb_doorbell_value(rb_doorbell *doorbell);
 /*
@@ -649,7 +657,7 @@ int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumer
              uint64_t timeout_nano);
 /* rb_doorbell_ring - ring it from another thread of the drain, whose work is done. Threads: any. Signals: safe. */
 void rb_doorbell_ring(rb_doorbell *doorbell);
-/* rb_doorbell_free - unmap and close it; the file stays. */
+/* rb_doorbell_free - unmap and close it and those that it follows; the files stay. */
 void rb_doorbell_free(rb_doorbell *doorbell);
 /* [/COLD] */
 

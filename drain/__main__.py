@@ -1,8 +1,8 @@
 """The command `ringbuf-drain`, also `python -m drain`.
 
 Exit codes: 0 all delivered, or at a stop safe in the spool; 1 something undelivered; 2 it cannot start as it is
-configured; 75 another drain serves the ring directory; 128 + n after a second signal n, which ends it at once (what is
-not delivered stays in rings and spool).
+configured; 75 another drain serves the ring directory, or came to while this one ran; 128 + n after a second signal n,
+which ends it at once (what is not delivered stays in rings and spool).
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ def _serve(service: Service, log: FilteringBoundLogger, *, once: bool) -> int:
     signal.signal(signal.SIGUSR1, lambda _number, _frame: service.request_audit())
     undelivered = service.drain_once() if once else service.run()
     service.tell_audit()
-    code = EXIT_UNDELIVERED if undelivered else EXIT_DELIVERED
+    code = EXIT_LOCKED if service.is_superseded else EXIT_UNDELIVERED if undelivered else EXIT_DELIVERED
     log.info("stopped", exit_code=code)
     return code
 

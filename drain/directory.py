@@ -40,7 +40,7 @@ class RingDirectory:
         path: made with mode 0700 if it is not there.
 
     Raises:
-        DirectoryLockedError: another drain holds `drain.lock`.
+        DirectoryLockedError: another drain has it.
         RingBufferError: the directory is not ours, or others may write it.
         OSError: it cannot be made or opened.
     """
@@ -51,6 +51,7 @@ class RingDirectory:
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._check_owner()
+            self._take_directory()
             self._lock = self._take_lock()
         except BaseException:
             os.close(self.fd)
@@ -75,13 +76,27 @@ class RingDirectory:
         with os.scandir(self.fd) as entries:
             return {entry.name: entry.inode() for entry in entries if entry.name.endswith(RING_SUFFIX)}
 
-    def is_replaced(self) -> bool:
-        """Return whether another drain could be let in: the path, or the lock's name in it, leads elsewhere now."""
+    def is_elsewhere(self) -> bool:
+        """Return whether the path does not lead to this directory any more."""
         try:
-            now = self.path.stat()
+            return _id_of(self.path.stat()) != file_id(self.fd)
         except OSError:
             return True
-        return _id_of(now) != file_id(self.fd) or not self.is_here(LOCK_NAME, file_id(self._lock))
+
+    def lock_again(self) -> bool:
+        """Make `drain.lock` anew where the name is gone or another file's; return whether it was.
+
+        Raises:
+            DirectoryLockedError: another drain holds the file that has the name, and takes the directory for its own.
+            RingBufferError: what has the name is no file of ours.
+            OSError: it cannot be made.
+        """
+        if self.is_here(LOCK_NAME, file_id(self._lock)):
+            return False
+        lock = self._take_lock()
+        os.close(self._lock)
+        self._lock = lock
+        return True
 
     def is_here(self, name: str, file: FileId) -> bool:
         """Return whether `name` stands for this file."""
@@ -101,7 +116,7 @@ class RingDirectory:
         return True
 
     def close(self) -> None:
-        """Let another drain have the directory; `drain.lock` stays: two drains could each lock a file of that name."""
+        """Let another drain have the directory; `drain.lock` stays, and has the pid of the last one in it."""
         os.close(self._lock)
         os.close(self.fd)
 
@@ -115,7 +130,17 @@ class RingDirectory:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
             raise RingBufferError(f"{self.path / LOCK_NAME}: not a file of ours with one name; remove it")
 
+    def _take_directory(self) -> None:
+        """Lock the directory itself: `drain.lock` can be removed, and each of two drains hold a file of that name."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._locked() from None
+        except OSError:
+            return  # a file system that locks files only
+
     def _take_lock(self) -> int:
+        """Lock `drain.lock` too, which says who has the directory; where no directory can be locked, it must do."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         lock = os.open(LOCK_NAME, flags, 0o600, dir_fd=self.fd)
         try:
@@ -125,14 +150,23 @@ class RingDirectory:
             with contextlib.suppress(OSError):  # a full tmpfs: only the next drain's refusal would name this one
                 os.write(lock, f"{os.getpid()}\n".encode())
         except BlockingIOError:
-            holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
-            who = f"another drain (pid {holder})" if holder.isdigit() else "another drain"
             os.close(lock)
-            raise DirectoryLockedError(f"{who} serves {self.path}") from None
+            raise self._locked() from None
         except BaseException:
             os.close(lock)
             raise
         return lock
+
+    def _locked(self) -> DirectoryLockedError:
+        holder = ""
+        with contextlib.suppress(OSError):  # removed, or no file that can be read
+            lock = os.open(LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self.fd)
+            try:
+                holder = os.read(lock, 32).decode(errors="replace").strip()
+            finally:
+                os.close(lock)
+        who = f"another drain (pid {holder})" if holder.isdigit() else "another drain"
+        return DirectoryLockedError(f"{who} serves {self.path}")
 
 
 def _id_of(status: os.stat_result) -> FileId:

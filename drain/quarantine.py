@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from drain.directory import RING_SUFFIX
+from drain.directory import RING_SUFFIX, file_id
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ class Quarantine:
         self._remove_oldest()  # first, since it may be what makes room for the reason
         self._write(kept_name + REASON_SUFFIX, {"ring": name, **reason})
         return True
+
+    def is_in(self, directory: RingDirectory) -> bool:
+        """Return whether the directory still has this folder."""
+        return directory.is_here(FOLDER_NAME, file_id(self._fd))
 
     def close(self) -> None:
         """Give up the descriptor."""

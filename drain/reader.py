@@ -233,20 +233,38 @@ class Reader:
         Raises:
             RingBufferError: its quarantine cannot be made; the reader is as it was.
         """
-        quarantine = Quarantine(directory)
-        self._quarantine.close()
-        self._quarantine = quarantine
+        self._renew_quarantine(directory)
         self._directory = directory
         self.scan()
 
-    def close(self) -> None:
-        """Let go of all rings, as a drain that stops in good order: the next goes on where this one ends."""
+    def mend_quarantine(self) -> None:
+        """Make the folder anew if it was removed.
+
+        Raises:
+            RingBufferError: it cannot be made.
+        """
+        if not self._quarantine.is_in(self._directory):
+            self._renew_quarantine(self._directory)
+
+    def say_detached(self) -> None:
+        """Let all producers make new rings, where the path leads now."""
+        for ring in self._rings.values():
+            if ring.is_named:
+                self._lost_its_file(ring)
+
+    def let_go(self) -> None:
+        """Let go of all rings as a drain that is killed does: write nothing into them, and leave their files."""
         self._watch = None
         for ring in self.rings:
-            ring.give_back()
             self._audit.ring_is_gone(ring.service, ring.sums())
             ring.close()
         self._rings.clear()
+
+    def close(self) -> None:
+        """Let go of all rings, as a drain that stops in good order: the next goes on where this one ends."""
+        for ring in self.rings:
+            ring.give_back()
+        self.let_go()
         self._quarantine.close()
 
     def _take_in(self, name: str, inode: int) -> bool:
@@ -310,6 +328,11 @@ class Reader:
                 self._try_again_later(name, error)
             return None
         return fd
+
+    def _renew_quarantine(self, directory: RingDirectory) -> None:
+        quarantine = Quarantine(directory)
+        self._quarantine.close()
+        self._quarantine = quarantine
 
     def _lost_its_file(self, ring: Ring) -> None:
         """Go on with what is mapped: the spans are there, but the producer's next ring must have a name again."""

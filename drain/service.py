@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 from drain.audit import Audit, log_audit, write_audit
 from drain.batch import Batcher
 from drain.delivery import Delivery
-from drain.directory import RingDirectory
 from drain.doorbell import Doorbell
+from drain.following import Following
 from drain.log import RepeatedTrouble
 from drain.reader import Admission, Reader
 from drain.ring import Life, Outcome, Segment
 from drain.snapshot import Snapshot, SnapshotExchange
 from drain.stores import Stores
-from ringbuf.exceptions import RingBufferError, RingFormatError
+from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.audit import Sums
+    from drain.directory import RingDirectory
     from drain.encoder import Encoded
     from drain.exporters import Exporter
     from drain.retry import RetryPolicy
@@ -39,7 +40,6 @@ _REST_SECONDS: Final = 0.25  # with nothing to do the loop goes round so often; 
 # After a rest without news. What comes next waits longer by a nap, once, which the batch delay leaves room for: 100 ms.
 _QUIET_NAP_SECONDS: Final = 0.04
 _QUIET_REST_SECONDS: Final = 1.0
-_REPLACED_SECONDS: Final = 1.0
 _LAST_MOMENT_SECONDS: Final = 0.5  # for threads whose wait was cut short to end
 _STORE_SECONDS: Final = 5.0  # for the spool to write what it was given
 # Half a lane: a producer with a doorbell would have rung at a quarter.
@@ -107,7 +107,6 @@ class Service:
         self._telemetry = telemetry
         self.stores = stores or Stores()
         self.snapshots = SnapshotExchange(self._ring_doorbell, clock)
-        self._directory = directory
         self._limits = limits
         self._log = log
         self._audit_to = audit_to
@@ -115,7 +114,6 @@ class Service:
         self._clock = clock
         self._audit = Audit()
         self._doorbell = Doorbell(directory.path, directory.doorbell_mode)
-        self._doorbells = [self._doorbell]
         self._rung = 0  # the doorbell's word when the round began
         self._reader = Reader(
             directory,
@@ -126,6 +124,7 @@ class Service:
             spans=None if telemetry is None else telemetry.spans,
             clock=clock,
         )
+        self._following = Following(directory, self._doorbell, self._reader, log=log, clock=clock)
         self._batcher = Batcher(exporter.encoding, limits.batch_spans, limits.batch_bytes)
         self._delivery = Delivery(
             exporter,
@@ -139,7 +138,6 @@ class Service:
             dead_letters=self.stores.dead_letters,
         )
         self._spool_lost_before = self._spool_lost()
-        self._next_replaced = clock() + _REPLACED_SECONDS
         self._not_delivered = 0  # of what this drain took up: rejected, dead letters, invalid
         self._stop_requested = False
         self._audit_requested = False
@@ -148,6 +146,11 @@ class Service:
         self._nap = _LONGEST_NAP_SECONDS
         self._is_quiet = False  # the last rest brought no news
         self._threads_ended = False
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether another drain serves the directory, so that `run` ends and leaves the rings to it."""
+        return self._following.is_superseded
 
     def request_stop(self) -> None:
         """Let `run` deliver what is there and return; for signal handlers."""
@@ -158,16 +161,18 @@ class Service:
         self._audit_requested = True
 
     def run(self) -> int:
-        """Drain until a stop is requested, and then what is there at that moment.
+        """Drain until a stop is requested, and then what is there at that moment; or until another drain is found.
 
         Returns:
             how many spans of that are left in the rings; those in the spool are safe there.
         """
-        while not self._stop_requested:
+        while not (self._stop_requested or self.is_superseded):
             if not self._round():
                 self._sleep()
         if self._telemetry is not None:
             self._telemetry.stopping(self)
+        if self.is_superseded:
+            return self._leave()
         self._log.info("stopping", pending=sum(ring.pending for ring in self._reader.rings))
         return self._finish()
 
@@ -229,9 +234,8 @@ class Service:
         if self.stores.spool is not None:
             self._threads_ended &= self.stores.spool.close(_LAST_MOMENT_SECONDS)
         if self._threads_ended:  # one that still runs may ring
-            for doorbell in self._doorbells:
-                doorbell.close()
-        self._directory.close()
+            self._doorbell.close()
+        self._following.directory.close()
         return self._threads_ended
 
     def _round(self) -> bool:
@@ -240,7 +244,9 @@ class Service:
         worked = self._settle()
         if not self._is_finishing:
             worked |= self._reader.look()
-            self._follow_directory()
+            self._following.look()
+            if self.is_superseded:
+                return True
         for ring in self._reader.watch.with_news():
             if self._batcher.full:
                 break  # the backend does not get on: what is not copied waits in the rings, where it has its bound
@@ -391,6 +397,15 @@ class Service:
                 break
         return self._end_delivery(deadline - self._clock())
 
+    def _leave(self) -> int:
+        """End beside the drain that serves the directory now; return how many spans are left to it."""
+        left = sum(ring.pending for ring in self._reader.rings)
+        self._reader.let_go()
+        self._threads_ended = self._delivery.stop(_LAST_MOMENT_SECONDS)
+        if self.stores.spool is not None:
+            self._threads_ended &= self.stores.spool.close(_STORE_SECONDS)
+        return left
+
     def _stop_at_tails(self) -> None:
         self._reader.scan()
         self._reader.check_producers()
@@ -433,33 +448,6 @@ class Service:
                     ring.poll()
                 except RingFormatError as error:
                     self._reader.set_aside(ring, error)
-
-    def _follow_directory(self) -> None:
-        """Take up the directory that has the path now, where ours was removed: new rings are made there."""
-        now = self._clock()
-        if now < self._next_replaced:
-            return
-        self._next_replaced = now + _REPLACED_SECONDS
-        if not self._directory.is_replaced():
-            return
-        try:
-            directory = RingDirectory(self._directory.path)
-            try:
-                doorbell = Doorbell(directory.path, directory.doorbell_mode)
-                rung = doorbell.value()
-                self._reader.move_to(directory)
-            except BaseException:
-                directory.close()
-                raise
-        except (RingBufferError, OSError) as error:
-            self._trouble.warn("ring directory is gone, and another cannot be taken up", reason=str(error))
-            return
-        self._log.warning("ring directory was replaced, its successor is taken up", path=str(directory.path))
-        self._directory.close()
-        self._directory = directory
-        self._doorbell = doorbell
-        self._rung = rung
-        self._doorbells.append(doorbell)
 
     def _ring_doorbell(self) -> None:
         self._doorbell.ring()

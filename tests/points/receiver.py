@@ -15,8 +15,8 @@ from tests.points.victim import check_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Mood = Literal["takes", "away at first", "refuses"]
-_STATUS: dict[Mood, int] = {"takes": 200, "away at first": 503, "refuses": 400}
+Mood = Literal["takes", "away at first", "away", "refuses"]
+_STATUS: dict[Mood, int] = {"takes": 200, "away at first": 503, "away": 503, "refuses": 400}
 _REFUSALS = 4
 
 

@@ -153,8 +153,8 @@ class SteppedDrain:
 
     def step(self) -> None:
         self.service._reader._next_liveness = 0.0  # a round looks at everything, whatever the clock says
-        self.service._next_replaced = 0.0
-        self.service._directory._seen_mtime_nano = None
+        self.service._following._next_look = 0.0
+        self.service._following.directory._seen_mtime_nano = None
         self.service._round()
         time.sleep(0.0005)  # lets the delivery's threads run
 

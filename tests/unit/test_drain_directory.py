@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -102,26 +105,65 @@ def test_a_name_is_removed_only_while_it_stands_for_the_same_file(directory: Rin
     assert not directory.remove("a.ring", new)
 
 
-def test_a_lock_whose_name_is_gone_or_another_s_is_noticed(ring_dir: Path) -> None:
-    directory = RingDirectory(ring_dir)
+def test_a_second_drain_is_refused_also_when_the_lock_was_removed(directory: RingDirectory) -> None:
+    (directory.path / LOCK_NAME).unlink()
+    with pytest.raises(DirectoryLockedError, match="another drain serves"):
+        RingDirectory(directory.path)
+    assert not (directory.path / LOCK_NAME).exists(), "whoever is refused leaves nothing"
+
+
+@pytest.mark.parametrize("way", ["removed", "replaced"])
+def test_a_lock_whose_name_is_gone_or_another_s_is_made_anew(directory: RingDirectory, way: str) -> None:
+    lock = directory.path / LOCK_NAME
+    assert not directory.lock_again()
+    if way == "replaced":
+        write(directory.path / "other")
+        (directory.path / "other").rename(lock)
+    else:
+        lock.unlink()
+    assert directory.lock_again()
+    assert lock.read_text() == f"{os.getpid()}\n"
+    with lock.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not directory.lock_again()
+
+
+def test_a_lock_in_its_place_that_somebody_holds_is_another_drain_s(directory: RingDirectory) -> None:
+    with (directory.path / "other").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        (directory.path / "other").rename(directory.path / LOCK_NAME)
+        with pytest.raises(DirectoryLockedError):
+            directory.lock_again()
+    assert directory.lock_again(), "it is gone"
+
+
+def test_where_directories_cannot_be_locked_the_file_does(ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+
+    def flock(fd: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    first = RingDirectory(ring_dir)
     try:
-        (ring_dir / LOCK_NAME).unlink()
-        assert directory.is_replaced()
-        RingDirectory(ring_dir).close()  # another drain could be let in
-        assert directory.is_replaced()
+        with pytest.raises(DirectoryLockedError, match=f"pid {os.getpid()}"):
+            RingDirectory(ring_dir)
     finally:
-        directory.close()
+        first.close()
+    RingDirectory(ring_dir).close()
 
 
 def test_a_directory_that_another_took_the_place_of_is_noticed(ring_dir: Path) -> None:
     path = ring_dir / "rings"
     directory = RingDirectory(path)
     try:
-        assert not directory.is_replaced()
+        assert not directory.is_elsewhere()
         path.rename(ring_dir / "old")
-        assert directory.is_replaced()
+        assert directory.is_elsewhere()
         path.mkdir(mode=0o700)
-        assert directory.is_replaced()
+        assert directory.is_elsewhere()
     finally:
         directory.close()
 
