@@ -195,6 +195,10 @@ static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
     if (tail - head > header->capacity_slots)
         return fail(error, RB_E_POSITION, 0, "lane %u: tail %llu is not within %u of head %llu", (unsigned)index,
                     (unsigned long long)tail, (unsigned)header->capacity_slots, (unsigned long long)head);
+    /* So many spans no ring has had: head lies behind the first position, and counts from there would wrap. */
+    if (head - header->first_position > (uint64_t)INT64_MAX)
+        return fail(error, RB_E_POSITION, 0, "lane %u: head %llu is behind the first position %llu", (unsigned)index,
+                    (unsigned long long)head, (unsigned long long)header->first_position);
     RB_POINT(attach_lane);
     lane->read = head;
     lane->released = head;
@@ -279,8 +283,8 @@ static int is_plausible(const rb_consumer *consumer, const struct lane *lane, ui
 static void look(struct lane *lane, rb_lane_view *view)
 {
     const rb_lane *shared = lane->shared;
-    view->closed = rb_load32_acquire(&shared->closed); /* pairs with rb_close: the tail after it is the last */
-    view->tail = rb_load_acquire(&shared->tail);       /* pairs with publish() */
+    view->closed = rb_load32_acquire(&shared->closed); /* pairs with rb_close: the tail loaded next is the last */
+    view->tail = rb_load_acquire(&shared->tail);       /* pairs with publish(); who copies loads it again */
     view->full = rb_load_relaxed(&shared->full);
     view->contended = rb_load_relaxed(&shared->contended);
     view->oversized = rb_load_relaxed(&shared->oversized);
@@ -410,7 +414,8 @@ int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
     rb_store_relaxed(&lane->shared->dead_lettered, lane->outcome.dead_lettered);
     rb_store_relaxed(&lane->shared->invalid, lane->outcome.invalid);
     RB_POINT(release_counted);
-    rb_store_release(&lane->shared->head, lane->released); /* pairs with check_out(): our copies were made before */
+    /* Pairs with check_out(): our copies were made before. And with who looks (HEAD_BEFORE_ in the model): the words. */
+    rb_store_release(&lane->shared->head, lane->released);
     RB_POINT(release_done);
     return rb_consumer_leave(consumer);
 }

@@ -127,7 +127,7 @@ class Replay:
                     elif piece.request is not None:
                         self._send(piece.request, report)
                     yield report
-            except (SourceError, OSError, EOFError, zstandard.ZstdError, IsalError) as error:  # type: ignore[misc]
+            except (SourceError, OSError, EOFError, zstandard.ZstdError, IsalError) as error:  # type: ignore[misc]  # isal's has no type
                 report.unreadable += 1
                 report.note(str(error) or repr(error))
             while report.waiting:

@@ -103,7 +103,7 @@ def read(path: Path, encoding: Encoding, batch_spans: int) -> Iterator[Piece]:
         elif start.startswith(_SQLITE_MAGIC):
             yield from _spool(path, file)
         elif start.startswith(_GZIP_MAGIC):
-            with igzip.IGzipFile(fileobj=file, mode="rb") as plain:  # type: ignore[no-untyped-call]
+            with igzip.IGzipFile(fileobj=file, mode="rb") as plain:  # type: ignore[no-untyped-call]  # isal has no types
                 yield from _plain(cast("IO[bytes]", plain), encoding)
         elif start.startswith(_ZSTD_MAGIC):
             frames = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
@@ -166,7 +166,8 @@ def _attached(path: Path, copy: Path, encoding: Encoding) -> tuple[Ring, list[st
 def _without_unsound_lanes(copy: Path) -> list[str]:
     """Set `head` to `tail` where they are more than a capacity apart, and all outcome words to what goes with `head`.
 
-    The header was found sound.
+    Positions are moved by whole capacities, so that records keep their slots, to where the lane began: one behind that,
+    or absurdly far ahead, would not be believed. The header was found sound.
     """
     notes = []
     with copy.open("r+b") as file:
@@ -176,13 +177,14 @@ def _without_unsound_lanes(copy: Path) -> list[str]:
             at = header.header_bytes + index * header.lane_stride_bytes
             tail = _u64(file, at + ffi.offsetof("rb_lane", "tail"))
             head = _u64(file, at + ffi.offsetof("rb_lane", "head"))
-            if (tail - head) & _MASK > header.capacity_slots:
-                file.seek(at + ffi.offsetof("rb_lane", "head"))
-                file.write(tail.to_bytes(8, "little"))
+            waiting = (tail - head) & _MASK
+            if waiting > header.capacity_slots:
                 notes.append(f"lane {index} cannot be read: head {head}, tail {tail}")
-                head = tail
+                waiting = 0
             words = dict.fromkeys(("spooled", "rejected", "dead_lettered", "invalid"), 0)
-            words["delivered"] = (head - header.first_position) & _MASK
+            words["delivered"] = (head - header.first_position) % header.capacity_slots
+            words["head"] = (header.first_position + words["delivered"]) & _MASK
+            words["tail"] = (words["head"] + waiting) & _MASK
             for word, count in words.items():
                 file.seek(at + ffi.offsetof("rb_lane", word))
                 file.write(count.to_bytes(8, "little"))

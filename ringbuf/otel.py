@@ -92,7 +92,7 @@ class RingSpanProcessor(SpanProcessor):
         capacity = _setting("RINGBUF_OTEL_CAPACITY", DEFAULT_CAPACITY) if capacity is None else capacity
         otel_layout(slot_bytes)  # raises here and not at the first span
         self._slot_bytes = slot_bytes
-        self._arguments = {"ring_dir": ring_dir, "capacity": capacity, "lanes": lanes, "mode": mode}
+        self._arguments: dict[str, Any] = {"ring_dir": ring_dir, "capacity": capacity, "lanes": lanes, "mode": mode}
         # By resource, of which a process has one but in tests. A dict alone: no lock that a fork could leave taken.
         self._rings: dict[Resource, _Ring] = {}
         self._latest: tuple[Resource, _Ring] | None = None
@@ -160,7 +160,7 @@ class RingSpanProcessor(SpanProcessor):
         attributes = _writable(resource.attributes)
         name = attributes.pop(SERVICE_NAME, None)
         made = _Ring(
-            Emitter(str(name) if name else None, resource_attributes=attributes, layout=layout, **self._arguments)  # type: ignore[arg-type]
+            Emitter(str(name) if name else None, resource_attributes=attributes, layout=layout, **self._arguments)
         )
         ring = self._rings.setdefault(resource, made)
         if ring is not made:  # another thread was faster

@@ -37,7 +37,7 @@ class RingConfigurator(_OTelSDKConfigurator):
             if not names & {NAME, "none"}:
                 os.environ[_EXPORTERS] = NAME
         arguments: dict[str, Any] = {"export_span_processor": span_processor, **kwargs}
-        super()._configure(**arguments)  # type: ignore[no-untyped-call]
+        super()._configure(**arguments)  # type: ignore[no-untyped-call]  # the SDK's has no types
 
 
 def span_processor(exporter: SpanExporter) -> SpanProcessor:

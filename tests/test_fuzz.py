@@ -140,6 +140,9 @@ MUTANTS = {
         "    if (0)\n        return",
         "ring",
     ),
+    "a head may be behind the first position": Mutant(
+        "consumer.c", "head - header->first_position > (uint64_t)INT64_MAX", "0", "ring"
+    ),
     "a lane may be longer than its stride": Mutant(
         "consumer.c",
         "header->lane_stride_bytes < RB_LANE_BYTES + (uint64_t)capacity * header->slot_bytes ||",

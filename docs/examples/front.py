@@ -116,5 +116,5 @@ class FrontWork:
         self._revoked.append(lease)
         self._authority.revoked.add(lease)
         self._cache.invalidate(lease)
-        if len(self._revoked) > 3:  # noqa: PLR2004
+        if len(self._revoked) > 3:  # noqa: PLR2004 - as the docstring says
             self._authority.revoked.discard(self._revoked.popleft())

@@ -76,14 +76,14 @@ def run_memory(job: Job) -> None:
 
 def run_gpu(job: Job) -> None:
     """Be a process that opens GPU sessions."""
-    with emitter_of(job), closing(GpuWork(Random(job.seed))) as work:  # noqa: S311
+    with emitter_of(job), closing(GpuWork(Random(job.seed))) as work:  # noqa: S311 - as above
         repeat(work, job._replace(operations=min(job.operations, _GPU_SESSIONS)))
 
 
 def run_front(job: Job, connection: Connection, key: bytes) -> None:
     """Be a front process, which asks the storage worker at the other end of the connection."""
     authority = Authority(key, _CAPABILITY_NANO)
-    with emitter_of(job), connection, closing(FrontWork(Random(job.seed), connection, authority, _FILE_BYTES)) as work:  # noqa: S311
+    with emitter_of(job), connection, closing(FrontWork(Random(job.seed), connection, authority, _FILE_BYTES)) as work:  # noqa: S311 - as above
         repeat(work, job)
 
 

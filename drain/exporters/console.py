@@ -17,7 +17,9 @@ from drain.exporters import Encoding, Request, Result, Verdict
 from drain.exporters.transcode import in_encoding
 
 if TYPE_CHECKING:
-    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+    from collections.abc import Iterable
+
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 _STATUS = {Status.STATUS_CODE_OK: ("ok", "green"), Status.STATUS_CODE_ERROR: ("error", "bold red")}
@@ -135,8 +137,8 @@ def _value(value: AnyValue) -> str:
             return str(getattr(value, kind))
 
 
-def _text_of(attributes: object, key: str) -> str:
-    return next((_value(item.value) for item in attributes if item.key == key), "")  # type: ignore[attr-defined]
+def _text_of(attributes: Iterable[KeyValue], key: str) -> str:
+    return next((_value(item.value) for item in attributes if item.key == key), "")
 
 
 def _printable(text: str) -> str:

@@ -10,11 +10,12 @@
 
 #include "ringbuf.h"
 
-/* One for the whole program. */
+/* One for the whole program, in RINGBUF_DIR or /dev/shm. */
 static inline const char *make_directory(const char *name)
 {
     static char directory[RB_MAX_PATH_BYTES / 2];
-    int length = snprintf(directory, sizeof directory, "/dev/shm/ringbuf-%s-XXXXXX", name);
+    const char *place = getenv("RINGBUF_DIR");
+    int length = snprintf(directory, sizeof directory, "%s/ringbuf-%s-XXXXXX", place ? place : "/dev/shm", name);
     assert(length > 0 && (size_t)length < sizeof directory);
     assert(mkdtemp(directory) != NULL);
     return directory;

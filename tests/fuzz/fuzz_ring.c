@@ -375,7 +375,7 @@ static void run_script(rb_consumer **consumer, struct script script)
 {
     const rb_header *header = rb_consumer_header(*consumer);
     uint32_t found;
-    while (script.left > 0 && *consumer != NULL) {
+    while (script.left > 0) {
         switch (next_byte(&script) % 13) {
         case 0:
             check_poll(*consumer, 0);
@@ -428,7 +428,10 @@ static void run_script(rb_consumer **consumer, struct script script)
         default: /* the drain is killed, another comes */
             rb_consumer_free(*consumer);
             *consumer = attach(RB_CONSUME);
-            header = *consumer != NULL ? rb_consumer_header(*consumer) : NULL;
+            if (*consumer == NULL)
+                return;
+            header = rb_consumer_header(*consumer);
+            check_law(*consumer);
         }
     }
 }

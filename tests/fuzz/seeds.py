@@ -134,6 +134,7 @@ def ring_limits() -> Iterator[bytes]:
         {"delivered": 3},
         {"delivered": 4},
         {"head": 2, "delivered": 1},
+        {"head": 2**64 - 1, "delivered": 2**64 - 1},
     ):
         yield ring(lane=lane)
     yield ring(lane={"delivered": 2**64 - 1, "spooled": 1})

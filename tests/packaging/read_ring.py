@@ -33,7 +33,7 @@ def main(path: str) -> None:
         }
         for record in records[0:copied]
     ]
-    print(json.dumps({"ready": ready, "closed": views[0].closed, "slot_bytes": header.slot_bytes, "spans": spans}))  # noqa: T201
+    print(json.dumps({"ready": ready, "closed": views[0].closed, "slot_bytes": header.slot_bytes, "spans": spans}))  # noqa: T201 - for the test
     lib.rb_consumer_free(consumer[0])
 
 

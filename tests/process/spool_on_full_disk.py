@@ -24,7 +24,7 @@ LIMITS = SpoolLimits(64 << 20)
 
 def put(spool: Spool, number: int) -> Entry:
     """Put a batch of one span and 200 kB."""
-    body = random.Random(number).randbytes(200_000)  # noqa: S311
+    body = random.Random(number).randbytes(200_000)  # noqa: S311 - only to be incompressible
     return spool.put(Request(body, 1, "protobuf"), {"shop": 1}).result(SECONDS)
 
 

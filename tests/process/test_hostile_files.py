@@ -6,6 +6,7 @@ RINGBUF_VANDAL_SECONDS, 120 unless it is set.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -40,19 +41,17 @@ ENDS = ("ring quarantined", "ring ended", "ring file was removed or replaced", "
 
 
 class Vandals:
-    """Processes of vandal.py."""
+    """Processes of vandal.py. What they say goes to files: a pipe that nobody reads meanwhile would stop them."""
 
-    def __init__(self, ring_dir: Path, seconds: float) -> None:
+    def __init__(self, ring_dir: Path, seconds: float, folder: Path) -> None:
         print(f"RINGBUF_VANDAL_SEED={SEED}")  # noqa: T201 - to run it again
         script = PREAMBLE + "from tests.process.vandal import main\nmain()"
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, "-Ic", script, str(ring_dir), str(SEED + number), str(seconds)],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for number in range(VANDALS)
-        ]
+        self.processes = []
+        self.outputs = [folder / f"vandal-{number}" for number in range(VANDALS)]
+        for number, output in enumerate(self.outputs):
+            line = [sys.executable, "-Ic", script, str(ring_dir), str(SEED + number), str(seconds)]
+            with output.open("wb") as stdout:
+                self.processes.append(subprocess.Popen(line, stdout=stdout))
 
     @property
     def at_work(self) -> bool:
@@ -60,9 +59,8 @@ class Vandals:
 
     def deeds(self) -> list[dict[str, Any]]:
         """Wait for their end; return what they did."""
-        outputs = [process.communicate(timeout=SECONDS)[0] for process in self.processes]
-        assert [process.returncode for process in self.processes] == [0] * VANDALS
-        return [json.loads(line) for output in outputs for line in output.splitlines()]
+        assert [process.wait(SECONDS) for process in self.processes] == [0] * VANDALS
+        return [json.loads(line) for output in self.outputs for line in output.read_bytes().splitlines()]
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +69,7 @@ class Vandals:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-            process.communicate(timeout=SECONDS)
+            process.wait(SECONDS)
 
 
 def resident_bytes(pid: int) -> int:
@@ -105,7 +103,7 @@ def endure(ring_dir: Path, tmp_path: Path, seconds: float) -> None:
     with DrainProcess(tmp_path / "log", ring_dir, "--exporter", "file", "--output", output) as drain:
         drain.wait_for_event("ring attached", GOOD)
         sizes = [resident_bytes(drain.process.pid)]
-        with Vandals(ring_dir, seconds) as vandals:
+        with Vandals(ring_dir, seconds, tmp_path) as vandals:
             while vandals.at_work:
                 for at, emitter in enumerate(good):
                     emitted[at] += emit(emitter, range(emitted[at], emitted[at] + 20))
@@ -116,15 +114,23 @@ def endure(ring_dir: Path, tmp_path: Path, seconds: float) -> None:
         assert drain.process.poll() is None, drain.log.read_text()[-5000:]
         for emitter in good:
             emitter.close()
-        until(lambda: not ring_files(ring_dir))
+        check_none_is_left(ring_dir, drain.log, deeds)
         assert drain.stop() == 0, drain.log.read_text()[-5000:]
     events = [json.loads(line) for line in drain.log.read_text().splitlines()]
     growth = max(sizes) - sizes[0]
     print(f"{len(deeds)} bad rings, {Counter(deed['fate'] for deed in deeds)}")  # noqa: T201 - the figures of the run
-    print(f"{sum(emitted)} good spans, {growth / MEBIBYTE:.0f} MiB more memory")  # noqa: T201
+    print(f"{sum(emitted)} good spans, {growth / MEBIBYTE:.0f} MiB more memory")  # noqa: T201 - as above
     check_the_good(drain.audit(), emitted, numbers_by_service(output))
     check_the_bad(deeds, events, quarantined(ring_dir))
     assert growth < MOST_GROWTH
+
+
+def check_none_is_left(ring_dir: Path, log: Path, deeds: list[dict[str, Any]]) -> None:
+    with contextlib.suppress(AssertionError):
+        until(lambda: not ring_files(ring_dir))
+    left = {path.name: path.read_bytes()[:128].hex() for path in ring_files(ring_dir)}
+    said = [line for line in log.read_text().splitlines() if any(name in line for name in left)]
+    assert not left, (left, said, [deed for deed in deeds if deed["ring"] in left])
 
 
 def check_the_good(audit: dict[str, dict[str, int]], emitted: list[int], delivered: dict[str, Counter[int]]) -> None:

@@ -13,17 +13,19 @@ MEBIBYTE = 1 << 20
 LARGE = 1 << 20  # slots of 128 bytes
 
 PRODUCER = """
-import resource, sys
+import os, resource, sys
 import ringbuf
 from tests.service.draining import LAYOUT, emit
 
 first = ringbuf.Emitter("shop", ring_dir=sys.argv[1], layout=LAYOUT, capacity=64)
+descriptors = os.listdir("/proc/self/fd")
 size = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (size + (32 << 20), resource.RLIM_INFINITY))
 try:
     ringbuf.Emitter("large", ring_dir=sys.argv[1], layout=LAYOUT, capacity=1 << 20)
 except ringbuf.RingBufferError as error:
-    print("a large ring:", "Cannot allocate memory" in str(error))
+    print("a large ring:", "mmap: Cannot allocate memory" in str(error))
+print("descriptors left:", len(os.listdir("/proc/self/fd")) - len(descriptors))
 print("goes on:", emit(first, range(5)))
 ringbuf.Emitter("small", ring_dir=sys.argv[1], layout=LAYOUT, capacity=64).close()
 first.close()
@@ -31,7 +33,11 @@ first.close()
 
 
 def test_a_producer_without_memory_says_so_and_leaves_nothing(ring_dir: Path) -> None:
-    assert output_of(PRODUCER, ring_dir).splitlines() == ["a large ring: True", "goes on: 5"]
+    assert output_of(PRODUCER, ring_dir).splitlines() == [
+        "a large ring: True",
+        "descriptors left: 0",
+        "goes on: 5",
+    ]
     assert len(ring_files(ring_dir)) == 2
 
 

@@ -23,6 +23,8 @@ from tests.service.otlp_server import OtlpHttpServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
 WORKERS = 2
 CLIENTS = 3
 SECONDS = 30.0
@@ -113,8 +115,8 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def lease_of(span: object) -> int:
-    for attribute in span.attributes:  # type: ignore[attr-defined]
+def lease_of(span: Span) -> int:
+    for attribute in span.attributes:
         if attribute.key == "grafos.lease.id":
             return int(attribute.value.string_value, 16)
     raise AssertionError("a span without a lease")

@@ -21,7 +21,7 @@ SECONDS = 30.0
 def test_a_kill_at_any_moment_loses_nothing_durable_and_keeps_the_law(tmp_path: Path) -> None:
     seed = secrets.randbits(32)
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311 - moments, no secret
     folder = tmp_path / "spool"
     durable: set[int] = set()
     said_done: set[int] = set()

@@ -46,6 +46,7 @@ class Vandal:
         self.random = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
         self.service = f"bad-{seed}"
         self.number = 0
+        self.was_newer = False  # the drain may have looked then, whatever else was done to the file
         self.sound = self.make_sound()
         header = ffi.from_buffer("rb_header *", self.sound)
         self.lanes = [header.header_bytes + lane * header.lane_stride_bytes for lane in range(header.lane_count)]
@@ -102,9 +103,10 @@ class Vandal:
     def tell(self, path: Path, fd: int, fate: str, *, is_attached: bool, is_gone: bool = True) -> None:
         """Be a producer that is gone, and say what became of its file, which is to be gone too."""
         inode = os.fstat(fd).st_ino
-        major = int.from_bytes(os.pread(fd, 2, HEADER["abi_major"]), "little")
+        is_newer = self.was_newer or has_newer_version(fd)
         os.close(fd)
-        if major > lib.RB_ABI_MAJOR and not is_attached:
+        self.was_newer = False
+        if is_newer and not is_attached:
             # One of a newer version is left alone: who made it, removes it.
             until(lambda: not has_inode(path, inode), seconds=0.5)
             path.unlink(missing_ok=True)
@@ -133,6 +135,7 @@ class Vandal:
     def rewrite_header(self, _path: Path, fd: int) -> None:
         for _ in range(self.random.randrange(1, 20)):
             os.pwrite(fd, self.random.randbytes(8), self.random.randrange(self.header_bytes - 8))
+            self.was_newer |= has_newer_version(fd)
 
     def rewrite_lanes(self, _path: Path, fd: int) -> None:
         for at in self.lanes:
@@ -147,7 +150,8 @@ class Vandal:
         """Let another ring, sound or not, take the name."""
         content = bytearray(self.sound)
         if self.random.randrange(2):
-            content[self.random.randrange(len(content))] ^= 0xFF
+            # Not of the version: a newer one is left alone for good, and nobody would remove it.
+            content[self.random.randrange(HEADER["header_bytes"], len(content))] ^= 0xFF
         other, fd = self.place(content)
         other.rename(path)
         os.close(fd)
@@ -190,6 +194,11 @@ class Vandal:
         struct.pack_into("<I", content, HEADER["crc32"], zlib.crc32(content[: self.header_bytes]))
         path, fd = self.place(content)
         self.tell(path, fd, "lies", is_attached=False)
+
+
+def has_newer_version(fd: int) -> bool:
+    major = int.from_bytes(os.pread(fd, 2, HEADER["abi_major"]), "little")
+    return bool(major > lib.RB_ABI_MAJOR)
 
 
 def has_inode(path: Path, inode: int) -> bool:

@@ -185,7 +185,11 @@ class DrainProcess:
 
     def __init__(self, log: Path, ring_dir: Path, *arguments: object) -> None:
         self.log = log
+        said = log.read_bytes() if log.exists() else b""
         with log.open("ab") as stderr:
+            if said and not said.endswith(b"\n"):
+                stderr.write(b"\n")
+                stderr.flush()
             self.process = subprocess.Popen(
                 [sys.executable, "-Im", "drain", "--ring-dir", str(ring_dir), *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
@@ -194,8 +198,8 @@ class DrainProcess:
             )
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Return the log's lines of this name, of all drains that wrote to it."""
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """Return the log's lines of this name, of all drains that wrote to it; a kill may have cut the last of one."""
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
     def wait_for_event(self, name: str, count: int = 1) -> dict[str, Any]:

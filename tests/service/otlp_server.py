@@ -320,7 +320,7 @@ class OtlpGrpcServer:
             self.plays.put(answer)
 
     def _export(self, body: bytes, context: grpc.ServicerContext) -> bytes:
-        headers = {item.key: item.value for item in context.invocation_metadata()}  # type: ignore[attr-defined]
+        headers = {name: str(value) for name, value in context.invocation_metadata()}
         self.requests.append(Received(METHOD, headers, body, ExportTraceServiceRequest.FromString(body)))
         try:
             answer = self.plays.get_nowait()

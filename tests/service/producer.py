@@ -35,7 +35,7 @@ def main() -> None:
                 emit(emitter, int(first), int(end))
             case ["close"]:
                 emitter.close()
-                print("closed", flush=True)  # noqa: T201
+                print("closed", flush=True)  # noqa: T201 - as above
             case _:
                 raise ValueError(line)
 

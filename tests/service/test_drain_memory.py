@@ -44,7 +44,7 @@ def test_memory_stays_bounded_while_spans_come_at_full_rate_and_nobody_takes_the
             assert sum(path.stat().st_size for path in (tmp_path / "state" / "spool").iterdir()) <= 256 * MEBIBYTE
         stats = emitter.stats()
         assert drain.stop() in {0, 1}
-        print(f"{emitted} spans, {stats.full} found no room, at most {max(sizes) / MEBIBYTE:.0f} MiB")  # noqa: T201
+        print(f"{emitted} spans, {stats.full} found no room, at most {max(sizes) / MEBIBYTE:.0f} MiB")  # noqa: T201 - the figures of the run
         assert drain.audit()["shop"]["published"] == emitted
     assert max(sizes) < 300 * MEBIBYTE
     # And it does not grow any more: the second half of the time needs no more than the first.

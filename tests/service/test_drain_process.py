@@ -221,7 +221,7 @@ def test_a_drain_that_is_killed_again_and_again_loses_nothing(
 ) -> None:
     seed = random.randrange(2**32)  # noqa: S311 - a test's chance
     print("seed", seed)  # noqa: T201 - to repeat a failure with
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)  # noqa: S311 - as above
     sent = 0
     kills = 0
     while kills < 8:

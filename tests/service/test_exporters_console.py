@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
-from drain.exporters import Request, Result, Verdict, make_exporter
+from drain.exporters import Encoding, Request, Result, Verdict, make_exporter
 from drain.exporters.console import ConsoleExporter
 from drain.otlp_environment import OtlpSettings
 
@@ -33,8 +33,8 @@ def shown(batch: Request, *, terminal: bool = False) -> str:
 
 
 @pytest.mark.parametrize("encoding", ["protobuf", "json"])
-def test_each_span_is_one_line_of_what_a_reader_wants(encoding: str) -> None:
-    first, second, third = shown(request(3, encoding)).splitlines()  # type: ignore[arg-type]
+def test_each_span_is_one_line_of_what_a_reader_wants(encoding: Encoding) -> None:
+    first, second, third = shown(request(3, encoding)).splitlines()
     assert first == (
         "2025-11-22T14:00:00.000000Z demo grafos.dataplane.fbmu 1.500µs error "
         f"{1:032x}/{1001:016x} grafos.operation=fbmu_read grafos.lease.id={1:032x} grafos.bytes=4096"

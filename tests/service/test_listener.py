@@ -115,7 +115,7 @@ def test_metrics_are_text_and_openmetrics_by_accept(listening: Callable[..., Lis
     asked = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"
     response, body = get(address, "/metrics?x=y", Accept=asked)
     assert response.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
-    assert [family.name for family in text_string_to_metric_families(body.decode())] == ["made"]  # type: ignore[no-untyped-call]
+    assert [family.name for family in text_string_to_metric_families(body.decode())] == ["made"]  # type: ignore[no-untyped-call]  # it has no types
 
 
 def test_metrics_are_compressed_when_asked_for(listening: Callable[..., Listener]) -> None:
@@ -222,14 +222,14 @@ def test_close_ends_connections_and_frees_the_port(listening: Callable[..., List
         wait_until(lambda: len(listener._tasks) == 1)
         listener.close()
         assert connection.recv(1) == b""
-    again = Listener(address, registry, Patient(), log=structlog.get_logger())  # type: ignore[arg-type]
+    again = Listener(address, registry, Patient(), log=structlog.get_logger())  # type: ignore[arg-type]  # as above
     again.close()
 
 
 def test_an_address_in_use_is_an_error(listening: Callable[..., Listener]) -> None:
     taken = listening().address
     with pytest.raises(OSError, match="address already in use"):
-        Listener(taken, CollectorRegistry(), Patient(), log=structlog.get_logger())  # type: ignore[arg-type]
+        Listener(taken, CollectorRegistry(), Patient(), log=structlog.get_logger())  # type: ignore[arg-type]  # as above
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_two_parts_of_a_lane_in_one_batch(ring_dir: Path) -> None:
         (ring,) = drain.service._reader.rings
         for first in (5, 10):  # these wait for the thread, in one batch
             emit(emitter, range(first, first + 5))
-            drain.until(lambda first=first: ring.lanes[0].unreleased == first + 5)  # type: ignore[misc]
+            drain.until(lambda first=first: ring.lanes[0].unreleased == first + 5)  # type: ignore[misc]  # a default has no type
         (path,) = ring_files(ring_dir)
         header = ffi.from_buffer("rb_header *", path.read_bytes())
         with path.open("r+b") as file:  # the tail, to where it cannot be

@@ -59,16 +59,16 @@ def build(kind: DataplaneSpanKind = DataplaneSpanKind.FBMU, **arguments: Any) ->
     return build_dataplane_span(kind, **(READ | arguments))
 
 
-def build_under(header: object, kind: DataplaneSpanKind = DataplaneSpanKind.FBMU, **arguments: Any) -> Any:
-    return build_dataplane_span_from_traceparent(header, kind, **(READ | arguments))  # type: ignore[arg-type]
+def build_under(header: Any, kind: DataplaneSpanKind = DataplaneSpanKind.FBMU, **arguments: Any) -> Any:
+    return build_dataplane_span_from_traceparent(header, kind, **(READ | arguments))
 
 
 def emit(kind: DataplaneSpanKind = DataplaneSpanKind.FBMU, **arguments: Any) -> bool:
     return emit_dataplane_span(kind, **(READ | arguments))
 
 
-def emit_under(header: object, kind: DataplaneSpanKind = DataplaneSpanKind.FBMU, **arguments: Any) -> bool:
-    return emit_dataplane_span_from_traceparent(header, kind, **(READ | arguments))  # type: ignore[arg-type]
+def emit_under(header: Any, kind: DataplaneSpanKind = DataplaneSpanKind.FBMU, **arguments: Any) -> bool:
+    return emit_dataplane_span_from_traceparent(header, kind, **(READ | arguments))
 
 
 def build_with_header(kind: DataplaneSpanKind = DataplaneSpanKind.FBMU, **arguments: Any) -> Any:

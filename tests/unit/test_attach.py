@@ -317,6 +317,21 @@ def test_released_records_of_which_nobody_told_what_became_are_refused(good: byt
         Consumer(written(ring_dir, good))
 
 
+@pytest.mark.parametrize("observe", [False, True])
+@pytest.mark.parametrize(("first", "head"), [(0, 2**64 - 1), (3, 2), (0, 2**63), (2**64 - 2, 2**64 - 3)])
+def test_a_head_behind_the_first_position_is_refused(
+    good: bytearray, ring_dir: Path, first: int, head: int, observe: bool
+) -> None:
+    """Of so many spans no sum is right: released would exceed published, both modulo 2^64."""
+    shift(good, first)
+    lane_of(good).head = head
+    lane_of(good).tail = (head + 3) % 2**64
+    lane_of(good).delivered = (head - first) % 2**64
+    with pytest.raises(RefusedError, match=f"lane 0: head {head} is behind the first position {first}") as refused:
+        Consumer(written(ring_dir, good), observe=observe)
+    assert refused.value.status == lib.RB_E_POSITION
+
+
 def shift(data: bytearray, first: int) -> None:
     """Let the lanes have begun at another position."""
     header_of(data).first_position = first

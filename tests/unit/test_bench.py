@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # last: ringbuf and drain are those that are installed
 
 from bench import end_to_end, instructions, measure, rows, sender  # noqa: E402 - it is no installed package
-from bench.encode import ROWS as ENCODE_ROWS  # noqa: E402
-from bench.encode import records  # noqa: E402
-from bench.measure import Figure  # noqa: E402
-from bench.probe import probe  # noqa: E402
-from bench.results import Result, markdown  # noqa: E402
-from drain.encoder import Encoder  # noqa: E402
-from ringbuf.dataplane import DATAPLANE_LAYOUT  # noqa: E402
+from bench.encode import ROWS as ENCODE_ROWS  # noqa: E402 - as above
+from bench.encode import records  # noqa: E402 - as above
+from bench.measure import Figure  # noqa: E402 - as above
+from bench.probe import probe  # noqa: E402 - as above
+from bench.results import Result, markdown  # noqa: E402 - as above
+from drain.encoder import Encoder  # noqa: E402 - as above
+from ringbuf.dataplane import DATAPLANE_LAYOUT  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

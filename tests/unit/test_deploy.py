@@ -47,7 +47,7 @@ def manifests(name: str) -> list[dict[str, Any]]:
 def flags() -> dict[str, bool]:
     """Return the command's flags, and whether each takes a value."""
     command = typer.main.get_command(app)
-    return {flag: not parameter.is_flag for parameter in command.params for flag in parameter.opts}  # type: ignore[attr-defined]
+    return {flag: not parameter.is_flag for parameter in command.params for flag in parameter.opts}  # type: ignore[attr-defined]  # all are options
 
 
 def check_arguments(arguments: list[str]) -> None:

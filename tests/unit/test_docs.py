@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+TEST_FILE = re.compile(r"`((?:[\w/]+/)?test_\w+\.py|tests/[\w/.]+)`")
 # What makes a browser fetch something; a link that a reader may click does not.
 FETCHING = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"), ("source", "src")}
 
@@ -84,3 +85,15 @@ def test_some_pages_have_examples() -> None:
 def test_the_tests_that_a_page_names_are_there(page: Path) -> None:
     for path, name in TEST_NAME.findall(page.read_text()):
         assert f"\ndef {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "SECURITY.md"], ids=lambda page: page.stem)
+def test_the_files_of_tests_that_a_page_names_are_there(page: Path) -> None:
+    there = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*")]
+    for named in TEST_FILE.findall(page.read_text()):
+        assert any(path.match(named) for path in there), named
+
+
+def test_some_pages_name_tests() -> None:
+    assert TEST_NAME.findall((DOCS / "abi.md").read_text())
+    assert len(TEST_FILE.findall((DOCS / "reliability.md").read_text())) > 20

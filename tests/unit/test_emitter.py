@@ -255,7 +255,7 @@ def test_an_empty_batch_is_no_attempt(emitter: ringbuf.Emitter) -> None:
 
 def test_a_record_may_be_a_zero_dimensional_array(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
     many = fresh_records(emitter, 1)
-    assert emitter.emit(many.reshape(()))  # type: ignore[arg-type]
+    assert emitter.emit(many.reshape(()))  # type: ignore[arg-type]  # that is the point
     assert records_in(ring_dir)[0].tobytes() == many[0].tobytes()
 
 
@@ -307,20 +307,20 @@ def test_records_of_another_dtype_are_refused(emitter: ringbuf.Emitter) -> None:
     swapped = np.zeros(2, emitter.layout.dtype.newbyteorder())
     for wrong in (other, swapped, np.zeros(2, "V128"), None, b"x" * 128, [1, 2]):
         with pytest.raises(TypeError):
-            emitter.emit_batch(wrong)  # type: ignore[arg-type]
+            emitter.emit_batch(wrong)  # type: ignore[arg-type]  # that is the point
         with pytest.raises(TypeError):
-            emitter.emit(wrong)  # type: ignore[arg-type]
+            emitter.emit(wrong)  # type: ignore[arg-type]  # that is the point
         with pytest.raises(TypeError):
-            emitter.fill_ids(wrong)  # type: ignore[arg-type]
+            emitter.fill_ids(wrong)  # type: ignore[arg-type]  # that is the point
     assert emitter.stats().attempts == 0
 
 
 def test_records_of_another_shape_are_refused(emitter: ringbuf.Emitter) -> None:
     many = fresh_records(emitter, 4)
     with pytest.raises(TypeError):
-        emitter.emit(many)  # type: ignore[arg-type]
+        emitter.emit(many)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(TypeError):
-        emitter.emit_batch(many.reshape(2, 2))  # type: ignore[arg-type]
+        emitter.emit_batch(many.reshape(2, 2))  # type: ignore[arg-type]  # that is the point
     with pytest.raises(TypeError):
         emitter.emit_batch(many[0])
     assert emitter.stats().attempts == 0

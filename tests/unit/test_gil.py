@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,11 +50,11 @@ def test_the_other_module_gives_it_up() -> None:
 
 
 @pytest.mark.parametrize("module", [hot_module, cold_module])
-def test_nm_finds_the_same_symbols(module: object) -> None:
+def test_nm_finds_the_same_symbols(module: Any) -> None:
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("no nm to compare with")
-    path = module.__file__  # type: ignore[attr-defined]
+    path = module.__file__
     done = subprocess.run([nm, "-D", "--undefined-only", path], capture_output=True, text=True, check=True)
     names = {line.split()[-1].partition("@")[0] for line in done.stdout.splitlines()}
     assert imported_symbols(Path(path)) == names

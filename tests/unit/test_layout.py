@@ -248,7 +248,7 @@ def test_every_struct_of_the_header_is_what_the_compiler_made_of_it() -> None:
     [
         (lambda: Attribute("", "u8"), "key is empty"),
         (lambda: Attribute("k\ud800", "u8"), "lone surrogate"),
-        (lambda: Attribute("k", "u128"), "'k': no such type as 'u128'"),  # type: ignore[arg-type]
+        (lambda: Attribute("k", "u128"), "'k': no such type as 'u128'"),  # type: ignore[arg-type]  # that is the point
         (lambda: Attribute("k", "u8", 1), "'k': a u8 takes no size"),
         (lambda: Attribute("k", "hex"), "'k': a hex needs a size"),
         (lambda: Attribute("k", "str", 0), "'k': size 0"),
@@ -286,13 +286,13 @@ def test_an_invalid_layout_is_a_value_error_that_names_the_field(make: Callable[
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Attribute(b"k", "u8"),  # type: ignore[arg-type]
-        lambda: Attribute("k", "hex", 3.0),  # type: ignore[arg-type]
+        lambda: Attribute(b"k", "u8"),  # type: ignore[arg-type]  # that is the point
+        lambda: Attribute("k", "hex", 3.0),  # type: ignore[arg-type]  # that is the point
         lambda: Attribute("k", "hex", True),
-        lambda: Attribute("k", "label", labels="abc"),  # type: ignore[arg-type]
-        lambda: Attribute("k", "label", labels=(1, 2)),  # type: ignore[arg-type]
-        lambda: Attribute("k", "bool", metric_label=1),  # type: ignore[arg-type]
-        lambda: layout_of("k"),  # type: ignore[arg-type]
+        lambda: Attribute("k", "label", labels="abc"),  # type: ignore[arg-type]  # that is the point
+        lambda: Attribute("k", "label", labels=(1, 2)),  # type: ignore[arg-type]  # that is the point
+        lambda: Attribute("k", "bool", metric_label=1),  # type: ignore[arg-type]  # that is the point
+        lambda: layout_of("k"),  # type: ignore[arg-type]  # that is the point
         lambda: layout_of(span_names="name"),
         lambda: layout_of(span_names=1),
         lambda: layout_of(scope_name=None),
@@ -433,9 +433,9 @@ def test_scope_and_metric_label_may_be_left_out() -> None:
 
 def test_a_layout_is_immutable_and_hashed_by_its_json() -> None:
     with pytest.raises(FrozenInstanceError):
-        SMALL.slot_bytes = 64  # type: ignore[misc]
+        SMALL.slot_bytes = 64  # type: ignore[misc]  # that is the point
     with pytest.raises(TypeError):
-        SMALL.offsets["size"] = 0  # type: ignore[index]
+        SMALL.offsets["size"] = 0  # type: ignore[index]  # that is the point
     again = SpanLayout(span_names=iter(SMALL.span_names), attributes=iter(SMALL.attributes))
     assert {SMALL: 1}[again] == 1
     assert layout_of() != layout_of(scope_name="s")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -100,8 +101,11 @@ def test_a_name_that_is_in_no_file_system_works() -> None:
 
 def test_children_do_not_inherit_the_socket(manager: socket.socket) -> None:
     environ = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "HOME": "/"}
-    ServiceManager(environ).close()
+    service = ServiceManager(environ)
     assert environ == {"HOME": "/"}
+    assert service._socket is not None
+    assert not service._socket.get_inheritable()
+    service.close()
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1234"}])
@@ -118,8 +122,17 @@ def test_without_a_manager_nothing_is_told(environ: dict[str, str]) -> None:
 
 def test_a_manager_that_is_gone_or_does_not_listen_neither_stops_nor_delays_the_drain(manager: socket.socket) -> None:
     service = of(manager, Clock())
-    for _ in range(10_000):  # far more than the socket's queue holds: a blocking send would hang here
-        service.ready("serving")
-    manager.close()
+
+    def tell() -> None:
+        for _ in range(10_000):  # far more than the socket's queue holds: a blocking send would wait here
+            service.ready("serving")
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    telling.join(30)
+    is_held_up = telling.is_alive()
+    manager.close()  # which ends such a wait
+    telling.join()
+    assert not is_held_up
     service.ready("serving")
     service.close()

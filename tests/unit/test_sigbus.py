@@ -131,6 +131,8 @@ try:
     Consumer(path)
 except RefusedError as error:
     assert error.status == lib.RB_E_NOT_A_RING
+else:
+    raise AssertionError("it was attached")
 """,
         ring_dir,
     )

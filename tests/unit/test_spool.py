@@ -171,7 +171,7 @@ def test_what_became_of_a_batch_is_heard_behind_the_stop_by_which_it_was_stored(
             time.sleep(0.001)
         spool.done(future.result(), Outcome(delivered=3))
 
-    spool._store.write = wait_and_write  # type: ignore[assignment,method-assign]
+    spool._store.write = wait_and_write  # type: ignore[assignment,method-assign]  # it waits
     spool.put(request(), {"shop": 3}).add_done_callback(stop_and_say)
     may_write.set()
     spool._thread.join(SECONDS)
@@ -421,68 +421,36 @@ def test_the_log_of_a_large_batch_shrinks_again(bench: Bench) -> None:
 # ---- damage ----
 
 
-def garbage(path: Path) -> None:
-    path.write_bytes(noise(100_000))
+def run_sql(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute(statement)
+    database.close()
 
 
-def truncated(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def cut_in_a_page(path: Path) -> None:
-    os.truncate(path, 1000)
-
-
-def another_program_s(path: Path) -> None:
+def become_another_program_s(path: Path) -> None:
     path.unlink()
-    with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE song (title TEXT)")
-    database.close()
+    run_sql(path, "CREATE TABLE song (title TEXT)")
 
 
-def without_a_table(path: Path) -> None:
-    with sqlite3.connect(path) as database:
-        database.execute("DROP TABLE service")
-    database.close()
-
-
-def with_an_unsound_row(path: Path) -> None:
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE batch SET services = 'nonsense'")
-    database.close()
-
-
-def with_counts_that_differ(path: Path) -> None:
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE batch SET spans = 99")
-    database.close()
-
-
-def of_a_newer_version(path: Path) -> None:
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 99")
-    database.close()
-
-
-DAMAGES = [
-    garbage,
-    truncated,
-    cut_in_a_page,
-    another_program_s,
-    without_a_table,
-    with_an_unsound_row,
-    with_counts_that_differ,
-    of_a_newer_version,
-]
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "garbage": lambda path: path.write_bytes(noise(100_000)),
+    "truncated": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "cut in a page": lambda path: os.truncate(path, 1000),
+    "another program's": become_another_program_s,
+    "without a table": lambda path: run_sql(path, "DROP TABLE service"),
+    "with an unsound row": lambda path: run_sql(path, "UPDATE batch SET services = 'nonsense'"),
+    "with counts that differ": lambda path: run_sql(path, "UPDATE batch SET spans = 99"),
+    "of a newer version": lambda path: run_sql(path, "PRAGMA user_version = 99"),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_database_is_set_aside_and_a_new_one_begun(bench: Bench, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_database_is_set_aside_and_a_new_one_begun(bench: Bench, damage: str) -> None:
     spool = bench.open()
     for number in range(20):
         put_back(spool, noise(20_000 + number), 1)
     assert spool.close(SECONDS)
-    damage(bench.folder / "spool.db")
+    DAMAGES[damage](bench.folder / "spool.db")
     spool = bench.open()
     spool.take(100)
     put_back(spool, b"after", 4)
@@ -547,7 +515,7 @@ def test_what_is_set_aside_is_bounded(bench: Bench) -> None:
         spool = bench.open()
         put(spool)
         assert spool.close(SECONDS)
-        garbage(bench.folder / "spool.db")
+        DAMAGES["garbage"](bench.folder / "spool.db")
     bench.open()
     assert bench.damaged() == ["spool.db"] * 3
 

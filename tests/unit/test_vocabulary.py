@@ -121,7 +121,7 @@ def test_an_operation_without_a_family_fails_the_type_check(tmp_path: Path) -> N
 
 def test_an_operation_without_a_family_fails_when_it_is_mapped() -> None:
     with pytest.raises(AssertionError):
-        dataplane_span_kind_for_op_type(len(OpType))  # type: ignore[arg-type]
+        dataplane_span_kind_for_op_type(len(OpType))  # type: ignore[arg-type]  # that is the point
 
 
 def test_the_kinds_of_resources_stand_in_their_order() -> None:
