@@ -344,7 +344,8 @@ class Delivery:
     def _is_late(self, at: int, job: _Job) -> bool:
         """Whether a batch should be in the spool; the `at`-th has that many before it."""
         now = self._clock()
-        if job.is_concluded or job.batch is None or job.is_storing or now < job.store_not_before:
+        is_decided = job.is_concluded or job.entry is not None  # and about to be settled
+        if is_decided or job.batch is None or job.is_storing or now < job.store_not_before:
             return False
         has_no_turn = self._backend.is_down or at > 2 * self._concurrency
         return has_no_turn or now - job.born >= self.spool_after or job.batch.fills_a_lane()

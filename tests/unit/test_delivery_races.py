@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NOBODY: Any = None
 BATCH_SPANS = 5
+STORED: Any = SimpleNamespace(stored=SimpleNamespace(id=1))  # an entry
 
 
 class OneAnswer:
@@ -80,9 +81,8 @@ def batch() -> Batch:
     return Batch(Request(b"", BATCH_SPANS, "protobuf"), [Segment(ring, lane, BATCH_SPANS, 0)])
 
 
-def test_a_batch_that_has_its_verdict_is_not_spooled_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    spool = NotedSpool()
-    delivery = start(Verdict.DELIVERED, spool, spool_after=3600)
+def look_before_each_settling(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the loop look for late batches at the last moment before one is settled."""
     settle = delivery._settle
 
     def settle_beside_the_loop(*arguments: Any) -> None:
@@ -91,6 +91,12 @@ def test_a_batch_that_has_its_verdict_is_not_spooled_any_more(monkeypatch: pytes
         settle(*arguments)
 
     monkeypatch.setattr(delivery, "_settle", settle_beside_the_loop)
+
+
+def test_a_batch_that_has_its_verdict_is_not_spooled_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = NotedSpool()
+    delivery = start(Verdict.DELIVERED, spool, spool_after=3600)
+    look_before_each_settling(delivery, monkeypatch)
     sent = batch()
     delivery.send(sent)
     until(lambda: delivery.has_settled)
@@ -98,6 +104,20 @@ def test_a_batch_that_has_its_verdict_is_not_spooled_any_more(monkeypatch: pytes
     assert delivery.settled() == [sent]
     assert sent.segments[0].outcome == Outcome(delivered=BATCH_SPANS)
     assert not spool.puts
+
+
+def test_a_batch_that_is_stored_is_not_spooled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = NotedSpool()
+    delivery = start(Verdict.RETRY, spool, spool_after=0)
+    look_before_each_settling(delivery, monkeypatch)
+    sent = batch()
+    delivery.send(sent)
+    delivery.spool_late()
+    spool.puts[0].set_result(STORED)
+    assert delivery.stop(SECONDS)
+    assert delivery.settled() == [sent]
+    assert sent.segments[0].outcome == Outcome(spooled=BATCH_SPANS)
+    assert len(spool.puts) == 1
 
 
 def test_a_batch_that_is_stored_when_its_attempt_fails_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +129,7 @@ def test_a_batch_that_is_stored_when_its_attempt_fails_is_given_back_once(monkey
         delivery.spool_late()
         (future,) = spool.puts
         if not future.done():
-            future.set_result(SimpleNamespace(stored=SimpleNamespace(id=1)))
+            future.set_result(STORED)
         notify_all()
 
     monkeypatch.setattr(delivery._changed, "notify_all", store_beside_it)
