@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
+import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ringbuf
@@ -35,7 +38,18 @@ def prepare(ring_dir: str, told: str) -> None:
 
 def work(_number: int) -> None:
     assert mine is not None
+    if not mine.attempts:
+        wait_for_others(Path(mine.told))
     mine.emit_some(5)
+
+
+def wait_for_others(told: Path) -> None:
+    """Wait at the first task until each worker has one: else one of them might do all the work."""
+    told.with_name(f"at-work-{os.getpid()}").touch()
+    end = time.monotonic() + PATIENCE
+    while len(list(told.parent.glob("at-work-*"))) < PROCESSES:
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def with_executor(method: str) -> None:
