@@ -53,7 +53,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_others: Any) -> str:
 
 def _run(marker: re.Match[str]) -> str:
     """Return what `python -m COMMAND` prints, in a fence."""
-    plain = {"COLUMNS": _COLUMNS, "TERM": "dumb", "NO_COLOR": "1", "RINGBUF_DIR": "/dev/shm/ringbuf-1000"}  # noqa: S108 - a text
+    plain = {"COLUMNS": _COLUMNS, "TERM": "dumb", "NO_COLOR": "1", "RINGBUF_DIR": "/dev/shm/ringbuf-1000"}  # noqa: S108 - printed in help texts, not opened
     command = [sys.executable, "-m", *marker["command"].split()]
     done = subprocess.run(  # noqa: S603 - the command stands in our own pages
         command, capture_output=True, text=True, check=False, env={**os.environ, **plain}

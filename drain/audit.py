@@ -182,7 +182,7 @@ def _write_table(title: str, content: tuple[list[str], list[list[str]]], to: Tex
     head, rows = content
     if to.isatty():
         from rich.console import Console  # noqa: PLC0415 - 100 ms, for a table that few runs show
-        from rich.table import Table  # noqa: PLC0415 - as above
+        from rich.table import Table  # noqa: PLC0415 - likewise 100 ms
         from rich.text import Text  # noqa: PLC0415 - no markup: names come out of ring files
 
         table = Table(title=title)

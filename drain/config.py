@@ -159,9 +159,9 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings calls with these names
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its name, too
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its name, too
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its name, too
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take nothing but arguments: `load` reads the sources, since it remembers which gave what."""
         return (init_settings,)

@@ -318,7 +318,7 @@ class Reader:
             fd = os.open(name, _OPEN_FLAGS, dir_fd=self._directory.fd)
             if fd >= self._ring_descriptors:  # the kernel gives the lowest that is free
                 os.close(fd)
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301 - the same trouble
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301 - met below like the one of the kernel
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -202,7 +202,7 @@ def _display(stack: contextlib.ExitStack, to: TextIO) -> Any:
 
         return write_line
     from rich.console import Console  # noqa: PLC0415 - 100 ms, for a terminal
-    from rich.live import Live  # noqa: PLC0415 - the same
+    from rich.live import Live  # noqa: PLC0415 - likewise for a terminal
     from rich.text import Text  # noqa: PLC0415 - no markup: names come out of files
 
     console = Console(file=to)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _site = {op: site(op) for op in (OpType.FBBU_READ, OpType.FBBU_WRITE)}
 _BLOCK_BYTES = 4096
+_REVOKED_AT_ONCE = 3
 
 
 class StorageClient:
@@ -116,5 +117,5 @@ class FrontWork:
         self._revoked.append(lease)
         self._authority.revoked.add(lease)
         self._cache.invalidate(lease)
-        if len(self._revoked) > 3:  # noqa: PLR2004 - as the docstring says
+        if len(self._revoked) > _REVOKED_AT_ONCE:
             self._authority.revoked.discard(self._revoked.popleft())

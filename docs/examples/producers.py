@@ -70,20 +70,20 @@ class Work(Protocol):
 
 def run_memory(job: Job) -> None:
     """Be a process that works on leased memory."""
-    with emitter_of(job), closing(MemoryWork(Random(job.seed))) as work:  # noqa: S311 - a workload, repeatable
+    with emitter_of(job), closing(MemoryWork(dice_of(job))) as work:
         repeat(work, job)
 
 
 def run_gpu(job: Job) -> None:
     """Be a process that opens GPU sessions."""
-    with emitter_of(job), closing(GpuWork(Random(job.seed))) as work:  # noqa: S311 - as above
+    with emitter_of(job), closing(GpuWork(dice_of(job))) as work:
         repeat(work, job._replace(operations=min(job.operations, _GPU_SESSIONS)))
 
 
 def run_front(job: Job, connection: Connection, key: bytes) -> None:
     """Be a front process, which asks the storage worker at the other end of the connection."""
     authority = Authority(key, _CAPABILITY_NANO)
-    with emitter_of(job), connection, closing(FrontWork(Random(job.seed), connection, authority, _FILE_BYTES)) as work:  # noqa: S311 - as above
+    with emitter_of(job), connection, closing(FrontWork(dice_of(job), connection, authority, _FILE_BYTES)) as work:
         repeat(work, job)
 
 
@@ -99,6 +99,11 @@ def run_storage(job: Job, connection: Connection, key: bytes, path: Path) -> Non
                 return
             connection.send(worker.serve(request))
             job.done.value += 1
+
+
+def dice_of(job: Job) -> Random:
+    """Return the chances of a process, the same in each run with its seed."""
+    return Random(job.seed)  # noqa: S311 - a workload, repeatable
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def make_exporter(
     match kind:
         case "file":
             from drain.exporters.file import FileExporter, FileOptions  # noqa: PLC0415 - one kind's dependencies
-            from drain.exporters.stdout import StdoutExporter  # noqa: PLC0415 - as above
+            from drain.exporters.stdout import StdoutExporter  # noqa: PLC0415 - one kind's dependencies
 
             if output is None:
                 raise ValueError("exporter file needs an output: name a file, or - for standard output")
@@ -138,16 +138,16 @@ def make_exporter(
                 raise ValueError("standard output cannot be rotated, synced or compressed: name a file, or use a pipe")
             return StdoutExporter()
         case "console":
-            from drain.exporters.console import ConsoleExporter  # noqa: PLC0415 - as above
+            from drain.exporters.console import ConsoleExporter  # noqa: PLC0415 - one kind's dependencies
 
             return ConsoleExporter()
         case "otlp-http" | "otlp-http-json":
-            from drain.exporters.otlp_http import OtlpHttpExporter  # noqa: PLC0415 - as above
+            from drain.exporters.otlp_http import OtlpHttpExporter  # noqa: PLC0415 - one kind's dependencies
 
             encoding: Encoding = "json" if kind == "otlp-http-json" else "protobuf"
             return OtlpHttpExporter(http_traces_url(otlp, endpoint), encoding, otlp)
         case "otlp-grpc":
-            from drain.exporters.otlp_grpc import OtlpGrpcExporter  # noqa: PLC0415 - as above
+            from drain.exporters.otlp_grpc import OtlpGrpcExporter  # noqa: PLC0415 - one kind's dependencies
 
             return OtlpGrpcExporter(endpoint or otlp.endpoint or DEFAULT_GRPC_ENDPOINT, otlp)
         case _:

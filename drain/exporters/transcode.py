@@ -18,9 +18,9 @@ def in_encoding(request: Request, encoding: Encoding) -> Request:
     if request.encoding == encoding:
         return request
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - only the rare translation needs messages
-    from opentelemetry.proto.trace.v1.trace_pb2 import TracesData  # noqa: PLC0415 - as above
+    from opentelemetry.proto.trace.v1.trace_pb2 import TracesData  # noqa: PLC0415 - only for a translation
 
-    from drain.otlp_json import from_json_line, to_json_line  # noqa: PLC0415 - as above
+    from drain.otlp_json import from_json_line, to_json_line  # noqa: PLC0415 - only for a translation
 
     if encoding == "protobuf":
         body = from_json_line(request.body).SerializeToString()
