@@ -176,6 +176,9 @@ static int adds_up(const rb_outcome *outcome, uint64_t released, uint64_t *exces
     return total >= released;
 }
 
+/* Of an observer, beside whom both sides move on between two loads. */
+enum { TRIES = 100 };
+
 /* The one time that positions and outcome words are taken from the file. */
 static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
 {
@@ -187,7 +190,7 @@ static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
     uint64_t head = rb_load_acquire(&lane->shared->head); /* pairs with an earlier drain's release */
     uint64_t tail = rb_load_acquire(&lane->shared->tail); /* pairs with publish() */
     /* Beside a drain both move on: an observer who was held up between the two loads looks again. */
-    unsigned tries = consumer->access == RB_OBSERVE ? 100 : 0;
+    int tries = consumer->access == RB_OBSERVE ? TRIES : 0;
     while (tail - head > header->capacity_slots && tries-- > 0) {
         head = rb_load_acquire(&lane->shared->head); /* the same pairs */
         tail = rb_load_acquire(&lane->shared->tail);
@@ -280,7 +283,7 @@ static int is_plausible(const rb_consumer *consumer, const struct lane *lane, ui
            lane->read - lane->released <= tail - lane->released;
 }
 
-static void look(struct lane *lane, rb_lane_view *view)
+static void look(const struct lane *lane, rb_lane_view *view)
 {
     const rb_lane *shared = lane->shared;
     view->closed = rb_load32_acquire(&shared->closed); /* pairs with rb_close: the tail loaded next is the last */
@@ -318,6 +321,23 @@ static void look_at_own(const rb_consumer *consumer, const struct lane *lane, rb
     view->repeated = lane->repeated;
 }
 
+/*
+ * The lane's words, and whether its positions can be. An observer's head comes before its tail, so that tail - head is
+ * not negative beside a sound drain; it is too large where the drain released and the producer wrote in between.
+ */
+static int look_at_lane(const rb_consumer *consumer, const struct lane *lane, rb_lane_view *view)
+{
+    int plausible = 0;
+    for (int i = 0; i < TRIES && !plausible; i++) {
+        look_at_own(consumer, lane, view);
+        look(lane, view);
+        if (consumer->access == RB_CONSUME)
+            return is_plausible(consumer, lane, view->tail);
+        plausible = view->tail - view->released <= consumer->header->capacity_slots;
+    }
+    return plausible;
+}
+
 int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views)
 {
     uint64_t ready = 0;
@@ -325,12 +345,8 @@ int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views)
     rb_guard_check();
     rb_consumer_enter(consumer);
     for (uint32_t i = 0; i < consumer->header->lane_count; i++) {
-        struct lane *lane = &consumer->lanes[i];
         RB_POINT(poll_lane);
-        look_at_own(consumer, lane,
-                    &views[i]); /* an observer's head before its tail: tail - head is then never negative */
-        look(lane, &views[i]);
-        if (consumer->access == RB_CONSUME && !is_plausible(consumer, lane, views[i].tail))
+        if (!look_at_lane(consumer, &consumer->lanes[i], &views[i]))
             rv = RB_E_POSITION;
         ready += views[i].tail - views[i].read;
     }

@@ -564,7 +564,8 @@ const rb_header *rb_consumer_header(const rb_consumer *consumer);
 /*
  * rb_poll - look at every lane: fills lane_count views.
  *
- * Returns: how many records are ready in all; RB_E_POSITION when a tail cannot be (the views are filled all the same).
+ * Returns: how many records are ready in all; RB_E_POSITION when a tail cannot be, an observer's head neither (the views
+ * are filled all the same).
  */
 int64_t rb_poll(rb_consumer *consumer, rb_lane_view *views);
 

@@ -79,12 +79,18 @@ def top(
                 text = plain_screen(frame, by.value, str(ring_dir), drain_pid)
             sys.stdout.write(text if as_json_lines or once else text + "\n")
             sys.stdout.flush()
+            _tell_complaints(watched)
             if once:
                 return
     finally:
-        for complaint in watched.complaints:
-            typer.echo(f"ringbuf: {printable(complaint)}", err=True)
+        _tell_complaints(watched)  # of a live screen not before its end, since they would lie across it
         watched.close()
+
+
+def _tell_complaints(watched: WatchedRings) -> None:
+    complaints, watched.complaints = watched.complaints, []
+    for complaint in complaints:
+        typer.echo(f"ringbuf: {printable(complaint)}", err=True)
 
 
 def _live(next_frame: Callable[[], Frame], ring_dir: Path, by: str) -> None:

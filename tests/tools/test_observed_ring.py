@@ -121,14 +121,18 @@ def test_there_is_nothing_beyond_the_tail(emitter: ringbuf.Emitter, path: Path, 
         assert peek(observer.pointer, position) == (lib.RB_E_POSITION, position, 99)
 
 
-@pytest.mark.parametrize(("word", "value"), [("tail", 9), ("tail", 2**63), ("head", 4), ("head", 2**64 - 6)])
+@pytest.mark.parametrize(
+    ("word", "value"), [("tail", 9), ("tail", 2**63), ("head", 4), ("head", 2**40), ("head", 2**64 - 6)]
+)
 def test_ends_that_cannot_be_are_an_error(emitter: ringbuf.Emitter, path: Path, word: str, value: int) -> None:
     emitter.emit_batch(fresh_records(emitter, 3))
     with ObservedRing(path) as ring:
         write_word(path, word, value)
-        with pytest.raises(RingFormatError, match="positions"):
-            ring.peek(0)
+        for look in (lambda: ring.peek(0), ring.poll):
+            with pytest.raises(RingFormatError, match="positions"):
+                look()
         write_word(path, word, 3 if word == "tail" else 0)
+        ring.poll()
         assert len(ring.peek(0).records) == 3
 
 
