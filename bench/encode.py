@@ -15,8 +15,8 @@ import numpy as np
 
 from bench.measure import bursts
 from bench.rows import Row
-from drain.encoder import Encoder, to_resource_spans
-from drain.output_buffer import OutputBuffer
+from drain.otlp.encoder import Encoder, to_resource_spans
+from drain.otlp.output_buffer import OutputBuffer
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ _SETTLE_SECONDS: Final = 4.0  # imports, and the first looks at the rings
 _NAPS: Final = """
 import sys
 from pathlib import Path
-from drain.doorbell import Doorbell
+from drain.rings.doorbell import Doorbell
 from ringbuf._ringbuf import ffi, lib
 doorbell = Doorbell(Path(sys.argv[1]), 0o600)
 print(flush=True)

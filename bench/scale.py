@@ -24,8 +24,8 @@ from bench.end_to_end import Sink, drain
 from bench.measure import Figure
 from bench.native import compile_c
 from bench.sender import paced
-from drain.encoder import Encoder
 from drain.exporters.compression import compressor
+from drain.otlp.encoder import Encoder
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, site
 
 SOURCE: Final = Path(__file__).with_name("scale.c")

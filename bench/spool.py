@@ -21,10 +21,10 @@ from isal import isal_zlib
 
 from bench.encode import records
 from bench.measure import Figure
-from drain.encoder import Encoder
 from drain.exporters import Request
-from drain.ring import Outcome
-from drain.spool import Spool, SpoolLimits
+from drain.otlp.encoder import Encoder
+from drain.rings.ring import Outcome
+from drain.spool.spool import Spool, SpoolLimits
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ _PROGRAM: Final = """
 import sys, tempfile, ringbuf
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, site
 from bench.encode import records
-from drain.encoder import Encoder
+from drain.otlp.encoder import Encoder
 from drain.exporters.compression import compressor
 count = int(sys.argv[1])
 

@@ -2,7 +2,7 @@
  * otlp_json.c - records as OTLP/JSON, by the same plan as otlp.c.
  *
  * Source: OTLP specification, "JSON Protobuf Encoding": hex ids, integer enums, 64-bit integers as strings. Members come
- * in the order of protobuf's field numbers and defaults are left out, as drain/otlp_json.py has them.
+ * in the order of protobuf's field numbers and defaults are left out, as drain/otlp/json_lines.py has them.
  */
 #include "otlp_fields.h"
 

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 import ringbuf
-from drain.config import Configuration, ConfigurationError, Settings, flag_of, load
-from drain.directory import DirectoryLockedError, RingDirectory
+from drain.exporters.measured import MeasuredExporter
 from drain.log import configure_log
-from drain.measured import MeasuredExporter
-from drain.replay import Replay, show
-from drain.replay_sources import files_of
+from drain.replay.replay import Replay, show
+from drain.replay.sources import files_of
+from drain.rings.directory import DirectoryLockedError, RingDirectory
 from drain.service import Service
-from drain.telemetry import Telemetry
+from drain.settings.settings import Configuration, ConfigurationError, Settings, flag_of, load
+from drain.telemetry.telemetry import Telemetry
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.delivery.stores import Stores
     from drain.exporters import Exporter
-    from drain.stores import Stores
 
 EXIT_DELIVERED: Final = 0
 EXIT_UNDELIVERED: Final = 1

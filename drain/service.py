@@ -6,16 +6,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from drain.audit import Audit, log_audit, write_audit
-from drain.batch import Batcher
-from drain.delivery import Delivery
-from drain.doorbell import Doorbell
-from drain.following import Following
+from drain.accounting.audit import Audit, log_audit, write_audit
+from drain.accounting.snapshot import Snapshot, SnapshotExchange
+from drain.delivery.batch import Batcher
+from drain.delivery.delivery import Delivery
+from drain.delivery.stores import Stores
 from drain.log import RepeatedTrouble
-from drain.reader import Admission, Reader
-from drain.ring import Life, Outcome, Segment
-from drain.snapshot import Snapshot, SnapshotExchange
-from drain.stores import Stores
+from drain.rings.doorbell import Doorbell
+from drain.rings.reader import Admission, Reader
+from drain.rings.ring import Life, Outcome, Segment
+from drain.rings.upkeep import Following
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     import numpy as np
     from structlog.typing import FilteringBoundLogger
 
-    from drain.audit import Sums
-    from drain.directory import RingDirectory
-    from drain.encoder import Encoded
+    from drain.accounting.audit import Sums
+    from drain.delivery.retry import RetryPolicy
     from drain.exporters import Exporter
-    from drain.retry import RetryPolicy
-    from drain.ring import Lane, Ring
-    from drain.spool_database import SpoolSums
-    from drain.telemetry import Telemetry
+    from drain.otlp.encoder import Encoded
+    from drain.rings.directory import RingDirectory
+    from drain.rings.ring import Lane, Ring
+    from drain.spool.database import SpoolSums
+    from drain.telemetry.telemetry import Telemetry
 
 _LONGEST_NAP_SECONDS: Final = 0.02
 _SHORTEST_NAP_SECONDS: Final = 0.001

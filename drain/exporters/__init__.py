@@ -1,7 +1,7 @@
 """Where the drain delivers to: one small protocol, one file for each kind of exporter.
 
 An exporter makes exactly one attempt a call and says what came of it. Waiting and trying again is the delivery's
-part (`drain.retry`), so that a stop, a spool or a full lane can end the waiting at any time.
+part (`drain.delivery.retry`), so that a stop, a spool or a full lane can end the waiting at any time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drain.exporters.file import FileOptions
-    from drain.otlp_environment import OtlpSettings
+    from drain.settings.otlp_environment import OtlpSettings
 
 Encoding = Literal["protobuf", "json"]
 
@@ -121,7 +121,7 @@ def make_exporter(
     Raises:
         ValueError: a setting cannot work; the text says which, and what to do.
     """
-    from drain.otlp_environment import DEFAULT_GRPC_ENDPOINT, http_traces_url  # noqa: PLC0415 - it imports this module
+    from drain.settings.otlp_environment import DEFAULT_GRPC_ENDPOINT, http_traces_url  # noqa: PLC0415 - it imports this module
 
     if kind == "otlp":
         kind = _KIND_BY_PROTOCOL[otlp.protocol]

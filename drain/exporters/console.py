@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from drain.exporters import Encoding, Request, Result, Verdict
-from drain.exporters.transcode import in_encoding
+from drain.otlp.transcode import in_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

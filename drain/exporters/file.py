@@ -18,7 +18,7 @@ import structlog
 from drain.exporters import Encoding, Request, Result, Verdict
 from drain.exporters.compression import compressor
 from drain.exporters.rotation import move_away
-from drain.exporters.transcode import in_encoding
+from drain.otlp.transcode import in_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable

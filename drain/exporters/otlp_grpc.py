@@ -16,13 +16,13 @@ import grpc
 from drain.exporters import USER_AGENT, Encoding, Request, Result, Verdict
 from drain.exporters.otlp_reply import delivered, one_line, retry_info, says_too_large
 from drain.exporters.tls import client_context
-from drain.exporters.transcode import in_encoding
-from drain.otlp_environment import header_problem, split_endpoint
+from drain.otlp.transcode import in_encoding
+from drain.settings.otlp_environment import header_problem, split_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from drain.otlp_environment import OtlpSettings
+    from drain.settings.otlp_environment import OtlpSettings
 
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 RETRYABLE = frozenset(

@@ -19,15 +19,15 @@ from drain.exporters.compression import compressor
 from drain.exporters.deadline import Deadline, WatchedPool, WatchedTLSPool
 from drain.exporters.otlp_reply import delivered, error_text, one_line, retry_after, says_too_large
 from drain.exporters.tls import client_context
-from drain.exporters.transcode import in_encoding
-from drain.otlp_environment import header_problem, split_endpoint
+from drain.otlp.transcode import in_encoding
+from drain.settings.otlp_environment import header_problem, split_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from urllib3.response import BaseHTTPResponse
 
-    from drain.otlp_environment import OtlpSettings
+    from drain.settings.otlp_environment import OtlpSettings
 
 RETRYABLE = frozenset({429, 502, 503, 504})
 LONGEST_REPLY = 65536
@@ -42,7 +42,7 @@ class OtlpHttpExporter:
     credentials where nobody configured them. Proxies are taken from http_proxy, https_proxy and no_proxy.
 
     Args:
-        url: of the traces, with its path (`drain.otlp_environment.http_traces_url`).
+        url: of the traces, with its path (`drain.settings.otlp_environment.http_traces_url`).
         encoding: of the body.
         settings: headers, compression (default gzip), timeout and TLS files.
         connections: idle ones that are kept: as many as there are threads that export.

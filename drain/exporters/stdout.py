@@ -8,7 +8,7 @@ import sys
 import threading
 
 from drain.exporters import Encoding, Request, Result, Verdict
-from drain.exporters.transcode import in_encoding
+from drain.otlp.transcode import in_encoding
 
 
 class StdoutExporter:

@@ -6,7 +6,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from drain.otlp_environment import OtlpSettings
+    from drain.settings.otlp_environment import OtlpSettings
 
 
 def client_context(settings: OtlpSettings) -> ssl.SSLContext:

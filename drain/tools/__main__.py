@@ -11,11 +11,11 @@ COMMANDS: Final = {
     "list": "drain.tools.list_rings:list_rings",
     "stat": "drain.tools.stat_ring:stat_ring",
     "tail": "drain.tools.tail:tail",
-    "top": "drain.tools.top:top",
-    "dump": "drain.tools.dump:dump",
+    "top": "drain.tools.top.command:top",
+    "dump": "drain.tools.dump.command:dump",
     "clean": "drain.tools.clean:clean",
     "layout": "drain.tools.layout:layout",
-    "report": "drain.tools.report:report",
+    "report": "drain.tools.report.command:report",
 }
 """Where the function of each subcommand is, `module:function`; it is imported only when its subcommand is asked for."""
 
@@ -31,7 +31,7 @@ def main() -> None:
         # Until the subcommand is loaded: a KeyboardInterrupt in the middle of an import comes out as an ImportError.
         signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(_EXIT_INTERRUPTED))
     try:
-        from drain.tools.command_line import command_line  # noqa: PLC0415 - after SIGPIPE, and to say what is missing
+        from drain.tools.looking.command_line import command_line  # noqa: PLC0415 - after SIGPIPE, and to say what is missing
 
         command_line(COMMANDS)(prog_name="ringbuf")
     except ModuleNotFoundError as error:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drain.directory import DirectoryLockedError, FileId, RingDirectory
-from drain.tools.command_line import EXIT_DONE, EXIT_INCOMPLETE, EXIT_LOCKED, EXIT_USAGE, fail
-from drain.tools.ring_selection import (
+from drain.rings.directory import DirectoryLockedError, FileId, RingDirectory
+from drain.tools.looking.command_line import EXIT_DONE, EXIT_INCOMPLETE, EXIT_LOCKED, EXIT_USAGE, fail
+from drain.tools.looking.ring_selection import (
     RingDirOption,
     observe,
     ring_paths,
 )
-from drain.tools.span_text import printable
+from drain.tools.looking.span_text import printable
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from drain.tools.observed_ring import ObservedRing
+    from drain.tools.looking.observed_ring import ObservedRing
 
 
 def clean(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drain.tools.command_line import EXIT_USAGE, fail
+from drain.tools.looking.command_line import EXIT_USAGE, fail
 from ringbuf.layout_c import to_c_header
 from ringbuf.layout_source import load_layout
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from drain.tools.command_line import EXIT_INCOMPLETE
-from drain.tools.ring_selection import (
+from drain.tools.looking.command_line import EXIT_INCOMPLETE
+from drain.tools.looking.ring_selection import (
     JsonOption,
     RingDirOption,
     RingsArgument,
@@ -19,11 +19,11 @@ from drain.tools.ring_selection import (
     observe,
     select,
 )
-from drain.tools.span_text import age, printable
-from drain.tools.table import Column, bar, is_terminal, percent, write_table
+from drain.tools.looking.span_text import age, printable
+from drain.tools.looking.table import Column, bar, is_terminal, percent, write_table
 
 if TYPE_CHECKING:
-    from drain.tools.observed_ring import ObservedRing
+    from drain.tools.looking.observed_ring import ObservedRing
 
 DROPS: Final = ("full", "contended", "oversized", "unsampled")
 """The reasons for which a producer does not write a span."""

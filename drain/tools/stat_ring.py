@@ -10,16 +10,16 @@ from typing import Any, Final
 import typer
 
 from drain.tools.list_rings import DROPS, describe
-from drain.tools.observed_ring import COUNTERS, ObservedRing
-from drain.tools.ring_selection import (
+from drain.tools.looking.observed_ring import COUNTERS, ObservedRing
+from drain.tools.looking.ring_selection import (
     JsonOption,
     RingArgument,
     RingDirOption,
     drain_of,
     select_one,
 )
-from drain.tools.span_text import age, clock, printable
-from drain.tools.table import Column, bar, has_colour, percent, write_table
+from drain.tools.looking.span_text import age, clock, printable
+from drain.tools.looking.table import Column, bar, has_colour, percent, write_table
 
 _POSITIONS: Final = 1 << 64
 _MOST_LABELS: Final = 6

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from drain.tools.command_line import EXIT_INCOMPLETE
-from drain.tools.ring_selection import (
+from drain.tools.looking.command_line import EXIT_INCOMPLETE
+from drain.tools.looking.ring_selection import (
     JsonOption,
     RingDirOption,
     RingsArgument,
     ServiceOption,
     select,
 )
-from drain.tools.span_filter import SpanFilter, with_span_filter
-from drain.tools.span_text import json_object, line, printable
-from drain.tools.table import has_colour
-from drain.tools.watched_rings import WatchedRings
+from drain.tools.looking.span_filter import SpanFilter, with_span_filter
+from drain.tools.looking.span_text import json_object, line, printable
+from drain.tools.looking.table import has_colour
+from drain.tools.looking.watched_rings import WatchedRings
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from drain.tools.observed_ring import ObservedRing
+    from drain.tools.looking.observed_ring import ObservedRing
 
 _NAP_SECONDS: Final = 0.02  # a drain keeps a span for --batch-delay, 0.2 seconds, unless a batch is full before
 _COMPLAINT_SECONDS: Final = 1.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drain.otlp_json import from_json_line
+from drain.otlp.json_lines import from_json_line
 from tests.packaging.conftest import ROOT
 
 if TYPE_CHECKING:

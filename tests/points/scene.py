@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from isal import isal_zlib
 
-from drain.dead_letters import SUFFIX, parse_dead_letter
+from drain.delivery.dead_letters import SUFFIX, parse_dead_letter
 from ringbuf._ringbuf import lib
 from tests.points.ledger import REFUSED, TRIED, WRITTEN, Ledger
 from tests.points.nursery import SECONDS

@@ -30,7 +30,9 @@ def test_each_step_of_the_drain_is_in_its_code() -> None:
         owner_of(dotted)
 
 
-@pytest.mark.parametrize("dotted", ["drain.spool.Spool.no_such", "drain.no_such.put", "drain.spool.DATABASE_NAME"])
+@pytest.mark.parametrize(
+    "dotted", ["drain.spool.spool.Spool.no_such", "drain.no_such.put", "drain.spool.spool.DATABASE_NAME"]
+)
 def test_a_step_that_is_not_in_the_code_is_noticed(dotted: str) -> None:
     with pytest.raises(LookupError):
         owner_of(dotted)

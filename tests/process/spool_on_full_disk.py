@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from drain.exporters import Request
-from drain.ring import Outcome
-from drain.spool import Spool, SpoolLimits, SpoolRefusedError
+from drain.rings.ring import Outcome
+from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 
 if TYPE_CHECKING:
-    from drain.spool import Entry
+    from drain.spool.spool import Entry
 
 SECONDS = 30.0
 LIMITS = SpoolLimits(64 << 20)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from drain.exporters import Request
-from drain.ring import Outcome
-from drain.spool import Spool, SpoolLimits
+from drain.rings.ring import Outcome
+from drain.spool.spool import Spool, SpoolLimits
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from drain.spool import Entry
+    from drain.spool.spool import Entry
 
 SECONDS = 30
 SPANS = 3

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 import ringbuf
-from drain.otlp_json import from_json_line
+from drain.otlp.json_lines import from_json_line
 from tests.python import PREAMBLE
 from tests.service.draining import LAYOUT, SECONDS, DrainProcess, emit, number_of, quarantined, ring_files, until
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
-from drain.directory import RingDirectory
-from drain.doorbell import Doorbell
+from drain.rings.directory import RingDirectory
+from drain.rings.doorbell import Doorbell
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 from tests.consumer import Consumer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from drain.spool import Spool, SpoolLimits
+from drain.spool.spool import Spool, SpoolLimits
 from tests.process.spooling import SPANS, body_of
 
 ROUNDS = 15

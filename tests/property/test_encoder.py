@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, TracesData
 
-from drain import encoder
-from drain.carried_otlp import TOO_LONG, carried
-from drain.encoder import Encoder, to_resource_spans
-from drain.otlp_fields import checked_fields
-from drain.otlp_json import from_json_line, to_json, to_json_line
+from drain.otlp import encoder
+from drain.otlp.carried import TOO_LONG, carried
+from drain.otlp.encoder import Encoder, to_resource_spans
+from drain.otlp.fields import checked_fields
+from drain.otlp.json_lines import from_json_line, to_json, to_json_line
 from ringbuf._ringbuf import lib
 from ringbuf.layout import Attribute, SpanLayout
 from tests.property.otlp_values import any_carried

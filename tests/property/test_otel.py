@@ -14,9 +14,9 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span, Status, TracesData
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from drain.encoder import Encoder
-from drain.otlp_fields import checked_fields
-from drain.otlp_json import from_json_line
+from drain.otlp.encoder import Encoder
+from drain.otlp.fields import checked_fields
+from drain.otlp.json_lines import from_json_line
 from ringbuf._ringbuf import lib
 from ringbuf.otel import RingSpanProcessor
 from ringbuf.otel_span import SCOPE_BYTES, encode_scope, encode_span

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from drain.encoder import to_resource_spans
+from drain.accounting.label_names import label_names
+from drain.accounting.snapshot import Snapshot, SnapshotExchange
+from drain.accounting.span_metrics import OTHER, SpanMetrics, valid
 from drain.exporters import Request, Result, Verdict
-from drain.health import Health
-from drain.label_names import label_names
-from drain.measured import MeasuredExporter
-from drain.metrics import DrainCollector, Sources, registry_of
-from drain.snapshot import Snapshot, SnapshotExchange
-from drain.span_metrics import OTHER, SpanMetrics, valid
+from drain.exporters.measured import MeasuredExporter
+from drain.otlp.encoder import to_resource_spans
+from drain.telemetry.health import Health
+from drain.telemetry.metrics import DrainCollector, Sources, registry_of
 from ringbuf.exceptions import LayoutError
 from ringbuf.layout import Attribute, SpanLayout
 from tests.property.strategies import ALL_TYPES, any_records_for, attributes, keys, layouts, records_for

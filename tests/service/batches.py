@@ -9,7 +9,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
 from drain.exporters import Encoding, Request
-from drain.otlp_json import to_json_line
+from drain.otlp.json_lines import to_json_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,11 +15,11 @@ import numpy as np
 import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from drain.directory import RingDirectory
+from drain.delivery.retry import RetryPolicy
 from drain.exporters import Result, Verdict
-from drain.otlp_json import from_json_line
-from drain.reader import Admission
-from drain.retry import RetryPolicy
+from drain.otlp.json_lines import from_json_line
+from drain.rings.directory import RingDirectory
+from drain.rings.reader import Admission
 from drain.service import Limits, Service
 from ringbuf._ringbuf import lib
 from ringbuf.layout import Attribute, SpanLayout
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     import ringbuf
-    from drain.audit import Sums
+    from drain.accounting.audit import Sums
+    from drain.delivery.stores import Stores
     from drain.exporters import Encoding, Request
-    from drain.stores import Stores
-    from drain.telemetry import Telemetry
+    from drain.telemetry.telemetry import Telemetry
 
 SECONDS = 30.0  # bounds every wait: a test that hangs fails
 LAYOUT = SpanLayout(span_names=["work"], attributes=[Attribute("number", "u64")], scope_name="test")

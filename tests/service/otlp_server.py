@@ -29,7 +29,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from drain.exporters.otlp_grpc import METHOD
-from drain.otlp_json import from_json_line
+from drain.otlp.json_lines import from_json_line
 
 if TYPE_CHECKING:
     import ssl

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ringbuf
-from drain.audit import Sums
+from drain.accounting.audit import Sums
 from ringbuf._ringbuf import ffi, lib
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files, until
 from tests.service.rings import CProducer
@@ -301,7 +301,7 @@ def test_a_ring_that_cannot_be_moved_is_left_alone_and_said_once(
     def refuse(*_arguments: object, **_keywords: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("drain.quarantine.os.rename", refuse)
+    monkeypatch.setattr("drain.rings.quarantine.os.rename", refuse)
     for _ in range(10):
         drain.step()
     assert path.exists()

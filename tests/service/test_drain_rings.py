@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
-from drain.audit import Sums
-from drain.directory import RingDirectory
+from drain.accounting.audit import Sums
+from drain.rings.directory import RingDirectory
+from drain.rings.watch import Watch
 from drain.service import Limits
-from drain.watch import Watch
 from ringbuf._ringbuf import lib
 from tests.service.draining import (
     LAYOUT,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from drain.doorbell import Doorbell
+    from drain.rings.doorbell import Doorbell
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 import ringbuf
-from drain import delivery
-from drain.dead_letters import DeadLetters, parse_dead_letter
+from drain.delivery import delivery
+from drain.delivery.dead_letters import DeadLetters, parse_dead_letter
+from drain.delivery.stores import Stores
 from drain.exporters import Request, Result, Verdict
 from drain.service import Limits
-from drain.spool import Spool, SpoolLimits, SpoolRefusedError
-from drain.spool_database import SpoolSums
-from drain.stores import Stores
+from drain.spool.database import SpoolSums
+from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from drain.spool import Entry
+    from drain.spool.spool import Entry
 
 CAPACITY = 64
 NEVER = 3600.0

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from drain.exporters import Verdict, make_exporter
-from drain.otlp_environment import OtlpSettings
+from drain.settings.otlp_environment import OtlpSettings
 from tests.service.batches import request
 from tests.service.otlp_server import OtlpGrpcServer, OtlpHttpServer
 

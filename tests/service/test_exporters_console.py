@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from drain.exporters import Encoding, Request, Result, Verdict, make_exporter
 from drain.exporters.console import ConsoleExporter
-from drain.otlp_environment import OtlpSettings
+from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import START, attributes, request, text
 

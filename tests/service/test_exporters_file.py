@@ -26,8 +26,8 @@ from drain.exporters import Result, Verdict, make_exporter
 from drain.exporters.compression import zstd
 from drain.exporters.file import FileExporter, FileOptions
 from drain.exporters.rotation import rotated_files
-from drain.otlp_environment import OtlpSettings
-from drain.otlp_json import from_json_line
+from drain.otlp.json_lines import from_json_line
+from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request, traces
 

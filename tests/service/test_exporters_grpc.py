@@ -12,7 +12,7 @@ from google.rpc.status_pb2 import Status
 import ringbuf
 from drain.exporters import Result, Verdict, make_exporter
 from drain.exporters.otlp_grpc import LONGEST_REPLY, OtlpGrpcExporter
-from drain.otlp_environment import OtlpSettings
+from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request, traces
 from .otlp_server import GrpcAnswer, OtlpGrpcServer, partial_success, with_retry_info

@@ -16,7 +16,7 @@ import ringbuf
 from drain.exporters import Request, Result, Verdict, make_exporter
 from drain.exporters.otlp_http import LONGEST_REPLY, OtlpHttpExporter
 from drain.exporters.otlp_reply import delivered, error_text, one_line, retry_after, retry_info
-from drain.otlp_environment import OtlpSettings
+from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request, traces
 from .otlp_server import (

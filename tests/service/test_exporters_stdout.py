@@ -27,7 +27,7 @@ STDOUT = """
 import sys
 from pathlib import Path
 from drain.exporters import Request, make_exporter
-from drain.otlp_environment import OtlpSettings
+from drain.settings.otlp_environment import OtlpSettings
 exporter = make_exporter("file", output=Path("-"), otlp=OtlpSettings())
 for _ in range(2):
     result = exporter.export(Request(sys.argv[1].encode() + b"\\n", 1, "json"))

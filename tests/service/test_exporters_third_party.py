@@ -12,8 +12,8 @@ from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from drain.exporters import Result, Verdict, make_exporter
-from drain.otlp_environment import OtlpSettings
-from drain.otlp_json import from_json_line
+from drain.otlp.json_lines import from_json_line
+from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request, traces
 from .otlp_server import OtlpGrpcServer

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from drain.exporters import Exporter, Verdict, make_exporter
-from drain.otlp_environment import OtlpSettings
+from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request
 from .otlp_server import OtlpGrpcServer, OtlpHttpServer

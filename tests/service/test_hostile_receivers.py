@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from drain.exporters import Verdict, make_exporter
-from drain.otlp_environment import OtlpSettings
+from drain.settings.otlp_environment import OtlpSettings
 from tests.service.batches import request
 from tests.service.otlp_server import OtlpHttpServer, reply, success
 

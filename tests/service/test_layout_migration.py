@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from drain.otlp_json import from_json_line
+from drain.otlp.json_lines import from_json_line
 from ringbuf import Attribute, Emitter, SpanLayout
 from tests.python import run
 from tests.service.draining import MemoryBackend, SteppedDrain, quarantined, ring_files, run_once

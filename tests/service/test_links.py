@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
-from drain.directory import RingDirectory
+from drain.rings.directory import RingDirectory
 from ringbuf.exceptions import RingBufferError
 from tests.service.draining import LAYOUT, DrainProcess, emit
 

@@ -18,8 +18,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from drain.address import Address
-from drain.listener import Bounds, Listener
+from drain.settings.address import Address
+from drain.telemetry.listener import Bounds, Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,10 +19,10 @@ import structlog
 import zstandard
 
 import ringbuf
-from drain.dead_letters import DeadLetters
+from drain.delivery.dead_letters import DeadLetters
 from drain.exporters import Request
-from drain.otlp_json import from_json_line
-from drain.spool import Spool, SpoolLimits
+from drain.otlp.json_lines import from_json_line
+from drain.spool.spool import Spool, SpoolLimits
 from ringbuf._ringbuf import ffi
 from tests.service import batches
 from tests.service.draining import (

@@ -14,9 +14,9 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 import ringbuf
-from drain.measured import MeasuredExporter
-from drain.stores import Stores
-from drain.telemetry import Telemetry
+from drain.delivery.stores import Stores
+from drain.exporters.measured import MeasuredExporter
+from drain.telemetry.telemetry import Telemetry
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
 from tests.service.draining import (
     LAYOUT,

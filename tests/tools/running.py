@@ -17,7 +17,7 @@ from typing import Any, Self
 from typer.testing import CliRunner, Result
 
 from drain.tools.__main__ import COMMANDS
-from drain.tools.command_line import command_line
+from drain.tools.looking.command_line import command_line
 from tests.service.draining import SECONDS
 
 COMMAND = [sys.executable, "-Im", "drain.tools"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drain.directory import RingDirectory
+from drain.rings.directory import RingDirectory
 from tests.consumer import Consumer, rings_in
 from tests.service.draining import ProducerProcess
 from tests.tools.running import OnTerminal, invoke, output_of

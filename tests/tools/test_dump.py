@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import ringbuf
-from drain.otlp_json import from_json_line
-from drain.tools.dump_columns import are_spans
+from drain.otlp.json_lines import from_json_line
+from drain.tools.dump.columns import are_spans
 from ringbuf.layout import Attribute, SpanLayout
 from tests.consumer import rings_in
 from tests.records import fresh_records

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
-from drain.directory import RingDirectory
+from drain.rings.directory import RingDirectory
 from ringbuf._ringbuf import lib
 from tests.consumer import Consumer, rings_in
 from tests.service.draining import ProducerProcess

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ringbuf
-from drain.tools.observed_ring import ObservedRing
-from drain.tools.ring_selection import drain_of, observe, ring_paths
+from drain.tools.looking.observed_ring import ObservedRing
+from drain.tools.looking.ring_selection import drain_of, observe, ring_paths
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingFormatError
 from tests.consumer import Consumer, rings_in, span_ids

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drain.tools.report_distinct import Distinct
-from drain.tools.report_durations import COARSE_BINS, EDGES, Durations, coarse_bins, duration_text, range_text
-from drain.tools.report_times import TimeTable
+from drain.tools.report.distinct import Distinct
+from drain.tools.report.durations import COARSE_BINS, EDGES, Durations, coarse_bins, duration_text, range_text
+from drain.tools.report.times import TimeTable
 
 LATEST = (1 << 63) - 1
 SPANS = slice(0, 1)
@@ -116,6 +116,6 @@ def test_ids_that_differ_in_either_half_are_distinct() -> None:
 
 @pytest.mark.parametrize("part", ["axes", "durations", "html", "spans"])
 def test_the_examples_are_true(part: str) -> None:
-    result = doctest.testmod(import_module(f"drain.tools.report_{part}"))
+    result = doctest.testmod(import_module(f"drain.tools.report.{part}"))
     assert result.attempted
     assert not result.failed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from drain.tools.report_page import MOST_BYTES
+from drain.tools.report.page import MOST_BYTES
 from tests.tools.otlp_lines import START, Made, line, lines
 from tests.tools.report_pages import Page, report, table
 

@@ -11,9 +11,9 @@ import structlog
 import zstandard
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from drain.dead_letters import DeadLetters
+from drain.delivery.dead_letters import DeadLetters
 from drain.exporters import Request
-from drain.otlp_json import from_json_line
+from drain.otlp.json_lines import from_json_line
 from tests.service.draining import SECONDS
 from tests.tools.otlp_lines import Made, line, lines, many_spans
 from tests.tools.report_pages import Page, report, table
@@ -149,7 +149,7 @@ def test_the_last_line_of_a_file_that_is_being_written_is_said_to_be_cut(tmp_pat
 
 def test_a_line_without_end_costs_no_more_memory_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short, long = line([Made()]), line([Made(name="x" * 5000)])
-    monkeypatch.setattr("drain.tools.report_sources._LONGEST_LINE", len(short) + 10)
+    monkeypatch.setattr("drain.tools.report.sources._LONGEST_LINE", len(short) + 10)
     (tmp_path / "spans.jsonl").write_bytes(short + long + line([Made(span=2)]))
     page = report(tmp_path, tmp_path / "spans.jsonl")
     assert (page.result.exit_code, page.tiles()["Spans"], page.tiles()["Unreadable"]) == (1, "2", "1")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from drain.tools.report_durations import EDGES
+from drain.tools.report.durations import EDGES
 from tests.tools.otlp_lines import START, Made, lines, many_spans
 from tests.tools.report_pages import Element, Page, cells_of, report, table
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drain.tools.report_traces import MOST_ROWS
+from drain.tools.report.traces import MOST_ROWS
 from tests.tools.otlp_lines import START, Made, line, lines
 from tests.tools.report_pages import Element, Page, report
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from drain.tools.span_fields import attributes_of, duration_of, durations_of, name_of
-from drain.tools.span_filter import SpanFilter, span_filter
+from drain.tools.looking.span_fields import attributes_of, duration_of, durations_of, name_of
+from drain.tools.looking.span_filter import SpanFilter, span_filter
 from ringbuf.layout import Attribute, SpanLayout
 from ringbuf.phase219 import DATAPLANE_LAYOUT
 from ringbuf.value import pack_value

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-import drain.tools.span_text
-import drain.tools.table
-from drain.tools.observed_ring import ObservedRing
-from drain.tools.span_text import age, clock, duration, json_object, json_value, line, printable
-from drain.tools.table import Column, fitting, percent, plain_table
+import drain.tools.looking.span_text
+import drain.tools.looking.table
+from drain.tools.looking.observed_ring import ObservedRing
+from drain.tools.looking.span_text import age, clock, duration, json_object, json_value, line, printable
+from drain.tools.looking.table import Column, fitting, percent, plain_table
 from drain.tools.tail import coloured_line
 from tests.consumer import rings_in
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ringbuf
 
 
-@pytest.mark.parametrize("module", [drain.tools.span_text, drain.tools.table])
+@pytest.mark.parametrize("module", [drain.tools.looking.span_text, drain.tools.looking.table])
 def test_the_examples_in_the_docstrings(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted > 0

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import ringbuf
-from drain.tools.top_frames import Frame, Frames, Group, Kind, as_json
-from drain.tools.top_screen import plain_screen
-from drain.tools.watched_rings import WatchedRings
+from drain.tools.looking.watched_rings import WatchedRings
+from drain.tools.top.frames import Frame, Frames, Group, Kind, as_json
+from drain.tools.top.screen import plain_screen
 from tests.consumer import Consumer, rings_in
 from tests.records import fresh_records
 from tests.service.draining import LAYOUT, emit

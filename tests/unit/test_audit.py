@@ -6,7 +6,7 @@ import io
 
 import structlog
 
-from drain.audit import Audit, Sums, log_audit, write_audit
+from drain.accounting.audit import Audit, Sums, log_audit, write_audit
 
 
 class Terminal(io.StringIO):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from drain.backend import Backend
+from drain.delivery.breaker import Backend
+from drain.delivery.retry import RetryPolicy
 from drain.exporters import Request, Result, Verdict
-from drain.retry import RetryPolicy
 
 BATCH = Request(b"", 3, "protobuf")
 RETRY = Result(Verdict.RETRY, message="down")

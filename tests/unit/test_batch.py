@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from drain.batch import Batch, Batcher
-from drain.encoder import Encoded
+from drain.delivery.batch import Batch, Batcher
 from drain.exporters import Request
-from drain.ring import Outcome, Segment
+from drain.otlp.encoder import Encoded
+from drain.rings.ring import Outcome, Segment
 
 NOBODY: Any = None  # these tests release nothing
 

@@ -21,7 +21,7 @@ from bench.encode import records  # noqa: E402 - as above
 from bench.measure import Figure  # noqa: E402 - as above
 from bench.probe import probe  # noqa: E402 - as above
 from bench.results import Result, markdown  # noqa: E402 - as above
-from drain.encoder import Encoder  # noqa: E402 - as above
+from drain.otlp.encoder import Encoder  # noqa: E402 - as above
 from ringbuf.dataplane import DATAPLANE_LAYOUT  # noqa: E402 - as above
 
 if TYPE_CHECKING:

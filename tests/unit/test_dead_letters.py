@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from drain.dead_letters import SUFFIX, DeadLetters, parse_dead_letter
+from drain.delivery.dead_letters import SUFFIX, DeadLetters, parse_dead_letter
 from drain.exporters import Request
 from ringbuf.exceptions import RingBufferError
 

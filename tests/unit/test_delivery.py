@@ -10,11 +10,11 @@ import pytest
 import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-from drain.batch import Batch
-from drain.delivery import Delivery
+from drain.delivery.batch import Batch
+from drain.delivery.delivery import Delivery
+from drain.delivery.retry import RetryPolicy
 from drain.exporters import Request, Result, Verdict
-from drain.retry import RetryPolicy
-from drain.ring import Outcome, Segment
+from drain.rings.ring import Outcome, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from drain.batch import Batch
-from drain.delivery import Delivery
+from drain.delivery.batch import Batch
+from drain.delivery.delivery import Delivery
+from drain.delivery.retry import RetryPolicy
 from drain.exporters import Request, Result, Verdict
-from drain.retry import RetryPolicy
 from tests.service.draining import SECONDS, until
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import typer.main
 import yaml
 
 from drain.__main__ import app
-from drain.config import Settings, flag_of
-from drain.metric_table import METRICS
+from drain.settings.settings import Settings, flag_of
+from drain.telemetry.metric_table import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

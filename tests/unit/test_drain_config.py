@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from drain.config import ConfigurationError, Settings, load
 from drain.exporters.file import FileExporter
 from drain.exporters.otlp_http import OtlpHttpExporter
+from drain.settings.settings import ConfigurationError, Settings, load
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drain.directory import LOCK_NAME, DirectoryLockedError, FileId, RingDirectory, file_id
-from drain.quarantine import Quarantine
+from drain.rings.directory import LOCK_NAME, DirectoryLockedError, FileId, RingDirectory, file_id
+from drain.rings.quarantine import Quarantine
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-from drain.encode_plan import plan_of
-from drain.encoder import Encoded, Encoder, to_resource_spans
-from drain.output_buffer import OutputBuffer
+from drain.otlp.encode_plan import plan_of
+from drain.otlp.encoder import Encoded, Encoder, to_resource_spans
+from drain.otlp.output_buffer import OutputBuffer
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError
 from ringbuf.layout import Attribute, SpanLayout
@@ -328,7 +328,7 @@ def test_pieces_with_nothing_but_invalid_records_leave_no_trace(
     encoder = Encoder(LABELS, {"k": "v"})
     expected = encoder.encode(records), encoder.encode_json(records)
     assert expected[0].spans == kinds.count(1)
-    monkeypatch.setattr("drain.encoder._PIECE_BYTES", 1)
+    monkeypatch.setattr("drain.otlp.encoder._PIECE_BYTES", 1)
     assert (encoder.encode(records), encoder.encode_json(records)) == expected
 
 

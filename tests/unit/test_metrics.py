@@ -13,16 +13,16 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from drain.audit import Sums
+from drain.accounting.audit import Sums
+from drain.accounting.snapshot import Snapshot, SnapshotExchange
+from drain.accounting.span_metrics import SpanMetrics
 from drain.exporters import Request, Result, Verdict
-from drain.health import Health
-from drain.measured import MeasuredExporter
-from drain.metric_table import METRICS
-from drain.metrics import DrainCollector, Sources, registry_of
-from drain.snapshot import Snapshot, SnapshotExchange
-from drain.span_metrics import SpanMetrics
-from drain.spool import SpoolStatus
-from drain.spool_database import SpoolSums
+from drain.exporters.measured import MeasuredExporter
+from drain.spool.database import SpoolSums
+from drain.spool.spool import SpoolStatus
+from drain.telemetry.health import Health
+from drain.telemetry.metric_table import METRICS
+from drain.telemetry.metrics import DrainCollector, Sources, registry_of
 from ringbuf.phase219 import DATAPLANE_LAYOUT
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drain.notify import ServiceManager
+from drain.telemetry.systemd import ServiceManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
 
-from drain.encoder import Encoder
+from drain.otlp.encoder import Encoder
 from ringbuf import otel_configurator
 from ringbuf.exceptions import RingCreateError
 from ringbuf.otel import RingSpanExporter, RingSpanProcessor

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drain.encoder import Encoder, to_resource_spans
-from drain.otlp_fields import checked_fields
-from drain.span_metrics import valid
+from drain.accounting.span_metrics import valid
+from drain.otlp.encoder import Encoder, to_resource_spans
+from drain.otlp.fields import checked_fields
 from ringbuf._ringbuf import lib
 from ringbuf.layout import Attribute, SpanLayout
 from ringbuf.value import pack_value

@@ -11,7 +11,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
-from drain.otlp_json import from_json_line, to_json, to_json_line
+from drain.otlp.json_lines import from_json_line, to_json, to_json_line
 
 TRACE_ID = bytes(range(16))
 SPAN_ID = bytes(range(8, 16))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drain.output_buffer import OutputBuffer
+from drain.otlp.output_buffer import OutputBuffer
 from ringbuf._ringbuf import ffi
 
 

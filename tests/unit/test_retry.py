@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drain.retry import RetryPolicy
+from drain.delivery.retry import RetryPolicy
 
 
 def policy(dice: float = 0.5, **changes: Any) -> RetryPolicy:

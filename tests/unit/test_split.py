@@ -9,9 +9,9 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 
+from drain.delivery.halves import halves
 from drain.exporters import Request
-from drain.otlp_json import from_json_line, to_json_line
-from drain.split import halves
+from drain.otlp.json_lines import from_json_line, to_json_line
 
 if TYPE_CHECKING:
     from drain.exporters import Encoding

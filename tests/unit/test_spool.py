@@ -16,18 +16,18 @@ import pytest
 import structlog
 
 from drain.exporters import Request
-from drain.ring import Outcome
-from drain.spool import Entry, Spool, SpoolLimits, SpoolLockedError, SpoolRefusedError
-from drain.spool_database import SpoolDatabase, SpoolSums
-from drain.spool_holds import Holds
-from drain.spool_store import Addition, Removal, SpoolStore
+from drain.rings.ring import Outcome
+from drain.spool.database import SpoolDatabase, SpoolSums
+from drain.spool.holds import Holds
+from drain.spool.spool import Entry, Spool, SpoolLimits, SpoolLockedError, SpoolRefusedError
+from drain.spool.store import Addition, Removal, SpoolStore
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from drain.spool import SpoolStatus
+    from drain.spool.spool import SpoolStatus
 
 SECONDS = 30.0  # bounds a wait that goes wrong
 MEBIBYTE = 1 << 20

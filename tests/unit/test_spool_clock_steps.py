@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from drain.exporters import Request
-from drain.spool import Spool, SpoolLimits
-from drain.steady_time import SteadyTime
+from drain.spool.spool import Spool, SpoolLimits
+from drain.spool.steady_time import SteadyTime
 from tests.service.draining import until
 
 if TYPE_CHECKING:

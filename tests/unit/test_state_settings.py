@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from drain.config import ConfigurationError, load
+from drain.settings.settings import ConfigurationError, load
 
 if TYPE_CHECKING:
     from pathlib import Path

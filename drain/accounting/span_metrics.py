@@ -1,0 +1,306 @@
+"""Count and duration histogram of the spans themselves, by service, span name and the layout's metric labels.
+
+Everything is computed for a batch at a time: numpy's work grows with the spans, Python's only with the new series.
+What can become a label is the layout's decision (`Attribute.metric_label`): a label table or a bool, never id or text.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_names, label_value
+from drain.otlp.carried import sound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ringbuf.attribute import LayoutField
+    from ringbuf.layout import SpanLayout
+
+OTHER: Final = "(other)"
+"""Service and span name of the one series that takes what exceeds the bound on series."""
+
+DURATION_BOUNDS: Final = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Upper bounds of the buckets in seconds: two a decade, since the data plane's operations span seven."""
+
+# Within it, spans are counted straight into one array; beyond, the codes that occur are found by a sort first.
+_DIRECT_CELLS: Final = 1 << 16
+# Codes are int64. Labels that would lead beyond are left out: their series could never be told apart within the bound.
+_MAX_CODES: Final = 1 << 62
+_NANO: Final = 1e9
+_LONGEST_NANO: Final = np.uint64(1 << 62)
+_MAX_KIND: Final = 5
+_MAX_STATUS: Final = 2
+# Tables may be as large as a ring's header: without a bound, a few series could make a scrape of gigabytes.
+_MAX_LABEL_CHARACTERS: Final = 1024
+# How many codes one ring's counter looks up in Python: a ring of ever new ones must not slow the drain down.
+_KNOWN_CODES_PER_SERIES: Final = 4
+
+
+class SpanSummary(NamedTuple):
+    """What one batch of records adds to the series.
+
+    Attributes:
+        rows: which series, each once; int64, shape (n,).
+        counts: spans by bucket, the last beyond all bounds; int64, shape (n, buckets).
+        nanos: sums of durations in nanoseconds; float64, shape (n,).
+    """
+
+    rows: np.ndarray
+    counts: np.ndarray
+    nanos: np.ndarray
+
+
+class Series(NamedTuple):
+    """One series as it is now.
+
+    Attributes:
+        labels: name and value.
+        counts: spans by bucket, not cumulative; the last is beyond all bounds.
+        seconds: sum of the durations.
+    """
+
+    labels: Mapping[str, str]
+    counts: Sequence[int]
+    seconds: float
+
+
+class SpanMetrics:
+    """The series of all rings of a drain. One thread counts, any thread may read.
+
+    Args:
+        max_series: what exceeds them is counted in one series more, whose service and span name are "(other)"; so are
+            series whose labels have more than 1024 characters.
+        bounds: upper bounds of the buckets in seconds, ascending.
+    """
+
+    def __init__(self, max_series: int, bounds: Sequence[float] = DURATION_BOUNDS) -> None:
+        self.max_series = max_series
+        self.bounds = tuple(bounds)
+        self._bounds_nano = np.array([round(bound * _NANO) for bound in self.bounds], np.uint64)
+        self._lock = threading.Lock()
+        other = {SERVICE_LABEL: OTHER, SPAN_NAME_LABEL: OTHER}
+        self._labels: list[dict[str, str]] = [other]
+        self._row_by_labels: dict[tuple[tuple[str, str], ...], int] = {tuple(other.items()): 0}
+        self._counts = np.zeros((1, len(self.bounds) + 1), np.int64)
+        self._nanos = np.zeros(1)
+
+    def of(self, layout: SpanLayout, service: str) -> SpanCounter:
+        """Return what summarises the records of one ring."""
+        return SpanCounter(self, layout, service)
+
+    def add(self, summary: SpanSummary) -> None:
+        """Count what was summarised; a summary belongs to released records, so that no span is counted twice."""
+        with self._lock:
+            self._counts[summary.rows] += summary.counts
+            self._nanos[summary.rows] += summary.nanos
+
+    @property
+    def series_count(self) -> int:
+        """How many series there are, the one for the rest not counted."""
+        return len(self._labels) - 1
+
+    @property
+    def overflow(self) -> int:
+        """How many spans were counted in the series for the rest."""
+        with self._lock:
+            return int(self._counts[0].sum())
+
+    def series(self) -> list[Series]:
+        """Return all series that counted anything."""
+        with self._lock:
+            counts, nanos, labels = self._counts.copy(), self._nanos.copy(), list(self._labels)
+        return [
+            Series(labels[row], counts[row].tolist(), float(nanos[row]) / _NANO)
+            for row in np.flatnonzero(counts.any(axis=1)).tolist()
+        ]
+
+    def row_of(self, labels: dict[str, str]) -> int:
+        """Return the row of a series, a new one while there is room, else 0."""
+        key = tuple(labels.items())
+        row = self._row_by_labels.get(key)
+        if row is None:
+            if (
+                self.series_count >= self.max_series
+                or sum(map(len, (*labels, *labels.values()))) > _MAX_LABEL_CHARACTERS
+            ):
+                return 0
+            with self._lock:
+                row = self._row_by_labels[key] = len(self._labels)
+                self._labels.append(labels)
+                if row == len(self._counts):
+                    self._grow()
+        return row
+
+    def bucket(self, durations_nano: np.ndarray) -> np.ndarray:
+        """Return the index of the first bound that is not below each duration (uint64, shape (n,))."""
+        return np.searchsorted(self._bounds_nano, durations_nano)
+
+    def _grow(self) -> None:
+        rows = min(2 * len(self._counts), self.max_series + 1)
+        counts, nanos = np.zeros((rows, self._counts.shape[1]), np.int64), np.zeros(rows)
+        counts[: len(self._counts)], nanos[: len(self._nanos)] = self._counts, self._nanos
+        self._counts, self._nanos = counts, nanos
+
+
+class _Dimension(NamedTuple):
+    """One label of a layout: a record's value of it is 0 when absent, else 1 + the index into `values`."""
+
+    name: str
+    values: Sequence[str]
+    key: str
+    bit: int
+    is_bool: bool
+
+    def codes(self, records: np.ndarray) -> np.ndarray:
+        raw = records[self.key].view(np.uint8) != 0 if self.is_bool else records[self.key]
+        return np.where(records["present"] & self.bit, raw.astype(np.int64) + 1, 0)
+
+
+class SpanCounter:
+    """Summarises records of one layout and one service. Made by `SpanMetrics.of`.
+
+    Args:
+        metrics: whose series they go to.
+        layout: of the records.
+        service: the label's value.
+    """
+
+    def __init__(self, metrics: SpanMetrics, layout: SpanLayout, service: str) -> None:
+        self._metrics = metrics
+        self._layout = layout
+        self._service = label_value(service)
+        self._dimensions: list[_Dimension] = []
+        self._codes = len(layout.span_names)  # combinations of span name and label values
+        marked = [field for field in layout.fields if field.attribute.metric_label]
+        names = label_names(field.attribute.key for field in marked)
+        for field in marked:
+            dimension = _dimension(field, names[field.attribute.key])
+            if self._codes * (len(dimension.values) + 1) <= _MAX_CODES:
+                self._dimensions.append(dimension)
+                self._codes *= len(dimension.values) + 1
+        # Ascending, with the row of each at the same place: looked up with one search a batch.
+        self._known_codes = np.empty(0, np.int64)
+        self._known_rows = np.empty(0, np.int64)
+
+    def summarise(self, records: np.ndarray, invalid: int) -> SpanSummary | None:
+        """Return what the valid ones of these records add; None where there are none.
+
+        Args:
+            records: array of the layout's dtype, one dimension; only read before this returns.
+            invalid: how many of them the encoder found to be no spans.
+        """
+        if invalid:
+            records = records[valid(records, self._layout)]
+        if not len(records):
+            return None
+        start, end = records["start_unix_nano"], records["end_unix_nano"]
+        # An end before the start is a duration of 0: a negative sum would look like a counter's reset.
+        nanos = np.minimum(np.where(end > start, end - start, np.uint64(0)), _LONGEST_NANO)
+        codes = records["name"].astype(np.int64)
+        for dimension in self._dimensions:
+            codes *= len(dimension.values) + 1
+            codes += dimension.codes(records)
+        buckets = len(self._metrics.bounds) + 1
+        occurring: np.ndarray | None = None
+        rows = self._codes
+        if rows * buckets > _DIRECT_CELLS:
+            occurring, codes = np.unique(codes, return_inverse=True)
+            rows = len(occurring)
+        cells = codes * buckets + self._metrics.bucket(nanos)
+        counts = np.bincount(cells, minlength=rows * buckets).reshape(rows, buckets)
+        sums = np.bincount(codes, weights=nanos, minlength=rows)
+        if occurring is None:
+            occurring = np.flatnonzero(counts.any(axis=1))
+            counts, sums = counts[occurring], sums[occurring]
+        return _merged(self._rows(occurring), counts, sums)
+
+    def add(self, summary: SpanSummary) -> None:
+        """Count what `summarise` returned; see `SpanMetrics.add`."""
+        self._metrics.add(summary)
+
+    def _rows(self, codes: np.ndarray) -> np.ndarray:
+        """Return the series' row of each code; codes ascend, each there once."""
+        rows, is_new = self._look_up(codes)
+        room = _KNOWN_CODES_PER_SERIES * self._metrics.max_series - len(self._known_codes)
+        if room > 0 and is_new.any():
+            added = codes[is_new][:room].tolist()
+            self._learn(added, [self._metrics.row_of(self._labels(code)) for code in added])
+            rows, _ = self._look_up(codes)
+        return rows
+
+    def _look_up(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not len(self._known_codes):
+            return np.zeros(len(codes), np.int64), np.ones(len(codes), np.bool_)
+        at = np.minimum(np.searchsorted(self._known_codes, codes), len(self._known_codes) - 1)
+        is_new = self._known_codes[at] != codes
+        return np.where(is_new, 0, self._known_rows[at]), is_new
+
+    def _learn(self, codes: list[int], rows: list[int]) -> None:
+        known_codes = np.append(self._known_codes, np.array(codes, np.int64))
+        known_rows = np.append(self._known_rows, np.array(rows, np.int64))
+        order = np.argsort(known_codes)
+        self._known_codes, self._known_rows = known_codes[order], known_rows[order]
+
+    def _labels(self, code: int) -> dict[str, str]:
+        labels = {}
+        for dimension in reversed(self._dimensions):
+            code, value = divmod(code, len(dimension.values) + 1)
+            if value:  # an attribute that is absent is a label that is absent
+                labels[dimension.name] = dimension.values[value - 1]
+        labels[SPAN_NAME_LABEL] = self._layout.span_names[code]
+        labels[SERVICE_LABEL] = self._service
+        return dict(sorted(labels.items()))
+
+
+def valid(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
+    """Return which of these records are spans, as rb_record in ringbuf.h has it: bool, shape (n,).
+
+    Args:
+        records: array of the layout's dtype, one dimension.
+        layout: its bounds.
+    """
+    is_valid: np.ndarray = (
+        (records["reserved"] == 0)
+        & records["trace_id"].any(axis=1)
+        & records["span_id"].any(axis=1)
+        & (records["name"] < len(layout.span_names))
+        & (records["kind"] <= _MAX_KIND)
+        & (records["status"] <= _MAX_STATUS)
+    )
+    for field in layout.fields:
+        attribute = field.attribute
+        values: Any
+        match attribute.type:
+            case "label":
+                values, bound = records[attribute.key], len(attribute.labels or ()) - 1
+            case "str" | "bytes":
+                values, bound = records[attribute.key]["length"], attribute.size or 0
+            case "otlp" | "scope":
+                is_valid &= sound(records, field)
+                continue
+            case _:
+                continue
+        is_valid &= (records["present"] & (1 << field.index) == 0) | (values <= bound)
+    return is_valid
+
+
+def _dimension(field: LayoutField, name: str) -> _Dimension:
+    attribute = field.attribute
+    is_bool = attribute.type == "bool"
+    values = ("false", "true") if is_bool else attribute.labels or ()
+    return _Dimension(name, values, attribute.key, 1 << field.index, is_bool)
+
+
+def _merged(rows: np.ndarray, counts: np.ndarray, nanos: np.ndarray) -> SpanSummary:
+    """Add up what goes to one row: all that exceeds the bound, and codes whose labels read the same."""
+    unique, inverse = np.unique(rows, return_inverse=True)
+    if len(unique) == len(rows):
+        return SpanSummary(rows, counts, nanos)
+    merged_counts, merged_nanos = np.zeros((len(unique), counts.shape[1]), np.int64), np.zeros(len(unique))
+    np.add.at(merged_counts, inverse, counts)
+    np.add.at(merged_nanos, inverse, nanos)
+    return SpanSummary(unique, merged_counts, merged_nanos)

@@ -1,0 +1,364 @@
+"""Records of one ring become the OTLP of one `ResourceSpans`.
+
+`to_resource_spans` builds messages and says, readably, what a record means: it is the reference. `Encoder` makes the
+same as bytes, in C (csrc/otlp.c, csrc/otlp_json.c); tests/property/test_encoder.py holds the two together.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from drain.otlp.carried import TOO_LONG, by_scope
+from drain.otlp.encode_plan import plan_of
+from drain.otlp.fields import checked_fields
+from drain.otlp.json_lines import to_json
+from drain.otlp.output_buffer import OutputBuffer
+from ringbuf._ringbuf import ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ringbuf.layout import SpanLayout
+    from ringbuf.resource import AttributeValue
+
+_MAX_KIND: Final = 5
+_MAX_STATUS: Final = 2
+_MAX_INT64: Final = (1 << 63) - 1
+_ZERO_TRACE_ID: Final = bytes(16)
+_ZERO_SPAN_ID: Final = bytes(8)
+_NAME_FIELD: Final = 5  # Span.name
+
+_RESOURCE_SPANS_TAG: Final = b"\x0a"  # TracesData.resource_spans
+_SCOPE_SPANS_TAG: Final = b"\x12"  # ResourceSpans.scope_spans
+_MAX_ENVELOPES: Final = 1024
+_MORE: Final = 0x80  # set in every byte of a varint but the last
+_PIECE_BYTES: Final = 8 << 20  # of output at a time, where the bound of a record is far above what most take
+
+_thread: Final = threading.local()
+
+
+class Encoded(NamedTuple):
+    """What became of an array of records: `spans` + `invalid` is its length.
+
+    Attributes:
+        body: the spans' OTLP; empty when there is none.
+        spans: how many spans the body has.
+        invalid: how many records were no span (rb_record in ringbuf.h has the rules) and were skipped.
+    """
+
+    body: bytes
+    spans: int
+    invalid: int
+
+
+def to_resource_spans(records: np.ndarray, layout: SpanLayout, resource: Mapping[str, AttributeValue]) -> ResourceSpans:
+    """Return the message that the records of one ring stand for; invalid records are skipped.
+
+    The layout's `schema_url` goes to the `ScopeSpans`: it is about the spans' attributes; `resource_schema_url` goes to
+    the `ResourceSpans`. Records that have a `scope` of their own are together by it, in the order of the first of each.
+
+    Args:
+        records: array of `layout.dtype`, one dimension.
+        layout: what the bytes of the records mean.
+        resource: the attributes of the process that wrote them.
+
+    Raises:
+        ValueError: the array's dtype is not the layout's.
+
+    Source: opentelemetry-proto, trace.proto; rb_record in ringbuf.h.
+    """
+    raw = _checked(records, layout).tobytes()
+    spans: dict[bytes | None, list[Span]] = {}
+    for start in range(0, len(raw), layout.slot_bytes):
+        try:
+            span, scope = _span(raw[start : start + layout.slot_bytes], layout)
+        except ValueError:
+            continue
+        spans.setdefault(scope, []).append(span)
+    scope_spans = []
+    for scope, found in (spans or {None: []}).items():
+        scope_spans.append(_scope_spans(layout, scope))
+        scope_spans[-1].spans.extend(found)
+    return ResourceSpans(resource=_resource(resource), scope_spans=scope_spans, schema_url=layout.resource_schema_url)
+
+
+class Encoder:
+    """Turns records of one layout and one resource into OTLP bytes; several threads may use one at once.
+
+    Args:
+        layout: what the bytes of the records mean.
+        resource: the attributes of the process that wrote them.
+
+    Raises:
+        LayoutError: the layout's names, keys and labels take more than 16 MiB once compiled.
+    """
+
+    def __init__(self, layout: SpanLayout, resource: Mapping[str, AttributeValue]) -> None:
+        self._layout = layout
+        self._plan = plan_of(layout)
+        # What surrounds the spans is made by the messages of the reference.
+        around = ResourceSpans(
+            resource=_resource(resource), scope_spans=[ScopeSpans()], schema_url=layout.resource_schema_url
+        )
+        self._json_head, self._json_tail = _around(to_json(around), b"scopeSpans")
+        self._resource_field = ResourceSpans(resource=around.resource).SerializeToString()
+        self._schema_url_field = ResourceSpans(schema_url=layout.resource_schema_url).SerializeToString()
+        self._head_bytes = 0
+        self._scope_field = next((field for field in layout.fields if field.attribute.type == "scope"), None)
+        self._envelope = _Envelope(_scope_spans(layout, None))
+        self._envelopes: dict[bytes | None, _Envelope | None] = {None: self._envelope}
+
+    def encode(self, records: np.ndarray) -> Encoded:
+        """Return the records as one `resource_spans` field of protobuf, tag and length included.
+
+        The bodies of several rings, one after the other, are a `TracesData` and an `ExportTraceServiceRequest`.
+
+        Args:
+            records: array of the layout's dtype, one dimension.
+
+        Raises:
+            ValueError: the array's dtype is not the layout's.
+        """
+        return _as_bytes(self.encode_into, records)
+
+    def encode_json(self, records: np.ndarray) -> Encoded:
+        """Return the records as the JSON object of one `ResourceSpans`, without a newline.
+
+        A line of a file is `{"resourceSpans":[`, such objects with commas between them, `]}` and a newline.
+
+        Args:
+            records: array of the layout's dtype, one dimension.
+
+        Raises:
+            ValueError: the array's dtype is not the layout's.
+        """
+        return _as_bytes(self.encode_json_into, records)
+
+    def encode_into(self, records: np.ndarray, out: OutputBuffer) -> tuple[int, int]:
+        """Append what `encode` returns to `out`, without a copy; return the numbers of spans and of invalid records."""
+        start, head_bytes = len(out), self._head_bytes
+        out.reserve(head_bytes)
+        out.grow(head_bytes)
+        spans = invalid = 0
+        for envelope, part in self._parts(records):
+            added, skipped = self._append_scope(envelope, part, out)
+            spans, invalid = spans + added, invalid + skipped
+        if not spans:
+            out.clear(start)
+            return spans, invalid
+        out.put(self._schema_url_field)
+        resource_spans = len(self._resource_field) + len(out) - start - head_bytes
+        head = _RESOURCE_SPANS_TAG + _varint(resource_spans) + self._resource_field
+        out.replace(start, head_bytes, head)
+        self._head_bytes = len(head)  # of the next batch too, most likely: then nothing moves
+        return spans, invalid
+
+    def encode_json_into(self, records: np.ndarray, out: OutputBuffer) -> tuple[int, int]:
+        """Append what `encode_json` returns to `out`; return the numbers of spans and of invalid records."""
+        start = len(out)
+        out.put(self._json_head)
+        spans = invalid = 0
+        for envelope, part in self._parts(records):
+            at = len(out)
+            out.put((b"," if spans else b"") + (envelope.json_head if envelope else b""))
+            added, skipped = self._append(lib.rb_encode_json, self._plan.json_bound, envelope, part, out, b",")
+            if added and envelope:
+                out.put(envelope.json_tail)
+            else:
+                out.clear(at)
+            spans, invalid = spans + added, invalid + skipped
+        if spans:
+            out.put(self._json_tail)
+        else:
+            out.clear(start)
+        return spans, invalid
+
+    def _parts(self, records: np.ndarray) -> Iterable[tuple[_Envelope | None, np.ndarray]]:
+        """Return the records of each scope with what surrounds them; None where no span can be made of them."""
+        if self._scope_field is None:
+            return [(self._envelope, records)]
+        groups = by_scope(_checked(records, self._layout), self._scope_field)
+        return [(self._envelope_of(scope), part) for scope, part in groups.items()]
+
+    def _envelope_of(self, scope: bytes | None) -> _Envelope | None:
+        if scope not in self._envelopes:
+            is_sound = scope is not TOO_LONG and lib.rb_otlp_is_sound(lib.RB_TYPE_SCOPE, scope, len(scope or b""))
+            if len(self._envelopes) >= _MAX_ENVELOPES:  # of a ring with ever new ones
+                self._envelopes = {None: self._envelope}
+            self._envelopes[scope] = _Envelope(_scope_spans(self._layout, scope)) if is_sound else None
+        return self._envelopes[scope]
+
+    def _append_scope(self, envelope: _Envelope | None, records: np.ndarray, out: OutputBuffer) -> tuple[int, int]:
+        """Append one `scope_spans` field, or nothing when no record is a span."""
+        start, head_bytes = len(out), envelope.head_bytes if envelope else 0
+        out.reserve(head_bytes)
+        out.grow(head_bytes)
+        spans, invalid = self._append(lib.rb_encode_protobuf, self._plan.protobuf_bound, envelope, records, out)
+        if not spans or envelope is None:
+            out.clear(start)
+            return spans, invalid
+        out.put(envelope.schema_url_field)
+        scope_spans = len(envelope.scope_field) + len(out) - start - head_bytes
+        head = _SCOPE_SPANS_TAG + _varint(scope_spans) + envelope.scope_field
+        out.replace(start, head_bytes, head)
+        envelope.head_bytes = len(head)
+        return spans, invalid
+
+    def _append(
+        self,
+        encode: Callable[..., int],
+        bound: int,
+        envelope: _Envelope | None,
+        records: np.ndarray,
+        out: OutputBuffer,
+        separator: bytes = b"",
+    ) -> tuple[int, int]:
+        if envelope is None:
+            return 0, len(records)
+        contiguous = np.ascontiguousarray(_checked(records, self._layout))
+        # Not the array itself: numpy gives no buffer of fields that are out of order.
+        data = ffi.from_buffer("uint8_t[]", contiguous.view(np.uint8))
+        counts = ffi.new("uint64_t[2]")
+        spans = invalid = 0
+        while (taken := spans + invalid) < len(records):
+            end = len(out)
+            if spans:
+                out.put(separator)
+            # Most records take far less than their bound.
+            room = max(bound, min(bound * (len(records) - taken), _PIECE_BYTES))
+            at, start = out.reserve(room), data + taken * self._layout.slot_bytes
+            written = encode(self._plan.c_plan, start, len(records) - taken, at, room, counts, counts + 1)
+            if written:
+                out.grow(written)
+            else:  # only invalid records: nothing to separate
+                out.clear(end)
+            spans += counts[0]
+            invalid += counts[1]
+        return spans, invalid
+
+
+class _Envelope:
+    """What surrounds the spans of one scope.
+
+    Args:
+        around: their message, without spans.
+    """
+
+    def __init__(self, around: ScopeSpans) -> None:
+        self.scope_field = ScopeSpans(scope=around.scope).SerializeToString() if around.HasField("scope") else b""
+        self.schema_url_field = ScopeSpans(schema_url=around.schema_url).SerializeToString()
+        around.spans.append(Span())
+        self.json_head, self.json_tail = _around(to_json(around), b"spans")
+        self.head_bytes = 0  # of the batch before
+
+
+def _around(json: bytes, name: bytes) -> tuple[bytes, bytes]:
+    """Return what stands before and after the only element of a list, an empty object.
+
+    The name is found where it is meant: in a string its quotes would be escaped.
+    """
+    head, found, tail = json.partition(b'"' + name + b'":[{}]')
+    return head + found[:-3], found[-1:] + tail
+
+
+def _as_bytes(encode_into: Callable[[np.ndarray, OutputBuffer], tuple[int, int]], records: np.ndarray) -> Encoded:
+    if not hasattr(_thread, "out"):
+        _thread.out = OutputBuffer()
+    _thread.out.clear()
+    spans, invalid = encode_into(records, _thread.out)
+    return Encoded(bytes(_thread.out.view()), spans, invalid)
+
+
+def _checked(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
+    if records.dtype != layout.dtype or records.ndim != 1:
+        raise ValueError(f"records must be one dimension of the layout's dtype, not {records.ndim} of {records.dtype}")
+    return records
+
+
+def _resource(resource: Mapping[str, AttributeValue]) -> Resource:
+    return Resource(attributes=[KeyValue(key=key, value=_any_value(value)) for key, value in resource.items()])
+
+
+def _scope_spans(layout: SpanLayout, scope: bytes | None) -> ScopeSpans:
+    """Return what surrounds the spans of a sound `scope`; None: of records without one."""
+    if scope is not None:
+        return ScopeSpans.FromString(scope)
+    return ScopeSpans(
+        scope=InstrumentationScope(name=layout.scope_name, version=layout.scope_version), schema_url=layout.schema_url
+    )
+
+
+def _span(record: bytes, layout: SpanLayout) -> tuple[Span, bytes | None]:
+    """Return the span of a record, and its `scope`.
+
+    Raises:
+        ValueError: The record is invalid.
+    """
+    core = ffi.from_buffer("rb_record *", record)
+    trace_id, span_id, parent_span_id = bytes(core.trace_id), bytes(core.span_id), bytes(core.parent_span_id)
+    if (
+        core.reserved != 0
+        or trace_id == _ZERO_TRACE_ID
+        or span_id == _ZERO_SPAN_ID
+        or core.name >= len(layout.span_names)
+        or core.kind > _MAX_KIND
+        or core.status > _MAX_STATUS
+    ):
+        raise ValueError("a core out of bounds")
+    values = layout.values(record)
+    carried: dict[str, Any] = {
+        attribute.type: values.pop(attribute.key, None)
+        for attribute in layout.attributes
+        if attribute.type in ("otlp", "scope")
+    }
+    otlp, scope = carried.get("otlp") or b"", carried.get("scope")
+    has = checked_fields("Span", otlp)
+    if scope is not None:
+        checked_fields("ScopeSpans", scope)
+    span = Span.FromString(otlp)
+    added = list(span.attributes)
+    del span.attributes[:]
+    span.trace_id, span.span_id, span.flags, span.kind = trace_id, span_id, core.flags, core.kind
+    if parent_span_id != _ZERO_SPAN_ID:
+        span.parent_span_id = parent_span_id
+    if _NAME_FIELD not in has:
+        span.name = layout.span_names[core.name]
+    span.start_time_unix_nano, span.end_time_unix_nano = core.start_unix_nano, core.end_unix_nano
+    span.attributes.extend(KeyValue(key=key, value=_any_value(value)) for key, value in values.items())
+    span.attributes.extend(added)
+    if core.status:
+        span.status.code = core.status
+    return span, scope
+
+
+def _any_value(value: AttributeValue | bytes) -> AnyValue:  # noqa: PLR0911 - one for each kind of AnyValue
+    match value:
+        case bool():  # before int, of which it is one
+            return AnyValue(bool_value=value)
+        case int() if value > _MAX_INT64:  # a u64 that OTLP's int64 cannot hold
+            return AnyValue(string_value=str(value))
+        case int():
+            return AnyValue(int_value=value)
+        case float():
+            return AnyValue(double_value=value)
+        case str():
+            return AnyValue(string_value=value)
+        case bytes():
+            return AnyValue(bytes_value=value)
+        case _:
+            return AnyValue(array_value=ArrayValue(values=[_any_value(item) for item in value]))
+
+
+def _varint(value: int) -> bytes:
+    digits = bytearray()
+    while value >= _MORE:
+        digits.append(value & _MORE - 1 | _MORE)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)

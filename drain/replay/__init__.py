@@ -1,0 +1,1 @@
+"""The command `ringbuf-drain replay`: delivers spans from quarantined rings, dead letters and damaged spools."""

@@ -1,0 +1,222 @@
+"""`ringbuf-drain replay`: delivers what a crash, a refusal or a damage left in files."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import zstandard
+from isal.igzip_lib import IsalError
+
+from drain.delivery.batch import Batch
+from drain.delivery.delivery import Delivery
+from drain.replay.sources import SourceError, files_of, read
+from drain.rings.ring import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import TextIO
+
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.delivery.retry import RetryPolicy
+    from drain.exporters import Exporter, Request
+
+REASON_SUFFIX: Final = ".reason"
+_NO_RING: Final[Any] = None  # the spans of a file are released from nowhere
+_MOST_NOTES: Final = 5
+_STOP_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.1
+
+
+@dataclass(slots=True)
+class FileReport:
+    """What became of a file.
+
+    Attributes:
+        path: of the file.
+        delivered: spans that the backend took.
+        undelivered: spans that it did not.
+        invalid: records that are no spans.
+        unreadable: lines, rows or lanes that cannot be read; 1 for a file that cannot be read at all.
+        notes: why, the first few.
+        waiting: spans that are on their way.
+    """
+
+    path: Path
+    delivered: int = 0
+    undelivered: int = 0
+    invalid: int = 0
+    unreadable: int = 0
+    notes: list[str] = field(default_factory=list)
+    waiting: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything in the file was delivered."""
+        return not (self.undelivered or self.invalid or self.unreadable or self.waiting)
+
+    def note(self, text: str) -> None:
+        """Keep a reason, if there are not enough."""
+        if text and len(self.notes) < _MOST_NOTES:
+            self.notes.append(text)
+
+    def line(self) -> str:
+        """Return the report for people."""
+        parts = [f"{self.delivered:,} spans delivered"]
+        parts += [
+            f"{count:,} {what}"
+            for count, what in (
+                (self.undelivered, "not delivered"),
+                (self.invalid, "invalid records"),
+                (self.unreadable, "unreadable parts"),
+            )
+            if count
+        ]
+        notes = f" ({'; '.join(self.notes)})" if self.notes else ""
+        return f"{_printable(str(self.path))}: {', '.join(parts)}{notes}"
+
+
+class Replay:
+    """Sends files through an exporter.
+
+    Args:
+        exporter: the caller closes it.
+        policy: when to send again, and when to give up.
+        concurrency: batches that are sent at the same time.
+        batch_spans: the most spans of a request that is made of a ring.
+        log: of the delivery.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        policy: RetryPolicy,
+        *,
+        concurrency: int,
+        batch_spans: int,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._exporter = exporter
+        self._batch_spans = batch_spans
+        self._settled = threading.Semaphore(0)
+        self._delivery = Delivery(exporter, policy, concurrency, done=self._settled.release, log=log)
+        self._gave_up = False  # on the backend: no second batch is to wait in vain
+        self._on_their_way: deque[tuple[Batch, FileReport]] = deque()
+
+    def run(self, paths: Iterable[Path], *, remove: bool) -> Iterator[FileReport]:
+        """Deliver files one after the other; each report is yielded again and again while it grows.
+
+        Args:
+            paths: files, and folders of files.
+            remove: unlink each file that was delivered whole.
+        """
+        for path in files_of(paths):
+            report = FileReport(path)
+            try:
+                for piece in read(path, self._exporter.encoding, self._batch_spans):
+                    report.invalid += piece.invalid
+                    report.unreadable += piece.unreadable
+                    report.note(piece.note)
+                    if piece.request is not None and self._gave_up:
+                        report.undelivered += piece.request.spans
+                    elif piece.request is not None:
+                        self._send(piece.request, report)
+                    yield report
+            except (SourceError, OSError, EOFError, zstandard.ZstdError, IsalError) as error:  # type: ignore[misc]  # isal's has no type
+                report.unreadable += 1
+                report.note(str(error) or repr(error))
+            while report.waiting:
+                self._settle_some()
+                yield report
+            if remove and report.is_whole:
+                path.unlink()
+                for companion in (REASON_SUFFIX, "-wal"):
+                    path.with_name(path.name + companion).unlink(missing_ok=True)
+            yield report
+
+    def close(self) -> bool:
+        """End the threads; return whether they all ended."""
+        return self._delivery.stop(_STOP_SECONDS)
+
+    def _send(self, request: Request, report: FileReport) -> None:
+        while not self._delivery.has_room:
+            self._settle_some()
+        batch = Batch(request, [Segment(_NO_RING, _NO_RING, request.spans, 0)])
+        report.waiting += request.spans
+        self._on_their_way.append((batch, report))
+        self._delivery.send(batch)
+
+    def _settle_some(self) -> None:
+        """Wait for a delivery, a moment at most, and count what has come of those that are done."""
+        self._settled.acquire(timeout=_LOOK_SECONDS)
+        self._delivery.settled()
+        for batch, report in list(self._on_their_way):
+            outcome = batch.segments[0].outcome
+            if outcome is not None:
+                self._on_their_way.remove((batch, report))
+                report.waiting -= batch.request.spans
+                report.delivered += outcome.delivered
+                report.undelivered += batch.request.spans - outcome.delivered
+                self._gave_up |= not outcome.delivered and self._delivery.is_backend_down
+
+
+def show(reports: Iterator[FileReport], to: TextIO) -> bool:
+    """Show how a replay gets on, and return whether everything was delivered.
+
+    Args:
+        reports: of `Replay.run`.
+        to: a terminal gets a moving display, anything else a line for each file that is done.
+    """
+    done: list[FileReport] = []
+    with contextlib.ExitStack() as stack:
+        update = _display(stack, to)
+        for report in reports:
+            if not done or done[-1] is not report:
+                done.append(report)
+                if len(done) > 1:
+                    update(done[-2], is_done=True)
+            update(report, is_done=False)
+        if done:
+            update(done[-1], is_done=True)
+    total = sum(report.delivered for report in done)
+    missing = sum(report.undelivered for report in done)
+    unsound = sum(report.invalid + report.unreadable for report in done)
+    to.write(
+        f"{len(done)} files, {total:,} spans delivered, {missing:,} not delivered, {unsound:,} invalid or unreadable\n"
+    )
+    to.flush()
+    return bool(done) and all(report.is_whole for report in done)
+
+
+def _display(stack: contextlib.ExitStack, to: TextIO) -> Any:
+    if not to.isatty():
+
+        def write_line(report: FileReport, *, is_done: bool) -> None:
+            if is_done:
+                to.write(report.line() + "\n")
+
+        return write_line
+    from rich.console import Console  # noqa: PLC0415 - 100 ms, for a terminal
+    from rich.live import Live  # noqa: PLC0415 - likewise for a terminal
+    from rich.text import Text  # noqa: PLC0415 - no markup: names come out of files
+
+    console = Console(file=to)
+    live = stack.enter_context(Live(console=console, transient=True, refresh_per_second=8))
+
+    def move(report: FileReport, *, is_done: bool) -> None:
+        if is_done:
+            console.print(Text(report.line()))
+        else:
+            waiting = f", {report.waiting:,} on their way" if report.waiting else ""
+            live.update(Text(report.line() + waiting))
+
+    return move
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)

@@ -1,0 +1,357 @@
+"""Finds the rings of a directory, takes them in, sets the unsound aside, and sees to the end of each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from drain.log import RepeatedTrouble
+from drain.rings.directory import file_id
+from drain.rings.quarantine import Quarantine
+from drain.rings.ring import Life, Ring, Scratch
+from drain.rings.watch import Watch
+from ringbuf._ringbuf import lib
+from ringbuf.exceptions import RingFormatError, RingVersionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.accounting.audit import Audit
+    from drain.accounting.span_metrics import SpanMetrics
+    from drain.exporters import Encoding
+    from drain.rings.directory import FileId, RingDirectory
+
+# A quantum of records: small enough to stay in a core's cache, and to be fair to the other rings.
+_SCRATCH_BYTES: Final = 512 << 10
+# Kept free of rings: for the backend, the spool, and as many clients as the listener takes.
+_OTHER_DESCRIPTORS: Final = 320
+_LIVENESS_SECONDS: Final = 1.0
+_RESCAN_SECONDS: Final = 1.0  # after trouble that lies in this process or machine, not in the file
+
+_OPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOT_A_RING_ERRNOS: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV, errno.EACCES, errno.EPERM})
+
+_LAST_DRAIN: Final = {
+    lib.RB_CONSUMER_NONE: "none, or stopped",
+    lib.RB_CONSUMER_ATTACHED: "killed",  # what is pending may have been sent already
+    lib.RB_CONSUMER_DETACHED: "gave it up",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Which files a drain takes in.
+
+    Attributes:
+        uids: owners beside the drain's own user.
+        gids: groups whose files are taken, whoever owns them.
+        max_ring_bytes: larger files are left alone.
+    """
+
+    uids: frozenset[int]
+    gids: frozenset[int]
+    max_ring_bytes: int
+
+    def refusal(self, status: os.stat_result) -> str | None:
+        """Return why this file is not even looked into, None when it is.
+
+        Args:
+            status: of the open file.
+        """
+        if not stat.S_ISREG(status.st_mode):
+            return "not a regular file"
+        if status.st_uid != os.geteuid() and status.st_uid not in self.uids and status.st_gid not in self.gids:
+            return f"belongs to uid {status.st_uid}, gid {status.st_gid}; see --allow-uid and --allow-gid"
+        if status.st_nlink > 1:
+            return f"has {status.st_nlink} names"
+        if status.st_size > self.max_ring_bytes:
+            return f"has {status.st_size} bytes, --max-ring-bytes is {self.max_ring_bytes}"
+        return None
+
+
+class Reader:
+    """The rings of one directory.
+
+    Args:
+        directory: this drain's own.
+        admission: which files are taken in.
+        encoding: what the exporter sends.
+        audit: keeps the sums of rings that are gone.
+        log: a line for each change.
+        spans: where the rings' spans are counted; None: nowhere.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        directory: RingDirectory,
+        admission: Admission,
+        encoding: Encoding,
+        audit: Audit,
+        *,
+        log: FilteringBoundLogger,
+        spans: SpanMetrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._directory = directory
+        self._spans = spans
+        self._quarantine = Quarantine(directory)
+        self._admission = admission
+        self._encoding = encoding
+        self._audit = audit
+        self._log = log
+        self._trouble = RepeatedTrouble(log, clock)
+        self._clock = clock
+        self._scratch = Scratch(_SCRATCH_BYTES)
+        self._rings: dict[int, Ring] = {}  # by inode
+        self._left_alone: dict[int, str] = {}  # by inode: names of files that were refused, and said to be
+        self._rescan_at: float | None = None
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._ring_descriptors = descriptors - min(_OTHER_DESCRIPTORS, descriptors // 2)
+        self._next_liveness = 0.0
+        self._watch: Watch | None = None  # made anew after each change of the rings
+        self.quarantined = 0
+
+    @property
+    def rings(self) -> list[Ring]:
+        """The attached rings."""
+        return list(self._rings.values())
+
+    @property
+    def left_alone(self) -> int:
+        """How many files of the directory are not read: refused, or of a newer version."""
+        return len(self._left_alone)
+
+    @property
+    def watch(self) -> Watch:
+        """The rings that may have something to serve; good until the next call of a method that changes the rings."""
+        if self._watch is None:
+            self._watch = Watch(self._rings.values())
+        return self._watch
+
+    def look(self) -> bool:
+        """Take in new rings and see which lost their producer or their file; return whether anything changed."""
+        now = self._clock()
+        is_changed = False
+        if self._directory.changed() or (self._rescan_at is not None and now >= self._rescan_at):
+            is_changed = self.scan()
+        if now >= self._next_liveness:
+            self._next_liveness = now + _LIVENESS_SECONDS
+            is_changed |= self.check_producers()
+        return is_changed
+
+    def scan(self) -> bool:
+        """Compare the directory with what is attached; return whether a ring was attached or lost its name."""
+        self._rescan_at = None
+        try:
+            names = self._directory.ring_files()
+        except OSError as error:  # no descriptor, no memory: the rings that are attached go on
+            self._rescan_at = self._clock() + _RESCAN_SECONDS
+            self._trouble.warn("ring directory cannot be read now", reason=str(error))
+            return False
+        name_by_inode = {inode: name for name, inode in names.items()}
+        is_changed = False
+        for inode, ring in self._rings.items():
+            if not ring.is_named:
+                continue
+            if inode in name_by_inode:
+                ring.name = name_by_inode[inode]
+            else:
+                is_changed = True
+                self._lost_its_file(ring)
+        self._left_alone = {inode: name for inode, name in self._left_alone.items() if names.get(name) == inode}
+        for name, inode in names.items():
+            if inode not in self._rings and inode not in self._left_alone:
+                is_changed |= self._take_in(name, inode)
+        return is_changed
+
+    def check_producers(self) -> bool:
+        """Find the rings whose producer is gone without closing them; return whether there is one more."""
+        found = False
+        for ring in self._rings.values():
+            if ring.life is Life.ALIVE and ring.producer_is_gone():
+                self.producer_has_left(ring)
+                found = True
+        return found
+
+    def producer_has_left(self, ring: Ring) -> None:
+        """Note that nothing more is published: the tails of the next poll are the last."""
+        ring.producer_has_left()
+        self._watch = None
+
+    def retire(self, ring: Ring) -> None:
+        """Let go of a ring from which nothing more is to come: keep its sums, and remove its file if it ended well."""
+        if self._rings.get(ring.file.inode) is not ring:
+            return  # a batch may hold several parts of it, each of which asks when it is settled
+        self._watch = None
+        del self._rings[ring.file.inode]
+        sums = ring.sums()
+        self._audit.ring_is_gone(ring.service, sums)
+        if ring.life is not Life.SET_ASIDE:
+            removed = self._directory.remove(ring.name, ring.file)
+            self._log.info(
+                "ring ended",
+                ring=ring.name,
+                service=ring.service,
+                closed=ring.is_closed,
+                removed=removed,
+                published=sums.published,
+                delivered=sums.delivered,
+            )
+        ring.close()
+
+    def set_aside(self, ring: Ring, error: RingFormatError) -> None:
+        """Quarantine an attached ring; what was copied out of it is still delivered."""
+        was_named = ring.is_named
+        ring.set_aside()
+        self._watch = None
+        sums = ring.sums()
+        self._log.warning(
+            "ring quarantined",
+            ring=ring.name,
+            service=ring.service,
+            reason=error.reason,
+            pending=sums.quarantined,
+            in_flight=ring.unreleased,
+        )
+        self.quarantined += 1
+        if was_named:
+            self._move_away(ring.name, ring.file, {"reason": error.reason, "status": error.status, **asdict(sums)})
+        if not ring.unreleased:
+            self.retire(ring)
+
+    def move_to(self, directory: RingDirectory) -> None:
+        """Go on in another directory; rings of the old one are read to their end.
+
+        Raises:
+            RingBufferError: its quarantine cannot be made; the reader is as it was.
+        """
+        self._renew_quarantine(directory)
+        self._directory = directory
+        self.scan()
+
+    def mend_quarantine(self) -> None:
+        """Make the folder anew if it was removed.
+
+        Raises:
+            RingBufferError: it cannot be made.
+        """
+        if not self._quarantine.is_in(self._directory):
+            self._renew_quarantine(self._directory)
+
+    def say_detached(self) -> None:
+        """Let all producers make new rings, where the path leads now."""
+        for ring in self._rings.values():
+            if ring.is_named:
+                self._lost_its_file(ring)
+
+    def let_go(self) -> None:
+        """Let go of all rings as a drain that is killed does: write nothing into them, and leave their files."""
+        self._watch = None
+        for ring in self.rings:
+            self._audit.ring_is_gone(ring.service, ring.sums())
+            ring.close()
+        self._rings.clear()
+
+    def close(self) -> None:
+        """Let go of all rings, as a drain that stops in good order: the next goes on where this one ends."""
+        for ring in self.rings:
+            ring.give_back()
+        self.let_go()
+        self._quarantine.close()
+
+    def _take_in(self, name: str, inode: int) -> bool:
+        path = self._directory.path / name
+        fd = self._opened(name, inode)
+        if fd is None:
+            return False
+        refusal = self._admission.refusal(os.fstat(fd))
+        if refusal is not None:
+            os.close(fd)
+            self._leave_alone(name, inode, refusal)
+            return False
+        file = file_id(fd)
+        try:
+            ring = Ring(
+                name,
+                path,
+                fd,
+                max_bytes=self._admission.max_ring_bytes,
+                encoding=self._encoding,
+                scratch=self._scratch,
+            )
+        except RingVersionError as error:
+            self._leave_alone(name, inode, error.reason)
+        except RingFormatError as error:
+            self._log.warning("ring quarantined", ring=name, reason=error.reason)
+            self.quarantined += 1
+            self._move_away(name, file, {"reason": error.reason, "status": error.status})
+        except OSError as error:
+            self._try_again_later(name, error)
+        else:
+            self._rings[file.inode] = ring
+            self._watch = None
+            self._audit.ring_had(ring.service, ring.before)
+            if self._spans is not None:
+                ring.span_counter = self._spans.of(ring.layout, ring.service)
+            self._log.info(
+                "ring attached",
+                ring=name,
+                service=ring.service,
+                lanes=len(ring.lanes),
+                capacity_slots=ring.capacity_slots,
+                pending=ring.pending,
+                last_drain=_LAST_DRAIN.get(ring.found_state, "unknown"),
+            )
+            return True
+        return False
+
+    def _opened(self, name: str, inode: int) -> int | None:
+        try:
+            fd = os.open(name, _OPEN_FLAGS, dir_fd=self._directory.fd)
+            if fd >= self._ring_descriptors:  # the kernel gives the lowest that is free
+                os.close(fd)
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301 - met below like the one of the kernel
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in _NOT_A_RING_ERRNOS:
+                self._leave_alone(name, inode, f"cannot be opened: {error.strerror}")
+            else:
+                self._try_again_later(name, error)
+            return None
+        return fd
+
+    def _renew_quarantine(self, directory: RingDirectory) -> None:
+        quarantine = Quarantine(directory)
+        self._quarantine.close()
+        self._quarantine = quarantine
+
+    def _lost_its_file(self, ring: Ring) -> None:
+        """Go on with what is mapped: the spans are there, but the producer's next ring must have a name again."""
+        self._log.warning("ring file was removed or replaced", ring=ring.name, service=ring.service)
+        ring.is_named = False
+        ring.set_consumer_state(lib.RB_CONSUMER_DETACHED)
+
+    def _leave_alone(self, name: str, inode: int, reason: str) -> None:
+        self._left_alone[inode] = name
+        self._log.warning("file left alone", ring=name, reason=reason)
+
+    def _try_again_later(self, name: str, error: OSError) -> None:
+        self._rescan_at = self._clock() + _RESCAN_SECONDS
+        self._trouble.warn("ring cannot be attached now", ring=name, reason=str(error))
+
+    def _move_away(self, name: str, file: FileId, reason: dict[str, Any]) -> None:
+        try:
+            self._quarantine.take(name, file, reason)
+        except OSError as error:
+            # Without this it would be opened, found unsound and reported at every look.
+            self._left_alone[file.inode] = name
+            self._log.error("ring cannot be moved to quarantine", ring=name, reason=str(error))

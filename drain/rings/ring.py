@@ -1,0 +1,422 @@
+"""One attached ring: what its header says, what is ready in its lanes, and what is on its way out of them."""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import os
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from drain.accounting.audit import Sums
+from drain.accounting.label_names import label_value
+from drain.otlp.encoder import Encoder
+from drain.rings.directory import FileId, file_id
+from ringbuf._ringbuf import ffi, lib
+from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
+from ringbuf.layout import CORE_OFFSETS, SpanLayout
+from ringbuf.resource import SERVICE_NAME, resource_from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from drain.accounting.span_metrics import SpanCounter, SpanSummary
+    from drain.exporters import Encoding
+    from drain.otlp.encoder import Encoded
+
+_POSITIONS: Final = 1 << 64
+_U64_BYTES: Final = 8
+_OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
+_COUNTERS: Final = (*_OUTCOMES, "repeated", "full", "contended", "oversized", "unsampled", "truncated")
+
+
+class Outcome(NamedTuple):
+    """What became of records; `rb_outcome` of ringbuf.h."""
+
+    delivered: int = 0
+    spooled: int = 0
+    rejected: int = 0
+    dead_lettered: int = 0
+    invalid: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Records that were copied out of a lane in one go, and are released in one go.
+
+    Attributes:
+        ring: whose they are.
+        lane: which of its lanes.
+        spans: how many of them are spans.
+        invalid: how many are not.
+        outcome: what became of them all; None until that is known.
+        summary: what the spans add to the span metrics at their release.
+    """
+
+    ring: Ring
+    lane: Lane
+    spans: int
+    invalid: int
+    outcome: Outcome | None = None
+    summary: SpanSummary | None = None
+
+
+class Lane:
+    """The drain's own account of a lane.
+
+    Attributes:
+        index: of the lane in its ring.
+        unreleased: records copied and not released.
+        segments: these records, in the order in which they were copied, which is the order of their release.
+        last: position at which copying ends for good, None while there is no such end.
+    """
+
+    __slots__ = ("index", "last", "segments", "unreleased")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.unreleased = 0
+        self.segments: deque[Segment] = deque()
+        self.last: int | None = None
+
+
+class Scratch:
+    """Memory into which one thread copies records before anybody looks at them; all its rings share it.
+
+    Args:
+        size_bytes: at least one slot of the largest kind.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self.memory = np.empty(size_bytes, np.uint8)
+        # Once, since asking numpy for a buffer of a structured array costs microseconds.
+        self.pointer: Any = ffi.from_buffer("char[]", self.memory, require_writable=True)
+
+
+class Life(enum.Enum):
+    """Where a ring stands."""
+
+    ALIVE = "alive"
+    ENDING = "ending"
+    """Its producer is gone or has closed it: the next look at the tails is final."""
+    SET_ASIDE = "set aside"
+    """Unsound: nothing more is copied; what was copied is still on its way."""
+
+
+class Ring:
+    """A ring that this drain consumes.
+
+    Args:
+        name: of the file, in the ring directory.
+        path: for messages.
+        fd: the open file; the ring closes it, also when it cannot be attached.
+        max_bytes: larger files are refused; 0: no bound.
+        encoding: what the exporter sends.
+        scratch: where the ring's records are copied to; the next copy of any ring writes over them.
+
+    Raises:
+        RingVersionError: a newer version of the format, which may be sound.
+        RingFormatError: the file is no sound ring; `status` has the reason of ringbuf.h.
+    """
+
+    def __init__(self, name: str, path: Path, fd: int, *, max_bytes: int, encoding: Encoding, scratch: Scratch) -> None:
+        self.name = name
+        self.path = path
+        self.life = Life.ALIVE
+        self.is_named = True  # the directory still has the file under this name
+        self.file: FileId = file_id(fd)
+        self._fd = fd
+        try:
+            self.consumer: Any = _attach(fd, path, max_bytes)
+        except BaseException:
+            os.close(fd)
+            raise
+        try:
+            header = lib.rb_consumer_header(self.consumer)
+            self.capacity_slots: int = header.capacity_slots
+            self._first_position: int = header.first_position
+            self._created_unix_nano: int = header.created_unix_nano
+            self._lanes_at: int = header.header_bytes
+            self._lane_stride_bytes: int = header.lane_stride_bytes
+            self.layout = _layout(header, path)
+            self.resource = _resource(header, path)
+            self.encode = _encode(self.layout, self.resource, encoding, path)
+            self._views: Any = ffi.new("rb_lane_view[]", header.lane_count)
+            self._next_views: Any = ffi.new("rb_lane_view[]", header.lane_count)
+            self.lanes = [Lane(index) for index in range(header.lane_count)]
+            self._to = scratch.pointer
+            self._records = scratch.memory[: scratch.memory.size // header.slot_bytes * header.slot_bytes].view(
+                self.layout.dtype
+            )
+            self._is_frozen = False  # the file is not believed any more
+            self.poll()
+        except BaseException as error:
+            if isinstance(error, RingFormatError):
+                self.set_consumer_state(lib.RB_CONSUMER_DETACHED)
+            self.close()
+            raise
+        service = self.resource.get(SERVICE_NAME)
+        # Cut: audit, spool and log keep the names of many rings, and one may be as long as a header.
+        self.service = label_value(service) if isinstance(service, str) else ""
+        # What the last drain left: it was killed if it says "attached", and gave the ring up if it says "detached".
+        self.found_state: int = self._views[0].consumer_state
+        self._state = self.found_state
+        self.before = self._counted_before()
+        self.span_counter: SpanCounter | None = None
+        if self.found_state != lib.RB_CONSUMER_DETACHED:
+            self.set_consumer_state(lib.RB_CONSUMER_ATTACHED)
+
+    def poll(self) -> int:
+        """Look at every lane and return how many records are ready to be copied.
+
+        Raises:
+            RingFormatError: a position or the file itself is not sound any more.
+        """
+        ready: int = lib.rb_poll(self.consumer, self._next_views)
+        if ready < 0:
+            reason = self._implausible_positions() if ready == lib.RB_E_POSITION else ""
+            self._freeze()
+            raise _format_error(self.path, ready, reason)
+        self._views, self._next_views = self._next_views, self._views
+        return ready
+
+    def ready(self, lane: Lane) -> int:
+        """Return how many records of a lane can be copied, as of the last poll, up to the lane's end."""
+        view = self._views[lane.index]
+        last = view.tail if lane.last is None else lane.last
+        return int(last - view.read) % _POSITIONS
+
+    def copy(self, lane: Lane, most: int) -> np.ndarray:
+        """Copy the oldest ready records of a lane; they stay the ring's until they are released.
+
+        Args:
+            lane: which.
+            most: how many records at most.
+
+        Returns:
+            array of the layout's dtype, one dimension, in the scratch: it is good until the next copy of any ring.
+
+        Raises:
+            RingFormatError: as `poll`.
+        """
+        wanted = min(most, len(self._records), self.ready(lane))
+        copied: int = self._checked(lib.rb_copy(self.consumer, lane.index, self._to, wanted))
+        lane.unreleased += copied
+        view = self._views[lane.index]
+        view.read = (view.read + copied) % _POSITIONS
+        return self._records[:copied]
+
+    def release(self, lane: Lane) -> int:
+        """Release the oldest segments whose outcome is known, and return how many records that were.
+
+        Raises:
+            RingFormatError: the file is not sound any more.
+        """
+        totals = [0] * len(_OUTCOMES)
+        while lane.segments and lane.segments[0].outcome is not None:
+            segment = lane.segments.popleft()
+            for at, count in enumerate(segment.outcome or ()):
+                totals[at] += count
+            if self.span_counter is not None and segment.summary is not None:
+                self.span_counter.add(segment.summary)
+        released = sum(totals)
+        if not released:
+            return 0
+        lane.unreleased -= released
+        status = lib.rb_release(self.consumer, lane.index, ffi.new("rb_outcome *", totals))
+        if self._is_frozen:
+            self._take_own_words()
+        elif status < 0:
+            self._freeze()
+            raise _format_error(self.path, status)
+        else:
+            view = self._views[lane.index]
+            view.released = (view.released + released) % _POSITIONS
+        return released
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the producer had closed every lane, as of the last poll."""
+        return all(self._views[lane.index].closed for lane in self.lanes)
+
+    @property
+    def unreleased(self) -> int:
+        """Records copied and not released."""
+        return sum(lane.unreleased for lane in self.lanes)
+
+    @property
+    def pending(self) -> int:
+        """Records not released, up to each lane's end, as of the last poll."""
+        return sum(
+            ((self._views[lane.index].tail if lane.last is None else lane.last) - self._views[lane.index].released)
+            % _POSITIONS
+            for lane in self.lanes
+        )
+
+    def oldest_unix_nano(self) -> int | None:
+        """Return when the oldest span that is not released ended, of those that head the lanes; None without one.
+
+        No span has waited for longer than the ring is there, whatever its record says.
+        """
+        ends = []
+        for lane in self.lanes:
+            view = self._views[lane.index]
+            if view.released != view.tail and self.life is not Life.SET_ASIDE:
+                slot = view.released & (self.capacity_slots - 1)
+                offset = self._lanes_at + lane.index * self._lane_stride_bytes + lib.RB_LANE_BYTES
+                offset += slot * self.layout.slot_bytes + CORE_OFFSETS["end_unix_nano"]
+                # Not through the mapping: a read of a file that was cut is short, and no signal.
+                ends.append(int.from_bytes(os.pread(self._fd, _U64_BYTES, offset), "little"))
+        return max(min(ends), self._created_unix_nano) if ends else None
+
+    def producer_is_gone(self) -> bool:
+        """Try to take the producer's lock, which the kernel gives up with the last mapping; once taken it is kept."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def producer_has_left(self) -> None:
+        """Note that nothing more is published: the tails of the next poll are the last."""
+        self.life = Life.ENDING
+        for lane in self.lanes:
+            lane.last = None
+
+    def stop_at_tails(self) -> None:
+        """Let copying end at the tails of now: what a living producer publishes after them is for the next drain.
+
+        Raises:
+            RingFormatError: as `poll`.
+        """
+        self.poll()
+        for lane in self.lanes:
+            lane.last = self._views[lane.index].tail
+
+    def set_aside(self) -> None:
+        """Give the ring up for good: its producer makes a new one, and what is not released counts as quarantined."""
+        self._freeze()
+        self.life = Life.SET_ASIDE
+        self.is_named = False
+        self.set_consumer_state(lib.RB_CONSUMER_DETACHED)
+
+    def set_consumer_state(self, state: int) -> None:
+        """Tell the producer who reads its ring; without effect when the file has lost that page."""
+        self._state = state
+        lib.rb_set_consumer_state(self.consumer, state)
+
+    def give_back(self) -> None:
+        """Tell the producer that the drain has stopped in good order, unless the ring was given up."""
+        if self._state == lib.RB_CONSUMER_ATTACHED:
+            self.set_consumer_state(lib.RB_CONSUMER_NONE)
+
+    def sums(self) -> Sums:
+        """Return what became of the ring's spans, as of the last poll."""
+        sums = Sums(rings=1)
+        for lane in self.lanes:
+            view = self._views[lane.index]
+            sums.published += (view.tail - self._first_position) % _POSITIONS
+            sums.pending += (view.tail - view.released) % _POSITIONS
+            for name in _COUNTERS:
+                setattr(sums, name, getattr(sums, name) + getattr(view, name))
+        # A drain that was killed between the outcome words and `head` had counted some of these already.
+        counted_before = -sums.unaccounted
+        if 0 < counted_before <= sums.pending:
+            sums.pending -= counted_before
+        if self._is_frozen:
+            sums.quarantined, sums.pending = sums.pending, 0
+        return sums
+
+    def close(self) -> None:
+        """Unmap the ring; it must not be used any more."""
+        lib.rb_consumer_free(self.consumer)
+        os.close(self._fd)
+
+    def _counted_before(self) -> Sums:
+        """Return the words that an earlier drain may have told already; zeros when none had this ring."""
+        found = self.sums()
+        released = found.published - found.pending - found.unaccounted
+        if not released and self.found_state == lib.RB_CONSUMER_NONE:
+            return Sums()
+        found.rings, found.published, found.pending = 0, released, 0
+        return found
+
+    def _freeze(self) -> None:
+        """From here on the producer's words are those of the last good poll; what is on its way is still counted."""
+        self._is_frozen = True
+        self._take_own_words()
+
+    def _take_own_words(self) -> None:
+        """Learn from C what this drain has released; of the file, which is read again here, nothing is kept."""
+        lib.rb_poll(self.consumer, self._next_views)
+        for lane in self.lanes:
+            mine, now = self._views[lane.index], self._next_views[lane.index]
+            for name in ("released", "read", *_OUTCOMES, "repeated"):
+                setattr(mine, name, getattr(now, name))
+
+    def _implausible_positions(self) -> str:
+        """Say which tails the last poll, which failed, did not believe."""
+        found = (
+            f"lane {lane.index}: tail {view.tail}, released {view.released}, read {view.read}"
+            for lane, view in ((lane, self._next_views[lane.index]) for lane in self.lanes)
+            if not view.read <= view.tail <= view.released + self.capacity_slots
+        )
+        return "; ".join(found) or ffi.string(lib.rb_strerror(lib.RB_E_POSITION)).decode()
+
+    def _checked(self, status: int) -> int:
+        if status < 0:
+            raise _format_error(self.path, status)
+        return status
+
+
+def _attach(fd: int, path: Path, max_bytes: int) -> Any:
+    consumer: Any = ffi.new("rb_consumer **")
+    error: Any = ffi.new("rb_error *")
+    status = lib.rb_attach(fd, lib.RB_CONSUME, max_bytes, consumer, error)
+    if status == lib.RB_E_SYSTEM:
+        raise OSError(error.os_errno, ffi.string(error.detail).decode(errors="replace"), str(path))
+    if status != lib.RB_OK:
+        raise _format_error(path, status, ffi.string(error.detail).decode(errors="replace"))
+    return consumer[0]
+
+
+def _layout(header: Any, path: Path) -> SpanLayout:
+    try:
+        layout = SpanLayout.from_json(_json(header, header.layout_offset, header.layout_bytes))
+    except LayoutError as error:
+        raise RingFormatError(str(path), f"layout: {error}") from error
+    if layout.slot_bytes != header.slot_bytes:
+        reason = f"layout: its records have {layout.slot_bytes} bytes, the ring's slots {header.slot_bytes}"
+        raise RingFormatError(str(path), reason, lib.RB_E_GEOMETRY)
+    return layout
+
+
+def _resource(header: Any, path: Path) -> dict[str, Any]:
+    try:
+        return resource_from_json(_json(header, header.resource_offset, header.resource_bytes))
+    except ValueError as error:
+        raise RingFormatError(str(path), f"resource: {error}") from error
+
+
+def _encode(
+    layout: SpanLayout, resource: dict[str, Any], encoding: Encoding, path: Path
+) -> Callable[[np.ndarray], Encoded]:
+    try:
+        encoder = Encoder(layout, resource)
+    except LayoutError as error:
+        raise RingFormatError(str(path), f"layout: {error}") from error
+    return encoder.encode_json if encoding == "json" else encoder.encode
+
+
+def _json(header: Any, offset: int, size: int) -> bytes:
+    return bytes(ffi.buffer(ffi.cast("char *", header) + offset, size))
+
+
+def _format_error(path: Path, status: int, detail: str = "") -> RingFormatError:
+    reason = detail or ffi.string(lib.rb_strerror(status)).decode()
+    kind = RingVersionError if status == lib.RB_E_ABI_NEWER else RingFormatError
+    return kind(str(path), reason, status)

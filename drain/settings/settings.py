@@ -1,0 +1,381 @@
+"""The drain's settings: from flags, environment, a TOML file and defaults, in this order, each with its origin.
+
+`Settings` is the one list of them: the flags, the RINGBUF_DRAIN_* variables and the keys of the file are its fields.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+
+from drain.delivery.dead_letters import DeadLetters
+from drain.delivery.retry import RetryPolicy
+from drain.delivery.stores import Stores
+from drain.exporters import make_exporter
+from drain.exporters.file import FileOptions
+from drain.log import LogLevel  # noqa: TC001 - pydantic reads it
+from drain.rings.reader import Admission
+from drain.service import Limits
+from drain.settings.address import Address
+from drain.settings.otlp_environment import OtlpProtocol, OtlpSettings, header_problem, parse_headers
+from drain.spool.spool import Spool, SpoolLimits
+from drain.spool.store import MIN_BYTES, WhenFull
+from ringbuf.directory import default_ring_dir
+
+if TYPE_CHECKING:
+    from pydantic_settings import PydanticBaseSettingsSource
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.exporters import Exporter
+
+ENVIRONMENT_PREFIX: Final = "RINGBUF_DRAIN_"
+LISTEN_OFF: Final = "off"
+_HIDDEN: Final = "(hidden)"
+
+ExporterKind = Literal["file", "console", "otlp", "otlp-http", "otlp-http-json", "otlp-grpc"]
+
+
+class ConfigurationError(ValueError):
+    """A setting that cannot be; the text names it and where it came from."""
+
+
+def _ids_of(kind: str, look_up: Callable[[str], int]) -> Callable[[object], object]:
+    def resolve(value: object) -> object:
+        parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return [number(part) for part in parts] if isinstance(parts, list) else parts
+
+    def number(part: object) -> object:
+        if not isinstance(part, str) or part.strip().lstrip("+-").isdecimal():
+            return part
+        try:
+            return look_up(part.strip())
+        except KeyError:
+            raise ValueError(f"there is no {kind} {part.strip()!r} here") from None
+
+    return resolve
+
+
+def _checked_listen(value: str) -> str:
+    if value != LISTEN_OFF:
+        Address.parse(value)
+    return value
+
+
+def _split_headers(value: object) -> object:
+    if isinstance(value, str):
+        headers, problems = parse_headers(value)
+    elif isinstance(value, dict):
+        headers = {str(name).lower(): text for name, text in value.items()}
+        problems = [problem for name, text in headers.items() if (problem := header_problem(name, str(text)))]
+    else:
+        return value
+    if problems:
+        raise ValueError("; ".join(problems))
+    return headers
+
+
+def _otlp(description: str, **constraints: Any) -> Any:
+    return Field(description=description, json_schema_extra={"exporter": "otlp"}, **constraints)
+
+
+def _file(description: str, **constraints: Any) -> Any:
+    return Field(description=description, json_schema_extra={"exporter": "file"}, **constraints)
+
+
+def _state(description: str, **constraints: Any) -> Any:
+    return Field(description=description, json_schema_extra={"needs": "state_dir"}, **constraints)
+
+
+_IdList = list[Annotated[int, Field(ge=0)]]
+UserIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("user", lambda name: pwd.getpwnam(name).pw_uid))]
+GroupIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("group", lambda name: grp.getgrnam(name).gr_gid))]
+Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_split_headers)]
+
+
+class Settings(BaseSettings):
+    """Every setting of the drain; the descriptions are the command's help."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    ring_dir: Path = Field(default_factory=default_ring_dir, description="The ring directory; RINGBUF_DIR, too.")
+    exporter: ExporterKind = Field("file", description="Where the spans go.")
+    output: Path = _file(
+        "OTLP JSON lines are appended to this file; - is standard output.", default=Path("spans.jsonl")
+    )
+    file_sync: bool = _file("Wait for the disk before a batch counts as delivered.", default=False)
+    file_rotate_bytes: int = _file("Begin a new file before it has more bytes; 0: never.", default=0, ge=0)
+    file_rotate_seconds: float = _file("Begin a new file after so many seconds; 0: never.", default=0.0, ge=0)
+    file_keep: int = _file("Rotated files that are kept; 0: all.", default=0, ge=0)
+    file_compression: Literal["none", "zstd"] = _file("How the file is compressed.", default="none")
+    endpoint: str | None = _otlp("URL of the backend; over HTTP, /v1/traces is appended.", default=None)
+    protocol: OtlpProtocol = _otlp("What the exporter `otlp` speaks.", default="http/protobuf")
+    headers: Headers = _otlp("Sent with every request.", default_factory=dict)
+    compression: Literal["none", "gzip", "zstd"] | None = _otlp(
+        "Of requests; default: gzip over HTTP, none over gRPC.", default=None
+    )
+    timeout: float = _otlp("Seconds for one attempt.", default=10.0, gt=0, le=3600)
+    certificate: Path | None = _otlp("PEM file of the authorities to trust.", default=None)
+    client_key: Path | None = _otlp("PEM file of the client's key.", default=None)
+    client_certificate: Path | None = _otlp("PEM file of the client's certificate.", default=None)
+    insecure: bool = _otlp("gRPC without TLS where the endpoint has no scheme.", default=False)
+    retry_initial: float = Field(1.0, gt=0, description="Seconds before the first retry, before jitter.")
+    retry_maximum: float = Field(30.0, gt=0, description="Seconds that the wait between retries grows to.")
+    retry_elapsed: float = Field(0.0, ge=0, description="Seconds after which a batch is not sent again; 0: never.")
+    state_dir: Path | None = Field(None, description="Folder of spool and dead letters; STATE_DIRECTORY, too.")
+    spool_after: float = _state("Seconds that a batch waits for its delivery before it is spooled.", default=0.2, ge=0)
+    spool_max_bytes: int = _state("Of the spool's files.", default=1 << 30, ge=MIN_BYTES)
+    spool_max_age: float = _state("Seconds after which a spooled batch expires; 0: never.", default=604_800.0, ge=0)
+    spool_full: WhenFull = _state("A full spool refuses new spans, or drops its oldest.", default="backpressure")
+    dead_letter_files: int = _state("Refused batches that are kept.", default=1000, ge=1)
+    dead_letter_bytes: int = _state("Of the refused batches that are kept.", default=256 << 20, ge=0)
+    batch_spans: int = Field(8192, ge=1, le=1_000_000, description="Spans in a batch.")
+    batch_bytes: int = Field(4_000_000, ge=1000, le=1 << 30, description="Bytes of a batch, before compression.")
+    batch_delay: float = Field(0.2, ge=0, le=60, description="Seconds that a batch waits for more spans.")
+    concurrency: int = Field(4, ge=1, le=256, description="Batches that are sent at the same time.")
+    max_ring_bytes: int = Field(1 << 30, ge=4096, description="Larger ring files are left alone.")
+    allow_uid: UserIds = Field([], description="Owner whose rings are taken, beside our own; may be repeated.")
+    allow_gid: GroupIds = Field([], description="Group whose rings are taken, whoever owns them; may be repeated.")
+    shutdown_timeout: float = Field(10.0, ge=0, description="Seconds that a stop may take to deliver what is there.")
+    log_level: LogLevel = Field("info", description="Lines below it are dropped.")
+    listen: Annotated[str, AfterValidator(_checked_listen)] = Field(
+        "127.0.0.1:9464", description="HOST:PORT for /metrics, /healthz and /readyz; off: nowhere."
+    )
+    max_series: int = Field(1000, ge=0, le=100_000, description="Series of metrics about spans; 0: none are made.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings calls with these names
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its name, too
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its name, too
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its name, too
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take nothing but arguments: `load` reads the sources, since it remembers which gave what."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The effective settings.
+
+    Attributes:
+        settings: their values.
+        origins: by field, where the value came from: a flag, a variable, the file, "default".
+        warnings: one line for each variable that was ignored.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Return the settings as TOML, the origin of each beside it; headers are hidden."""
+        lines = []
+        for name, value in self.settings.model_dump(mode="json").items():
+            shown = dict.fromkeys(value, _HIDDEN) if name == "headers" else value
+            line = f"# {name} is not set" if shown is None else f"{name} = {_toml(shown)}"
+            lines.append(f"{line}  # {self.origins[name]}" if shown is not None else f"{line}; {self.origins[name]}")
+        return "\n".join(lines) + "\n"
+
+    def make_exporter(self) -> Exporter:
+        """Return the exporter that is asked for.
+
+        Raises:
+            ValueError: it cannot work with these settings.
+        """
+        settings = self.settings
+        otlp = OtlpSettings(
+            endpoint=settings.endpoint,
+            endpoint_is_base=self.origins["endpoint"] != "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            protocol=settings.protocol,
+            headers=settings.headers,
+            compression=settings.compression,
+            timeout_seconds=settings.timeout,
+            certificate=settings.certificate,
+            client_key=settings.client_key,
+            client_certificate=settings.client_certificate,
+            insecure=settings.insecure,
+        )
+        is_otlp = self.origins["endpoint"].startswith("OTEL_")
+        return make_exporter(
+            settings.exporter,
+            otlp=otlp if is_otlp else replace(otlp, endpoint=None),
+            endpoint=None if is_otlp else settings.endpoint,
+            output=settings.output,
+            file=FileOptions(
+                sync=settings.file_sync,
+                rotate_bytes=settings.file_rotate_bytes,
+                rotate_seconds=settings.file_rotate_seconds,
+                keep=settings.file_keep,
+                compression=settings.file_compression,
+            ),
+        )
+
+    def retry_policy(self) -> RetryPolicy:
+        """Return how batches are sent again.
+
+        Raises:
+            ValueError: the waits do not fit together.
+        """
+        settings = self.settings
+        return RetryPolicy(
+            initial=settings.retry_initial, maximum=settings.retry_maximum, elapsed_limit=settings.retry_elapsed
+        )
+
+    def open_stores(self, log: FilteringBoundLogger) -> Stores:
+        """Open the spool and the dead letters, where there is a folder for them.
+
+        Raises:
+            RingBufferError: a folder is not ours alone, or another drain has the spool.
+            OSError: a folder cannot be read.
+        """
+        settings = self.settings
+        if settings.state_dir is None:
+            return Stores()
+        letters = DeadLetters(
+            settings.state_dir / "dead-letters",
+            max_files=settings.dead_letter_files,
+            max_bytes=settings.dead_letter_bytes,
+            log=log,
+        )
+        limits = SpoolLimits(settings.spool_max_bytes, settings.spool_max_age, settings.spool_full)
+        return Stores(Spool(settings.state_dir / "spool", limits, log=log), letters, settings.spool_after)
+
+    def admission(self) -> Admission:
+        """Return which ring files are taken in."""
+        settings = self.settings
+        return Admission(frozenset(settings.allow_uid), frozenset(settings.allow_gid), settings.max_ring_bytes)
+
+    def listens_at(self, *, once: bool) -> Address | None:
+        """Return where /metrics is to be.
+
+        Args:
+            once: whether the drain ends by itself: then only where that was asked for.
+        """
+        if self.settings.listen == LISTEN_OFF or (once and self.origins["listen"] == "default"):
+            return None
+        return Address.parse(self.settings.listen)
+
+    def limits(self) -> Limits:
+        """Return the sizes and times of the loop."""
+        settings = self.settings
+        return Limits(
+            batch_spans=settings.batch_spans,
+            batch_bytes=settings.batch_bytes,
+            batch_delay=settings.batch_delay,
+            concurrency=settings.concurrency,
+            shutdown_timeout=settings.shutdown_timeout,
+        )
+
+
+def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration:
+    """Read all sources.
+
+    Args:
+        flags: by field; those that were given.
+        config_file: TOML, or None.
+
+    Raises:
+        ConfigurationError: a value that cannot be, an unknown key, or a file that cannot be read.
+    """
+    from_otel = OtlpSettings.from_environment()
+    sources: list[tuple[Mapping[str, object], Mapping[str, str]]] = [
+        (flags, {name: flag_of(name) for name in flags}),
+        _variables(),
+        _otel_variables(from_otel),
+        _file_values(config_file),
+    ]
+    values: dict[str, object] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    if os.environ.get("STATE_DIRECTORY"):  # systemd's StateDirectory=, which may name several
+        origins["state_dir"] = "STATE_DIRECTORY"
+        values["state_dir"] = os.environ["STATE_DIRECTORY"].partition(":")[0]
+    if os.environ.get("RINGBUF_DIR"):
+        origins["ring_dir"] = "RINGBUF_DIR"
+        values["ring_dir"] = os.environ["RINGBUF_DIR"]
+    for source, names in reversed(sources):
+        values.update(source)
+        origins.update({name: names[name] for name in source})
+    try:
+        settings = Settings(**values)  # type: ignore[arg-type]  # pydantic is to judge them
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join(map(str, problem['loc']))} ({origins.get(str(problem['loc'][0]), '?')}): {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigurationError("; ".join(problems)) from None
+    _refuse_flags_without_effect(flags, settings)
+    return Configuration(settings, origins, from_otel.warnings)
+
+
+def flag_of(field: str) -> str:
+    """Return the flag that sets a field.
+
+    >>> flag_of("batch_spans")
+    '--batch-spans'
+    """
+    return "--" + field.replace("_", "-")
+
+
+def _variables() -> tuple[Mapping[str, object], Mapping[str, str]]:
+    values = EnvSettingsSource(Settings)()
+    return values, {name: ENVIRONMENT_PREFIX + name.upper() for name in values}
+
+
+def _otel_variables(otlp: OtlpSettings) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    names = {name: "timeout" if name == "timeout_seconds" else name for name in otlp.origins}
+    values = {names[name]: getattr(otlp, name) for name in otlp.origins}
+    return values, {names[name]: variable for name, variable in otlp.origins.items()}
+
+
+def _file_values(config_file: Path | None) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    if config_file is None:
+        return {}, {}
+    try:
+        with config_file.open("rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError(f"{config_file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{config_file}: no TOML: {error}") from None
+    if unknown := sorted(values.keys() - Settings.model_fields.keys()):
+        raise ConfigurationError(f"{config_file}: unknown keys: {', '.join(unknown)}")
+    return values, dict.fromkeys(values, str(config_file))
+
+
+def _refuse_flags_without_effect(flags: Mapping[str, object], settings: Settings) -> None:
+    """Refuse a flag of another kind of exporter, or of stores that are not there.
+
+    Variables and files may serve several drains.
+    """
+    for name in flags:
+        extra = Settings.model_fields[name].json_schema_extra
+        if not isinstance(extra, dict):
+            continue
+        if "exporter" in extra and not settings.exporter.startswith(str(extra["exporter"])):
+            raise ConfigurationError(f"{flag_of(name)} has no effect with --exporter {settings.exporter}")
+        if "needs" in extra and getattr(settings, str(extra["needs"])) is None:
+            raise ConfigurationError(f"{flag_of(name)} has no effect without {flag_of(str(extra['needs']))}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return (
+            "{ " + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + " }" if value else "{}"
+        )
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

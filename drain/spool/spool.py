@@ -1,0 +1,321 @@
+"""The spool: batches that wait on disk for a backend that does not take them now.
+
+One thread owns the database. Everybody else hands it jobs; all that wait at the same time become one transaction, so
+that a disk that needs 5 ms to make a write durable takes many batches in these 5 ms.
+
+An entry is held by whoever put or took it, until that one says what became of it (`done`) or gives it back (`back`).
+What is held is not given to anybody else, and neither expired nor dropped.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+
+from drain.exporters import Request
+from drain.exporters.compression import gzip
+from drain.log import RepeatedTrouble
+from drain.private_folder import ensure_private_folder
+from drain.spool.damage import set_aside_body
+from drain.spool.holds import Holds
+from drain.spool.steady_time import SteadyTime
+from drain.spool.store import Addition, Removal, SpoolLimits, SpoolLockedError, SpoolStore
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.rings.ring import Outcome
+    from drain.spool.database import Fate, SpoolSums, Stored
+
+__all__ = ["Entry", "Spool", "SpoolLimits", "SpoolLockedError", "SpoolRefusedError", "SpoolStatus"]
+
+DATABASE_NAME: Final = "spool.db"
+
+_TEND_SECONDS: Final = 1.0
+_GZIP_WINDOW_BITS: Final = 31
+
+
+class SpoolRefusedError(RingBufferError):
+    """The spool does not take a batch now: it is full, or cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A batch in the spool that the caller holds.
+
+    Attributes:
+        request: what is to be sent.
+        stored: where it is.
+        generation: of the database; entries of one that was set aside are gone from the spool.
+    """
+
+    request: Request
+    stored: Stored
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStatus:
+    """What a spool holds, and what it did.
+
+    Attributes:
+        services: the sums of each service.
+        batches: stored ones.
+        held: of them, those that somebody sends now, or that are to rest.
+        body_bytes: of the stored batches, compressed.
+        file_bytes: of the database's pages in use, the write-ahead log and the reserve.
+        oldest_age_seconds: of the oldest stored batch; 0 without one.
+        refused_full: batches that were refused since the spool was full, since its start.
+        refused_failing: batches that were refused since it could not be written.
+        set_aside: databases that were set aside as damaged.
+        is_writable: whether the last write was possible.
+    """
+
+    services: Mapping[str, SpoolSums]
+    batches: int
+    held: int
+    body_bytes: int
+    file_bytes: int
+    oldest_age_seconds: float
+    refused_full: int
+    refused_failing: int
+    set_aside: int
+    is_writable: bool
+
+
+@dataclass(slots=True)
+class _Put:
+    request: Request
+    services: Mapping[str, int]
+    future: Future[Entry]
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class _Take:
+    most: int
+    future: Future[list[tuple[Stored, bytes, int]]]
+
+
+class _Stop:
+    pass
+
+
+_Job = _Put | Removal | _Take | _Stop
+
+
+class Spool:
+    """A spool in a folder of its own; any thread may use it.
+
+    Args:
+        folder: made with mode 0700 if it is not there.
+        limits: what it may take.
+        log: a line for each change of state.
+        unix_nano: the time of day, for the age of batches.
+        clock: seconds that never go back.
+
+    Raises:
+        SpoolLockedError: another process has it.
+        RingBufferError: the folder is not ours alone.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limits: SpoolLimits,
+        *,
+        log: FilteringBoundLogger,
+        unix_nano: Callable[[], int] = time.time_ns,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        ensure_private_folder(folder)
+        self._folder = folder
+        self._log = log.bind(spool=str(folder))
+        self._trouble = RepeatedTrouble(self._log, clock)
+        self._unix_nano = unix_nano = SteadyTime(unix_nano, clock)
+        self._clock = clock
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._holds = Holds(clock)
+        self._refused_full = self._refused_failing = 0
+        self._store = SpoolStore(
+            folder / DATABASE_NAME, limits, self._holds, log=self._log, unix_nano=unix_nano, clock=clock
+        )
+        # A daemon: a disk that hangs must not keep a stopped drain alive.
+        self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
+        self._thread.start()
+
+    def put(self, request: Request, services: Mapping[str, int]) -> Future[Entry]:
+        """Store a batch.
+
+        Args:
+            request: what is to be sent.
+            services: how many of its spans each service has; adds up to `request.spans`.
+
+        Returns:
+            the entry, held by the caller, once it is durable; `SpoolRefusedError` when it was not taken.
+
+        Raises:
+            ValueError: the services do not add up.
+        """
+        if sum(services.values()) != request.spans:
+            raise ValueError(f"services have {sum(services.values())} spans, the request {request.spans}")
+        future: Future[Entry] = Future()
+        self._jobs.put(_Put(request, services, future))
+        return future
+
+    def take(self, most: int = 1) -> list[Entry]:
+        """Return the oldest batches that nobody holds, which the caller then holds; waits for the spool's thread.
+
+        Args:
+            most: how many at most.
+        """
+        future: Future[list[tuple[Stored, bytes, int]]] = Future()
+        self._jobs.put(_Take(most, future))
+        entries = []
+        for stored, body, generation in future.result():
+            try:
+                whole = isal_zlib.decompress(body, _GZIP_WINDOW_BITS)
+            except IsalError as error:  # type: ignore[misc]  # isal's stub has it as an instance
+                self._set_body_aside(stored, body, generation, error)
+            else:
+                entries.append(Entry(Request(whole, stored.spans, stored.encoding), stored, generation))
+        return entries
+
+    def done(self, entry: Entry, outcome: Outcome) -> None:
+        """Say what became of a held entry; it is removed soon.
+
+        Args:
+            entry: from `put` or `take`.
+            outcome: delivered, rejected and dead-lettered spans; adds up to `entry.request.spans`.
+
+        Raises:
+            ValueError: it does not add up.
+        """
+        rejected, dead_lettered, delivered = outcome.rejected, outcome.dead_lettered, outcome.delivered
+        if rejected + dead_lettered + delivered != entry.request.spans:
+            raise ValueError(f"{outcome} does not add up to {entry.request.spans} spans")
+        fates: dict[Fate, int] = {"rejected": rejected, "dead_lettered": dead_lettered, "delivered": delivered}
+        self._jobs.put(Removal(entry.stored, entry.generation, fates))
+
+    def back(self, entry: Entry, not_before: float = 0.0) -> None:
+        """Give a held entry back.
+
+        Args:
+            entry: from `put` or `take`.
+            not_before: time of the spool's `clock` until which nobody is to get it.
+        """
+        self._holds.rest(entry.stored.id, entry.generation, not_before)
+
+    def age_seconds(self, entry: Entry) -> float:
+        """Return for how long an entry has been stored, whatever the clock was set to meanwhile."""
+        return max(0.0, (self._unix_nano() - entry.stored.spooled_unix_nano) / 1e9)
+
+    def can_take(self) -> bool:
+        """Whether `take` would return something now."""
+        return self._store.contents.batches > len(self._holds.held())
+
+    def status(self) -> SpoolStatus:
+        """Return what the spool holds, as of its last commit; never waits for the disk."""
+        contents = self._store.contents
+        oldest = contents.oldest_unix_nano
+        return SpoolStatus(
+            services=contents.services,
+            batches=contents.batches,
+            held=len(self._holds.held()),
+            body_bytes=contents.body_bytes,
+            file_bytes=contents.file_bytes,
+            oldest_age_seconds=0.0 if oldest is None else max(0.0, (self._unix_nano() - oldest) / 1e9),
+            refused_full=self._refused_full,
+            refused_failing=self._refused_failing,
+            set_aside=self._store.set_aside,
+            is_writable=self._store.is_writable,
+        )
+
+    def close(self, seconds: float = math.inf) -> bool:
+        """Do the jobs that wait, and close the database; return whether that came to an end in time.
+
+        Nobody may use the spool any more.
+        """
+        self._jobs.put(_Stop())
+        self._thread.join(None if math.isinf(seconds) else seconds)
+        return not self._thread.is_alive()
+
+    def _set_body_aside(self, stored: Stored, body: bytes, generation: int, error: Exception) -> None:
+        try:
+            kept = str(set_aside_body(self._folder, body))
+        except OSError as second:
+            kept = f"nowhere: {second.strerror}"
+        self._trouble.warn("spooled batch is damaged: set aside", spans=stored.spans, reason=str(error), kept=kept)
+        self._jobs.put(Removal(stored, generation, {"damaged": stored.spans}))
+
+    # ---- the thread ----
+
+    def _work(self) -> None:
+        next_tend = 0.0
+        is_stopping = False
+        # After the stop, too: whoever was told of a batch only now may have said what became of it behind it.
+        while not (is_stopping and self._jobs.empty()):
+            jobs = self._gather()
+            is_stopping |= any(isinstance(job, _Stop) for job in jobs)
+            try:
+                self._serve(jobs)
+                if self._clock() >= next_tend:
+                    next_tend = self._clock() + _TEND_SECONDS
+                    self._store.tend(is_idle=not jobs)
+            except Exception:  # noqa: BLE001 - the thread must outlive a defect, or all wait for it for ever
+                self._log.exception("spool met an unexpected error")
+            self._refuse_unanswered(jobs)
+        self._store.close()
+
+    def _gather(self) -> list[_Job]:
+        """Return the jobs that wait, as many as make one transaction; wait a while for the first."""
+        jobs: list[_Job] = []
+        size = 0
+        try:
+            jobs.append(self._jobs.get(timeout=_TEND_SECONDS))
+            while not isinstance(job := jobs[-1], _Stop):
+                if isinstance(job, _Put):
+                    job.body = gzip(job.request.body)
+                    size += len(job.body)
+                if size >= self._store.group_bytes:
+                    break
+                jobs.append(self._jobs.get_nowait())
+        except queue.Empty:
+            pass
+        return jobs
+
+    def _serve(self, jobs: list[_Job]) -> None:
+        puts = [job for job in jobs if isinstance(job, _Put)]
+        additions = [Addition(put.request.encoding, put.services, put.body) for put in puts]
+        stored = self._store.write(additions, [job for job in jobs if isinstance(job, Removal)])
+        for put, kept in zip(puts, stored or (), strict=False):
+            if kept is None:
+                self._refused_full += 1
+                put.future.set_exception(SpoolRefusedError("the spool is full"))
+            else:
+                put.future.set_result(Entry(put.request, kept, self._holds.generation))
+        for job in jobs:
+            if isinstance(job, _Take):
+                taken = self._store.take(job.most)
+                job.future.set_result([(kept, body, self._holds.generation) for kept, body in taken])
+
+    def _refuse_unanswered(self, jobs: list[_Job]) -> None:
+        """Refuse what met a disk in trouble, or a defect: nobody may wait for ever."""
+        for job in jobs:
+            if isinstance(job, _Put) and not job.future.done():
+                self._refused_failing += 1
+                job.future.set_exception(SpoolRefusedError("the spool cannot be written now"))
+            elif isinstance(job, _Take) and not job.future.done():
+                job.future.set_result([])

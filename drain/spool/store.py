@@ -1,0 +1,384 @@
+"""The spool's database with all that may happen to it: full, too old, no disk, damaged. One thread uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from drain.log import RepeatedTrouble
+from drain.spool.damage import set_aside_database
+from drain.spool.database import DamagedError, SpoolDatabase, SpoolSums, is_damage, is_full, is_locked, stored_bytes
+from drain.spool.reserve import Reserve
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.exporters import Encoding
+    from drain.spool.database import Fate, Stored
+    from drain.spool.holds import Holds
+
+WhenFull = Literal["backpressure", "drop-oldest"]
+
+MIN_BYTES: Final = 1 << 20
+RESERVE_NAME: Final = "spool.reserve"
+
+_LARGEST_GROUP_BYTES: Final = 8 << 20
+_GROUP_SHARE: Final = 16  # a group, of the whole
+_LARGEST_CHECKPOINT_BYTES: Final = 1 << 20  # what the disk must take at once, if it is full
+_CHECKPOINT_SHARE: Final = 32
+_WAL_GROUPS: Final = 3  # the write-ahead log: a group not yet written back, one on top, and its frames' headers
+_PAUSE_SECONDS: Final = 1.0  # after a failed write
+_EXPIRED_AT_ONCE: Final = 256
+_SHRUNK_AT_ONCE: Final = 4096
+_KEPT_FREE_PAGES: Final = 1024
+
+
+class SpoolLockedError(RingBufferError):
+    """Another process has this spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolLimits:
+    """What a spool may take.
+
+    Attributes:
+        max_bytes: of its files on disk, the write-ahead log included; what was set aside as damaged is not.
+        max_age_seconds: after which a batch expires; 0: never.
+        when_full: "backpressure": a full spool refuses batches, which then wait in the rings; "drop-oldest": it makes
+            room.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    max_bytes: int
+    max_age_seconds: float = 0.0
+    when_full: WhenFull = "backpressure"
+
+    def __post_init__(self) -> None:
+        """Refuse what could hold nothing."""
+        if self.max_bytes < MIN_BYTES:
+            raise ValueError(f"spool: at least {MIN_BYTES} bytes, not {self.max_bytes}")
+        if self.max_age_seconds < 0:
+            raise ValueError("spool: the age must not be negative")
+
+
+class Addition(NamedTuple):
+    """A batch to be stored: its encoding, how many spans each service has in it, and its compressed body."""
+
+    encoding: Encoding
+    services: Mapping[str, int]
+    body: bytes
+
+
+class Removal(NamedTuple):
+    """A stored batch that is done with, the generation it is of, and what became of its spans."""
+
+    stored: Stored
+    generation: int
+    fates: Mapping[Fate, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a store holds, as of its last commit.
+
+    Attributes:
+        services: the sums of each service.
+        batches: how many.
+        body_bytes: of them, compressed.
+        file_bytes: of the database's pages in use, the write-ahead log and the reserve.
+        oldest_unix_nano: when the oldest batch was stored; None without one.
+    """
+
+    services: Mapping[str, SpoolSums]
+    batches: int = 0
+    body_bytes: int = 0
+    file_bytes: int = 0
+    oldest_unix_nano: int | None = None
+
+
+class SpoolStore:
+    """A database that is opened again and again until it can be, and begun anew where it is damaged.
+
+    Args:
+        path: of the database, in a folder that is there.
+        limits: what it may take.
+        holds: which batches may not be given out, expired or dropped.
+        log: a line for each change of state.
+        unix_nano: the time of day, for the age of batches.
+        clock: seconds that never go back.
+
+    Attributes:
+        contents: replaced as a whole, so that any thread may read it.
+        group_bytes: of bodies that should make one transaction.
+        set_aside: how many databases were.
+        is_writable: whether the last write was possible.
+
+    Raises:
+        SpoolLockedError: another process has it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        limits: SpoolLimits,
+        holds: Holds,
+        *,
+        log: FilteringBoundLogger,
+        unix_nano: Callable[[], int],
+        clock: Callable[[], float],
+    ) -> None:
+        self._path = path
+        self._limits = limits
+        self._holds = holds
+        self._log = log
+        self._trouble = RepeatedTrouble(log, clock)
+        self._unix_nano = unix_nano
+        self._clock = clock
+        self._database: SpoolDatabase | None = None
+        self._removals: list[Removal] = []  # not yet in the database
+        self._pause_until = 0.0
+        self._fails_with_additions = False
+        self._checkpoint_bytes = min(_LARGEST_CHECKPOINT_BYTES, limits.max_bytes // _CHECKPOINT_SHARE)
+        self._reserve = Reserve(path.with_name(RESERVE_NAME), 2 * self._checkpoint_bytes)
+        self.group_bytes = min(_LARGEST_GROUP_BYTES, limits.max_bytes // _GROUP_SHARE)
+        self.contents = Contents({})
+        self.set_aside = 0
+        self.is_writable = True
+        self._open()
+
+    def write(self, additions: Sequence[Addition], removals: Sequence[Removal]) -> list[Stored | None] | None:
+        """Add and remove batches in one transaction.
+
+        Args:
+            additions: each is held once it is stored.
+            removals: where they cannot be written now, they are later.
+
+        Returns:
+            what was added, None for each that found no room; None for all when nothing can be written now.
+        """
+        self._removals.extend(removals)
+        if not (additions or self._removals):
+            return []
+        if not self._can_write():
+            return None
+        if additions and not self._reserve.take():
+            self._note_failure(OSError("the disk is full"), with_additions=True)
+            self._remove_alone()
+            return None
+        try:
+            stored = self._transaction(additions)
+        except (sqlite3.Error, DamagedError) as error:
+            if self._set_aside_if_damaged(error):
+                return self.write(additions, ())
+            self._note_failure(error, with_additions=bool(additions))
+            if is_full(error):
+                self._use_the_reserve()
+            self._remove_alone()
+            return None
+        self._note_success(with_additions=bool(additions))
+        return stored
+
+    def take(self, most: int) -> list[tuple[Stored, bytes]]:
+        """Return the oldest batches that nobody holds, with their bodies, and hold them."""
+        if self._database is None:
+            return []
+        taken: list[tuple[Stored, bytes]] = []
+        try:
+            for stored in self._oldest_free(self._database, most):
+                taken.append((stored, self._database.body(stored)))
+                self._holds.hold(stored.id)
+        except (sqlite3.Error, DamagedError) as error:
+            self._holds.let_go(stored.id for stored, _ in taken)
+            if not self._set_aside_if_damaged(error):
+                self._note_failure(error, with_additions=False)
+            return []
+        return taken
+
+    def tend(self, *, is_idle: bool) -> None:
+        """Do what time brings: remove batches that are too old, give pages back.
+
+        Args:
+            is_idle: nobody waits.
+        """
+        if self._database is None or not self._can_write():
+            return
+        try:
+            self._expire(self._database)
+            if is_idle and not self._database.batches and self._database.free_pages > _KEPT_FREE_PAGES:
+                self._database.shrink(_SHRUNK_AT_ONCE)
+                self._note_contents(self._database)
+        except (sqlite3.Error, DamagedError) as error:
+            if not self._set_aside_if_damaged(error):
+                self._note_failure(error, with_additions=False)
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._database is not None:
+            self._database.close()
+
+    # ---- transactions ----
+
+    def _can_write(self) -> bool:
+        if self._clock() < self._pause_until:
+            return False
+        if self._database is None:
+            self._open()
+        return self._database is not None
+
+    def _transaction(self, additions: Sequence[Addition]) -> list[Stored | None]:
+        database = self._database
+        assert database is not None, "`_can_write` has opened it"  # noqa: S101 - for mypy
+        removals = [removal for removal in self._removals if removal.generation == self._holds.generation]
+        stored: list[Stored | None] = []
+        try:
+            database.begin()
+            for removal in removals:
+                database.remove(removal.stored, removal.fates)
+            stored.extend(self._add(database, addition) for addition in additions)
+            database.commit()
+        except BaseException:
+            self._holds.let_go(kept.id for kept in stored if kept is not None)
+            database.rollback()
+            raise
+        self._removals.clear()
+        self._holds.let_go(removal.stored.id for removal in removals)
+        self._note_contents(database)
+        return stored
+
+    def _use_the_reserve(self) -> None:
+        """Let the log be written back and used again; what there is to remove then finds room in it."""
+        self._reserve.give_up()
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):  # then the disk was filled up faster
+                self._database.checkpoint()
+
+    def _remove_alone(self) -> None:
+        """Remove what is to be removed, where additions have no room: that may be what makes some."""
+        if not self._removals:
+            return
+        try:
+            self._transaction(())
+        except (sqlite3.Error, DamagedError) as error:
+            self._set_aside_if_damaged(error)  # other trouble was noted
+
+    def _add(self, database: SpoolDatabase, addition: Addition) -> Stored | None:
+        if not self._make_room(database, len(addition.body)):
+            self._trouble.warn("spool is full, spans wait in the rings", max_bytes=self._limits.max_bytes)
+            return None
+        stored = database.add(self._unix_nano(), addition.encoding, addition.services, addition.body)
+        self._holds.hold(stored.id)
+        return stored
+
+    def _make_room(self, database: SpoolDatabase, body_bytes: int) -> bool:
+        """Return whether a body fits beside the log that its transaction may need; the oldest may have to go for it."""
+        size = stored_bytes(body_bytes)
+        log_bytes = max(_WAL_GROUPS * self.group_bytes, database.wal_bytes + size)
+        most_used = self._limits.max_bytes - size - log_bytes - self._reserve.size_bytes
+        while database.used_bytes > most_used:
+            oldest = self._oldest_free(database, 1) if most_used > 0 else []
+            if self._limits.when_full == "backpressure" or not oldest:
+                return False
+            database.remove(oldest[0], {"dropped": oldest[0].spans})
+            self._trouble.warn("spool is full, its oldest spans are dropped", spans=oldest[0].spans)
+        return True
+
+    def _oldest_free(self, database: SpoolDatabase, most: int) -> list[Stored]:
+        held = self._holds.held()
+        return [stored for stored in database.oldest(len(held) + most) if stored.id not in held][:most]
+
+    def _expire(self, database: SpoolDatabase) -> None:
+        if not self._limits.max_age_seconds:
+            return
+        oldest_allowed = self._unix_nano() - int(self._limits.max_age_seconds * 1e9)
+        free = self._oldest_free(database, _EXPIRED_AT_ONCE)
+        expired = [stored for stored in free if stored.spooled_unix_nano < oldest_allowed]
+        if not expired:
+            return
+        try:
+            database.begin()
+            for stored in expired:
+                database.remove(stored, {"expired": stored.spans})
+            database.commit()
+        except BaseException:
+            database.rollback()
+            raise
+        self._note_contents(database)
+        self._trouble.warn("spooled spans expired", spans=sum(stored.spans for stored in expired))
+
+    # ---- what may happen ----
+
+    def _open(self) -> None:
+        try:
+            self._database = SpoolDatabase(
+                self._path, self._checkpoint_bytes, 2 * self.group_bytes, self.contents.services
+            )
+            self._note_contents(self._database)
+        except (sqlite3.Error, DamagedError, OSError) as error:
+            if is_locked(error):
+                raise SpoolLockedError(f"{self._path}: another process has this spool") from error
+            if not self._set_aside_if_damaged(error):
+                self._note_failure(error, with_additions=False)
+            return
+        waiting = sum(sums.waiting for sums in self.contents.services.values())
+        self._log.info("spool opened", batches=self.contents.batches, waiting=waiting)
+
+    def _set_aside_if_damaged(self, error: Exception) -> bool:
+        """Set a damaged database aside and open a new one, which goes on with its sums; return whether it was that."""
+        if not is_damage(error):
+            return False
+        lost = {service: sums.waiting for service, sums in self.contents.services.items()}
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        try:
+            kept = set_aside_database(self._path)
+        except OSError as second:
+            self._note_failure(second, with_additions=False)
+            return False
+        self._holds.begin_generation()
+        self.set_aside += 1
+        self.contents = Contents(
+            {
+                service: sums.plus({"damaged": lost[service], "waiting": -lost[service]})
+                for service, sums in self.contents.services.items()
+            }
+        )
+        self._log.error(
+            "spool is damaged: set aside, a new one is begun",
+            reason=str(error),
+            spans=sum(lost.values()),
+            recover=f"ringbuf-drain replay {kept}",
+        )
+        self._open()
+        return self._database is not None
+
+    def _note_failure(self, error: Exception, *, with_additions: bool) -> None:
+        self._pause_until = self._clock() + _PAUSE_SECONDS
+        self._fails_with_additions = with_additions
+        if self.is_writable:
+            self.is_writable = False
+            self._log.error("spool cannot be used, spans wait in the rings", reason=str(error))
+
+    def _note_success(self, *, with_additions: bool) -> None:
+        """On a full disk removals find room where additions find none: they prove nothing then."""
+        if not self.is_writable and (with_additions or not self._fails_with_additions):
+            self.is_writable = True
+            self._log.info("spool works again")
+
+    def _note_contents(self, database: SpoolDatabase) -> None:
+        oldest = database.oldest(1)
+        self.contents = Contents(
+            database.sums,
+            database.batches,
+            database.body_bytes,
+            database.used_bytes + database.wal_bytes + self._reserve.size_bytes,
+            oldest[0].spooled_unix_nano if oldest else None,
+        )

@@ -1,0 +1,1 @@
+"""What the drain shows of itself: metrics, health, its HTTP listener, and what systemd is told."""

@@ -1,0 +1,59 @@
+"""Whether the drain lives, and whether it does what it is for."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drain.exporters.measured import MeasuredExporter
+
+# A round of the loop takes milliseconds, and it sleeps 20 ms at most.
+_STALLED_SECONDS: Final = 10.0
+# A backend that restarts is no reason to call the drain not ready.
+_FAILING_SECONDS: Final = 30.0
+
+
+class Health:
+    """What /healthz and /readyz say; the loop's thread beats, any thread asks.
+
+    Args:
+        exporter: tells whether the backend accepts anything.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, exporter: MeasuredExporter, clock: Callable[[], float] = time.monotonic) -> None:
+        self._exporter = exporter
+        self._clock = clock
+        self._last_round = clock()
+        self._serves = False
+
+    def beat(self) -> None:
+        """Note that the loop goes round."""
+        self._last_round = self._clock()
+
+    def serves(self, is_serving: bool) -> None:
+        """Note whether rings are being read: from the first look at the directory until a stop is asked for."""
+        self._serves = is_serving
+
+    @property
+    def stalled_seconds(self) -> float:
+        """Seconds since the loop last went round."""
+        return self._clock() - self._last_round
+
+    def not_alive(self) -> list[str]:
+        """Return why the process should be started again; nothing while it is well."""
+        stalled = self.stalled_seconds
+        return [f"the loop has not gone round for {stalled:.0f} s"] if stalled > _STALLED_SECONDS else []
+
+    def not_ready(self) -> list[str]:
+        """Return why spans do not arrive; nothing while they do, or while there are none to send."""
+        reasons = self.not_alive()
+        if not self._serves:
+            reasons.append("the ring directory is not served")
+        state = self._exporter.state()
+        if state.failing_seconds > _FAILING_SECONDS:
+            reasons.append(f"the backend has accepted nothing for {state.failing_seconds:.0f} s: {state.failure}")
+        return reasons

@@ -1,0 +1,1 @@
+"""What the tools share: finding rings, reading them without disturbing anybody, filtering, printing."""

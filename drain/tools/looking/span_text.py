@@ -1,0 +1,135 @@
+"""A span as text for people, and as a JSON object for programs."""
+
+from __future__ import annotations
+
+import base64
+import math
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from drain.tools.looking.span_fields import INVALID, attributes_of, duration_of, name_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drain.tools.looking.observed_ring import ObservedRing
+
+KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
+STATUSES: Final = ("unset", "ok", "error")
+
+_NANO: Final = 1_000_000_000
+_UNITS: Final = ((_NANO, "s"), (1_000_000, "ms"), (1_000, "µs"))
+_THOUSAND: Final = 1000
+_ROUNDS_UP: Final = 0.9995  # from here on three digits are 1.00 of the next unit
+_ID_DIGITS: Final = 8  # of a trace id in a line: `--trace` takes the beginning of one
+
+
+def printable(text: str, most: int = 200) -> str:
+    r"""Return text out of a ring so that it cannot steer a terminal, nor fill it.
+
+    >>> printable("a\x1b[31mb")
+    'a�[31mb'
+    """
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+
+
+def duration(nano: int) -> str:
+    """Return a duration in the unit that fits it.
+
+    >>> duration(950), duration(12_300), duration(1_500_000_000), duration(-2_000)
+    ('950ns', '12.3µs', '1.50s', '-2.00µs')
+    """
+    size = abs(nano)
+    for unit, name in _UNITS:
+        if size >= unit * _ROUNDS_UP:
+            value = nano / unit
+            digits = f"{value:#.3g}".rstrip(".") if size < _THOUSAND * unit * _ROUNDS_UP else f"{value:.0f}"
+            return f"{digits}{name}"
+    return f"{nano}ns"
+
+
+def age(nano: int) -> str:
+    """Return an age as its largest unit.
+
+    >>> age(5 * 10**9), age(3_700 * 10**9), age(10 * 86_400 * 10**9)
+    ('5s', '1h', '10d')
+    """
+    seconds = max(0, nano) // _NANO
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= unit:
+            return f"{seconds // unit}{name}"
+    return f"{seconds}s"
+
+
+def clock(unix_nano: int) -> str:
+    """Return the time of day here, to the microsecond."""
+    try:
+        day = time.strftime("%H:%M:%S", time.localtime(unix_nano // _NANO))
+    except (OverflowError, ValueError, OSError):
+        return "??:??:??.??????"
+    return f"{day}.{unix_nano % _NANO // 1_000:06}"
+
+
+def line(ring: ObservedRing, record: np.void) -> str:
+    """Return a span as a line: end, duration, service, name, status, attributes, the beginning of its trace id."""
+    attributes = attributes_of(ring.layout, record)
+    status = int(record["status"])
+    words = [
+        clock(int(record["end_unix_nano"])),
+        f"{duration(duration_of(record)):>7}",
+        f"{printable(ring.service)}[{ring.header.pid}]",
+        printable(name_of(ring.layout, record)),
+    ]
+    if status:
+        words.append(STATUSES[status].upper() if status < len(STATUSES) else INVALID)
+    if attributes is None:
+        words.append(INVALID)
+    else:
+        words += [f"{printable(key)}={_word(value)}" for key, value in attributes.items()]
+    words.append(f"trace={record['trace_id'].tobytes().hex()[:_ID_DIGITS]}")
+    return " ".join(words)
+
+
+def json_object(ring: ObservedRing, record: np.void) -> dict[str, Any]:
+    """Return a span as one flat object, its attributes in a nested one."""
+    parent = record["parent_span_id"].tobytes()
+    kind, status = int(record["kind"]), int(record["status"])
+    attributes = attributes_of(ring.layout, record)
+    return {
+        "ring": ring.name,
+        "service": ring.service,
+        "name": name_of(ring.layout, record),
+        "start_unix_nano": int(record["start_unix_nano"]),
+        "end_unix_nano": int(record["end_unix_nano"]),
+        "duration_nano": duration_of(record),
+        "trace_id": record["trace_id"].tobytes().hex(),
+        "span_id": record["span_id"].tobytes().hex(),
+        "parent_span_id": parent.hex() if any(parent) else None,
+        "kind": KINDS[kind] if kind < len(KINDS) else INVALID,
+        "status": STATUSES[status] if status < len(STATUSES) else INVALID,
+        "flags": int(record["flags"]),
+        "attributes": None if attributes is None else {key: json_value(value) for key, value in attributes.items()},
+    }
+
+
+def json_value(value: Any) -> Any:
+    """Return a value as JSON has it: bytes in base64, and the floats that JSON lacks as OTLP writes them."""
+    if isinstance(value, list):
+        return [json_value(item) for item in value]
+    if isinstance(value, dict):
+        return {key: json_value(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.hex()[:64]
+    text = printable(str(value))
+    return repr(text) if isinstance(value, str) and (not text or " " in text or '"' in text) else text

@@ -1,0 +1,111 @@
+"""A picture of `ringbuf top` on a screen of any size, and as plain text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from drain.tools.looking.span_text import clock, duration, printable
+from drain.tools.looking.table import Column, bar, percent, plain_table, rich_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drain.tools.top.frames import Frame
+
+_KINDS: Final = (
+    Column("span", is_text=True, keeps_end=True),
+    Column("operation", rank=2, is_text=True),
+    Column("seen", rank=3),
+    Column("p50"),
+    Column("p99"),
+)
+_LEAST_ROWS: Final = 3  # of the latencies, however many services there are
+_OTHER_LINES: Final = 6  # titles, heads, and the line between
+
+
+def plain_screen(frame: Frame, by: str, ring_dir: str, drain_pid: int | None) -> str:
+    """Return the whole picture as text, nothing left out."""
+    parts = [
+        _title(frame, ring_dir, drain_pid) + "\n",
+        plain_table(_groups(by), _group_rows(frame)),
+        "\n",
+        plain_table(_KINDS, _kind_rows(frame)) if frame.kinds else "",
+    ]
+    return "".join(parts)
+
+
+def rich_screen(frame: Frame, by: str, ring_dir: str, drain_pid: int | None, width: int, height: int) -> Any:
+    """Return as much of the picture as a screen has room for, the busiest first."""
+    from rich.console import Group  # noqa: PLC0415 - 100 ms that a pipe does not pay
+    from rich.text import Text  # noqa: PLC0415 - the same
+
+    room = max(2, height - _OTHER_LINES)
+    for_groups = min(len(frame.groups), max(1, room - min(max(len(frame.kinds), 1), max(_LEAST_ROWS, room // 2))))
+    for_kinds = min(len(frame.kinds), max(0, room - for_groups))
+    lines: list[Any] = [
+        Text(_title(frame, ring_dir, drain_pid), style="reverse", no_wrap=True, overflow="ellipsis"),
+        rich_table(_groups(by), _group_rows(frame)[:for_groups], width),
+        *_rest(len(frame.groups) - for_groups, by),
+    ]
+    if frame.kinds:
+        lines += [
+            Text(),
+            rich_table(_KINDS, _kind_rows(frame)[:for_kinds], width),
+            *_rest(len(frame.kinds) - for_kinds, "kind"),
+        ]
+    return Group(*lines)
+
+
+def _title(frame: Frame, ring_dir: str, drain_pid: int | None) -> str:
+    served = f"drain pid {drain_pid}" if drain_pid is not None else "no drain"
+    rings = sum(group.rings for group in frame.groups)
+    rate = sum(group.rate for group in frame.groups)
+    return f"{clock(frame.unix_nano)[:8]} {rate:,.0f} spans/s, {rings} rings, {served}, {ring_dir}"
+
+
+def _rest(count: int, what: str) -> list[Any]:
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    return [Text(f"… and {count} more {what}{'s' if count > 1 else ''}", style="dim")] if count else []
+
+
+def _groups(by: str) -> Sequence[Column]:
+    return (
+        Column(by, is_text=True, style="bold"),
+        Column("rings", rank=4),
+        Column("spans/s"),
+        Column("", rank=5, is_text=True, style="cyan"),
+        Column("fill"),
+        Column("pending", rank=3),
+        Column("drops/s", rank=1),
+        Column("lag", rank=2),
+    )
+
+
+def _group_rows(frame: Frame) -> list[list[str]]:
+    return [
+        [
+            group.name,
+            str(group.rings),
+            f"{group.rate:,.0f}",
+            bar(group.fill),
+            percent(group.fill),
+            f"{group.pending:,}",
+            f"{group.drop_rate:,.0f}",
+            duration(group.lag_nano) if group.lag_nano else "-",
+        ]
+        for group in frame.groups
+    ]
+
+
+def _kind_rows(frame: Frame) -> list[list[str]]:
+    return [
+        [
+            printable(kind.name, 64),
+            printable(kind.operation, 32),
+            f"{kind.seen:,}",
+            duration(kind.p50_nano),
+            duration(kind.p99_nano),
+        ]
+        for kind in frame.kinds
+    ]
