@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,70 +124,75 @@ class Mutant(NamedTuple):
 
 MUTANTS = {
     "a tail may be more than a capacity ahead": Mutant(
-        "consumer.c",
+        "consumer/consumer.c",
         "return tail - lane->released <= consumer->header->capacity_slots &&",
         "return",
         "ring",
     ),
     "a tail may be behind what was read": Mutant(
-        "consumer.c",
+        "consumer/consumer.c",
         "           lane->read - lane->released <= tail - lane->released;",
         "           1;",
         "ring",
     ),
     "a head from the file is taken as it is": Mutant(
-        "consumer.c",
+        "consumer/consumer.c",
         "    if (tail - head > header->capacity_slots)\n        return",
         "    if (0)\n        return",
         "ring",
     ),
     "a head may be behind the first position": Mutant(
-        "consumer.c", "head - header->first_position > (uint64_t)INT64_MAX", "0", "ring"
+        "consumer/consumer.c", "head - header->first_position > (uint64_t)INT64_MAX", "0", "ring"
     ),
     "a lane may be longer than its stride": Mutant(
-        "consumer.c",
+        "consumer/consumer.c",
         "header->lane_stride_bytes < RB_LANE_BYTES + (uint64_t)capacity * header->slot_bytes ||",
         "",
         "ring",
     ),
     "a file may be shorter than its header says": Mutant(
-        "consumer.c", "if (header->file_bytes != actual_bytes)", "if (0)", "ring"
+        "consumer/consumer.c", "if (header->file_bytes != actual_bytes)", "if (0)", "ring"
     ),
     "a layout may lie outside the header": Mutant(
-        "consumer.c", "&& bytes <= header->header_bytes - offset;", ";", "ring"
+        "consumer/consumer.c", "&& bytes <= header->header_bytes - offset;", ";", "ring"
     ),
     "more may be released than was read": Mutant(
-        "consumer.c", "    if (count > lane->read - lane->released)\n        return RB_E_ARGUMENT;\n", "", "ring"
+        "consumer/consumer.c",
+        "    if (count > lane->read - lane->released)\n        return RB_E_ARGUMENT;\n",
+        "",
+        "ring",
     ),
     "a lane behind the last may be copied": Mutant(
-        "consumer.c",
+        "consumer/consumer.c",
         "if (index >= consumer->header->lane_count || consumer->access != RB_CONSUME)\n        return RB_E_ARGUMENT;\n"
         "    struct lane *lane = &consumer->lanes[index];\n    uint64_t slot_bytes",
         "struct lane *lane = &consumer->lanes[index];\n    uint64_t slot_bytes",
         "ring",
     ),
-    "the guard is not put on again": Mutant("sigbus.c", "guarded.bytes > 0 &&", "0 &&", "ring"),
+    "the guard is not put on again": Mutant("consumer/sigbus.c", "guarded.bytes > 0 &&", "0 &&", "ring"),
     "a scan is not guarded": Mutant(
-        "watch.c",
+        "consumer/watch.c",
         "    uint32_t closed = 1;\n    rb_consumer_enter(consumer);",
         "    uint32_t closed = 1;",
         "ring",
     ),
     "a label may be one too high": Mutant(
-        "otlp.c", "return value[0] < op->label_count", "return value[0] <= op->label_count", "encode"
+        "otlp/otlp.c", "return value[0] < op->label_count", "return value[0] <= op->label_count", "encode"
     ),
-    "a wide label may be anything": Mutant("otlp_json.c", "return label < op->label_count", "return 1", "encode"),
+    "a wide label may be anything": Mutant("otlp/json.c", "return label < op->label_count", "return 1", "encode"),
     "a text may be longer than its field": Mutant(
-        "otlp.c", "    if (bytes > op->size)\n        return NULL;\n", "", "encode"
+        "otlp/otlp.c", "    if (bytes > op->size)\n        return NULL;\n", "", "encode"
     ),
     "an attribute may end outside the slot": Mutant(
-        "otlp_plan.c", "attribute->offset + bytes > config->slot_bytes", "0", "encode"
+        "otlp/plan.c", "attribute->offset + bytes > config->slot_bytes", "0", "encode"
     ),
-    "a name may be one too high": Mutant("otlp.h", "record->core.name < plan", "record->core.name <= plan", "encode"),
-    "a control character stays as it is": Mutant("otlp_text.c", "byte >= 0x20 && byte < 0x80", "byte < 0x80", "encode"),
-    "a surrogate passes as UTF-8": Mutant("otlp_text.c", "lead == 0xED ? 0x9F : high", "high", "encode"),
+    "a name may be one too high": Mutant(
+        "otlp/otlp.h", "record->core.name < plan", "record->core.name <= plan", "encode"
+    ),
+    "a control character stays as it is": Mutant("otlp/text.c", "byte >= 0x20 && byte < 0x80", "byte < 0x80", "encode"),
+    "a surrogate passes as UTF-8": Mutant("otlp/text.c", "lead == 0xED ? 0x9F : high", "high", "encode"),
     "text grows beyond its bound": Mutant(
-        "otlp_plan.c", "3 * (uint64_t)attribute->size;", "2 * (uint64_t)attribute->size;", "encode"
+        "otlp/plan.c", "3 * (uint64_t)attribute->size;", "2 * (uint64_t)attribute->size;", "encode"
     ),
 }
 
@@ -196,19 +202,17 @@ def test_the_corpus_finds_a_mutant(name: str, c_compiler: str, replays: Path, tm
     mutant = MUTANTS[name]
     text = (ROOT / "csrc" / mutant.source).read_text(encoding="utf-8")
     assert text.count(mutant.right) == 1, "the code has changed: change the mutant too"
-    for source in (ROOT / "csrc").glob("*.h"):
-        (tmp_path / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    (tmp_path / mutant.source).write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
-    changed = [tmp_path / mutant.source]
+    library = tmp_path / "csrc"
+    shutil.copytree(ROOT / "csrc", library)
+    (library / mutant.source).write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
+    changed = [library / mutant.source]
     if mutant.source.endswith(".h"):
-        changed = [tmp_path / "otlp.c", tmp_path / "otlp_json.c"]
-        for path in changed:
-            path.write_text((ROOT / "csrc" / path.name).read_text(encoding="utf-8"), encoding="utf-8")
+        changed = [library / "otlp" / "otlp.c", library / "otlp" / "json.c"]
     objects = sorted((replays / "CMakeFiles" / f"replay_{mutant.target}.dir").rglob("*.o"))
     program = tmp_path / "replay"
     flags = ("-O1", "-g", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-builtin-memcpy")
     sources: list[str | Path] = [*changed, *objects, replays / "libringbuf.a"]
-    built = run([c_compiler, *flags, "-D_GNU_SOURCE", f"-I{tmp_path}", *sources, "-o", program, "-lm", "-pthread"])
+    built = run([c_compiler, *flags, "-D_GNU_SOURCE", f"-I{library}", *sources, "-o", program, "-lm", "-pthread"])
     assert built.returncode == 0, built.stderr
     done = run([program, CORPUS / mutant.target])
     assert done.returncode not in {0, 2}, done.stdout

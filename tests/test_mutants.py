@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
-LIBRARY = sorted(path.stem for path in (ROOT / "csrc").glob("*.c") if not path.stem.startswith("otlp"))
+WINGS = ("producer", "consumer", "shared")  # of csrc; the others are not in the programs of tests/c that judge here
 
 
 class Mutant(NamedTuple):
@@ -29,7 +30,7 @@ class Mutant(NamedTuple):
 
 MUTANTS = {
     "a record is published without release order": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "rb_store_release(&lane->shared->tail, after);",
         "rb_store_relaxed(&lane->shared->tail, after);",
         "stress",
@@ -37,7 +38,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "a slot is written again without acquire order": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "rb_load_acquire(&lane->shared->head)",
         "rb_load_relaxed(&lane->shared->head)",
         "stress",
@@ -45,7 +46,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "the drain copies without acquire order": Mutant(
-        "consumer.c",
+        "consumer/consumer.c",
         "uint64_t tail = rb_load_acquire(&lane->shared->tail); /* pairs with publish(): the slots",
         "uint64_t tail = rb_load_relaxed(&lane->shared->tail); /* pairs with publish(): the slots",
         "stress",
@@ -53,7 +54,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "the drain releases without release order": Mutant(
-        "consumer.c",
+        "consumer/consumer.c",
         "rb_store_release(&lane->shared->head, lane->released);",
         "rb_store_relaxed(&lane->shared->head, lane->released);",
         "stress",
@@ -61,7 +62,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "a ring is opened without release order": Mutant(
-        "producer.c",
+        "producer/producer.c",
         "rb_store32_release(&producer->state, RB_STATE_OPEN);",
         "rb_store32_relaxed(&producer->state, RB_STATE_OPEN);",
         "open_race",
@@ -69,7 +70,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "an open ring is taken for one without acquire order": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN)\n        return NULL;",
         "if (rb_load32_relaxed(&producer->state) != RB_STATE_OPEN)\n        return NULL;",
         "open_race",
@@ -77,7 +78,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "a lane is given back without release order": Mutant(
-        "atomics.h",
+        "shared/atomics.h",
         "static inline void rb_give_back(uint32_t *flag) { rb_store32_release(flag, 0); }",
         "static inline void rb_give_back(uint32_t *flag) { rb_store32_relaxed(flag, 0); }",
         "stress",
@@ -85,7 +86,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "a lane is taken without acquire order": Mutant(
-        "atomics.h",
+        "shared/atomics.h",
         "__atomic_exchange_n(flag, 1, __ATOMIC_ACQUIRE)",
         "__atomic_exchange_n(flag, 1, __ATOMIC_RELAXED)",
         "stress",
@@ -93,7 +94,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "a lane is not taken at all": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "if (!rb_try_take(&lane->busy))",
         "if (0)",
         "stress",
@@ -101,7 +102,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "the ids are seeded without release order": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "rb_store32_release(&producer->id_seeded, 1);",
         "rb_store32_relaxed(&producer->id_seeded, 1);",
         "handover",
@@ -109,7 +110,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "the ids are taken for seeded without acquire order": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "rb_load32_acquire(&producer->id_seeded)",
         "rb_load32_relaxed(&producer->id_seeded)",
         "handover",
@@ -117,7 +118,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "a ring is closed without release order": Mutant(
-        "producer.c",
+        "producer/producer.c",
         "rb_store32_release(&producer->lanes[i].shared->closed, 1);",
         "rb_store32_relaxed(&producer->lanes[i].shared->closed, 1);",
         "handover",
@@ -125,7 +126,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "a ring is taken for closed without acquire order": Mutant(
-        "consumer.c",
+        "consumer/consumer.c",
         "rb_load32_acquire(&shared->closed)",
         "rb_load32_relaxed(&shared->closed)",
         "handover",
@@ -133,7 +134,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "the doorbell's address is stored without release order": Mutant(
-        "atomics.h",
+        "shared/atomics.h",
         "__atomic_store_n(pointer, value, __ATOMIC_RELEASE)",
         "__atomic_store_n(pointer, value, __ATOMIC_RELAXED)",
         "handover",
@@ -141,7 +142,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "the doorbell is rung without acquire order": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "uint32_t *doorbell = rb_load_pointer_acquire(&producer->doorbell);",
         "uint32_t *doorbell = __atomic_load_n(&producer->doorbell, __ATOMIC_RELAXED);",
         "handover",
@@ -149,7 +150,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "the doorbell is looked for without acquire order": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "rb_load_pointer_acquire(&producer->doorbell) == NULL",
         "__atomic_load_n(&producer->doorbell, __ATOMIC_RELAXED) == NULL",
         "handover",
@@ -157,7 +158,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "the producer looks for a sleeper without any order": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "rb_load32_seq_cst(&lane->shared->sleeping)",
         "rb_load32_relaxed(&lane->shared->sleeping)",
         "handover",
@@ -165,7 +166,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "the drain's last look is without any order": Mutant(
-        "watch.c",
+        "consumer/watch.c",
         "rb_load_seq_cst(&lane->shared->tail)",
         "rb_load_relaxed(&lane->shared->tail)",
         "handover",
@@ -173,7 +174,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "a full lane is written": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "if (lane->tail - lane->head < producer->capacity_slots)",
         "if (lane->tail - lane->head <= producer->capacity_slots)",
         "stress",
@@ -181,7 +182,7 @@ MUTANTS = {
         "Assertion",
     ),
     "an observer keeps what was released during its copy": Mutant(
-        "observe.c",
+        "consumer/observe.c",
         "        head = rb_load_acquire(&lane->shared->head);\n        lost =",
         "        lost =",
         "observe",
@@ -189,7 +190,7 @@ MUTANTS = {
         "Assertion",
     ),
     "an observer keeps the record whose slot was just released": Mutant(
-        "observe.c",
+        "consumer/observe.c",
         "lost = behind(start, head) < count ? behind(start, head) : count;",
         "lost = behind(start + 1, head) < count ? behind(start + 1, head) : count;",
         "observe",
@@ -197,7 +198,7 @@ MUTANTS = {
         "Assertion",
     ),
     "an observer reads what is not published": Mutant(
-        "observe.c",
+        "consumer/observe.c",
         "rb_load_acquire(&lane->shared->tail); /* pairs with publish(): the slots below it are written */",
         "rb_load_acquire(&lane->shared->tail) + 1;",
         "observe",
@@ -205,7 +206,7 @@ MUTANTS = {
         "Assertion",
     ),
     "a crossing is published without sequential consistency": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "rb_store_seq_cst(&lane->shared->tail, after);",
         "rb_store_release(&lane->shared->tail, after);",
         "doorbell",
@@ -213,7 +214,7 @@ MUTANTS = {
         "the wake-up was lost",
     ),
     "the drain says that it sleeps by a plain store": Mutant(
-        "watch.c",
+        "consumer/watch.c",
         "rb_exchange32_seq_cst(&lane->shared->sleeping, 1);",
         "rb_store32_relaxed(&lane->shared->sleeping, 1);",
         "doorbell",
@@ -221,7 +222,7 @@ MUTANTS = {
         "the wake-up was lost",
     ),
     "the drain's last look comes first": Mutant(
-        "watch.c",
+        "consumer/watch.c",
         "rb_exchange32_seq_cst(&lane->shared->sleeping, 1);",
         "ready |= rb_load_seq_cst(&lane->shared->tail) != lane->read; for (volatile int i = 0; i < 300; i++);"
         "lane->shared->sleeping = 1; continue;",
@@ -230,7 +231,7 @@ MUTANTS = {
         "the wake-up was lost",
     ),
     "the doorbell's word does not change": Mutant(
-        "emit.c",
+        "producer/emit.c",
         "FUTEX_OP(FUTEX_OP_ADD, 1,",
         "FUTEX_OP(FUTEX_OP_ADD, 0,",
         "doorbell",
@@ -252,23 +253,26 @@ def test_a_mutant_is_noticed(
         # A wake-up that is lost is waited for to the end: here two seconds are enough.
         text = text.replace("patience_nano = UINT64_C(10)", "patience_nano = UINT64_C(2)")
         (tests / source.name).write_text(text, encoding="utf-8")
-    for source in (ROOT / "csrc").glob("*.[ch]"):
-        text = source.read_text(encoding="utf-8")
-        if source.name == mutant.source:
-            assert mutant.right in text, "the code has changed: change the mutant too"
-            text = text.replace(mutant.right, mutant.wrong)
-        (tmp_path / source.name).write_text(text, encoding="utf-8")
+    library = tmp_path / "csrc"
+    shutil.copytree(ROOT / "csrc", library)
+    mutated = library / mutant.source
+    text = mutated.read_text(encoding="utf-8")
+    assert mutant.right in text, "the code has changed: change the mutant too"
+    mutated.write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
     program = tmp_path / "test"
     # As in CMakeLists.txt: a memcpy that the compiler writes out is one that ThreadSanitizer does not see.
     sanitize = [f"-fsanitize={mutant.sanitize}", "-fno-builtin-memcpy"] if mutant.sanitize else []
-    sources = [tests / f"{mutant.program}.c", *(tmp_path / f"{part}.c" for part in LIBRARY)]
+    sources = [
+        tests / f"{mutant.program}.c",
+        *(path for wing in WINGS for path in sorted((library / wing).glob("*.c"))),
+    ]
     command: list[str | Path] = [
         c_compiler,
         "-O2",
         "-g",
         *sanitize,
         "-D_GNU_SOURCE",
-        f"-I{tmp_path}",
+        f"-I{library}",
         *sources,
         "-o",
         program,

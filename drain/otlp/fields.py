@@ -1,4 +1,4 @@
-"""Which OTLP a record may carry in its `otlp` and `scope`, readably: the reference of csrc/otlp_fields.c.
+"""Which OTLP a record may carry in its `otlp` and `scope`, readably: the reference of csrc/otlp/fields.c.
 
 Source: opentelemetry-proto, trace.proto and common.proto; protobuf, "Encoding"; RB_TYPE_OTLP in ringbuf.h.
 """

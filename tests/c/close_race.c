@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "atomics.h"
 #include "ring_for_test.h"
+#include "shared/atomics.h"
 
 enum { THREADS = 2, LANES = 2, RINGS = 400, CAPACITY = 4096, AFTERWARDS = 100 };
 

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "atomics.h"
 #include "ring_for_test.h"
+#include "shared/atomics.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 enum { ROUNDS = 20000 };

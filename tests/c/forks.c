@@ -14,8 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "atomics.h"
 #include "ring_for_test.h"
+#include "shared/atomics.h"
 
 enum { FORKS = 300, SPANS = 3, CAPACITY = 1024, PATIENCE_SECONDS = 30 };
 

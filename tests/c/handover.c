@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "atomics.h"
 #include "same_mapping.h"
+#include "shared/atomics.h"
 
 enum { CAPACITY = 4, ROUNDS = 10 }; /* a quarter is one record: each crosses */
 enum { WRITTEN = 1, ATTEND = 2 };   /* what rb_emit returns */

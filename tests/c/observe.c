@@ -14,10 +14,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "atomics.h"
-#include "consumer_state.h"
-#include "producer_state.h"
+#include "consumer/consumer_state.h"
+#include "producer/producer_state.h"
 #include "ring_for_test.h"
+#include "shared/atomics.h"
 
 #define SLOT_BYTES 512
 #include "numbered_record.h"

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "atomics.h"
 #include "ring_for_test.h"
+#include "shared/atomics.h"
 
 enum { THREADS = 3, RINGS = 200, CAPACITY = 64, LANES = 2 };
 

@@ -4,8 +4,8 @@
 
 #include <sys/mman.h>
 
-#include "consumer_state.h"
-#include "producer_state.h"
+#include "consumer/consumer_state.h"
+#include "producer/producer_state.h"
 #include "ring_for_test.h"
 
 static inline rb_consumer *attach_to_same_mapping(rb_producer *producer, const char *path)

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "atomics.h"
 #include "same_mapping.h"
+#include "shared/atomics.h"
 
 #define SLOT_BYTES 128
 #include "numbered_record.h"

@@ -1,6 +1,6 @@
 /*
  * The sleep of the drain and the crossing of a quarter once more, for the order of each access (publish() of
- * csrc/emit.c; has_news(), fall_asleep() and wake_up() of csrc/watch.c): over views, or over the store buffers of x86.
+ * csrc/producer/emit.c; has_news(), fall_asleep() and wake_up() of csrc/consumer/watch.c): over views, or over the store buffers of x86.
  * Rings that come and processes that go are in doorbell.pml.
  *
  * tests/test_model.py weakens every order that is defined here.

@@ -1,5 +1,5 @@
 /*
- * One lane, its producer's threads and the drains that follow one another (csrc/emit.c, csrc/consumer.c). SIGKILL may
+ * One lane, its producer's threads and the drains that follow one another (csrc/producer/emit.c, csrc/consumer/consumer.c). SIGKILL may
  * hit either side before each of its steps. Positions are bytes that wrap from 255 to 0 in each run.
  *
  * Every `#ifdef` that is named in tests/test_model.py takes one rule away; each then breaks the property that is named

@@ -1,6 +1,6 @@
 /*
  * One lane, for the order of each access to it, over views: a thread that emits (check_out() and publish() of
- * csrc/emit.c), one that closes the ring (rb_close() of csrc/producer.c), the drain (csrc/consumer.c), and somebody who
+ * csrc/producer/emit.c), one that closes the ring (rb_close() of csrc/producer/producer.c), the drain (csrc/consumer/consumer.c), and somebody who
  * only looks (adopt_lane(), rb_poll of an observer, rb_stats). Processes that go are in lane.pml.
  *
  * tests/test_model.py weakens every order that is defined here.

@@ -1,6 +1,6 @@
 /*
  * The life of a ring's file: made, attached, closed or left by a killed producer, set aside and replaced, removed
- * (csrc/producer.c, Reader and Ring of drain/). SIGKILL may hit either side before each of its steps. Records are only
+ * (csrc/producer/producer.c, Reader and Ring of drain/). SIGKILL may hit either side before each of its steps. Records are only
  * counted here; lane.pml follows them through the slots.
  *
  * Every `#ifdef` that is named in tests/test_model.py takes one rule away.

@@ -1,5 +1,5 @@
 /*
- * An observer copies a slot that may be written again meanwhile (rb_peek, csrc/observe.c), for the order of each access:
+ * An observer copies a slot that may be written again meanwhile (rb_peek, csrc/consumer/observe.c), for the order of each access:
  * over views, or over the store buffers of x86. A slot is two words that others may see half written; there is one.
  *
  * tests/test_model.py weakens every order that is defined here.

@@ -108,12 +108,16 @@ def _both(
 
 DRAIN_POINTS: Final = (
     # the start
-    *_both("directory.RingDirectory._take_lock", "quarantine.Quarantine.__init__", "doorbell.Doorbell.__init__"),
+    *_both(
+        "rings.directory.RingDirectory._take_lock",
+        "rings.quarantine.Quarantine.__init__",
+        "rings.doorbell.Doorbell.__init__",
+    ),
     DrainPoint("doorbell_empty"),
     DrainPoint("doorbell_unmapped"),
     DrainPoint("doorbell_mapped"),
     # finding rings
-    *_both("directory.RingDirectory.ring_files", "reader.Reader._take_in"),
+    *_both("rings.directory.RingDirectory.ring_files", "rings.reader.Reader._take_in"),
     DrainPoint("attach_unread", 2),
     DrainPoint("attach_header", 2),
     DrainPoint("attach_mapped", 2),
@@ -128,15 +132,15 @@ DRAIN_POINTS: Final = (
     DrainPoint("copy_begin", 10),
     DrainPoint("copy_half", 10),
     DrainPoint("copy_done", 10),
-    *_both("service.Service._read", "batch.Batcher.add", most=5),
-    *_both("batch.Batcher.close", "delivery.Delivery.send", most=3),
+    *_both("service.Service._read", "delivery.batch.Batcher.add", most=5),
+    *_both("delivery.batch.Batcher.close", "delivery.delivery.Delivery.send", most=3),
     # delivering
-    *_both("measured.MeasuredExporter.export", most=4),
-    *_both("delivery.Delivery._settle", most=4),
+    *_both("exporters.measured.MeasuredExporter.export", most=4),
+    *_both("delivery.delivery.Delivery._settle", most=4),
     DrainPoint("word_unrung", 4),
     *_both("service.Service._settle", most=5),
     # releasing
-    *_both("ring.Ring.release", most=5),
+    *_both("rings.ring.Ring.release", most=5),
     DrainPoint("release_uncounted", 6),
     DrainPoint("release_half_counted", 6),
     DrainPoint("release_counted", 6),
@@ -147,29 +151,36 @@ DRAIN_POINTS: Final = (
     DrainPoint("doorbell_wait", 4),
     DrainPoint("sleep_over", 4),
     DrainPoint("wake_set", 4),
-    *_both("telemetry.Telemetry.went_round", most=20),
+    *_both("telemetry.telemetry.Telemetry.went_round", most=20),
     # the end of a ring
-    *_both("reader.Reader.producer_has_left", "reader.Reader.retire", "directory.RingDirectory.remove"),
-    *_both("audit.Audit.ring_is_gone"),
+    *_both(
+        "rings.reader.Reader.producer_has_left", "rings.reader.Reader.retire", "rings.directory.RingDirectory.remove"
+    ),
+    *_both("accounting.audit.Audit.ring_is_gone"),
     # the spool
-    *_both("spool_store.SpoolStore._open", "spool_database.SpoolDatabase._prepare"),
-    *_both("spool_store.SpoolStore.tend"),
-    *_both("spool.Spool.put", "spool.gzip", "spool_store.SpoolStore.write", mood="away at first"),
-    *_both("spool_reserve.Reserve.take", mood="away at first"),
-    *_both("spool_database.SpoolDatabase.begin", "spool_database.SpoolDatabase.commit", most=2, mood="away at first"),
-    *_both("spool_database.SpoolDatabase.add", "delivery.Delivery._stored", mood="away at first"),
-    *_both("spool.Spool.take", "spool_database.SpoolDatabase.body", mood="away at first"),
-    *_both("delivery.Delivery._finish_entry", "spool.Spool.done", mood="away at first"),
-    *_both("spool_database.SpoolDatabase.remove", mood="away at first"),
+    *_both("spool.store.SpoolStore._open", "spool.database.SpoolDatabase._prepare"),
+    *_both("spool.store.SpoolStore.tend"),
+    *_both("spool.spool.Spool.put", "spool.spool.gzip", "spool.store.SpoolStore.write", mood="away at first"),
+    *_both("spool.reserve.Reserve.take", mood="away at first"),
+    *_both("spool.database.SpoolDatabase.begin", "spool.database.SpoolDatabase.commit", most=2, mood="away at first"),
+    *_both("spool.database.SpoolDatabase.add", "delivery.delivery.Delivery._stored", mood="away at first"),
+    *_both("spool.spool.Spool.take", "spool.database.SpoolDatabase.body", mood="away at first"),
+    *_both("delivery.delivery.Delivery._finish_entry", "spool.spool.Spool.done", mood="away at first"),
+    *_both("spool.database.SpoolDatabase.remove", mood="away at first"),
     # what the backend refuses
-    *_both("dead_letters.DeadLetters.keep", "dead_letters.DeadLetters._write", mood="refuses"),
+    *_both("delivery.dead_letters.DeadLetters.keep", "delivery.dead_letters.DeadLetters._write", mood="refuses"),
     # unsound rings
-    *_both("reader.Reader._move_away", "quarantine.Quarantine.take", needs="broken"),
-    *_both("quarantine.Quarantine._remove_oldest", "quarantine.Quarantine._write", needs="broken"),
-    *_both("reader.Reader.set_aside", "ring.Ring.set_aside", needs="spoiled"),
+    *_both("rings.reader.Reader._move_away", "rings.quarantine.Quarantine.take", needs="broken"),
+    *_both("rings.quarantine.Quarantine._remove_oldest", "rings.quarantine.Quarantine._write", needs="broken"),
+    *_both("rings.reader.Reader.set_aside", "rings.ring.Ring.set_aside", needs="spoiled"),
     # the stop
     *_both("service.Service._stop_at_tails", "service.Service._end_delivery", needs="stop"),
-    *_both("delivery.Delivery.stop", "service.Service.tell_audit", "reader.Reader.close", needs="stop"),
-    *_both("ring.Ring.give_back", "ring.Ring.close", "service.Service.close", needs="stop"),
-    *_both("spool.Spool.close", "spool_database.SpoolDatabase.close", "directory.RingDirectory.close", needs="stop"),
+    *_both("delivery.delivery.Delivery.stop", "service.Service.tell_audit", "rings.reader.Reader.close", needs="stop"),
+    *_both("rings.ring.Ring.give_back", "rings.ring.Ring.close", "service.Service.close", needs="stop"),
+    *_both(
+        "spool.spool.Spool.close",
+        "spool.database.SpoolDatabase.close",
+        "rings.directory.RingDirectory.close",
+        needs="stop",
+    ),
 )

@@ -14,8 +14,9 @@ from tests.python import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-POINT = re.compile(r'^\s*RB_POINT\(\w+\);\n|^#include "point\.h"\n', re.MULTILINE)
-FILES = {path.name: path.read_text() for path in (ROOT / "csrc").glob("*.[ch]")}
+POINT = re.compile(r'^\s*RB_POINT\(\w+\);\n|^#include "shared/point\.h"\n', re.MULTILINE)
+CSRC = ROOT / "csrc"
+FILES = {str(path.relative_to(CSRC)): path.read_text() for path in CSRC.rglob("*.[ch]")}
 HEADERS = [name for name, text in FILES.items() if name.endswith(".h") and POINT.search(text)]
 SOURCES = [
     name
@@ -28,16 +29,18 @@ def assembly(c_compiler: str, source: str, files: dict[str, str], folder: Path, 
     """Return what the compiler makes of a source among these files."""
     folder.mkdir()
     for name, text in files.items():
-        (folder / name).write_text(text)
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     python = f"-I{sysconfig.get_path('include')}"
-    command = [c_compiler, "-O2", "-fPIC", "-std=c11", "-D_GNU_SOURCE", python, *flags, "-S", source]
+    command = [c_compiler, "-O2", "-fPIC", "-std=c11", "-D_GNU_SOURCE", "-I.", python, *flags, "-S", source]
     subprocess.run([*command, "-o", "out.s"], cwd=folder, check=True)
     return (folder / "out.s").read_text()
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_release_build_has_no_instruction_of_a_point(source: str, c_compiler: str, tmp_path: Path) -> None:
-    bare = {name: POINT.sub("", text) for name, text in FILES.items() if name != "point.h"}
+    bare = {name: POINT.sub("", text) for name, text in FILES.items() if name != "shared/point.h"}
     assert not [name for name, text in bare.items() if "RB_POINT" in text], "a point stands on a line of its own"
     released = assembly(c_compiler, source, FILES, tmp_path / "released")
     assert released == assembly(c_compiler, source, bare, tmp_path / "bare")

@@ -15,7 +15,7 @@ IN_C = re.compile(r"RB_POINT\((\w+)\);")
 
 
 def test_each_point_of_the_c_code_is_in_the_table_and_stands_in_one_place() -> None:
-    found = Counter(name for path in (ROOT / "csrc").glob("*.[ch]") for name in IN_C.findall(path.read_text()))
+    found = Counter(name for path in (ROOT / "csrc").rglob("*.[ch]") for name in IN_C.findall(path.read_text()))
     assert max(found.values()) == 1, "its passages are counted where it stands"
     known = {point.name for point in PRODUCER_POINTS} | {point.name for point in DRAIN_POINTS if "/" not in point.name}
     assert set(found) == known

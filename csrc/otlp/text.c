@@ -1,10 +1,10 @@
 /*
- * otlp_text.c - text of unknown origin as UTF-8, and as the inside of a JSON string; hex digits.
+ * text.c - text of unknown origin as UTF-8, and as the inside of a JSON string; hex digits.
  *
  * Source: Unicode, "U+FFFD Substitution of Maximal Subparts", as Python's bytes.decode("utf-8", "replace") does;
  * RFC 8259, section 7.
  */
-#include "otlp.h"
+#include "otlp/otlp.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD"
 

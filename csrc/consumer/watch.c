@@ -2,9 +2,9 @@
  * Many rings at once: which of them have news, and the drain's sleep beside them all. What an idle ring costs is spent
  * here, a few loads a lane.
  */
-#include "atomics.h"
-#include "consumer_state.h"
-#include "point.h"
+#include "consumer/consumer_state.h"
+#include "shared/atomics.h"
+#include "shared/point.h"
 
 /* Records that are not read, closed in every lane, or the file lost: then rb_poll has something to say. */
 static int has_news(rb_consumer *consumer)

@@ -1,9 +1,9 @@
 /*
- * otlp_plan.c - the encode plan: checks a layout, and makes the constant parts of what otlp.c writes.
+ * plan.c - the encode plan: checks a layout, and makes the constant parts of what otlp.c writes.
  *
  * Source: opentelemetry-proto, trace.proto and common.proto; protobuf, "Encoding".
  */
-#include "otlp.h"
+#include "otlp/otlp.h"
 
 #include <errno.h>
 #include <stdio.h>

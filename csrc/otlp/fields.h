@@ -1,5 +1,5 @@
 /*
- * otlp_fields.h - OTLP that a producer wrote itself: the values of `otlp` and `scope` attributes. Private.
+ * fields.h - OTLP that a producer wrote itself: the values of `otlp` and `scope` attributes. Private.
  *
  * Such a value goes into the output as it is, and one malformed byte of it would make a receiver refuse the whole
  * request. So it is checked first, against a table of the fields that may be there; what passes can be copied as
@@ -8,7 +8,7 @@
 #ifndef RINGBUF_OTLP_FIELDS_H
 #define RINGBUF_OTLP_FIELDS_H
 
-#include "otlp.h"
+#include "otlp/otlp.h"
 
 /* The messages that a value may have; the first two are what the value itself is, without what the ring adds. */
 enum rb_otlp_message {

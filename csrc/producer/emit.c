@@ -10,9 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "atomics.h"
-#include "point.h"
-#include "producer_state.h"
+#include "producer/producer_state.h"
+#include "shared/atomics.h"
+#include "shared/point.h"
 
 enum { NOT_WRITTEN = 0, WRITTEN = 1, ATTEND = 2 };
 

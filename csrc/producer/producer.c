@@ -18,9 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "atomics.h"
-#include "point.h"
-#include "producer_state.h"
+#include "producer/producer_state.h"
+#include "shared/atomics.h"
+#include "shared/point.h"
 
 _Static_assert(sizeof(rb_header) == 128, "header");
 _Static_assert(offsetof(rb_header, crc32) == 60, "header.crc32");

@@ -1,10 +1,10 @@
 /*
- * otlp_json.c - records as OTLP/JSON, by the same plan as otlp.c.
+ * json.c - records as OTLP/JSON, by the same plan as otlp.c.
  *
  * Source: OTLP specification, "JSON Protobuf Encoding": hex ids, integer enums, 64-bit integers as strings. Members come
  * in the order of protobuf's field numbers and defaults are left out, as drain/otlp/json_lines.py has them.
  */
-#include "otlp_fields.h"
+#include "otlp/fields.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -54,7 +54,7 @@ static void build_head(rb_builder *builder, const rb_text *key, const char *valu
 
 /*
  * The pieces of an attribute:
- *   bool, label  the whole attribute, as in otlp_plan.c
+ *   bool, label  the whole attribute, as in plan.c
  *   others       up to the value; u64: then the same for a string
  *   otlp, scope  none
  */

@@ -1,5 +1,5 @@
 /*
- * otlp.h - what otlp_plan.c, otlp.c (protobuf) and otlp_json.c share. Private: not installed. Of otlp_fields.h those
+ * otlp.h - what plan.c, otlp.c (protobuf) and json.c share. Private: not installed. Of fields.h those
  * records make use whose layout has an `otlp` attribute.
  *
  * A plan is a layout made ready to be copied: every part of the output that does not depend on a record's values is a
@@ -28,7 +28,7 @@ typedef struct rb_piece {
     size_t bytes;
 } rb_piece;
 
-/* How one attribute is written. otlp_plan.c and otlp_json.c say which pieces each type has. */
+/* How one attribute is written. plan.c and json.c say which pieces each type has. */
 typedef struct rb_op {
     uint32_t type; /* enum rb_type, or RB_OP_LABEL16 */
     uint32_t offset;

@@ -1,9 +1,9 @@
 /*
- * otlp_fields_json.c - sound OTLP fields as JSON: what otlp_fields.c let through is not checked again.
+ * fields_json.c - sound OTLP fields as JSON: what fields.c let through is not checked again.
  *
  * Source: OTLP specification, "JSON Protobuf Encoding". Defaults are left out, but not the chosen one of a oneof.
  */
-#include "otlp_fields.h"
+#include "otlp/fields.h"
 
 static uint8_t *put_message(uint8_t *out, uint32_t message, const uint8_t *at, const uint8_t *end)
 {

@@ -13,10 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "atomics.h"
-#include "consumer_state.h"
-#include "point.h"
-#include "producer_state.h"
+#include "consumer/consumer_state.h"
+#include "producer/producer_state.h"
+#include "shared/atomics.h"
+#include "shared/point.h"
 
 __attribute__((format(printf, 4, 5))) static int fail(rb_error *error, int status, int os_errno, const char *format,
                                                       ...)

@@ -4,7 +4,7 @@
  * Source: opentelemetry-proto, trace.proto and common.proto; protobuf, "Encoding". Fields come in the order of their
  * numbers and defaults are left out: the bytes are those of protobuf's own serialiser.
  */
-#include "otlp_fields.h"
+#include "otlp/fields.h"
 
 static inline uint8_t *put_piece(uint8_t *out, const rb_piece *piece)
 {

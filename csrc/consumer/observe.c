@@ -5,8 +5,8 @@
  */
 #include <string.h>
 
-#include "atomics.h"
-#include "consumer_state.h"
+#include "consumer/consumer_state.h"
+#include "shared/atomics.h"
 
 enum { TRIES = 100 };
 

@@ -15,9 +15,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "point.h"
-#include "producer_state.h"
+#include "producer/producer_state.h"
 #include "ringbuf.h"
+#include "shared/point.h"
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449 /* Linux 5.16 */

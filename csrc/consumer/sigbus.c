@@ -1,4 +1,4 @@
-#include "sigbus.h"
+#include "consumer/sigbus.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
-#include "atomics.h"
 #include "ringbuf.h"
+#include "shared/atomics.h"
 
 struct guarded {
     uintptr_t base;

@@ -2,9 +2,9 @@
 #ifndef RINGBUF_CONSUMER_STATE_H
 #define RINGBUF_CONSUMER_STATE_H
 
-#include "atomics.h"
+#include "consumer/sigbus.h"
 #include "ringbuf.h"
-#include "sigbus.h"
+#include "shared/atomics.h"
 
 /* One lane of an attached ring. */
 struct lane {

@@ -1,10 +1,10 @@
 /*
- * otlp_fields.c - which OTLP may lie in a record, and the check that it does.
+ * fields.c - which OTLP may lie in a record, and the check that it does.
  *
  * Source: opentelemetry-proto, trace.proto and common.proto; protobuf, "Encoding". Of Span these are the fields that a
  * record has no place for; a field that OTLP gains later is refused, since nobody could say here what it means.
  */
-#include "otlp_fields.h"
+#include "otlp/fields.h"
 
 #define FIELD(kind, json) {RB_OTLP_##kind, 0, 0, 0, 0, "\"" json "\":"}
 #define CHOICE(kind, json) {RB_OTLP_##kind, 0, 1, 0, 0, "\"" json "\":"}
