@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ringbuf._site import unix_nano
     from ringbuf.emitter import Emitter, EmitterStats
     from ringbuf.exceptions import LayoutError, RingBufferError, RingCreateError, RingFormatError, RingVersionError
-    from ringbuf.layout import Attribute, SpanLayout
+    from ringbuf.layout.layout import Attribute, SpanLayout
     from ringbuf.shared import configure, get_emitter
     from ringbuf.span import current_traceparent
     from ringbuf.traceparent import TraceParent, format_traceparent, parse_traceparent
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Attribute": "layout",
+    "Attribute": "layout.layout",
     "Emitter": "emitter",
     "EmitterStats": "emitter",
     "LayoutError": "exceptions",
@@ -61,7 +61,7 @@ _MODULES = {
     "RingCreateError": "exceptions",
     "RingFormatError": "exceptions",
     "RingVersionError": "exceptions",
-    "SpanLayout": "layout",
+    "SpanLayout": "layout.layout",
     "TraceParent": "traceparent",
     "configure": "shared",
     "current_traceparent": "span",

@@ -6,10 +6,10 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.value import integer, shown
+from ringbuf.layout.value import integer, shown
 
 if TYPE_CHECKING:
-    from ringbuf.attribute import LayoutField
+    from ringbuf.layout.attribute import LayoutField
 
 __all__ = ["END", "START", "Argument", "pack_time"]
 

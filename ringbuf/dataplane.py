@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.dataplane_site import DataplaneSite, DataplaneSpan, any_operation
-from ringbuf.packing import pack_constants
+from ringbuf.layout.packing import pack_constants
 from ringbuf.phase219 import (
     DATAPLANE_LAYOUT,
     PHASE_219_SPAN_NAMES,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from ringbuf._site import SpanValue
 from ringbuf.argument import END, START, Argument, pack_time
-from ringbuf.packing import pack_constants
+from ringbuf.layout.packing import pack_constants
+from ringbuf.layout.value import pack_value
 from ringbuf.phase219 import (
     DATAPLANE_LAYOUT,
     DataplaneSpanKind,
@@ -18,7 +19,6 @@ from ringbuf.phase219 import (
 )
 from ringbuf.site import Site
 from ringbuf.span import Parent, Span
-from ringbuf.value import pack_value
 
 if TYPE_CHECKING:
     from ringbuf.emitter import Emitter

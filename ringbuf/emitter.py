@@ -15,7 +15,7 @@ from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.emitter_stats import EmitterStats
 from ringbuf.exceptions import RingBufferError, RingCreateError
-from ringbuf.layout import SpanLayout
+from ringbuf.layout.layout import SpanLayout
 from ringbuf.producer import new_producer
 from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings, open_ring
 from ringbuf.sampling import is_root_sampled, root_sampling_bound

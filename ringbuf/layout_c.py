@@ -12,13 +12,13 @@ import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ringbuf._ringbuf import lib
-from ringbuf.attribute import SIZED
-from ringbuf.c_names import Identifiers, identifier
+from ringbuf.layout.attribute import SIZED
+from ringbuf.layout.c_names import Identifiers, identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ringbuf.layout import LayoutField, SpanLayout
+    from ringbuf.layout.layout import LayoutField, SpanLayout
 
 __all__ = ["to_c_header"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingFormatError
-from ringbuf.layout import SpanLayout
+from ringbuf.layout.layout import SpanLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ringbuf._ringbuf import lib
-from ringbuf.attribute import Attribute
-from ringbuf.layout import SpanLayout
-from ringbuf.value import cut_utf8
+from ringbuf.layout.attribute import Attribute
+from ringbuf.layout.layout import SpanLayout
+from ringbuf.layout.value import cut_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

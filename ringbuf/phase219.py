@@ -6,7 +6,7 @@ import sys
 from enum import Enum, IntEnum
 from typing import Final, Self, assert_never
 
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
 
 __all__ = [
     "DATAPLANE_LAYOUT",

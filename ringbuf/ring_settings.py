@@ -18,7 +18,7 @@ from ringbuf.resource import AttributeValue, build_resource, resource_to_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.layout import SpanLayout
 
 DEFAULT_CAPACITY: Final = 8192
 _ALWAYS: Final = 1 << 64

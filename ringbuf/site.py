@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ringbuf import _site
 from ringbuf._ringbuf import ffi
 from ringbuf.argument import END, START, Argument, pack_time
-from ringbuf.packing import pack_constants
+from ringbuf.layout.packing import pack_constants
+from ringbuf.layout.value import pack_value
 from ringbuf.span import Span
-from ringbuf.value import pack_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ringbuf.attribute import LayoutField
     from ringbuf.emitter import Emitter
+    from ringbuf.layout.attribute import LayoutField
 
 __all__ = ["Site", "SiteSpan"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.layout import SpanLayout
+from ringbuf.layout.layout import SpanLayout
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from drain.otlp.carried import sound
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ringbuf.attribute import LayoutField
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.attribute import LayoutField
+    from ringbuf.layout.layout import SpanLayout
 
 OTHER: Final = "(other)"
 """Service and span name of the one series that takes what exceeds the bound on series."""

@@ -9,7 +9,7 @@ import numpy as np
 from ringbuf._ringbuf import lib
 
 if TYPE_CHECKING:
-    from ringbuf.attribute import LayoutField
+    from ringbuf.layout.attribute import LayoutField
 
 _TYPES: Final = {"otlp": lib.RB_TYPE_OTLP, "scope": lib.RB_TYPE_SCOPE}
 

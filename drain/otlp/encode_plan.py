@@ -9,8 +9,8 @@ from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError
 
 if TYPE_CHECKING:
-    from ringbuf.attribute import LayoutField
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.attribute import LayoutField
+    from ringbuf.layout.layout import SpanLayout
 
 _TYPES: Final[dict[str, int]] = {
     name: getattr(lib, f"RB_TYPE_{name.upper()}")

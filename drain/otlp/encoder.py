@@ -24,7 +24,7 @@ from ringbuf._ringbuf import ffi, lib
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.layout import SpanLayout
     from ringbuf.resource import AttributeValue
 
 _MAX_KIND: Final = 5

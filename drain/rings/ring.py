@@ -17,7 +17,7 @@ from drain.otlp.encoder import Encoder
 from drain.rings.directory import FileId, file_id
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
-from ringbuf.layout import CORE_OFFSETS, SpanLayout
+from ringbuf.layout.layout import CORE_OFFSETS, SpanLayout
 from ringbuf.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.layout import SpanLayout
 
 
 class Format(StrEnum):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import ringbuf
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.points.ledger import MOST, REFUSED, TRIED, WRITTEN, Ledger
 
 if TYPE_CHECKING:

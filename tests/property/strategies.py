@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from hypothesis import strategies as st
 
-from ringbuf.attribute import SCALAR_FORMATS, SIZED
-from ringbuf.layout import CORE_OFFSETS, Attribute, AttributeType, SpanLayout
+from ringbuf.layout.attribute import SCALAR_FORMATS, SIZED
+from ringbuf.layout.layout import CORE_OFFSETS, Attribute, AttributeType, SpanLayout
 from tests.property.otlp_values import sound_values
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from drain.otlp.encoder import Encoder, to_resource_spans
 from drain.otlp.fields import checked_fields
 from drain.otlp.json_lines import from_json_line, to_json, to_json_line
 from ringbuf._ringbuf import lib
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.property.otlp_values import any_carried
 from tests.property.strategies import CARRIED, any_records_for, layouts, make_records, records_for
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import ringbuf
 from ringbuf.argument import pack_time
-from ringbuf.attribute import INLINE
 from ringbuf.exceptions import LayoutError
-from ringbuf.layout import CORE_OFFSETS, Attribute, SpanLayout
-from ringbuf.value import cut_utf8, pack_value
+from ringbuf.layout.attribute import INLINE
+from ringbuf.layout.layout import CORE_OFFSETS, Attribute, SpanLayout
+from ringbuf.layout.value import cut_utf8, pack_value
 from tests.emitted import emitted
 from tests.property.strategies import (
     any_records_for,

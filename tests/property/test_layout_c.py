@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import ringbuf
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
+from ringbuf.layout.value import cut_utf8
 from ringbuf.layout_c import _Header, to_c_header
-from ringbuf.value import cut_utf8
 from tests.property.strategies import attribute_values_for, layouts, readable, text, wide_text
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from tests.property.strategies import attribute_values_for, layouts, readable, r
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.layout import SpanLayout
 
 POSITIONS = [0, 1, 2**32 - 3, 2**32, 2**63 - 2, 2**64 - 5, 2**64 - 1]
 

@@ -25,7 +25,7 @@ from drain.otlp.encoder import to_resource_spans
 from drain.telemetry.health import Health
 from drain.telemetry.metrics import DrainCollector, Sources, registry_of
 from ringbuf.exceptions import LayoutError
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.property.strategies import ALL_TYPES, any_records_for, attributes, keys, layouts, records_for
 
 if TYPE_CHECKING:

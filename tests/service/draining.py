@@ -22,7 +22,7 @@ from drain.rings.directory import RingDirectory
 from drain.rings.reader import Admission
 from drain.service import Limits, Service
 from ringbuf._ringbuf import lib
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import ringbuf
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
 
 LAYOUT = SpanLayout(span_names=["work"], attributes=[Attribute("number", "u64")], scope_name="test")
 

@@ -21,7 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 import ringbuf
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.layout import CORE_OFFSETS
+from ringbuf.layout.layout import CORE_OFFSETS
 from tests.conftest import SESSION, SHM
 from tests.property.strategies import layouts
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files, spans_of

@@ -23,7 +23,7 @@ import numpy as np
 
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.service.draining import LAYOUT
 from tests.soak.ledger import CHILDREN, DONE, INTENT, NUMBER_BITS, REASONS, STREAMS_OF_A_PROCESS, open_ledger
 

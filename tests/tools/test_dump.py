@@ -13,7 +13,7 @@ import pytest
 import ringbuf
 from drain.otlp.json_lines import from_json_line
 from drain.tools.dump.columns import are_spans
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.consumer import rings_in
 from tests.records import fresh_records
 from tests.service.draining import run_once, spans_of

@@ -12,9 +12,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from drain.tools.looking.span_fields import attributes_of, duration_of, durations_of, name_of
 from drain.tools.looking.span_filter import SpanFilter, span_filter
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
+from ringbuf.layout.value import pack_value
 from ringbuf.phase219 import DATAPLANE_LAYOUT
-from ringbuf.value import pack_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

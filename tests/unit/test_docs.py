@@ -64,7 +64,7 @@ def test_no_page_makes_a_browser_fetch_anything_from_elsewhere(site: Path) -> No
 
 def test_the_reference_has_the_public_names_and_what_the_commands_print(site: Path) -> None:
     text = (site / "reference-python.html").read_text(encoding="utf-8")
-    for name in ("ringbuf.emitter.Emitter.emit_batch", "ringbuf.layout.SpanLayout", "ringbuf.phase219.LeaseId"):
+    for name in ("ringbuf.emitter.Emitter.emit_batch", "ringbuf.layout.layout.SpanLayout", "ringbuf.phase219.LeaseId"):
         assert f'id="{name}"' in text
     assert "--spool-max-bytes" in (site / "reference-commands.html").read_text(encoding="utf-8")
     assert "rb_emit_batch - write the longest prefix" in (site / "reference-c.html").read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ from drain.otlp.encoder import Encoded, Encoder, to_resource_spans
 from drain.otlp.output_buffer import OutputBuffer
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError
-from ringbuf.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.property.strategies import make_records
 
 if TYPE_CHECKING:

@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 
 import ringbuf
-import ringbuf.attribute
-import ringbuf.layout
-import ringbuf.layout_json
-import ringbuf.packing
-import ringbuf.value
+import ringbuf.layout.attribute
+import ringbuf.layout.layout
+import ringbuf.layout.layout_json
+import ringbuf.layout.packing
+import ringbuf.layout.value
 from ringbuf._hot import ffi as hot_ffi
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError
-from ringbuf.layout import CORE_OFFSETS, Attribute, SpanLayout
-from ringbuf.packing import pack_constants
+from ringbuf.layout.layout import CORE_OFFSETS, Attribute, SpanLayout
+from ringbuf.layout.packing import pack_constants
 from tests.consumer import records_in
 from tests.emitted import emitted
 
@@ -486,7 +486,7 @@ def test_hostile_bytes_of_a_bool_or_str_have_a_value() -> None:
 
 
 def test_importing_the_layout_does_not_load_numpy() -> None:
-    code = "import sys, ringbuf.layout, ringbuf.packing; sys.exit('numpy' in sys.modules)"
+    code = "import sys, ringbuf.layout.layout, ringbuf.layout.packing; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-Ic", code], check=False).returncode == 0
 
 
@@ -723,7 +723,14 @@ def test_constants_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [ringbuf.attribute, ringbuf.layout, ringbuf.layout_json, ringbuf.packing, ringbuf.value]
+    "module",
+    [
+        ringbuf.layout.attribute,
+        ringbuf.layout.layout,
+        ringbuf.layout.layout_json,
+        ringbuf.layout.packing,
+        ringbuf.layout.value,
+    ],
 )
 def test_the_examples_in_the_docstrings_run(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

@@ -12,9 +12,9 @@ from hypothesis import given
 
 import ringbuf
 from drain.tools.layout import Format, _text
-from ringbuf.c_names import identifier
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 from ringbuf.exceptions import RingFormatError
+from ringbuf.layout.c_names import identifier
 from ringbuf.layout_c import main, to_c_header
 from ringbuf.layout_source import load_layout
 from tests.property.strategies import layouts

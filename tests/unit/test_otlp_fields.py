@@ -9,8 +9,8 @@ from drain.accounting.span_metrics import valid
 from drain.otlp.encoder import Encoder, to_resource_spans
 from drain.otlp.fields import checked_fields
 from ringbuf._ringbuf import lib
-from ringbuf.layout import Attribute, SpanLayout
-from ringbuf.value import pack_value
+from ringbuf.layout.layout import Attribute, SpanLayout
+from ringbuf.layout.value import pack_value
 from tests.property.otlp_values import nested
 from tests.property.strategies import make_records
 

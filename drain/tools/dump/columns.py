@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from drain.tools.looking.observed_ring import ObservedRing
-    from ringbuf.attribute import LayoutField
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.attribute import LayoutField
+    from ringbuf.layout.layout import SpanLayout
 
 CARRIED: Final = "attributes"
 """The column of the attributes that are not in a layout, as JSON; there when a ring has such."""

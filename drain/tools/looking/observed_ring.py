@@ -12,7 +12,7 @@ import numpy as np
 from drain.accounting.audit import Sums
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
-from ringbuf.layout import SpanLayout
+from ringbuf.layout.layout import SpanLayout
 from ringbuf.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:

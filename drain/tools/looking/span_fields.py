@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.layout import SpanLayout
 
 INVALID: Final = "(invalid)"
 

@@ -18,8 +18,8 @@ from drain.tools.looking.span_fields import attributes_of, carries_otlp, duratio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringbuf.attribute import LayoutField
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.attribute import LayoutField
+    from ringbuf.layout.layout import SpanLayout
 
 OUTCOME_KEY: Final = "grafos.outcome"
 """The attribute of Phase 219 that `--outcome` is about."""

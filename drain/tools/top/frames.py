@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from drain.tools.looking.observed_ring import ObservedRing
     from drain.tools.looking.watched_rings import WatchedRings
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.layout import SpanLayout
 
 _NEWEST: Final = 2048  # of a lane at a look: beyond that it is a sample
 _FEW: Final = 64  # of those whose names lie in OTLP, which takes 10 µs each

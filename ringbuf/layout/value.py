@@ -22,7 +22,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ringbuf.attribute import LayoutField
+    from ringbuf.layout.attribute import LayoutField
 
 
 def pack_value(field: LayoutField, value: Any) -> tuple[bytes, bool]:

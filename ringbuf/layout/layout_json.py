@@ -19,13 +19,13 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ringbuf._ringbuf import lib
-from ringbuf.attribute import LENGTH_BYTES, SIZED, TYPES, Attribute, LayoutField, check_placement
 from ringbuf.exceptions import LayoutError
+from ringbuf.layout.attribute import LENGTH_BYTES, SIZED, TYPES, Attribute, LayoutField, check_placement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.layout import SpanLayout
 
 T = TypeVar("T")
 

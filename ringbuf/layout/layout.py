@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.attribute import Attribute, AttributeType, LayoutField, checked_text, checked_texts, place
 from ringbuf.exceptions import LayoutError
-from ringbuf.layout_json import Content, dump, parse
-from ringbuf.value import unpack_value
+from ringbuf.layout.attribute import Attribute, AttributeType, LayoutField, checked_text, checked_texts, place
+from ringbuf.layout.layout_json import Content, dump, parse
+from ringbuf.layout.value import unpack_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -151,7 +151,7 @@ class SpanLayout:
         object.__setattr__(self, "_json", json)
 
     def to_json(self) -> bytes:
-        """Return the layout as a ring's header has it (`ringbuf/layout_json.py` says how): compact JSON in UTF-8."""
+        """Return the layout as a ring's header has it, compact JSON in UTF-8; `layout_json.py` says how."""
         return self._json
 
     def index(self, key: str) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ringbuf._ringbuf import ffi
-from ringbuf.value import integer, pack_value, shown
+from ringbuf.layout.value import integer, pack_value, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ringbuf.layout import SpanLayout
+    from ringbuf.layout.layout import SpanLayout
 
 INTERNAL: Final = 1  # OTLP SpanKind
 MAX_KIND: Final = 5
