@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
-from drain.tools.ring_selection import ring_paths
-from drain.tools.span_filter import SpanFilter
+from drain.tools.looking.ring_selection import ring_paths
+from drain.tools.looking.span_filter import SpanFilter
+from drain.tools.looking.watched_rings import WatchedRings
 from drain.tools.tail import _Tail, json_line
-from drain.tools.top_frames import Frames, as_json
-from drain.tools.watched_rings import WatchedRings
+from drain.tools.top.frames import Frames, as_json
 from tests.service.draining import LAYOUT, emit
 from tests.service.rings import CProducer
 from tests.tools.test_observed_ring import write_word
