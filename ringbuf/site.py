@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ringbuf import _site
-from ringbuf._ringbuf import ffi
 from ringbuf.argument import END, START, Argument, pack_time
 from ringbuf.layout.packing import pack_constants
 from ringbuf.layout.value import pack_value
@@ -84,7 +83,6 @@ class Site(_site.Site):
         return super().__new__(
             cls,
             emitter.owner,
-            int(ffi.cast("uintptr_t", emitter.producer)),
             record,
             arguments,
             failure,

@@ -35,14 +35,14 @@ static PyObject *set_outer_context(PyObject *module, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static void free_producer(PyObject *owner) { rb_producer_free(PyCapsule_GetPointer(owner, NULL)); }
+static void free_producer(PyObject *owner) { rb_producer_free(PyCapsule_GetPointer(owner, RB_PRODUCER_CAPSULE)); }
 
 /* A capsule: gone with its last reference. cffi's gc would free it where a collector begins with a cycle. */
 static PyObject *own_producer(PyObject *module, PyObject *address)
 {
     (void)module;
     void *producer = PyLong_AsVoidPtr(address);
-    return PyErr_Occurred() ? NULL : PyCapsule_New(producer, NULL, free_producer);
+    return PyErr_Occurred() ? NULL : PyCapsule_New(producer, RB_PRODUCER_CAPSULE, free_producer);
 }
 
 static PyMethodDef functions[] = {
@@ -136,5 +136,19 @@ static struct PyModuleDef definition = {
     .m_slots = slots,
     .m_traverse = traverse_module,
 };
+
+rb_site_module *rb_module_of(PyTypeObject *type, PyObject **home)
+{
+    /* Python's subclasses have no module of this kind, and those of other extensions have one that is not ours. */
+    for (; type != NULL; type = (PyTypeObject *)PyType_GetSlot(type, Py_tp_base)) {
+        if (!(PyType_GetFlags(type) & Py_TPFLAGS_HEAPTYPE))
+            continue;
+        *home = PyType_GetModule(type);
+        if (*home != NULL && PyModule_GetDef(*home) == &definition)
+            return PyModule_GetState(*home);
+        PyErr_Clear();
+    }
+    return NULL;
+}
 
 PyMODINIT_FUNC PyInit__site(void) { return PyModuleDef_Init(&definition); }

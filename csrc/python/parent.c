@@ -66,7 +66,9 @@ static int ask_python(rb_site_module *module, PyObject *header, const rb_span **
         PyErr_SetString(PyExc_RuntimeError, "ringbuf.span is not imported");
         return -1;
     }
-    PyObject *found = PyObject_CallFunctionObjArgs(module->read_header, header, NULL);
+    PyObject *reader = Py_NewRef(module->read_header); /* it may be replaced while it runs */
+    PyObject *found = PyObject_CallFunctionObjArgs(reader, header, NULL);
+    Py_DECREF(reader);
     if (found == NULL)
         return -1;
     if (Py_TYPE(found) == module->parent)
@@ -112,12 +114,14 @@ int rb_parent_of(rb_site_module *module, PyObject *given, const rb_span **parent
 /* What `ask` returns, if it is a span: then in *parent, and kept alive by *keep. 0, or -1 with an exception. */
 static int ask_for_parent(const rb_site_module *module, PyObject *ask, const rb_span **parent, PyObject **keep)
 {
+    Py_INCREF(ask); /* it may be replaced while it runs */
     PyObject *found = PyObject_CallNoArgs(ask);
+    Py_DECREF(ask);
     if (found == NULL)
         return -1;
     if (Py_TYPE(found) == module->parent)
         *parent = &((rb_py_parent *)found)->span;
-    else if (PyObject_TypeCheck(found, module->span))
+    else if (PyObject_TypeCheck(found, module->span) && ((rb_py_span *)found)->process != 0)
         *parent = &((rb_py_span *)found)->span;
     *keep = found;
     return 0;

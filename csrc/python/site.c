@@ -1,6 +1,7 @@
 /* ringbuf._site.Site: what is constant where spans are emitted, and the calls that emit them. */
 #include <string.h>
 
+#include "producer/producer_state.h"
 #include "site.h"
 
 enum { RAISED = -100 };
@@ -61,18 +62,26 @@ int rb_site_begin(rb_py_site *site, const rb_span *parent, rb_span *span)
     return rv == RAISED ? RAISED : rb_span_begin(site->producer, parent, span);
 }
 
+/* rb_emit copies as many bytes as a slot of the ring has: none may be behind those that the site's records have. */
+static int emit_record(const rb_py_site *site, const uint8_t *record)
+{
+    if (site->producer->slot_bytes > site->slot_bytes)
+        return RB_E_RECORD;
+    return rb_emit(site->producer, (const rb_record *)(const void *)record);
+}
+
 int rb_site_write(rb_py_site *site, const uint8_t *record, uint64_t cuts)
 {
     if (cuts != 0)
         rb_count_truncated(site->producer, cuts);
-    int rv = rb_emit(site->producer, (const rb_record *)(const void *)record);
+    int rv = emit_record(site, record);
     if (rv == 1 || rv == 0)
         return rv;
     if (rv == RB_NO_RING) {
         rv = recover(site);
         if (rv == RAISED)
             return -1;
-        rv = rv ? rb_emit(site->producer, (const rb_record *)(const void *)record) : RB_NO_RING;
+        rv = rv ? emit_record(site, record) : RB_NO_RING;
         if (rv == RB_NO_RING) {
             rb_count_local(site->producer, 1);
             return 0;
@@ -180,7 +189,8 @@ static PyObject *begin_and_write(rb_py_site *site, const rb_span *parent, uint8_
 
 static PyObject *site_emit(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
-    _Alignas(64) uint8_t record[RB_MAX_SLOT_BYTES];
+    uint64_t words[RB_RECORD_WORDS(site)];
+    uint8_t *record = (uint8_t *)words;
     uint64_t cuts = 0;
     const rb_span *parent;
     PyObject *keep;
@@ -193,7 +203,8 @@ static PyObject *site_emit(rb_py_site *site, PyObject *const *arguments, Py_ssiz
 
 static PyObject *site_emit_under(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
-    _Alignas(64) uint8_t record[RB_MAX_SLOT_BYTES];
+    uint64_t words[RB_RECORD_WORDS(site)];
+    uint8_t *record = (uint8_t *)words;
     uint64_t cuts = 0;
     const rb_span *parent;
     PyObject *keep;
@@ -219,7 +230,77 @@ static PyObject *site_span(rb_py_site *site, PyObject *const *arguments, Py_ssiz
 
 static PyObject *or_null(PyObject *object) { return object == Py_None ? NULL : Py_NewRef(object); }
 
-static int read_argument(rb_py_site *site, PyObject *description, rb_argument *argument)
+static void release_argument(rb_argument *argument)
+{
+    Py_XDECREF(argument->name);
+    Py_XDECREF((PyObject *)argument->only);
+    Py_XDECREF(argument->labels);
+    Py_XDECREF(argument->statuses);
+    Py_XDECREF(argument->names);
+}
+
+/*
+ * A copy of the labels: a lookup in the caller's dict, whose keys may be anything, could run code that changes it.
+ * *count: how many. NULL with an exception.
+ */
+static PyObject *copy_labels(PyObject *given, uint32_t *count)
+{
+    PyObject *key;
+    PyObject *index;
+    Py_ssize_t at = 0;
+    PyObject *labels = PyDict_Check(given) ? PyDict_Copy(given) : NULL;
+    while (labels != NULL && PyDict_Next(labels, &at, &key, &index)) {
+        if (!PyUnicode_CheckExact(key) || !PyLong_CheckExact(index))
+            Py_CLEAR(labels);
+    }
+    if (labels != NULL)
+        *count = (uint32_t)PyDict_Size(labels);
+    else if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "labels are a dict from str to int");
+    return labels;
+}
+
+static int take_labels(rb_argument *argument, PyObject *given)
+{
+    if (given == Py_None)
+        return 0;
+    if (argument->role == RB_ROLE_NAME && PyTuple_Check(given)) {
+        argument->labels = Py_NewRef(given);
+        argument->label_count = (uint32_t)PyTuple_Size(given);
+        return 0;
+    }
+    argument->labels = copy_labels(given, &argument->label_count);
+    return argument->labels == NULL ? -1 : 0;
+}
+
+/* What is written to the record: the bytes of a type, and as many as it takes of the record. */
+static int has_sound_size(const rb_argument *argument, uint32_t slot_bytes)
+{
+    if (argument->bytes == 0 || argument->offset > slot_bytes || argument->bytes > slot_bytes - argument->offset)
+        return 0;
+    if (argument->type == RB_TYPE_F64)
+        return argument->bytes == sizeof(double);
+    return argument->type > RB_TYPE_LABEL || argument->bytes <= sizeof(uint64_t);
+}
+
+static int is_sound(const rb_argument *argument, uint32_t slot_bytes)
+{
+    if (argument->role == RB_ROLE_NAME)
+        return argument->label_count > 0 && PyTuple_Check(argument->labels);
+    if (!has_sound_size(argument, slot_bytes))
+        return 0;
+    if ((argument->type == RB_TYPE_LABEL) != (argument->labels != NULL))
+        return 0;
+    if (argument->only != NULL && (!PyType_Check((PyObject *)argument->only) ||
+                                   (argument->type == RB_TYPE_HEX && !PyType_IsSubtype(argument->only, &PyBytes_Type))))
+        return 0;
+    Py_ssize_t count = (Py_ssize_t)argument->label_count;
+    return (argument->statuses == NULL ||
+            (PyBytes_Check(argument->statuses) && PyBytes_Size(argument->statuses) >= count)) &&
+           (argument->names == NULL || (PyBytes_Check(argument->names) && PyBytes_Size(argument->names) >= count));
+}
+
+static int read_argument(const rb_py_site *site, PyObject *description, rb_argument *argument)
 {
     PyObject *name;
     PyObject *only;
@@ -239,23 +320,14 @@ static int read_argument(rb_py_site *site, PyObject *description, rb_argument *a
     argument->name = Py_NewRef(name);
     PyUnicode_InternInPlace(&argument->name);
     argument->only = (PyTypeObject *)or_null(only);
-    argument->labels = or_null(labels);
     argument->statuses = or_null(statuses);
     argument->names = or_null(span_names);
     argument->required = (uint8_t)required;
     argument->takes_none = (uint8_t)takes_none;
     argument->in_order = (uint8_t)in_order;
-    if (argument->labels != NULL)
-        argument->label_count = (uint32_t)PyObject_Size(argument->labels);
-    if (argument->role == RB_ROLE_NAME && argument->label_count > 0 && PyTuple_Check(argument->labels))
-        return 0;
-    if (argument->bytes == 0 || argument->offset > site->slot_bytes ||
-        argument->bytes > site->slot_bytes - argument->offset ||
-        (argument->type == RB_TYPE_LABEL && argument->labels == NULL) ||
-        (argument->type <= RB_TYPE_LABEL && argument->bytes > 8) ||
-        (argument->labels != NULL && !PyDict_Check(argument->labels)) ||
-        (argument->statuses != NULL && PyBytes_Size(argument->statuses) < (Py_ssize_t)argument->label_count) ||
-        (argument->names != NULL && PyBytes_Size(argument->names) < (Py_ssize_t)argument->label_count)) {
+    if (take_labels(argument, labels) < 0)
+        return -1;
+    if (!is_sound(argument, site->slot_bytes)) {
         PyErr_Format(PyExc_ValueError, "%U: no such argument", name);
         return -1;
     }
@@ -270,10 +342,16 @@ static int read_arguments(rb_py_site *site, PyObject *descriptions)
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        rb_argument *argument = &site->arguments[site->argument_count++];
-        if (read_argument(site, PyTuple_GetItem(descriptions, i), argument) < 0)
+        rb_argument argument;
+        memset(&argument, 0, sizeof argument);
+        if (read_argument(site, PyTuple_GetItem(descriptions, i), &argument) < 0) {
+            release_argument(&argument);
             return -1;
-        if (argument->role == RB_ROLE_VALUE && site->value_count < RB_MAX_ATTRIBUTES)
+        }
+        /* All at once, at the end: the collector shows a site that is being made to whoever asks it. */
+        site->arguments[i] = argument;
+        site->argument_count++;
+        if (argument.role == RB_ROLE_VALUE && site->value_count < RB_MAX_ATTRIBUTES)
             site->value_arguments[site->value_count++] = (uint8_t)i;
     }
     return 0;
@@ -287,6 +365,7 @@ static int read_failure(rb_py_site *site, PyObject *failure)
     if (!PyArg_ParseTuple(failure, "IIO", &site->failure_argument, &site->failure_label, &value))
         return -1;
     if (site->failure_argument >= site->argument_count ||
+        site->arguments[site->failure_argument].role != RB_ROLE_VALUE ||
         site->failure_label >= site->arguments[site->failure_argument].label_count) {
         PyErr_SetString(PyExc_ValueError, "failure: no such label");
         return -1;
@@ -295,11 +374,10 @@ static int read_failure(rb_py_site *site, PyObject *failure)
     return 0;
 }
 
-/* Site(owner, producer address, template, arguments, failure, convert, recover, attend, span type) */
+/* Site(owner of the producer, template, arguments, failure, convert, recover, attend, span type) */
 static PyObject *site_make(PyTypeObject *type, PyObject *arguments, PyObject *names)
 {
     PyObject *owner;
-    unsigned long long producer;
     const char *template;
     Py_ssize_t template_bytes;
     PyObject *descriptions;
@@ -312,17 +390,14 @@ static PyObject *site_make(PyTypeObject *type, PyObject *arguments, PyObject *na
         PyErr_SetString(PyExc_TypeError, "Site takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(arguments, "OKy#O!OOOOO!", &owner, &producer, &template, &template_bytes, &PyTuple_Type,
-                          &descriptions, &failure, &convert, &recover_ring, &attend, &PyType_Type, &span_type))
+    if (!PyArg_ParseTuple(arguments, "Oy#O!OOOOO!", &owner, &template, &template_bytes, &PyTuple_Type, &descriptions,
+                          &failure, &convert, &recover_ring, &attend, &PyType_Type, &span_type))
         return NULL;
-    rb_site_module *module = NULL;
-    /* The module is that of the base class: Python's classes that inherit from Site have none of ours. */
-    for (PyTypeObject *base = type; base != NULL && module == NULL;
-         base = (PyTypeObject *)PyType_GetSlot(base, Py_tp_base)) {
-        if (PyType_GetFlags(base) & Py_TPFLAGS_HEAPTYPE)
-            module = PyType_GetModuleState(base);
-        PyErr_Clear();
-    }
+    rb_producer *producer = PyCapsule_GetPointer(owner, RB_PRODUCER_CAPSULE);
+    if (producer == NULL)
+        return NULL;
+    PyObject *home;
+    rb_site_module *module = rb_module_of(type, &home);
     if (module == NULL || !PyType_IsSubtype((PyTypeObject *)span_type, module->span)) {
         PyErr_SetString(PyExc_TypeError, "Site needs the type of its spans");
         return NULL;
@@ -335,8 +410,9 @@ static PyObject *site_make(PyTypeObject *type, PyObject *arguments, PyObject *na
     if (site == NULL)
         return NULL;
     site->module = module;
+    site->home = Py_NewRef(home);
     site->owner = Py_NewRef(owner);
-    site->producer = (rb_producer *)(uintptr_t)producer;
+    site->producer = producer;
     site->convert = Py_NewRef(convert);
     site->recover = Py_NewRef(recover_ring);
     site->attend = Py_NewRef(attend);
@@ -359,6 +435,7 @@ static int site_traverse(PyObject *self, visitproc visit, void *arg)
 {
     const rb_py_site *site = (const rb_py_site *)self;
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(site->home);
     Py_VISIT(site->owner);
     Py_VISIT(site->convert);
     Py_VISIT(site->recover);
@@ -377,19 +454,15 @@ static void site_free(PyObject *self)
     rb_py_site *site = (rb_py_site *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    for (uint32_t i = 0; i < site->argument_count; i++) {
-        Py_XDECREF(site->arguments[i].name);
-        Py_XDECREF((PyObject *)site->arguments[i].only);
-        Py_XDECREF(site->arguments[i].labels);
-        Py_XDECREF(site->arguments[i].statuses);
-        Py_XDECREF(site->arguments[i].names);
-    }
+    for (uint32_t i = 0; i < site->argument_count; i++)
+        release_argument(&site->arguments[i]);
     Py_XDECREF(site->convert);
     Py_XDECREF(site->recover);
     Py_XDECREF(site->attend);
     Py_XDECREF((PyObject *)site->span_type);
     Py_XDECREF(site->failure);
     Py_XDECREF(site->owner);
+    Py_XDECREF(site->home);
     PyMem_Free(site->template);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);

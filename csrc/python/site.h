@@ -57,7 +57,7 @@ enum rb_role { RB_ROLE_VALUE = 0, RB_ROLE_START = 1, RB_ROLE_END = 2, RB_ROLE_NA
 typedef struct rb_argument {
     PyObject *name;     /* interned */
     PyTypeObject *only; /* the type whose instances are taken at once; NULL: the built-in one */
-    PyObject *labels;   /* of a label: dict from string to index; of the name: tuple of what stands for each name */
+    PyObject *labels;   /* of a label: our own dict from str to int; of the name: tuple of what stands for each name */
     PyObject *statuses; /* of a label: bytes, the span's status by index; NULL: it has no say */
     PyObject *names;    /* of a label: bytes, the span name that it demands by index; NULL: any. After the name. */
     uint32_t role;      /* enum rb_role */
@@ -84,7 +84,8 @@ void rb_argument_put_label(const rb_argument *argument, uint64_t index, uint8_t 
 
 typedef struct rb_py_site {
     PyObject_HEAD rb_site_module *module;
-    PyObject *owner; /* of the producer: kept until we are gone, see rb_site_clear */
+    PyObject *home;  /* the module whose state that is: a span that outlives it still asks it for the context */
+    PyObject *owner; /* of the producer, a capsule: kept until we are gone, see site_free */
     rb_producer *producer;
     PyObject *convert; /* convert(argument index, value) -> (bytes, cut): for values that are not of the plain kind */
     PyObject *recover; /* recover() -> bool: make a ring where there is none */
@@ -102,6 +103,15 @@ typedef struct rb_py_site {
 } rb_py_site;
 
 extern PyType_Spec rb_site_spec;
+
+/* Words of a record on the stack: as many as the slot has, since the stack may be a small thread's. */
+#define RB_RECORD_WORDS(site) ((site)->slot_bytes / sizeof(uint64_t))
+
+/* The capsules that own a producer have this name. */
+#define RB_PRODUCER_CAPSULE "ringbuf.producer"
+
+/* The state of our module that made `type` or a base of it, and the module in *home (borrowed). NULL: there is none. */
+rb_site_module *rb_module_of(PyTypeObject *type, PyObject **home);
 
 /* Put a value of any kind. 0, or -1 with an exception. *cuts grows by one when it was cut. */
 int rb_site_put(rb_py_site *site, uint32_t argument, PyObject *value, uint8_t *record, uint64_t *cuts);
@@ -122,7 +132,9 @@ typedef struct rb_py_span {
     rb_span span;
     uint64_t start_unix_nano;
     uint64_t start_monotonic_nano;
-    uint64_t process; /* rb_process_mark at the start, 0 before */
+    uint64_t process; /* rb_process_mark at the start, 0 before: then there are no ids either */
+    struct rb_py_span *free_next;
+    uint8_t was_entered; /* from the first instruction of __enter__ on: what that calls may enter it again */
     PyObject *values[];
 } rb_py_span;
 

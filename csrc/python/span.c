@@ -91,35 +91,44 @@ static PyObject *span_refuse(PyTypeObject *type, PyObject *arguments, PyObject *
 /* Give the span its ids: under its header's span, or under the enclosing one. */
 static int begin(rb_py_span *self)
 {
-    rb_site_module *module = self->site->module;
     const rb_span *parent = NULL;
-    PyObject *keep = NULL;
-    if (self->parent == NULL) {
-        if (rb_parent_enclosing(module, &parent, &keep) < 0)
+    PyObject *keep = self->parent; /* our own: what begins a span may run code that has this one in its hands */
+    self->parent = NULL;
+    if (keep == NULL) {
+        if (rb_parent_enclosing(self->site->module, &parent, &keep) < 0)
             return -1;
-    } else if (self->parent != Py_None) {
-        parent = &((rb_py_parent *)self->parent)->span;
+    } else if (keep != Py_None) {
+        parent = &((rb_py_parent *)keep)->span;
     }
     int rv = rb_site_begin(self->site, parent, &self->span);
     Py_XDECREF(keep);
-    Py_CLEAR(self->parent);
     return rv == RB_OK || rv == RB_NO_RING ? 0 : -1;
+}
+
+/* A callable of the module may be replaced while it runs. */
+static PyObject *call_with(PyObject *callable, PyObject *argument)
+{
+    Py_INCREF(callable);
+    PyObject *result = PyObject_CallFunctionObjArgs(callable, argument, NULL);
+    Py_DECREF(callable);
+    return result;
 }
 
 static PyObject *span_enter(rb_py_span *self, PyObject *unused)
 {
     (void)unused;
     rb_site_module *module = self->site->module;
-    if (self->process != 0) {
+    if (self->was_entered) {
         PyErr_SetString(PyExc_RuntimeError, "a span is entered once: make another with site.span(...)");
         return NULL;
     }
+    self->was_entered = 1;
+    module->entered++;
     if (begin(self) < 0)
         return NULL;
     self->process = rb_process_mark(self->site->producer);
-    module->entered++;
     if (module->outer_enter != NULL) {
-        self->outer_token = PyObject_CallFunctionObjArgs(module->outer_enter, (PyObject *)self, NULL);
+        self->outer_token = call_with(module->outer_enter, (PyObject *)self);
         if (self->outer_token == NULL)
             return NULL;
     }
@@ -148,7 +157,7 @@ static int leave_context(rb_py_span *self)
     PyObject *outer = self->outer_token;
     self->outer_token = NULL;
     if (outer != NULL && module->outer_leave != NULL) {
-        done = PyObject_CallFunctionObjArgs(module->outer_leave, outer, NULL);
+        done = call_with(module->outer_leave, outer);
         Py_DECREF(outer);
         if (done == NULL)
             return -1;
@@ -184,7 +193,8 @@ static void fail(rb_py_span *self, uint8_t *record)
 static int write_span(rb_py_span *self, uint64_t duration, int failed)
 {
     rb_py_site *site = self->site;
-    _Alignas(64) uint8_t record[RB_MAX_SLOT_BYTES];
+    uint64_t words[RB_RECORD_WORDS(site)];
+    uint8_t *record = (uint8_t *)words;
     rb_record *core = (rb_record *)(void *)record;
     uint64_t cuts = 0;
     memcpy(record, site->template, site->slot_bytes);
@@ -320,18 +330,48 @@ static int span_clear(PyObject *self)
     return 0;
 }
 
+static void free_one(rb_py_span *span)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)span);
+    if (span->was_entered)
+        span->site->module->entered--;
+    span_clear((PyObject *)span);
+    Py_XDECREF((PyObject *)span->site);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(span);
+    Py_DECREF(type);
+}
+
+/*
+ * A span may be the last to hold another (as a value, or as the one that it will make current again), and that one the
+ * next: beyond some depth they wait for their turn, lest a long chain take more stack than there is.
+ */
+enum { MAX_FREE_DEPTH = 50 };
+
+static _Thread_local struct {
+    unsigned depth;
+    rb_py_span *waiting;
+} freeing __attribute__((tls_model("initial-exec")));
+
 static void span_free(PyObject *self)
 {
     rb_py_span *span = (rb_py_span *)self;
-    PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (span->process != 0)
-        span->site->module->entered--;
-    span_clear(self);
-    Py_XDECREF((PyObject *)span->site);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(self);
-    Py_DECREF(type);
+    if (freeing.depth == MAX_FREE_DEPTH) {
+        span->free_next = freeing.waiting;
+        freeing.waiting = span;
+        return;
+    }
+    freeing.depth++;
+    free_one(span);
+    freeing.depth--;
+    while (freeing.depth == 0 && freeing.waiting != NULL) {
+        rb_py_span *next = freeing.waiting;
+        freeing.waiting = next->free_next;
+        freeing.depth++;
+        free_one(next);
+        freeing.depth--;
+    }
 }
 
 static PyMethodDef span_methods[] = {
@@ -375,39 +415,66 @@ PyType_Spec rb_span_spec = {
 typedef struct rb_py_span_value {
     PyObject_HEAD Py_ssize_t index;
     PyObject *unset;
+    PyTypeObject *span_type; /* whose instances have values */
 } rb_py_span_value;
 
 static PyObject *span_value_make(PyTypeObject *type, PyObject *arguments, PyObject *names)
 {
     Py_ssize_t index;
     PyObject *unset;
-    (void)names;
+    if (names != NULL && PyDict_Size(names) != 0) {
+        PyErr_SetString(PyExc_TypeError, "SpanValue takes no keyword arguments");
+        return NULL;
+    }
     if (!PyArg_ParseTuple(arguments, "nO", &index, &unset))
         return NULL;
+    PyObject *home;
+    const rb_site_module *module = rb_module_of(type, &home);
+    if (module == NULL || index < 0) {
+        PyErr_SetString(PyExc_ValueError, "SpanValue needs the index of a value");
+        return NULL;
+    }
     rb_py_span_value *made = (rb_py_span_value *)PyType_GenericAlloc(type, 0);
     if (made != NULL) {
         made->index = index;
         made->unset = Py_NewRef(unset);
+        made->span_type = (PyTypeObject *)Py_NewRef((PyObject *)module->span);
     }
     return (PyObject *)made;
+}
+
+/* Where `object` keeps the value. NULL with an exception: it is no span, or one without such a value. */
+static PyObject **value_place(const rb_py_span_value *self, PyObject *object)
+{
+    if (!PyObject_TypeCheck(object, self->span_type)) {
+        PyErr_SetString(PyExc_TypeError, "only a span has values");
+        return NULL;
+    }
+    if (self->index >= Py_SIZE(object)) {
+        PyErr_SetString(PyExc_AttributeError, "the spans of this site have no such value");
+        return NULL;
+    }
+    return &((rb_py_span *)object)->values[self->index];
 }
 
 static PyObject *span_value_get(rb_py_span_value *self, PyObject *object, PyObject *type)
 {
     (void)type;
-    if (object == NULL || self->index < 0 || self->index >= Py_SIZE(object))
+    if (object == NULL)
         return Py_NewRef((PyObject *)self);
-    PyObject *value = ((rb_py_span *)object)->values[self->index];
-    return Py_NewRef(value == NULL ? self->unset : value);
+    PyObject **place = value_place(self, object);
+    return place == NULL ? NULL : Py_NewRef(*place == NULL ? self->unset : *place);
 }
 
 static int span_value_set(rb_py_span_value *self, PyObject *object, PyObject *value)
 {
-    if (value == NULL || self->index < 0 || self->index >= Py_SIZE(object)) {
+    if (value == NULL) {
         PyErr_SetString(PyExc_AttributeError, "a value of a span cannot be deleted");
         return -1;
     }
-    PyObject **place = &((rb_py_span *)object)->values[self->index];
+    PyObject **place = value_place(self, object);
+    if (place == NULL)
+        return -1;
     PyObject *before = *place;
     *place = Py_NewRef(value);
     Py_XDECREF(before);
@@ -418,6 +485,7 @@ static int span_value_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((rb_py_span_value *)self)->unset);
+    Py_VISIT((PyObject *)((rb_py_span_value *)self)->span_type);
     return 0;
 }
 
@@ -426,6 +494,7 @@ static void span_value_free(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     Py_XDECREF(((rb_py_span_value *)self)->unset);
+    Py_XDECREF((PyObject *)((rb_py_span_value *)self)->span_type);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
