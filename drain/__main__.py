@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 import ringbuf
+from drain import assembly
 from drain.exporters.measured import MeasuredExporter
 from drain.log import configure_log
 from drain.replay.replay import Replay, show
@@ -195,9 +196,9 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
             _cannot_start(error)
         # After the lock: the file exporter cuts off what a killed drain left incomplete.
         try:
-            exporter = MeasuredExporter(configuration.make_exporter())
+            exporter = MeasuredExporter(assembly.make_exporter(configuration))
             cleanup.callback(exporter.close)
-            stores = configuration.open_stores(log)
+            stores = assembly.open_stores(configuration, log)
             telemetry = Telemetry(exporter, stores, configuration.settings.max_series, log=log)
             service = _service(configuration, directory, exporter, stores, telemetry, log)
         except (RingBufferError, ValueError, OSError) as error:
@@ -224,11 +225,11 @@ def _replay(configuration: Configuration, paths: list[Path], *, remove: bool) ->
         path.exists() and settings.output.exists() and path.samefile(settings.output) for path in files_of(paths)
     ):
         _cannot_start(f"{settings.output} would be replayed into itself: name another --output")
-    policy = configuration.retry_policy()
+    policy = assembly.retry_policy(configuration)
     if not policy.elapsed_limit:
         policy = dataclasses.replace(policy, elapsed_limit=_REPLAY_SECONDS)
     try:
-        exporter = configuration.make_exporter()
+        exporter = assembly.make_exporter(configuration)
     except (RingBufferError, ValueError, OSError) as error:
         _cannot_start(error)
     run = Replay(exporter, policy, concurrency=settings.concurrency, batch_spans=settings.batch_spans, log=log)
@@ -256,10 +257,10 @@ def _service(
 ) -> Service:
     return Service(
         directory,
-        configuration.admission(),
+        assembly.admission(configuration),
         exporter,
-        configuration.retry_policy(),
-        configuration.limits(),
+        assembly.retry_policy(configuration),
+        assembly.limits(configuration),
         log=log,
         stores=stores,
         audit_to=sys.stderr if _is_output_taken(configuration.settings) else sys.stdout,
@@ -270,7 +271,7 @@ def _service(
 def _listen(
     configuration: Configuration, telemetry: Telemetry, service: Service, log: FilteringBoundLogger, *, once: bool
 ) -> None:
-    address = configuration.listens_at(once=once)
+    address = assembly.listen_address(configuration, once=once)
     if address is None:
         return
     try:

@@ -11,32 +11,22 @@ import os
 import pwd
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from drain.delivery.dead_letters import DeadLetters
-from drain.delivery.retry import RetryPolicy
-from drain.delivery.stores import Stores
-from drain.exporters import make_exporter
-from drain.exporters.file import FileOptions
 from drain.log import LogLevel  # noqa: TC001 - pydantic reads it
-from drain.rings.reader import Admission
-from drain.service import Limits
 from drain.settings.address import Address
 from drain.settings.otlp_environment import OtlpProtocol, OtlpSettings, header_problem, parse_headers
-from drain.spool.spool import Spool, SpoolLimits
-from drain.spool.store import MIN_BYTES, WhenFull
+from drain.settings.spool_choices import MIN_BYTES, WhenFull
 from ringbuf.directory import default_ring_dir
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
-    from structlog.typing import FilteringBoundLogger
 
-    from drain.exporters import Exporter
 
 ENVIRONMENT_PREFIX: Final = "RINGBUF_DRAIN_"
 LISTEN_OFF: Final = "off"
@@ -189,96 +179,6 @@ class Configuration:
             line = f"# {name} is not set" if shown is None else f"{name} = {_toml(shown)}"
             lines.append(f"{line}  # {self.origins[name]}" if shown is not None else f"{line}; {self.origins[name]}")
         return "\n".join(lines) + "\n"
-
-    def make_exporter(self) -> Exporter:
-        """Return the exporter that is asked for.
-
-        Raises:
-            ValueError: it cannot work with these settings.
-        """
-        settings = self.settings
-        otlp = OtlpSettings(
-            endpoint=settings.endpoint,
-            endpoint_is_base=self.origins["endpoint"] != "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-            protocol=settings.protocol,
-            headers=settings.headers,
-            compression=settings.compression,
-            timeout_seconds=settings.timeout,
-            certificate=settings.certificate,
-            client_key=settings.client_key,
-            client_certificate=settings.client_certificate,
-            insecure=settings.insecure,
-        )
-        is_otlp = self.origins["endpoint"].startswith("OTEL_")
-        return make_exporter(
-            settings.exporter,
-            otlp=otlp if is_otlp else replace(otlp, endpoint=None),
-            endpoint=None if is_otlp else settings.endpoint,
-            output=settings.output,
-            file=FileOptions(
-                sync=settings.file_sync,
-                rotate_bytes=settings.file_rotate_bytes,
-                rotate_seconds=settings.file_rotate_seconds,
-                keep=settings.file_keep,
-                compression=settings.file_compression,
-            ),
-        )
-
-    def retry_policy(self) -> RetryPolicy:
-        """Return how batches are sent again.
-
-        Raises:
-            ValueError: the waits do not fit together.
-        """
-        settings = self.settings
-        return RetryPolicy(
-            initial=settings.retry_initial, maximum=settings.retry_maximum, elapsed_limit=settings.retry_elapsed
-        )
-
-    def open_stores(self, log: FilteringBoundLogger) -> Stores:
-        """Open the spool and the dead letters, where there is a folder for them.
-
-        Raises:
-            RingBufferError: a folder is not ours alone, or another drain has the spool.
-            OSError: a folder cannot be read.
-        """
-        settings = self.settings
-        if settings.state_dir is None:
-            return Stores()
-        letters = DeadLetters(
-            settings.state_dir / "dead-letters",
-            max_files=settings.dead_letter_files,
-            max_bytes=settings.dead_letter_bytes,
-            log=log,
-        )
-        limits = SpoolLimits(settings.spool_max_bytes, settings.spool_max_age, settings.spool_full)
-        return Stores(Spool(settings.state_dir / "spool", limits, log=log), letters, settings.spool_after)
-
-    def admission(self) -> Admission:
-        """Return which ring files are taken in."""
-        settings = self.settings
-        return Admission(frozenset(settings.allow_uid), frozenset(settings.allow_gid), settings.max_ring_bytes)
-
-    def listens_at(self, *, once: bool) -> Address | None:
-        """Return where /metrics is to be.
-
-        Args:
-            once: whether the drain ends by itself: then only where that was asked for.
-        """
-        if self.settings.listen == LISTEN_OFF or (once and self.origins["listen"] == "default"):
-            return None
-        return Address.parse(self.settings.listen)
-
-    def limits(self) -> Limits:
-        """Return the sizes and times of the loop."""
-        settings = self.settings
-        return Limits(
-            batch_spans=settings.batch_spans,
-            batch_bytes=settings.batch_bytes,
-            batch_delay=settings.batch_delay,
-            concurrency=settings.concurrency,
-            shutdown_timeout=settings.shutdown_timeout,
-        )
 
 
 def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from drain.log import RepeatedTrouble
+from drain.settings.spool_choices import MIN_BYTES
 from drain.spool.damage import set_aside_database
 from drain.spool.database import DamagedError, SpoolDatabase, SpoolSums, is_damage, is_full, is_locked, stored_bytes
 from drain.spool.reserve import Reserve
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.exporters import Encoding
+    from drain.settings.spool_choices import WhenFull
     from drain.spool.database import Fate, Stored
     from drain.spool.holds import Holds
 
-WhenFull = Literal["backpressure", "drop-oldest"]
-
-MIN_BYTES: Final = 1 << 20
 RESERVE_NAME: Final = "spool.reserve"
 
 _LARGEST_GROUP_BYTES: Final = 8 << 20

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from drain import assembly
 from drain.exporters.file import FileExporter
 from drain.exporters.otlp_http import OtlpHttpExporter
 from drain.settings.settings import ConfigurationError, Settings, load
@@ -63,7 +64,7 @@ def test_the_path_is_appended_but_to_the_endpoint_of_the_signal(
     flags: dict[str, object] = {"exporter": "otlp-http"}
     if flag:
         flags["endpoint"] = flag
-    exporter = load(flags, None).make_exporter()
+    exporter = assembly.make_exporter(load(flags, None))
     try:
         assert isinstance(exporter, OtlpHttpExporter)
         assert exporter.endpoint == url
@@ -172,7 +173,7 @@ def test_a_wrong_header_is_refused_without_its_value(toml: Path) -> None:
 
 def test_file_options_reach_the_exporter(tmp_path: Path) -> None:
     flags = {"output": tmp_path / "out", "file_sync": True, "file_rotate_bytes": 5, "file_keep": 2}
-    exporter = load(flags, None).make_exporter()
+    exporter = assembly.make_exporter(load(flags, None))
     try:
         assert isinstance(exporter, FileExporter)
         options = exporter._options
@@ -184,10 +185,10 @@ def test_file_options_reach_the_exporter(tmp_path: Path) -> None:
 def test_nothing_listens_when_told_so_and_a_drain_that_ends_by_itself_only_when_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert load({}, None).listens_at(once=False) is None, "RINGBUF_DRAIN_LISTEN=off, as all tests have it"
+    assert assembly.listen_address(load({}, None), once=False) is None, "RINGBUF_DRAIN_LISTEN=off, as all tests have it"
     monkeypatch.delenv("RINGBUF_DRAIN_LISTEN")
-    assert load({}, None).listens_at(once=False) == ("127.0.0.1", 9464)
-    assert load({}, None).listens_at(once=True) is None
-    assert load({"listen": "[::1]:1"}, None).listens_at(once=True) == ("::1", 1)
+    assert assembly.listen_address(load({}, None), once=False) == ("127.0.0.1", 9464)
+    assert assembly.listen_address(load({}, None), once=True) is None
+    assert assembly.listen_address(load({"listen": "[::1]:1"}, None), once=True) == ("::1", 1)
     with pytest.raises(ConfigurationError, match=r"listen \(--listen\): .* is no HOST:PORT"):
         load({"listen": "everywhere"}, None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
+from drain import assembly
 from drain.settings.settings import ConfigurationError, load
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_without_a_state_directory_nothing_is_kept() -> None:
-    stores = load({}, None).open_stores(structlog.get_logger())
+    stores = assembly.open_stores(load({}, None), structlog.get_logger())
     assert (stores.spool, stores.dead_letters) == (None, None)
 
 
@@ -38,7 +39,7 @@ def test_the_stores_get_their_bounds(tmp_path: Path) -> None:
         "dead_letter_files": 3,
         "dead_letter_bytes": 5,
     }
-    stores = load(flags, None).open_stores(structlog.get_logger())
+    stores = assembly.open_stores(load(flags, None), structlog.get_logger())
     assert stores.spool is not None
     assert stores.dead_letters is not None
     limits = stores.spool._store._limits
@@ -55,5 +56,5 @@ def test_a_spool_flag_without_a_state_directory_is_refused() -> None:
 
 
 def test_the_elapsed_limit_reaches_the_policy() -> None:
-    assert load({"retry_elapsed": 5.0}, None).retry_policy().gives_up(5)
-    assert not load({}, None).retry_policy().gives_up(1e9)
+    assert assembly.retry_policy(load({"retry_elapsed": 5.0}, None)).gives_up(5)
+    assert not assembly.retry_policy(load({}, None)).gives_up(1e9)

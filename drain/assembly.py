@@ -1,0 +1,126 @@
+"""Makes the drain's parts from its settings; a command takes those that it needs.
+
+The settings know nothing of this: they can be read, checked and shown without any part of the drain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from drain.delivery.dead_letters import DeadLetters
+from drain.delivery.retry import RetryPolicy
+from drain.delivery.stores import Stores
+from drain.exporters import make_exporter as make_exporter_of_kind
+from drain.exporters.file import FileOptions
+from drain.rings.reader import Admission
+from drain.service import Limits
+from drain.settings.address import Address
+from drain.settings.otlp_environment import OtlpSettings
+from drain.settings.settings import LISTEN_OFF
+from drain.spool.spool import Spool
+from drain.spool.store import SpoolLimits
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.exporters import Exporter
+    from drain.settings.settings import Configuration
+
+
+def make_exporter(configuration: Configuration) -> Exporter:
+    """Return the exporter that is asked for.
+
+    Raises:
+        ValueError: it cannot work with these settings.
+    """
+    settings = configuration.settings
+    otlp = OtlpSettings(
+        endpoint=settings.endpoint,
+        endpoint_is_base=configuration.origins["endpoint"] != "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        protocol=settings.protocol,
+        headers=settings.headers,
+        compression=settings.compression,
+        timeout_seconds=settings.timeout,
+        certificate=settings.certificate,
+        client_key=settings.client_key,
+        client_certificate=settings.client_certificate,
+        insecure=settings.insecure,
+    )
+    is_otlp = configuration.origins["endpoint"].startswith("OTEL_")
+    return make_exporter_of_kind(
+        settings.exporter,
+        otlp=otlp if is_otlp else replace(otlp, endpoint=None),
+        endpoint=None if is_otlp else settings.endpoint,
+        output=settings.output,
+        file=FileOptions(
+            sync=settings.file_sync,
+            rotate_bytes=settings.file_rotate_bytes,
+            rotate_seconds=settings.file_rotate_seconds,
+            keep=settings.file_keep,
+            compression=settings.file_compression,
+        ),
+    )
+
+
+def retry_policy(configuration: Configuration) -> RetryPolicy:
+    """Return how batches are sent again.
+
+    Raises:
+        ValueError: the waits do not fit together.
+    """
+    settings = configuration.settings
+    return RetryPolicy(
+        initial=settings.retry_initial, maximum=settings.retry_maximum, elapsed_limit=settings.retry_elapsed
+    )
+
+
+def open_stores(configuration: Configuration, log: FilteringBoundLogger) -> Stores:
+    """Open the spool and the dead letters, where there is a folder for them.
+
+    Raises:
+        RingBufferError: a folder is not ours alone, or another drain has the spool.
+        OSError: a folder cannot be read.
+    """
+    settings = configuration.settings
+    if settings.state_dir is None:
+        return Stores()
+    letters = DeadLetters(
+        settings.state_dir / "dead-letters",
+        max_files=settings.dead_letter_files,
+        max_bytes=settings.dead_letter_bytes,
+        log=log,
+    )
+    limits = SpoolLimits(settings.spool_max_bytes, settings.spool_max_age, settings.spool_full)
+    return Stores(Spool(settings.state_dir / "spool", limits, log=log), letters, settings.spool_after)
+
+
+def admission(configuration: Configuration) -> Admission:
+    """Return which ring files are taken in."""
+    settings = configuration.settings
+    return Admission(frozenset(settings.allow_uid), frozenset(settings.allow_gid), settings.max_ring_bytes)
+
+
+def listen_address(configuration: Configuration, *, once: bool) -> Address | None:
+    """Return where /metrics is to be, None for nowhere.
+
+    Args:
+        configuration: the effective settings.
+        once: whether the drain ends by itself: then only where that was asked for.
+    """
+    listen = configuration.settings.listen
+    if listen == LISTEN_OFF or (once and configuration.origins["listen"] == "default"):
+        return None
+    return Address.parse(listen)
+
+
+def limits(configuration: Configuration) -> Limits:
+    """Return the sizes and times of the loop."""
+    settings = configuration.settings
+    return Limits(
+        batch_spans=settings.batch_spans,
+        batch_bytes=settings.batch_bytes,
+        batch_delay=settings.batch_delay,
+        concurrency=settings.concurrency,
+        shutdown_timeout=settings.shutdown_timeout,
+    )
