@@ -5,19 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bench import end_to_end, idle
 from bench.encode import ROWS as ENCODE_ROWS
-from bench.measure import Figure, take_turns
-from bench.results import Result, describe_machine, print_table, write
+from bench.in_turns import measure_rows, progress
+from bench.results import describe_machine, print_table, write
 from bench.rows import ROWS as DOOR_ROWS
-from bench.rows import Row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 ROWS: Final = (*DOOR_ROWS, *ENCODE_ROWS)
 _ROUNDS: Final = 11
@@ -49,18 +44,18 @@ def main() -> int:
     for protocol in _PROTOCOLS:
         if f"end-to-end-{protocol}" in options.only:
             trials = min(options.rounds, _MOST_TRIALS)
-            _progress(f"end-to-end-{protocol}: the highest rate without loss, then {trials} rounds …")
+            progress(f"end-to-end-{protocol}: the highest rate without loss, then {trials} rounds …")
             results += end_to_end.measure(protocol, trials, seconds)
     if "file" in options.only:
         trials = min(options.rounds, _MOST_TRIALS)
-        _progress(f"file: the highest rate without loss, then {trials} rounds …")
+        progress(f"file: the highest rate without loss, then {trials} rounds …")
         results += end_to_end.measure_file(trials, _FILE_SECONDS)
     if "age" in options.only:
-        _progress(f"age: {options.rounds} rounds …")
+        progress(f"age: {options.rounds} rounds …")
         results.append(end_to_end.measure_age(min(options.rounds, _MOST_TRIALS), seconds))
     if "idle" in options.only:
         trials = min(options.rounds, _MOST_TRIALS)
-        _progress(f"idle: {trials} rounds …")
+        progress(f"idle: {trials} rounds …")
         results += idle.measure(trials, _IDLE_SECONDS)
     machine["load_after"] = os.getloadavg()[0]
     print_table(results)
@@ -69,32 +64,6 @@ def main() -> int:
         write(results, machine, options.output)
         print(f"Written: {options.output}, {options.output.with_suffix('.md')}")
     return 0
-
-
-def measure_rows(rows: Iterable[Row], rounds: int) -> list[Result]:
-    """Measure rows; those that share probes share their processes and rounds."""
-    sets: dict[tuple[str, bool], list[Row]] = defaultdict(list)
-    for row in rows:
-        sets[row.group, row.is_pinned].append(row)
-    results = []
-    for (group, is_pinned), members in sets.items():
-        names = list(dict.fromkeys(name for row in members for name in (row.ours, row.peer)))
-        _progress(f"{group}: {len(names)} probes, {rounds} rounds …")
-        # The last processor: interrupts and the rest of the system tend to be on the first.
-        found = take_turns(names, rounds, max(os.sched_getaffinity(0)) if is_pinned else None)
-        results += [_result(row, found) for row in members]
-    return results
-
-
-def _result(row: Row, found: dict[str, dict[str, Figure] | str]) -> Result:
-    ours, peer = found[row.ours], found[row.peer]
-    if isinstance(ours, str) or isinstance(peer, str):
-        reason = ours if isinstance(ours, str) else str(peer)
-        return Result(row.group, row.title, row.peer_title, "ns", row.aim, skipped=reason)
-    mine, theirs = ours[row.figure], peer[row.peer_figure]
-    ratio = mine.over(theirs) if row.is_limit else theirs.over(mine)
-    details = {"ours": ours, "peer": peer}
-    return Result(row.group, row.title, row.peer_title, "ns", row.aim, mine, theirs, ratio, details=details)
 
 
 def _options() -> argparse.Namespace:
@@ -114,10 +83,6 @@ def _options() -> argparse.Namespace:
     if options.output is None and not options.quick and set(options.only) == set(_GROUPS):
         options.output = LATEST
     return options
-
-
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bench.in_turns import measure_rows
 from bench.measure import bursts
+from bench.results import print_table
 from bench.rows import Row
 from drain.otlp.encoder import Encoder, to_resource_spans
 from drain.otlp.output_buffer import OutputBuffer
@@ -232,9 +234,6 @@ def _readable_spans(spans: np.ndarray) -> list[ReadableSpan]:
 
 def main() -> None:
     """Measure the rows of this file."""
-    from bench.__main__ import measure_rows
-    from bench.results import print_table
-
     print_table(measure_rows(ROWS, int(sys.argv[1]) if len(sys.argv) > 1 else 11))
 
 

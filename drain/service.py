@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     import numpy as np
     from structlog.typing import FilteringBoundLogger
 
-    from drain.accounting.audit import Sums
+    from drain.accounting.spool_sums import SpoolSums
+    from drain.accounting.sums import Sums
     from drain.delivery.retry import RetryPolicy
     from drain.exporters import Exporter
     from drain.otlp.encoder import Encoded
     from drain.rings.directory import RingDirectory
     from drain.rings.ring import Lane, Ring
-    from drain.spool.database import SpoolSums
     from drain.telemetry.telemetry import Telemetry
 
 _LONGEST_NAP_SECONDS: Final = 0.02

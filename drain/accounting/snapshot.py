@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from drain.accounting.audit import Sums
+    from drain.accounting.sums import Sums
 
 # However many ask, the loop makes no more than four pictures a second: each looks at every lane.
 _FRESH_SECONDS: Final = 0.25

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from drain.accounting.audit import Sums
 from drain.accounting.label_names import label_value
+from drain.accounting.sums import Sums
 from drain.otlp.encoder import Encoder
 from drain.rings.directory import FileId, file_id
 from ringbuf._ringbuf import ffi, lib

@@ -12,8 +12,10 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+
+from drain.accounting.spool_sums import SPOOL_SUM_NAMES, SpoolSums
+from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,48 +30,6 @@ _PAGE_OVERHEAD_BYTES: Final = 64  # of a page, at most: chain pointers, and its 
 _ROW_PAGES: Final = 8  # of the trees above the row, and of the counts
 _APPLICATION_ID: Final = 0x52427370  # "RBsp"
 _VERSION: Final = 1
-# Names come from the rings: without a bound a producer could fill the disk with new ones.
-_MAX_SERVICES: Final = 1000
-_OTHER_SERVICES: Final = "(other services)"
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolSums:
-    """What became of the spooled spans of one service, since its spool was begun.
-
-    Attributes:
-        spooled: put into the spool; the sum of all below.
-        delivered: accepted by the backend.
-        rejected: refused by the backend in a partial success, or for good without a place to keep them.
-        dead_lettered: refused by the backend for good, and kept.
-        expired: removed since they were older than the spool's age.
-        dropped: removed since the spool was full and newer ones came.
-        damaged: not readable any more, and set aside.
-        waiting: in the spool.
-    """
-
-    spooled: int = 0
-    delivered: int = 0
-    rejected: int = 0
-    dead_lettered: int = 0
-    expired: int = 0
-    dropped: int = 0
-    damaged: int = 0
-    waiting: int = 0
-
-    def plus(self, change: Mapping[str, int]) -> SpoolSums:
-        """Return these sums with some of them changed."""
-        return replace(self, **{name: getattr(self, name) + count for name, count in change.items()})
-
-    @property
-    def unaccounted(self) -> int:
-        """Spooled spans of which nobody knows what became: 0, or the law is broken."""
-        accounted: int = sum(getattr(self, name) for name in SPOOL_SUM_NAMES[1:])
-        return self.spooled - accounted
-
-
-SPOOL_SUM_NAMES: Final = tuple(field.name for field in fields(SpoolSums))
-
 _SCHEMA: Final = f"""
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -324,8 +284,8 @@ class SpoolDatabase:
         within: Counter[str] = Counter()
         for service, count in services.items():
             is_known = service in self.sums or service in self._changes
-            has_room = len(self.sums) + len(self._changes) + len(within) < _MAX_SERVICES
-            within[service if is_known or has_room else _OTHER_SERVICES] += count
+            has_room = len(self.sums) + len(self._changes) + len(within) < MAX_SERVICES
+            within[service if is_known or has_room else OTHER_SERVICES] += count
         return dict(within)
 
     def _change(self, service: str, **counts: int) -> None:

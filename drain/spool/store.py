@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from drain.log import RepeatedTrouble
 from drain.settings.spool_choices import MIN_BYTES
 from drain.spool.damage import set_aside_database
-from drain.spool.database import DamagedError, SpoolDatabase, SpoolSums, is_damage, is_full, is_locked, stored_bytes
+from drain.spool.database import DamagedError, SpoolDatabase, is_damage, is_full, is_locked, stored_bytes
 from drain.spool.reserve import Reserve
 from ringbuf.exceptions import RingBufferError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.accounting.spool_sums import SpoolSums
     from drain.exporters import Encoding
     from drain.settings.spool_choices import WhenFull
     from drain.spool.database import Fate, Stored

@@ -15,12 +15,12 @@ from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_v
 from drain.exporters.measured import LATENCY_BOUNDS
 
 if TYPE_CHECKING:
-    from drain.accounting.audit import Sums
     from drain.accounting.snapshot import Snapshot
     from drain.accounting.span_metrics import SpanMetrics
+    from drain.accounting.spool_sums import SpoolSums
+    from drain.accounting.sums import Sums
     from drain.delivery.dead_letters import DeadLetters
     from drain.exporters.measured import ExportState
-    from drain.spool.database import SpoolSums
     from drain.spool.spool import SpoolStatus
 
 

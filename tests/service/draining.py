@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     import ringbuf
-    from drain.accounting.audit import Sums
+    from drain.accounting.sums import Sums
     from drain.delivery.stores import Stores
     from drain.exporters import Encoding, Request
     from drain.telemetry.telemetry import Telemetry

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ringbuf
-from drain.accounting.audit import Sums
+from drain.accounting.sums import Sums
 from ringbuf._ringbuf import ffi, lib
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files, until
 from tests.service.rings import CProducer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
-from drain.accounting.audit import Sums
+from drain.accounting.sums import Sums
 from drain.rings.directory import RingDirectory
 from drain.rings.watch import Watch
 from drain.service import Limits

@@ -10,12 +10,12 @@ import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 import ringbuf
+from drain.accounting.spool_sums import SpoolSums
 from drain.delivery import delivery
 from drain.delivery.dead_letters import DeadLetters, parse_dead_letter
 from drain.delivery.stores import Stores
 from drain.exporters import Request, Result, Verdict
 from drain.service import Limits
-from drain.spool.database import SpoolSums
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 from tests.service.draining import (
     LAYOUT,

@@ -6,7 +6,8 @@ import io
 
 import structlog
 
-from drain.accounting.audit import Audit, Sums, log_audit, write_audit
+from drain.accounting.audit import Audit, log_audit, write_audit
+from drain.accounting.sums import Sums
 
 
 class Terminal(io.StringIO):

@@ -13,12 +13,12 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from drain.accounting.audit import Sums
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.span_metrics import SpanMetrics
+from drain.accounting.spool_sums import SpoolSums
+from drain.accounting.sums import Sums
 from drain.exporters import Request, Result, Verdict
 from drain.exporters.measured import MeasuredExporter
-from drain.spool.database import SpoolSums
 from drain.spool.spool import SpoolStatus
 from drain.telemetry.health import Health
 from drain.telemetry.metric_table import METRICS

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+from drain.accounting.spool_sums import SpoolSums
 from drain.exporters import Request
 from drain.rings.ring import Outcome
-from drain.spool.database import SpoolDatabase, SpoolSums
+from drain.spool.database import SpoolDatabase
 from drain.spool.holds import Holds
 from drain.spool.spool import Entry, Spool, SpoolLimits, SpoolLockedError, SpoolRefusedError
 from drain.spool.store import Addition, Removal, SpoolStore
