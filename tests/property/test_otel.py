@@ -19,7 +19,7 @@ from drain.otlp.fields import checked_fields
 from drain.otlp.json_lines import from_json_line
 from ringbuf._ringbuf import lib
 from ringbuf.otel import RingSpanProcessor
-from ringbuf.otel_span import SCOPE_BYTES, encode_scope, encode_span
+from ringbuf.otel.span import SCOPE_BYTES, encode_scope, encode_span
 from ringbuf.resource import resource_from_json
 from tests.conftest import SESSION, SHM
 from tests.consumer import Consumer

@@ -1,34 +1,23 @@
-"""OpenTelemetry SDK spans into the ring: `RingSpanProcessor`, and `RingSpanExporter` for where only an exporter fits.
-
-    provider.add_span_processor(RingSpanProcessor())
-
-A span is in the ring when it has ended: nothing waits in this process, and what a drain finds there after a SIGKILL is
-everything that had ended before. Needs `ringbuf-spans[otel]`.
-
-The ring has the SDK's resource (with `process.pid`, `host.name` and `service.instance.id` where that has none). Each
-record has its own instrumentation scope, so that a process needs one ring however many libraries are instrumented.
-"""
+"""`RingSpanProcessor`: writes each span of the SDK into a ring as it ends."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import SpanProcessor
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from ringbuf._hot import lib as hot
 from ringbuf.emitter import Emitter
 from ringbuf.exceptions import RingBufferError
-from ringbuf.otel_context import nest
-from ringbuf.otel_span import SPAN_NAME, encode_scope, encode_span, otel_layout, write_record
+from ringbuf.otel.context import nest
+from ringbuf.otel.span import encode_scope, encode_span, otel_layout, write_record
 from ringbuf.resource import SERVICE_NAME, resource_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy as np
     from opentelemetry.context import Context
@@ -37,8 +26,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     from ringbuf.resource import AttributeValue
-
-__all__ = ["DEFAULT_CAPACITY", "DEFAULT_SLOT_BYTES", "SPAN_NAME", "RingSpanExporter", "RingSpanProcessor"]
 
 DEFAULT_SLOT_BYTES: Final = 4096
 """Bytes of a record; RINGBUF_OTEL_SLOT_BYTES. Bounds what one span can hold."""
@@ -166,40 +153,6 @@ class RingSpanProcessor(SpanProcessor):
         if ring is not made:  # another thread was faster
             made.emitter.close()
         return ring
-
-
-class RingSpanExporter(SpanExporter):
-    """The same behind a processor of the SDK. What waits in that processor's queue is lost at a kill.
-
-    Args:
-        arguments: of `RingSpanProcessor`.
-
-    Raises:
-        ValueError, TypeError, RingCreateError: as there.
-    """
-
-    def __init__(self, **arguments: Any) -> None:
-        self.processor = RingSpanProcessor(**arguments)
-        self._has_warned = False
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write the spans; FAILURE when one of them was not."""
-        if not self._has_warned and threading.current_thread().name.startswith("OtelBatch"):
-            self._has_warned = True
-            _logger.warning(
-                "spans wait in BatchSpanProcessor before they reach the ring, and are lost at a kill: "
-                "set OTEL_PYTHON_CONFIGURATOR=ringbuf, or use ringbuf.otel.RingSpanProcessor"
-            )
-        written = [self.processor.write(span) for span in spans]
-        return SpanExportResult.SUCCESS if all(written) else SpanExportResult.FAILURE
-
-    def shutdown(self) -> None:
-        """End the rings."""
-        self.processor.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Return True: what was exported is in the ring."""
-        return self.processor.force_flush(timeout_millis)
 
 
 class _Ring:

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from ringbuf._site import set_outer_context
-from ringbuf.otel_span import flags_of
+from ringbuf.otel.span import flags_of
 from ringbuf.span import Parent
 
 if TYPE_CHECKING:

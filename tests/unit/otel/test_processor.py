@@ -15,10 +15,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
 
 from drain.otlp.encoder import Encoder
-from ringbuf import otel_configurator
 from ringbuf.exceptions import RingCreateError
 from ringbuf.otel import RingSpanExporter, RingSpanProcessor
-from ringbuf.otel_span import _event_within, encode_span, otel_layout
+from ringbuf.otel import configurator as otel_configurator
+from ringbuf.otel.span import _event_within, encode_span, otel_layout
 from ringbuf.resource import resource_from_json
 from tests.consumer import Consumer, rings_in
 from tests.python import output_of
@@ -319,7 +319,7 @@ class TestTheConfigurator:
         def configure(_self: object, **arguments: Any) -> None:
             calls.append({**arguments, "names": os.environ.get("OTEL_TRACES_EXPORTER")})
 
-        monkeypatch.setattr("ringbuf.otel_configurator._OTelSDKConfigurator._configure", configure)
+        monkeypatch.setattr("ringbuf.otel.configurator._OTelSDKConfigurator._configure", configure)
         return calls
 
     @pytest.mark.parametrize(
