@@ -15,7 +15,7 @@ DEBIAN_PACKAGES := chromium clang g++ gcc-aarch64-linux-gnu libc6-dev-arm64-cros
 	protobuf-compiler qemu-user spin systemd valgrind
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-c test-asan check format bench docs soak peers deps deps-bench clean
+.PHONY: help build demo test prove test-c test-asan check format bench docs soak peers deps deps-bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,14 +47,17 @@ $(VENV)/peers/installed: | $(VENV)/installed
 peers: $(VENV)/peers/installed ## install the OTLP receivers that some tests send to
 
 # -I keeps the checkout off sys.path: the tests see what is installed.
-test: build peers ## run all tests but the soak tests (ARGS= goes to pytest)
+test: build peers ## run the tests, but for those of prove and soak (ARGS= goes to pytest)
 	$(PY) -Im pytest $(ARGS)
 
+prove: build peers ## run the slow evidence: mutants, searches, sanitizers, fuzz, installs, storms (ARGS= goes to pytest)
+	$(PY) -Im pytest -m 'prove and not soak' $(ARGS)
+
 test-c: build ## run the C tests only: plain, ThreadSanitizer, Address- and UndefinedBehaviorSanitizer
-	$(PY) -Im pytest tests/test_c.py $(ARGS)
+	$(PY) -Im pytest -m 'not soak' tests/test_c.py $(ARGS)
 
 test-asan: build ## run the producer's tests with extensions under Address- and UndefinedBehaviorSanitizer (minutes)
-	$(PY) -Im pytest -m 'soak or not soak' tests/test_sanitized.py $(ARGS)
+	$(PY) -Im pytest -m 'prove or soak' tests/test_sanitized.py $(ARGS)
 
 check: build ## ruff, mypy --strict, clang-format, and the C library under -Werror
 	$(VENV)/bin/ruff check .

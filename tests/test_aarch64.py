@@ -20,6 +20,8 @@ from tests.service.draining import run_once, spans_in_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+pytestmark = pytest.mark.prove
+
 ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "docs" / "examples" / "native"
 PROGRAMS = Path(sys.executable).parent

@@ -183,6 +183,7 @@ def verifier(debian_program: Callable[[str], str], c_compiler: str, tmp_path: Pa
     return Verifier(debian_program("spin"), c_compiler, tmp_path)
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize("name", WHOLE)
 def test_the_protocol_keeps_its_promises_in_every_state(name: str, verifier: Verifier) -> None:
     whole = WHOLE[name]
@@ -197,6 +198,7 @@ def test_the_protocol_keeps_its_promises_in_every_state(name: str, verifier: Ver
     assert unreached <= whole.unreached, said
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize(
     ("model", "flags", "broken"), MUTANTS, ids=["-".join((model, *flags)) for model, flags, _ in MUTANTS]
 )

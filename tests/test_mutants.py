@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.prove
+
 ROOT = Path(__file__).parents[1]
 WINGS = ("producer", "consumer", "shared")  # of csrc; the others are not in the programs of tests/c that judge here
 

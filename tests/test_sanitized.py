@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.prove
+
 ROOT = Path(__file__).parents[1]
 PATIENCE = 1800.0  # seconds
 SLICE = [f"tests/unit/test_{name}.py" for name in ("emitter", "spans", "attach", "output_buffer")]

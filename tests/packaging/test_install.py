@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.packaging.conftest import ROOT
 
 if TYPE_CHECKING:
     from tests.packaging.conftest import Environment
+
+pytestmark = pytest.mark.prove
 
 
 def test_only_cffi_and_numpy_come_along(installed: Environment) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.packaging.conftest import Environment
 
+pytestmark = pytest.mark.prove
+
 NATIVE = ROOT / "docs" / "examples" / "native"
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.packaging.conftest import Environment
 
+pytestmark = pytest.mark.prove
+
 SOURCE = ROOT / "tests" / "packaging" / "native_layout.c"
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 LAYOUT = SpanLayout(

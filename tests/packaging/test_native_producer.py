@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.packaging.conftest import Environment
 
+pytestmark = pytest.mark.prove
+
 HERE = Path(__file__).parent
 SOURCE = HERE / "native_producer.c"
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")

@@ -13,6 +13,8 @@ import pytest
 
 from tests.packaging.conftest import Environment
 
+pytestmark = pytest.mark.prove
+
 OTHER_MINORS = [minor for minor in range(20, 10, -1) if minor != sys.version_info.minor]
 
 

@@ -18,6 +18,8 @@ from tests.packaging.test_other_python import OTHER_MINORS, has_stable_abi, inst
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.prove
+
 PATIENCE = 500.0  # seconds
 IN_CI = [
     *("tests/process/test_fork.py", "tests/process/test_subinterpreters.py", "tests/process/test_shared_in_child.py"),

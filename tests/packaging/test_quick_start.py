@@ -17,6 +17,8 @@ from tests.packaging.conftest import ROOT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+pytestmark = pytest.mark.prove
+
 PAGE = ROOT / "docs" / "quick-start.md"
 STEP = re.compile(r'^```(?P<kind>sh|python title="(?P<file>[^"]+)")\n(?P<text>.*?)^```', re.DOTALL | re.MULTILINE)
 SECONDS = 300

@@ -12,6 +12,8 @@ import pytest
 
 from tests.packaging.conftest import ROOT, run
 
+pytestmark = pytest.mark.prove
+
 
 @pytest.fixture(scope="module")
 def names(wheel: Path) -> set[str]:

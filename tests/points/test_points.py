@@ -40,7 +40,13 @@ def kill_both(
         scene.run(producer, nth, point, drain_nth, pair)
 
 
-@pytest.mark.parametrize("at", range(len(DRAIN_POINTS)), ids=[point.name for point in DRAIN_POINTS])
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param(at, id=point.name, marks=[pytest.mark.prove] if at % 3 else [])  # a third in `make test`
+        for at, point in enumerate(DRAIN_POINTS)
+    ],
+)
 def test_a_kill_at_each_point_loses_nothing(
     at: int, ring_dir: Path, tmp_path: Path, pair: Pair, receiver: Receiver
 ) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.points.nursery import Child, Nursery
     from tests.points.receiver import Receiver
 
+pytestmark = pytest.mark.prove
+
 
 def kill_many(kills: int, seed: object, ring_dir: Path, folder: Path, clean: Nursery, receiver: Receiver) -> int:
     """Kill so many producers one after the other; return how many had published something."""

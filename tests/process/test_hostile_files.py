@@ -162,6 +162,7 @@ def check_the_bad(
     assert all(reason["reason"] and len(reason["reason"]) < 1000 for reason in reasons.values())
 
 
+@pytest.mark.prove
 def test_a_drain_endures_what_is_done_to_the_files_that_it_reads(ring_dir: Path, tmp_path: Path) -> None:
     endure(ring_dir, tmp_path, SLICE_SECONDS)
 

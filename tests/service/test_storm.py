@@ -166,6 +166,7 @@ def rage(ring_dir: Path, folder: Path, seconds: float) -> None:
     assert min(storm.kills.values()) > 0 or seconds < 60, "the storm was too short to strike everybody"
 
 
+@pytest.mark.prove
 def test_no_published_span_is_missing_after_a_short_storm(ring_dir: Path, tmp_path: Path) -> None:
     rage(ring_dir, tmp_path, 12)
 

@@ -56,6 +56,7 @@ def check(report: dict[str, Any]) -> None:
     assert report["faults"]
 
 
+@pytest.mark.prove
 def test_nothing_is_lost_in_a_slice_of_all_trouble(ring_dir: Path, tmp_path: Path) -> None:
     check(soak(SLICE_SECONDS, ring_dir, tmp_path))
 
