@@ -20,6 +20,7 @@ from drain.otlp.fields import checked_fields
 from drain.otlp.json_lines import to_json
 from drain.otlp.output_buffer import OutputBuffer
 from ringbuf._ringbuf import ffi, lib
+from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -234,6 +235,8 @@ class Encoder:
             room = max(bound, min(bound * (len(records) - taken), _PIECE_BYTES))
             at, start = out.reserve(room), data + taken * self._layout.slot_bytes
             written = encode(self._plan.c_plan, start, len(records) - taken, at, room, counts, counts + 1)
+            if written < 0 or not any(counts):  # else this would go on for ever
+                raise RingBufferError(f"the encoder takes no record (status {written})")
             if written:
                 out.grow(written)
             else:  # only invalid records: nothing to separate

@@ -46,7 +46,13 @@ class OutputBuffer:
         return self._memory + self._used
 
     def grow(self, nbytes: int) -> None:
-        """Take `nbytes` bytes that were written where `reserve` said."""
+        """Take `nbytes` bytes that were written where `reserve` said.
+
+        Raises:
+            ValueError: there are not so many: what `view` shows would reach beyond the memory.
+        """
+        if not 0 <= nbytes <= self._room - self._used:
+            raise ValueError(f"{nbytes} bytes where there is room for {self._room - self._used}")
         self._used += nbytes
 
     def put(self, data: bytes) -> None:

@@ -21,7 +21,7 @@ from drain.otlp.encode_plan import plan_of
 from drain.otlp.encoder import Encoded, Encoder, to_resource_spans
 from drain.otlp.output_buffer import OutputBuffer
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.exceptions import LayoutError
+from ringbuf.exceptions import LayoutError, RingBufferError
 from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.property.strategies import make_records
 
@@ -330,6 +330,14 @@ def test_pieces_with_nothing_but_invalid_records_leave_no_trace(
     assert expected[0].spans == kinds.count(1)
     monkeypatch.setattr("drain.otlp.encoder._PIECE_BYTES", 1)
     assert (encoder.encode(records), encoder.encode_json(records)) == expected
+
+
+def test_a_bound_that_is_too_small_is_an_error_and_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(LABELS, {})
+    monkeypatch.setattr("drain.otlp.encoder._PIECE_BYTES", 1)
+    monkeypatch.setattr(encoder._plan, "json_bound", 1)
+    with pytest.raises(RingBufferError, match="takes no record"):
+        encoder.encode_json(one(LABELS, {}))
 
 
 def test_a_buffer_takes_batches_of_any_size_one_after_the_other() -> None:

@@ -26,6 +26,14 @@ def test_what_was_written_in_place_counts_once_it_is_taken() -> None:
     assert bytes(buffer.view()) == b"abcde"
 
 
+@pytest.mark.parametrize("nbytes", [-1, 65_537])
+def test_it_does_not_grow_beyond_its_memory(nbytes: int) -> None:
+    buffer = OutputBuffer()
+    with pytest.raises(ValueError, match="where there is room for 65536"):
+        buffer.grow(nbytes)
+    assert len(buffer) == 0
+
+
 @pytest.mark.parametrize("data", [b"", b"x", b"xyz", b"x" * 4, b"x" * 70_000], ids=len)
 @pytest.mark.parametrize("size", [8, 65_536])
 def test_a_part_is_replaced_by_a_shorter_or_longer_one(data: bytes, size: int) -> None:
