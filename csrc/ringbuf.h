@@ -751,7 +751,8 @@ uint64_t rb_plan_json_bound(const rb_plan *plan);
  * rb_encode_protobuf, rb_encode_json - encode records until they are all taken or the next one might not fit.
  *
  * Writes protobuf `ScopeSpans.spans` fields, tag and length included, or JSON `Span` objects with commas between them.
- * *spans + *invalid is how many records were taken. Bytes of `out` behind the result may be overwritten.
+ * *spans + *invalid is how many records were taken. Bytes of `out` behind the result may be overwritten. Nothing is ever
+ * written behind `out_bytes`, nor does one record take more than the plan's bound: it would be an invalid one.
  *
  * Returns: the bytes written, 0 when `out` has less room than the plan's bound; RB_E_ARGUMENT. Threads: any, on the
  * same plan.

@@ -76,10 +76,10 @@ int rb_otlp_of(const rb_plan *plan, const uint8_t *record, rb_otlp_parts *parts)
 const uint8_t *rb_read_varint(const uint8_t *at, const uint8_t *end, uint64_t *value);
 
 /*
- * Sound fields as JSON. Members: each with a comma before it. Attributes: the elements of Span.attributes, each with a
- * comma before it, from *at on, which is moved behind them.
+ * Sound fields, up to `last`, as JSON. Members: each with a comma before it. Attributes: the elements of
+ * Span.attributes, each with a comma before it, from *at on, which is moved behind them.
  */
-uint8_t *rb_json_members_put(uint8_t *out, uint32_t message, const uint8_t *at, const uint8_t *end);
-uint8_t *rb_json_attributes_put(uint8_t *out, const uint8_t **at, const uint8_t *end);
+uint8_t *rb_json_members_put(uint8_t *out, uint8_t *end, uint32_t message, const uint8_t *at, const uint8_t *last);
+uint8_t *rb_json_attributes_put(uint8_t *out, uint8_t *end, const uint8_t **at, const uint8_t *last);
 
 #endif

@@ -5,10 +5,12 @@
  */
 #include "otlp/fields.h"
 
-static uint8_t *put_message(uint8_t *out, uint32_t message, const uint8_t *at, const uint8_t *end)
+static uint8_t *put_message(uint8_t *out, uint8_t *end, uint32_t message, const uint8_t *at, const uint8_t *last)
 {
     uint8_t *start = out;
-    out = rb_json_members_put(out, message, at, end);
+    out = rb_json_members_put(out, end, message, at, last);
+    if (out > end)
+        return out;
     if (out == start)
         *out++ = '{';
     *start = '{'; /* in the place of the first member's comma */
@@ -28,27 +30,27 @@ static uint8_t *put_signed(uint8_t *out, uint64_t value)
     return out;
 }
 
-static uint8_t *put_text(uint8_t *out, const rb_otlp_field *field, const uint8_t *data, size_t bytes)
+static uint8_t *put_text(uint8_t *out, uint8_t *end, const rb_otlp_field *field, const uint8_t *data, size_t bytes)
 {
     *out++ = '"';
     if (field->kind == RB_OTLP_TEXT)
-        out = rb_json_text_put(out, data, bytes);
+        out = rb_json_text_put(out, end, data, bytes);
     else if (field->kind == RB_OTLP_BYTES)
-        out = rb_json_base64_put(out, data, bytes);
+        out = rb_json_base64_put(out, end, data, bytes);
     else
-        out = rb_put_hex_rest(out, data, bytes);
+        out = rb_put_hex_rest(out, end, data, bytes);
     *out++ = '"';
     return out;
 }
 
 /* Read the value behind a tag: its bits, or its data and length. Returns what follows. */
-static const uint8_t *read_value(const uint8_t *at, const uint8_t *end, uint64_t *bits, const uint8_t **data)
+static const uint8_t *read_value(const uint8_t *at, const uint8_t *last, uint64_t *bits, const uint8_t **data)
 {
     *bits = 0;
     *data = at + 1;
     switch (*at & 7) {
     case 0:
-        return rb_read_varint(at + 1, end, bits);
+        return rb_read_varint(at + 1, last, bits);
     case 1:
         memcpy(bits, at + 1, 8);
         return at + 9;
@@ -56,16 +58,16 @@ static const uint8_t *read_value(const uint8_t *at, const uint8_t *end, uint64_t
         memcpy(bits, at + 1, 4);
         return at + 5;
     default:
-        *data = rb_read_varint(at + 1, end, bits);
+        *data = rb_read_varint(at + 1, last, bits);
         return *data + *bits;
     }
 }
 
-static uint8_t *put_value(uint8_t *out, const rb_otlp_field *field, uint64_t bits, const uint8_t *data)
+static uint8_t *put_value(uint8_t *out, uint8_t *end, const rb_otlp_field *field, uint64_t bits, const uint8_t *data)
 {
     switch (field->kind) {
     case RB_OTLP_NESTED:
-        return put_message(out, field->message, data, data + bits);
+        return put_message(out, end, field->message, data, data + bits);
     case RB_OTLP_BOOL:
         return bits ? rb_put(out, "true", 4) : rb_put(out, "false", 5);
     case RB_OTLP_INT64:
@@ -81,35 +83,35 @@ static uint8_t *put_value(uint8_t *out, const rb_otlp_field *field, uint64_t bit
     case RB_OTLP_FIXED32:
         return rb_put_decimal(out, bits);
     default:
-        return put_text(out, field, data, (size_t)bits);
+        return put_text(out, end, field, data, (size_t)bits);
     }
 }
 
 /* The elements of the repeated field at *at, each with a comma before it. */
-static uint8_t *put_elements(uint8_t *out, uint32_t message, const uint8_t **at, const uint8_t *end)
+static uint8_t *put_elements(uint8_t *out, uint8_t *end, uint32_t message, const uint8_t **at, const uint8_t *last)
 {
     uint8_t tag = **at;
-    while (*at < end && **at == tag) {
+    while (*at < last && **at == tag && out <= end) {
         uint64_t bits;
         const uint8_t *data;
-        *at = read_value(*at, end, &bits, &data);
+        *at = read_value(*at, last, &bits, &data);
         *out++ = ',';
-        out = put_value(out, &rb_otlp_fields[message][tag >> 3], bits, data);
+        out = put_value(out, end, &rb_otlp_fields[message][tag >> 3], bits, data);
     }
     return out;
 }
 
-uint8_t *rb_json_attributes_put(uint8_t *out, const uint8_t **at, const uint8_t *end)
+uint8_t *rb_json_attributes_put(uint8_t *out, uint8_t *end, const uint8_t **at, const uint8_t *last)
 {
-    return put_elements(out, RB_OTLP_SPAN, at, end);
+    return put_elements(out, end, RB_OTLP_SPAN, at, last);
 }
 
-uint8_t *rb_json_members_put(uint8_t *out, uint32_t message, const uint8_t *at, const uint8_t *end)
+uint8_t *rb_json_members_put(uint8_t *out, uint8_t *end, uint32_t message, const uint8_t *at, const uint8_t *last)
 {
-    while (at < end) {
+    while (at < last && out <= end) {
         const rb_otlp_field *field = &rb_otlp_fields[message][*at >> 3];
         uint64_t bits;
-        const uint8_t *data, *next = read_value(at, end, &bits, &data);
+        const uint8_t *data, *next = read_value(at, last, &bits, &data);
         if (bits == 0 && !field->is_list && !field->is_written) {
             at = next;
             continue;
@@ -118,11 +120,13 @@ uint8_t *rb_json_members_put(uint8_t *out, uint32_t message, const uint8_t *at, 
         out = rb_put(out, field->json, strlen(field->json));
         if (field->is_list) {
             uint8_t *list = out;
-            out = put_elements(out, message, &at, end);
+            out = put_elements(out, end, message, &at, last);
+            if (out > end)
+                return out;
             *list = '['; /* in the place of the first element's comma */
             *out++ = ']';
         } else {
-            out = put_value(out, field, bits, data);
+            out = put_value(out, end, field, bits, data);
             at = next;
         }
     }

@@ -20,7 +20,11 @@ static const char span_frame[] =
     "\"kind\":0,\"startTimeUnixNano\":\"18446744073709551615\",\"endTimeUnixNano\":\"18446744073709551615\","
     "\"attributes\":[],\"status\":{\"code\":0},\"flags\":4294967295},";
 
-/* What may stand in a span once, by way of an `otlp`. */
+/*
+ * An `otlp` grows to so many characters a byte at most, beside what may stand in a span once. tests/c/otlp_bound.c
+ * works both out, from the table in fields.c.
+ */
+#define OTLP_GROWTH 9
 static const char otlp_frame[] =
     ",\"traceState\":\"\",\"name\":\"\",\"droppedAttributesCount\":4294967295,\"events\":[],\"droppedEventsCount\":"
     "4294967295,"
@@ -89,8 +93,8 @@ uint64_t rb_build_json_attribute(rb_builder *builder, const rb_plan_attribute *a
     case RB_TYPE_BYTES:
         build_head(builder, key, "bytesValue", "\"");
         return rb_build_piece(builder) + ((uint64_t)attribute->size + 2) / 3 * 4 + sizeof "\"}}";
-    case RB_TYPE_OTLP: /* what grows the most: an event of 6 bytes, {"attributes":[{}],"droppedAttributesCount":1}, */
-        return 8 * (uint64_t)attribute->size + sizeof otlp_frame;
+    case RB_TYPE_OTLP:
+        return OTLP_GROWTH * (uint64_t)attribute->size + sizeof otlp_frame;
     case RB_TYPE_SCOPE:
         return 0;
     default:
@@ -106,9 +110,11 @@ uint64_t rb_build_json_attribute(rb_builder *builder, const rb_plan_attribute *a
 
 /* ---- values ---- */
 
-uint8_t *rb_json_base64_put(uint8_t *out, const uint8_t *data, size_t bytes)
+uint8_t *rb_json_base64_put(uint8_t *out, uint8_t *end, const uint8_t *data, size_t bytes)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (!rb_fits(out, end, (bytes + 2) / 3 * 4))
+        return rb_refuse(end);
     for (; bytes > 0; out += 4) {
         size_t taken = bytes < 3 ? bytes : 3;
         uint32_t bits = (uint32_t)data[0] << 16 | (taken > 1 ? (uint32_t)data[1] << 8 : 0) | (taken > 2 ? data[2] : 0);
@@ -175,41 +181,43 @@ uint8_t *rb_json_double_put(uint8_t *out, const uint8_t *data)
     return is_whole ? PUT(out, ".0") : out;
 }
 
-static inline uint8_t *put_piece(uint8_t *out, const rb_piece *piece) { return rb_put_piece(out, piece, RB_JSON_COPY); }
+static inline uint8_t *put_piece(uint8_t *out, uint8_t *end, const rb_piece *piece)
+{
+    return rb_put_piece(out, end, piece, RB_JSON_COPY);
+}
 
-/* NULL: the value is out of bounds. */
-static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out, const rb_op *op,
+static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out, uint8_t *end, const rb_op *op,
                                                                     const uint8_t *record)
 {
     const uint8_t *value = record + op->offset;
     size_t bytes;
     switch (op->type) {
     case RB_TYPE_LABEL:
-        return value[0] < op->label_count ? put_piece(out, op->json + value[0]) : NULL;
+        return value[0] < op->label_count ? put_piece(out, end, op->json + value[0]) : rb_refuse(end);
     case RB_OP_LABEL16: {
         uint32_t label = (uint32_t)(value[0] | value[1] << 8);
-        return label < op->label_count ? put_piece(out, op->json + label) : NULL;
+        return label < op->label_count ? put_piece(out, end, op->json + label) : rb_refuse(end);
     }
     case RB_TYPE_BOOL:
-        return put_piece(out, op->json + (value[0] != 0));
+        return put_piece(out, end, op->json + (value[0] != 0));
     case RB_TYPE_HEX:
-        out = rb_put_hex(put_piece(out, op->json), value, op->size);
+        out = rb_put_hex(put_piece(out, end, op->json), end, value, op->size);
         return PUT(out, "\"}}");
     case RB_TYPE_F64:
-        out = rb_json_double_put(put_piece(out, op->json), value);
+        out = rb_json_double_put(put_piece(out, end, op->json), value);
         return PUT(out, "}}");
     case RB_TYPE_STR:
     case RB_TYPE_BYTES:
         bytes = (size_t)(value[0] | value[1] << 8);
         if (bytes > op->size)
-            return NULL;
-        out = put_piece(out, op->json);
-        out = op->type == RB_TYPE_STR ? rb_json_text_put(out, value + 2, bytes)
-                                      : rb_json_base64_put(out, value + 2, bytes);
+            return rb_refuse(end);
+        out = put_piece(out, end, op->json);
+        out = op->type == RB_TYPE_STR ? rb_json_text_put(out, end, value + 2, bytes)
+                                      : rb_json_base64_put(out, end, value + 2, bytes);
         return PUT(out, "\"}}");
     default: {
         uint64_t integer = rb_integer(op->type, value);
-        out = put_piece(out, op->json + (op->type == RB_TYPE_U64 && integer > INT64_MAX));
+        out = put_piece(out, end, op->json + (op->type == RB_TYPE_U64 && integer > INT64_MAX));
         if (op->type <= RB_TYPE_I64 && integer > INT64_MAX) {
             *out++ = '-';
             integer = 0 - integer;
@@ -220,19 +228,21 @@ static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out
     }
 }
 
-static uint8_t *put_payload(uint8_t *out, const rb_piece *field)
+static uint8_t *put_payload(uint8_t *out, uint8_t *end, const rb_piece *field)
 {
     rb_piece text = rb_otlp_payload(field);
-    return rb_json_text_put(out, text.data, text.bytes);
+    return rb_json_text_put(out, end, text.data, text.bytes);
 }
 
 /* The message from the record's `otlp`, the code from its core. */
-static uint8_t *put_status(uint8_t *out, const rb_otlp_parts *parts, uint32_t code)
+static uint8_t *put_status(uint8_t *out, uint8_t *end, const rb_otlp_parts *parts, uint32_t code)
 {
     rb_piece status = rb_otlp_payload(&parts->status), message = rb_otlp_payload(&status);
     out = PUT(out, ",\"status\":{");
     if (message.bytes) {
-        out = rb_json_text_put(PUT(out, "\"message\":\""), message.data, message.bytes);
+        out = rb_json_text_put(PUT(out, "\"message\":\""), end, message.data, message.bytes);
+        if (out > end)
+            return out;
         out = code != 0 ? PUT(out, "\",") : PUT(out, "\"");
     }
     if (code != 0) {
@@ -242,32 +252,35 @@ static uint8_t *put_status(uint8_t *out, const rb_otlp_parts *parts, uint32_t co
     return PUT(out, "}");
 }
 
-/* One span and a comma, or NULL when the record is invalid. `has_otlp` is a constant, as in otlp.c. */
-static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, const rb_plan *plan, const uint8_t *record,
-                                                               int has_otlp)
+/* One span and a comma; refused when the record is invalid. `has_otlp` is a constant, as in otlp.c. */
+static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uint8_t *end, const rb_plan *plan,
+                                                               const uint8_t *record, int has_otlp)
 {
     const rb_any_record *any = (const rb_any_record *)record;
     rb_otlp_parts parts;
     if (!rb_is_span(plan, any) || (has_otlp && !rb_otlp_of(plan, record, &parts)))
-        return NULL;
+        return rb_refuse(end);
     uint8_t ids[32]; /* span_id and parent_span_id lie side by side */
     rb_put_hex16(ids, any->core.span_id);
     out = PUT(out, "{\"traceId\":\"");
     rb_put_hex16(out, any->core.trace_id);
     out = PUT(out + 32, "\",\"spanId\":\"");
     out = rb_put(out, ids, 16);
-    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes)
-        out = put_payload(PUT(out, "\",\"traceState\":\""), &parts.trace_state);
+    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes &&
+        (out = put_payload(PUT(out, "\",\"traceState\":\""), end, &parts.trace_state)) > end)
+        return out;
     if (rb_load64(any->core.parent_span_id) != 0)
         out = rb_put(PUT(out, "\",\"parentSpanId\":\""), ids + 16, 16);
     *out++ = '"';
     if (has_otlp && parts.name.data != NULL) {
         if (rb_otlp_payload(&parts.name).bytes) {
-            out = put_payload(PUT(out, ",\"name\":\""), &parts.name);
+            out = put_payload(PUT(out, ",\"name\":\""), end, &parts.name);
             *out++ = '"';
         }
     } else
-        out = put_piece(out, plan->json_names + any->core.name);
+        out = put_piece(out, end, plan->json_names + any->core.name);
+    if (out > end)
+        return out;
     if (any->core.kind != 0) {
         out = PUT(out, ",\"kind\":");
         *out++ = (uint8_t)('0' + any->core.kind);
@@ -292,19 +305,20 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, con
         out = PUT(out, ",\"attributes\":");
         uint8_t *list = out;
         for (const rb_op *op = plan->ops; bits != 0; bits >>= 1, op++) {
-            if ((bits & 1) && (out = put_attribute(out, op, record)) == NULL)
-                return NULL;
+            if ((bits & 1) && (out = put_attribute(out, end, op, record)) > end)
+                return out;
         }
-        if (has_more)
-            out = rb_json_attributes_put(out, &list_at, list_end);
+        if (has_more && (out = rb_json_attributes_put(out, end, &list_at, list_end)) > end)
+            return out;
         *list = '['; /* in the place of the first attribute's comma */
         *out++ = ']';
     }
-    if (has_otlp && list_at != list_end)
-        out = rb_json_members_put(out, RB_OTLP_SPAN, list_at, list_end);
-    if (has_otlp && parts.status.data != NULL)
-        out = put_status(out, &parts, any->core.status);
-    else if (any->core.status != 0) {
+    if (has_otlp && (out = rb_json_members_put(out, end, RB_OTLP_SPAN, list_at, list_end)) > end)
+        return out;
+    if (has_otlp && parts.status.data != NULL) {
+        if ((out = put_status(out, end, &parts, any->core.status)) > end)
+            return out;
+    } else if (any->core.status != 0) {
         out = PUT(out, ",\"status\":{\"code\":");
         *out++ = (uint8_t)('0' + any->core.status);
         *out++ = '}';
@@ -315,9 +329,10 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, con
 }
 
 /* Apart, so that records without such an attribute get a loop of their own. */
-static __attribute__((noinline)) uint8_t *put_otlp_span(uint8_t *out, const rb_plan *plan, const uint8_t *record)
+static __attribute__((noinline)) uint8_t *put_otlp_span(uint8_t *out, uint8_t *end, const rb_plan *plan,
+                                                        const uint8_t *record)
 {
-    return put_span(out, plan, record, 1);
+    return put_span(out, end, plan, record, 1);
 }
 
 int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
@@ -332,9 +347,10 @@ int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count,
     uint8_t *next = out, *limit = next + (out_bytes - plan->json_bound);
     uint64_t skipped = 0, i;
     for (i = 0; i < count && next <= limit; i++, record += plan->slot_bytes) {
-        uint8_t *end = plan->otlp_bit ? put_otlp_span(next, plan, record) : put_span(next, plan, record, 0);
-        skipped += end == NULL;
-        next = end == NULL ? next : end;
+        uint8_t *end = next + (plan->json_bound - RB_END_SLACK);
+        uint8_t *stop = plan->otlp_bit ? put_otlp_span(next, end, plan, record) : put_span(next, end, plan, record, 0);
+        skipped += stop > end;
+        next = stop > end ? next : stop;
     }
     *spans = i - skipped;
     *invalid = skipped;

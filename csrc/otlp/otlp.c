@@ -6,9 +6,9 @@
  */
 #include "otlp/fields.h"
 
-static inline uint8_t *put_piece(uint8_t *out, const rb_piece *piece)
+static inline uint8_t *put_piece(uint8_t *out, uint8_t *end, const rb_piece *piece)
 {
-    return rb_put_piece(out, piece, RB_PROTOBUF_COPY);
+    return rb_put_piece(out, end, piece, RB_PROTOBUF_COPY);
 }
 
 static inline uint8_t *put_length(uint8_t *out, uint64_t length)
@@ -16,38 +16,37 @@ static inline uint8_t *put_length(uint8_t *out, uint64_t length)
     return rb_put_varint(out, length, rb_varint_bytes(length));
 }
 
-/* A str or bytes, whose lengths are only known now. NULL: its length is out of bounds. */
-static uint8_t *put_text(uint8_t *out, const rb_op *op, const uint8_t *value)
+/* A str or bytes, whose lengths are only known now. */
+static uint8_t *put_text(uint8_t *out, uint8_t *end, const rb_op *op, const uint8_t *value)
 {
     size_t bytes = (size_t)(value[0] | value[1] << 8);
     if (bytes > op->size)
-        return NULL;
+        return rb_refuse(end);
     int is_str = op->type == RB_TYPE_STR;
     int valid = 1;
     size_t out_bytes = is_str ? rb_utf8_bytes(value + 2, bytes, &valid) : bytes;
     uint64_t any_value_bytes = 1 + rb_varint_bytes(out_bytes) + out_bytes;
     *out++ = SPAN_ATTRIBUTE;
     out = put_length(out, op->protobuf->bytes + rb_varint_bytes(any_value_bytes) + any_value_bytes);
-    out = put_piece(out, op->protobuf);
+    out = put_piece(out, end, op->protobuf);
     out = put_length(out, any_value_bytes);
     *out++ = is_str ? VALUE_STRING : VALUE_BYTES;
     out = put_length(out, out_bytes);
-    return valid ? rb_put(out, value + 2, bytes) : rb_utf8_put(out, value + 2, bytes);
+    return valid ? rb_put_if_fits(out, end, value + 2, bytes) : rb_utf8_put(out, end, value + 2, bytes);
 }
 
-static inline uint8_t *put_integer(uint8_t *out, const rb_op *op, uint64_t value)
+static inline uint8_t *put_integer(uint8_t *out, uint8_t *end, const rb_op *op, uint64_t value)
 {
     uint32_t bytes = rb_varint_bytes(value);
-    return rb_put_varint(put_piece(out, op->protobuf + bytes - 1), value, bytes);
+    return rb_put_varint(put_piece(out, end, op->protobuf + bytes - 1), value, bytes);
 }
 
-static uint8_t *put_large_integer(uint8_t *out, const rb_op *op, uint64_t value)
+static uint8_t *put_large_integer(uint8_t *out, uint8_t *end, const rb_op *op, uint64_t value)
 {
-    return rb_put_decimal(put_piece(out, op->protobuf + 10 + (value >= 10000000000000000000u)), value);
+    return rb_put_decimal(put_piece(out, end, op->protobuf + 10 + (value >= 10000000000000000000u)), value);
 }
 
-/* NULL: the value is out of bounds. */
-static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out, const rb_op *op,
+static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out, uint8_t *end, const rb_op *op,
                                                                     const uint8_t *record)
 {
     const uint8_t *value = record + op->offset;
@@ -55,22 +54,22 @@ static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out
     uint64_t integer;
     switch (op->type) {
     case RB_TYPE_LABEL:
-        return value[0] < op->label_count ? put_piece(out, op->protobuf + value[0]) : NULL;
+        return value[0] < op->label_count ? put_piece(out, end, op->protobuf + value[0]) : rb_refuse(end);
     case RB_OP_LABEL16:
         label = (uint32_t)(value[0] | value[1] << 8);
-        return label < op->label_count ? put_piece(out, op->protobuf + label) : NULL;
+        return label < op->label_count ? put_piece(out, end, op->protobuf + label) : rb_refuse(end);
     case RB_TYPE_HEX:
-        return rb_put_hex(put_piece(out, op->protobuf), value, op->size);
+        return rb_put_hex(put_piece(out, end, op->protobuf), end, value, op->size);
     case RB_TYPE_BOOL:
-        return put_piece(out, op->protobuf + (value[0] != 0));
+        return put_piece(out, end, op->protobuf + (value[0] != 0));
     case RB_TYPE_F64:
-        return rb_put(put_piece(out, op->protobuf), value, 8);
+        return rb_put(put_piece(out, end, op->protobuf), value, 8);
     case RB_TYPE_STR:
     case RB_TYPE_BYTES:
-        return put_text(out, op, value);
+        return put_text(out, end, op, value);
     case RB_TYPE_U64:
         integer = rb_load64(value);
-        return integer <= INT64_MAX ? put_integer(out, op, integer) : put_large_integer(out, op, integer);
+        return integer <= INT64_MAX ? put_integer(out, end, op, integer) : put_large_integer(out, end, op, integer);
     case RB_TYPE_I8:
     case RB_TYPE_I16:
     case RB_TYPE_I32:
@@ -78,7 +77,7 @@ static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out
     case RB_TYPE_U8:
     case RB_TYPE_U16:
     case RB_TYPE_U32:
-        return put_integer(out, op, rb_integer(op->type, value));
+        return put_integer(out, end, op, rb_integer(op->type, value));
     default: /* rb_plan_new lets no other through */
         __builtin_unreachable();
     }
@@ -97,68 +96,75 @@ static inline uint8_t *put_time(uint8_t *out, uint8_t tag, uint64_t unix_nano)
     return out + (unix_nano != 0 ? 9 : 0);
 }
 
-static uint8_t *put_name(uint8_t *out, const rb_otlp_parts *parts)
+static uint8_t *put_name(uint8_t *out, uint8_t *end, const rb_otlp_parts *parts)
 {
-    return rb_otlp_payload(&parts->name).bytes == 0 ? out : rb_put(out, parts->name.data, parts->name.bytes);
+    if (rb_otlp_payload(&parts->name).bytes == 0)
+        return out;
+    return rb_put_if_fits(out, end, parts->name.data, parts->name.bytes);
 }
 
 /* The message from the record's `otlp`, the code from its core: one field, since not every reader merges two. */
-static uint8_t *put_status(uint8_t *out, const rb_otlp_parts *parts, uint32_t code)
+static uint8_t *put_status(uint8_t *out, uint8_t *end, const rb_otlp_parts *parts, uint32_t code)
 {
     rb_piece status = rb_otlp_payload(&parts->status);
     if (parts->status.data == NULL && code == 0)
         return out;
     *out++ = SPAN_STATUS;
     out = put_length(out, status.bytes + (code != 0 ? 2 : 0));
-    if (status.bytes)
-        out = rb_put(out, status.data, status.bytes);
+    if (status.bytes && (out = rb_put_if_fits(out, end, status.data, status.bytes)) > end)
+        return out;
     put16(out, STATUS_CODE | code << 8);
     return out + (code != 0 ? 2 : 0);
 }
 
 /*
- * One span, or NULL when the record is invalid. What is left out is written all the same, and then written over.
+ * One span; refused when the record is invalid. What is left out is written all the same, and then written over.
  * `has_otlp` is a constant where this is called: whether the layout has such an attribute.
  */
-static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, const rb_plan *plan,
+static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, uint8_t *end, const rb_plan *plan,
                                                                const uint8_t *record, int has_otlp)
 {
     const rb_any_record *any = (const rb_any_record *)record;
     rb_otlp_parts parts;
     if (!rb_is_span(plan, any) || (has_otlp && !rb_otlp_of(plan, record, &parts)))
-        return NULL;
+        return rb_refuse(end);
 
     uint8_t *start = span + 3, *out = start; /* two bytes of length: nearly all spans */
     put16(out, SPAN_TRACE_ID | 16 << 8);
     memcpy(out + 2, any->core.trace_id, 16);
     put16(out + 18, SPAN_SPAN_ID | 8 << 8);
     memcpy(out + 20, any->core.span_id, 8);
-    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes)
-        out = rb_put(out + 28, parts.trace_state.data, parts.trace_state.bytes) - 28;
-    put16(out + 28, SPAN_PARENT_SPAN_ID | 8 << 8);
-    memcpy(out + 30, any->core.parent_span_id, 8);
-    out += rb_load64(any->core.parent_span_id) != 0 ? 38 : 28;
+    out += 28;
+    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes &&
+        (out = rb_put_if_fits(out, end, parts.trace_state.data, parts.trace_state.bytes)) > end)
+        return out;
+    put16(out, SPAN_PARENT_SPAN_ID | 8 << 8);
+    memcpy(out + 2, any->core.parent_span_id, 8);
+    out += rb_load64(any->core.parent_span_id) != 0 ? 10 : 0;
 
     if (has_otlp && parts.name.data != NULL)
-        out = put_name(out, &parts);
+        out = put_name(out, end, &parts);
     else
-        out = put_piece(out, &plan->protobuf_names[any->core.name]);
+        out = put_piece(out, end, &plan->protobuf_names[any->core.name]);
     put16(out, SPAN_KIND | (uint32_t)any->core.kind << 8);
     out += any->core.kind != 0 ? 2 : 0;
     out = put_time(out, SPAN_START, any->core.start_unix_nano);
     out = put_time(out, SPAN_END, any->core.end_unix_nano);
+    if (out > end)
+        return out;
 
     const rb_op *op = plan->ops;
     for (uint32_t bits = any->core.present & plan->known; bits != 0; bits >>= 1, op++) {
-        if ((bits & 1) && (out = put_attribute(out, op, record)) == NULL)
-            return NULL;
+        if ((bits & 1) && (out = put_attribute(out, end, op, record)) > end)
+            return out;
     }
 
     uint32_t status = any->core.status, flags = any->core.flags;
     if (has_otlp) {
-        if (parts.lists.bytes)
-            out = rb_put(out, parts.lists.data, parts.lists.bytes);
-        out = put_status(out, &parts, status);
+        if (parts.lists.bytes && (out = rb_put_if_fits(out, end, parts.lists.data, parts.lists.bytes)) > end)
+            return out;
+        if ((out = put_status(out, end, &parts, status)) > end)
+            return out;
     } else {
         put16(out, SPAN_STATUS | 2 << 8);
         put16(out + 2, STATUS_CODE | status << 8);
@@ -167,6 +173,8 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, co
     put16(out, (SPAN_FLAGS & 0x7f) | 0x80 | SPAN_FLAGS >> 7 << 8);
     memcpy(out + 2, &flags, 4);
     out += flags != 0 ? 6 : 0;
+    if (out > end)
+        return out;
 
     size_t bytes = (size_t)(out - start);
     span[0] = SCOPE_SPANS_SPAN;
@@ -183,9 +191,10 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, co
 }
 
 /* Apart, so that records without such an attribute get a loop of their own. */
-static __attribute__((noinline)) uint8_t *put_otlp_span(uint8_t *out, const rb_plan *plan, const uint8_t *record)
+static __attribute__((noinline)) uint8_t *put_otlp_span(uint8_t *out, uint8_t *end, const rb_plan *plan,
+                                                        const uint8_t *record)
 {
-    return put_span(out, plan, record, 1);
+    return put_span(out, end, plan, record, 1);
 }
 
 int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
@@ -200,9 +209,10 @@ int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t co
     uint8_t *next = out, *limit = next + (out_bytes - plan->protobuf_bound);
     uint64_t skipped = 0, i;
     for (i = 0; i < count && next <= limit; i++, record += plan->slot_bytes) {
-        uint8_t *end = plan->otlp_bit ? put_otlp_span(next, plan, record) : put_span(next, plan, record, 0);
-        skipped += end == NULL;
-        next = end == NULL ? next : end;
+        uint8_t *end = next + (plan->protobuf_bound - RB_END_SLACK);
+        uint8_t *stop = plan->otlp_bit ? put_otlp_span(next, end, plan, record) : put_span(next, end, plan, record, 0);
+        skipped += stop > end;
+        next = stop > end ? next : stop;
     }
     *spans = i - skipped;
     *invalid = skipped;

@@ -4,8 +4,10 @@
  *
  * A plan is a layout made ready to be copied: every part of the output that does not depend on a record's values is a
  * piece of one constant array, `bytes`. Encoding a record is then: for each present attribute copy its piece, and write
- * what varies behind it. Every write of a record lies within the bound that was computed when the plan was made; every
- * index that a record holds is checked before it is used.
+ * what varies behind it. Every index that a record holds is checked before it is used.
+ *
+ * The plan has a bound for what a record takes. That the bound is right is for the tests to show; no write relies on it:
+ * every writer has an `end`, and refuses what would go further.
  */
 #ifndef RINGBUF_OTLP_H
 #define RINGBUF_OTLP_H
@@ -21,7 +23,15 @@
 /* A piece of up to this many bytes is copied at this fixed length, whatever its own: no call, no loop. */
 #define RB_PROTOBUF_COPY 48
 #define RB_JSON_COPY 96
-#define RB_COPY_SLACK 96 /* what therefore lies behind the pieces, and behind the output */
+#define RB_COPY_SLACK 96 /* what therefore lies behind the pieces */
+
+/*
+ * Writers take where to write, `out`, and an `end` with RB_END_SLACK bytes behind it, and return where they stopped.
+ * Behind `end` means refused: the record was out of bounds or did not fit, and nothing may be written any more. So a
+ * few writes of constant size share one comparison: those of up to RB_END_SLACK bytes together may begin anywhere up to
+ * `end`. A write whose size depends on the record asks before, by rb_fits.
+ */
+#define RB_END_SLACK 256
 
 typedef struct rb_piece {
     const uint8_t *data;
@@ -48,7 +58,7 @@ struct rb_plan {
     rb_op otlp;        /* its offset and size */
     const rb_piece *protobuf_names;
     const rb_piece *json_names;
-    uint64_t protobuf_bound;
+    uint64_t protobuf_bound; /* RB_END_SLACK included */
     uint64_t json_bound;
     uint8_t *bytes;
     rb_piece *pieces;
@@ -87,11 +97,11 @@ uint64_t rb_json_span_bound(void);
 
 /* How many bytes `text` takes as UTF-8, each ill-formed part replaced by U+FFFD; *valid: whether none is. */
 size_t rb_utf8_bytes(const uint8_t *text, size_t bytes, int *valid);
-uint8_t *rb_utf8_put(uint8_t *out, const uint8_t *text, size_t bytes);
+uint8_t *rb_utf8_put(uint8_t *out, uint8_t *end, const uint8_t *text, size_t bytes);
 /* The same with JSON's escapes, without quotes: at most 6 * bytes. */
-uint8_t *rb_json_text_put(uint8_t *out, const uint8_t *text, size_t bytes);
-uint8_t *rb_json_base64_put(uint8_t *out, const uint8_t *data, size_t bytes);
-/* The least digits that a reader turns into the same double; at most RB_MAX_DOUBLE_BYTES. */
+uint8_t *rb_json_text_put(uint8_t *out, uint8_t *end, const uint8_t *text, size_t bytes);
+uint8_t *rb_json_base64_put(uint8_t *out, uint8_t *end, const uint8_t *data, size_t bytes);
+/* The least digits that a reader turns into the same double: a write of at most RB_MAX_DOUBLE_BYTES. */
 #define RB_MAX_DOUBLE_BYTES 32
 uint8_t *rb_json_double_put(uint8_t *out, const uint8_t *data);
 
@@ -144,30 +154,47 @@ static inline uint8_t *rb_put_varint(uint8_t *out, uint64_t value, uint32_t byte
     return out + bytes;
 }
 
+static inline uint8_t *rb_refuse(uint8_t *end) { return end + 1; }
+
+/* Whether `bytes` more end no further than `end`; never, once refused. */
+static inline int rb_fits(const uint8_t *out, const uint8_t *end, size_t bytes)
+{
+    return out <= end && bytes <= (size_t)(end - out);
+}
+
 static inline uint8_t *rb_put(uint8_t *out, const void *data, size_t bytes)
 {
     memcpy(out, data, bytes);
     return out + bytes;
 }
 
-static inline uint8_t *rb_put_piece(uint8_t *out, const rb_piece *piece, size_t copy)
+static inline uint8_t *rb_put_if_fits(uint8_t *out, uint8_t *end, const void *data, size_t bytes)
+{
+    return rb_fits(out, end, bytes) ? rb_put(out, data, bytes) : rb_refuse(end);
+}
+
+/* A write of up to `copy` bytes is of constant size, a larger one asks. */
+static inline uint8_t *rb_put_piece(uint8_t *out, uint8_t *end, const rb_piece *piece, size_t copy)
 {
     const uint8_t *data = piece->data;
     size_t bytes = piece->bytes;
     memcpy(out, data, copy);
-    if (__builtin_expect(bytes > copy, 0))
+    if (__builtin_expect(bytes > copy, 0)) {
+        if (!rb_fits(out, end, bytes))
+            return rb_refuse(end);
         memcpy(out + copy, data + copy, bytes - copy);
+    }
     return out + bytes;
 }
 
 void rb_put_hex16(uint8_t *restrict out, const uint8_t *restrict data);
-uint8_t *rb_put_hex_rest(uint8_t *out, const uint8_t *data, size_t bytes);
+uint8_t *rb_put_hex_rest(uint8_t *out, uint8_t *end, const uint8_t *data, size_t bytes);
 
-/* Writes up to 30 bytes more than count. */
-static inline uint8_t *rb_put_hex(uint8_t *out, const uint8_t *data, size_t bytes)
+/* Writes up to 30 bytes more than count. 16 bytes are of constant size; any other number asks. */
+static inline uint8_t *rb_put_hex(uint8_t *out, uint8_t *end, const uint8_t *data, size_t bytes)
 {
     if (__builtin_expect(bytes != 16, 0))
-        return rb_put_hex_rest(out, data, bytes);
+        return rb_put_hex_rest(out, end, data, bytes);
     rb_put_hex16(out, data);
     return out + 32;
 }

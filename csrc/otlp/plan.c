@@ -41,12 +41,22 @@ void rb_build_bytes(rb_builder *builder, const void *data, size_t bytes)
         builder->byte_count = (size_t)(rb_put(builder->bytes + builder->byte_count, data, bytes) - builder->bytes);
 }
 
+/* What a writer wrote. */
+static void take(rb_builder *builder, const uint8_t *stop, const uint8_t *end)
+{
+    if (stop > end)
+        builder->status = RB_E_TOO_LARGE;
+    else
+        builder->byte_count = (size_t)(stop - builder->bytes);
+}
+
 void rb_build_json_text(rb_builder *builder, const rb_text *text)
 {
-    if (reserve(builder, 6 * (size_t)text->bytes))
-        builder->byte_count =
-            (size_t)(rb_json_text_put(builder->bytes + builder->byte_count, (const uint8_t *)text->data, text->bytes) -
-                     builder->bytes);
+    size_t most = 6 * (size_t)text->bytes;
+    if (!reserve(builder, most))
+        return;
+    uint8_t *out = builder->bytes + builder->byte_count, *end = out + most;
+    take(builder, rb_json_text_put(out, end, (const uint8_t *)text->data, text->bytes), end);
 }
 
 uint64_t rb_build_piece(rb_builder *builder)
@@ -85,10 +95,10 @@ static void build_text(rb_builder *builder, const rb_text *text)
 {
     size_t bytes = utf8_bytes(text);
     build_varint(builder, bytes);
-    if (reserve(builder, bytes)) {
-        rb_utf8_put(builder->bytes + builder->byte_count, (const uint8_t *)text->data, text->bytes);
-        builder->byte_count += bytes;
-    }
+    if (!reserve(builder, bytes))
+        return;
+    uint8_t *out = builder->bytes + builder->byte_count, *end = out + bytes;
+    take(builder, rb_utf8_put(out, end, (const uint8_t *)text->data, text->bytes), end);
 }
 
 static void build_tag(rb_builder *builder, uint8_t tag) { rb_build_bytes(builder, &tag, 1); }
@@ -276,8 +286,8 @@ static void build(rb_builder *builder, const rb_plan_config *config, rb_plan *pl
         build_text(builder, &config->span_names[i]);
         longest = larger(longest, rb_build_piece(builder));
     }
-    plan->protobuf_bound = SPAN_BOUND + longest + RB_COPY_SLACK;
-    plan->json_bound = rb_json_span_bound() + rb_build_json_names(builder, config) + RB_COPY_SLACK;
+    plan->protobuf_bound = SPAN_BOUND + longest + RB_END_SLACK;
+    plan->json_bound = rb_json_span_bound() + rb_build_json_names(builder, config) + RB_END_SLACK;
     for (uint32_t i = 0; i < config->attribute_count && builder->status == RB_OK; i++) {
         const rb_plan_attribute *attribute = &config->attributes[i];
         first[i][0] = builder->piece_count;

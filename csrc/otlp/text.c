@@ -65,12 +65,12 @@ size_t rb_utf8_bytes(const uint8_t *text, size_t bytes, int *valid)
     return total;
 }
 
-uint8_t *rb_utf8_put(uint8_t *out, const uint8_t *text, size_t bytes)
+uint8_t *rb_utf8_put(uint8_t *out, uint8_t *end, const uint8_t *text, size_t bytes)
 {
     size_t at = ascii_prefix(text, bytes);
     if (at)
-        out = rb_put(out, text, at);
-    while (at < bytes) {
+        out = rb_put_if_fits(out, end, text, at);
+    while (at < bytes && out <= end) {
         int valid;
         size_t step = character_bytes(text + at, bytes - at, &valid);
         out = valid ? rb_put(out, text + at, step) : rb_put(out, REPLACEMENT, sizeof REPLACEMENT - 1);
@@ -98,14 +98,14 @@ static uint8_t *put_escape(uint8_t *out, uint8_t byte)
     return out + 2;
 }
 
-uint8_t *rb_json_text_put(uint8_t *out, const uint8_t *text, size_t bytes)
+uint8_t *rb_json_text_put(uint8_t *out, uint8_t *end, const uint8_t *text, size_t bytes)
 {
-    for (size_t at = 0; at < bytes;) {
+    for (size_t at = 0; at < bytes && out <= end;) {
         size_t plain = at;
         while (plain < bytes && is_plain(text[plain]))
             plain++;
         if (plain > at) {
-            out = rb_put(out, text + at, plain - at);
+            out = rb_put_if_fits(out, end, text + at, plain - at);
             at = plain;
         } else if (text[at] < 0x80)
             out = put_escape(out, text[at++]);
@@ -137,8 +137,10 @@ __attribute__((noinline)) void rb_put_hex16(uint8_t *restrict out, const uint8_t
     }
 }
 
-uint8_t *rb_put_hex_rest(uint8_t *out, const uint8_t *data, size_t bytes)
+uint8_t *rb_put_hex_rest(uint8_t *out, uint8_t *end, const uint8_t *data, size_t bytes)
 {
+    if (!rb_fits(out, end, 2 * bytes))
+        return rb_refuse(end);
     for (; bytes >= 16; bytes -= 16, data += 16, out += 32)
         rb_put_hex16(out, data);
     uint8_t rest[16] = {0};

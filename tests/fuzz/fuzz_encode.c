@@ -9,12 +9,11 @@
 
 #include "otlp_check.h"
 #include "ringbuf.h"
+#include "short_room.h"
 
 #define MAX_NAMES 300
 #define MAX_RECORDS 24
 #define MAX_PLAN_BYTES (1 << 20) /* larger ones take milliseconds and find nothing that smaller ones do not */
-
-typedef int64_t encode_function(const rb_plan *, const void *, uint64_t, void *, uint64_t, uint64_t *, uint64_t *);
 
 /* What is left of the input; reads beyond its end are zeros. */
 struct input {
@@ -121,13 +120,18 @@ static int is_sound(const rb_plan_config *config)
     return sound;
 }
 
-/* A record's first bytes are of the input, all others a pattern of them; an even first byte asks for a sound core. */
+/*
+ * A record's first bytes are of the input, all others the filler, or with the highest bit of `how` the last up to 16 of
+ * them again and again. An even `how` asks for a sound core.
+ */
 static void take_record(struct input *input, uint8_t *record, const rb_plan_config *config)
 {
     uint32_t how = take(input, 1), filler = take(input, 1);
-    size_t bytes = input->left < config->slot_bytes ? input->left : config->slot_bytes;
+    size_t bytes = input->left < config->slot_bytes ? input->left : config->slot_bytes, period = 1 + filler % 16;
     memset(record, (int)filler, config->slot_bytes);
     memcpy(record, input->at, bytes);
+    for (size_t i = bytes; how & 0x80 && bytes >= period && i < config->slot_bytes; i++)
+        record[i] = record[i - period];
     input->at += bytes;
     input->left -= bytes;
     rb_record core;
@@ -157,7 +161,10 @@ static void take_record(struct input *input, uint8_t *record, const rb_plan_conf
     }
 }
 
-/* All records at once, and one by one with no more room than the bound: the same bytes, which are returned. */
+/*
+ * All records at once, and one by one with no more room than the bound: the same bytes, which are returned. The first
+ * one with less room, too.
+ */
 static uint8_t *encode_twice(encode_function *encode, const rb_plan *plan, uint64_t bound, const uint8_t *records,
                              uint64_t count, uint32_t slot_bytes, uint64_t *spans, size_t *bytes)
 {
@@ -179,6 +186,8 @@ static uint8_t *encode_twice(encode_function *encode, const rb_plan *plan, uint6
             assert(whole[at++] == ',');
         assert((size_t)part <= *bytes - at && memcmp(whole + at, out, (size_t)part) == 0);
         at += (size_t)part;
+        if (i == 0)
+            check_short_rooms(encode, plan, record, out, (size_t)part);
         free(record);
         free(out);
     }

@@ -1,7 +1,7 @@
 /*
  * Fuzz target: the OTLP that a producer wrote itself. The input: one byte for the type (otlp or scope) and the core's
- * status, then the value. What is found sound must come out as well-formed OTLP with everything that it held, the rest
- * as an invalid record.
+ * status, then the value; with the byte's highest bit the value comes again and again, as often as a slot has room for.
+ * What is found sound must come out as well-formed OTLP with everything that it held, the rest as an invalid record.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -9,9 +9,11 @@
 
 #include "otlp_check.h"
 #include "ringbuf.h"
+#include "short_room.h"
 
-#define SLOT_BYTES 2048
+#define SLOT_BYTES RB_MAX_SLOT_BYTES
 #define VALUE_BYTES (SLOT_BYTES - RB_CORE_BYTES - 2)
+#define REPEATED 0x80
 
 static rb_plan *plan;
 
@@ -41,6 +43,7 @@ static void check_record(const uint8_t *record, uint64_t expected)
     int64_t bytes = rb_encode_protobuf(plan, record, 1, out, room, &spans, &invalid);
     assert(bytes >= 0 && (uint64_t)bytes <= room && spans == expected && spans + invalid == 1);
     struct otlp_counts protobuf = otlp_check_protobuf(out, (size_t)bytes);
+    check_short_rooms(rb_encode_protobuf, plan, record, out, (size_t)bytes);
     free(out);
     room = rb_plan_json_bound(plan);
     out = malloc(room);
@@ -48,6 +51,7 @@ static void check_record(const uint8_t *record, uint64_t expected)
     bytes = rb_encode_json(plan, record, 1, out, room, &spans, &invalid);
     assert(bytes >= 0 && (uint64_t)bytes <= room && spans == expected && spans + invalid == 1);
     struct otlp_counts json = otlp_check_json(out, (size_t)bytes);
+    check_short_rooms(rb_encode_json, plan, record, out, (size_t)bytes);
     free(out);
     assert(protobuf.spans == expected && json.spans == expected && protobuf.attributes == json.attributes);
 }
@@ -57,15 +61,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (bytes < 1 || bytes - 1 > VALUE_BYTES)
         return 0;
     uint32_t how = data[0];
-    uint16_t value_bytes = (uint16_t)(bytes - 1);
-    uint8_t *value = malloc(bytes); /* of just this size, so that a read beyond it is seen */
+    size_t times = how & REPEATED && bytes > 1 ? VALUE_BYTES / (bytes - 1) : 1;
+    uint16_t value_bytes = (uint16_t)(times * (bytes - 1));
+    uint8_t *value = malloc(value_bytes ? value_bytes : 1); /* of just this size, so that a read beyond it is seen */
     uint8_t *record = malloc(SLOT_BYTES);
     assert(value != NULL && record != NULL);
-    memcpy(value, data + 1, value_bytes);
+    for (size_t i = 0; i < times; i++)
+        memcpy(value + i * (bytes - 1), data + 1, bytes - 1);
     int is_sound = rb_otlp_is_sound(how & 1 ? RB_TYPE_SCOPE : RB_TYPE_OTLP, value, value_bytes);
     assert(is_sound == 0 || is_sound == 1);
     if ((how & 1) == 0) {
-        rb_record core = {.trace_id = {1}, .span_id = {1}, .present = 1, .status = (uint8_t)(how / 2 % 3)};
+        rb_record core = {.trace_id = {1}, .span_id = {1}, .present = 1, .status = (uint8_t)(how % REPEATED / 2 % 3)};
         memset(record, 0xff, SLOT_BYTES);
         memcpy(record, &core, sizeof core);
         memcpy(record + RB_CORE_BYTES, &value_bytes, 2);

@@ -215,6 +215,36 @@ def messages() -> Iterator[bytes]:
         yield b"\1" + scope_spans.SerializeToString()
 
 
+def growing_messages() -> Iterator[bytes]:
+    """Return inputs of fuzz_otlp.c that fill a slot of 16 KiB with what grows the most in one form or the other."""
+    repeated = 0x80
+    empty = KeyValue()
+    for event in (
+        Span.Event(attributes=[empty], dropped_attributes_count=127),  # 49 characters for 6 bytes
+        Span.Event(dropped_attributes_count=1),
+        Span.Event(attributes=[empty, empty]),
+        Span.Event(name="\1"),
+        Span.Event(time_unix_nano=2**64 - 1),
+    ):
+        yield bytes([repeated]) + Span(events=[event]).SerializeToString()
+    for value in (
+        AnyValue(bool_value=False),
+        AnyValue(int_value=-1),
+        AnyValue(double_value=-1.7976931348623157e308),
+        AnyValue(string_value=""),
+        AnyValue(bytes_value=b"x"),
+        AnyValue(array_value=ArrayValue(values=[AnyValue(bool_value=False)])),
+        AnyValue(kvlist_value=KeyValueList(values=[empty])),
+    ):
+        yield bytes([repeated]) + Span(attributes=[KeyValue(value=value)]).SerializeToString()
+    link = Span.Link(trace_id=b"1" * 16, span_id=b"2" * 8, dropped_attributes_count=127)
+    yield bytes([repeated]) + Span(links=[link]).SerializeToString()
+    for text in ("\1", "\n", "\u00e9", "x"):
+        yield b"\0" + Span(trace_state=text * 300).SerializeToString()
+        yield b"\0" + Span(name=text * 300).SerializeToString()
+        yield b"\2" + Span(status=Status(message=text * 300)).SerializeToString()
+
+
 def main() -> None:
     """Write one file for each input, by target."""
     to = Path(sys.argv[1])
@@ -224,6 +254,7 @@ def main() -> None:
             "ring/limit": ring_limits(),
             "encode/limit": plan_limits(),
             "otlp/real": messages(),
+            "otlp/limit": growing_messages(),
         }.items():
             for number, content in enumerate(inputs):
                 path = to / f"{name}-{number:03}"
