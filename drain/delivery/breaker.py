@@ -1,4 +1,4 @@
-"""What is known of the backend: whether it may be tried now, and what the log hears of it."""
+"""The circuit breaker before the backend: whether it may be tried now, and what the log hears of it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from drain.exporters import Request, Result
 
 
-class Backend:
-    """A gate before the backend: while that is down one attempt at a time is made, after the waits of the policy.
+class Breaker:
+    """Opens when the backend is down: then one attempt at a time is made, after the waits of the policy.
 
-    A batch that fails while others are delivered does not close the gate: then it is the batch.
+    A batch that fails while others are delivered does not open it: then it is the batch.
 
     Args:
         endpoint: for the log.
@@ -37,8 +37,8 @@ class Backend:
         self._clock = clock
         self._lock = threading.Lock()
         self._down_since: float | None = None
-        self._closed_at = 0.0
-        self._closed_until = 0.0
+        self._opened_at = 0.0
+        self._open_until = 0.0
         self._failures = 0  # waits in a row
         self._failed_attempts = 0
         self._last_answer = float("-inf")
@@ -56,7 +56,7 @@ class Backend:
                 return 0.0
             if self._is_probed:
                 return None
-            return max(0.0, self._closed_until - self._clock())
+            return max(0.0, self._open_until - self._clock())
 
     def begin(self) -> None:
         """An attempt begins; while the backend is down it is the only one."""
@@ -119,13 +119,13 @@ class Backend:
             if is_news:
                 self._down_since = now
             self._failed_attempts += 1
-            if is_news or started >= self._closed_at:  # those that had begun before it closed say nothing new
+            if is_news or started >= self._opened_at:  # those that had begun before it opened say nothing new
                 self._failures += 1
-                self._closed_at = now
-                self._closed_until = now + self._policy.delay(self._failures, result.retry_after)
+                self._opened_at = now
+                self._open_until = now + self._policy.delay(self._failures, result.retry_after)
             elif result.retry_after is not None:
-                self._closed_until = max(self._closed_until, now + self._policy.delay(1, result.retry_after))
-            wait = self._closed_until - now
+                self._open_until = max(self._open_until, now + self._policy.delay(1, result.retry_after))
+            wait = self._open_until - now
         if is_news:
             self._log.warning("backend is unavailable, spans wait", reason=result.message, spans=request.spans)
         return wait

@@ -165,7 +165,7 @@ DRAIN_POINTS: Final = (
     *_both("spool.database.SpoolDatabase.begin", "spool.database.SpoolDatabase.commit", most=2, mood="away at first"),
     *_both("spool.database.SpoolDatabase.add", "delivery.delivery.Delivery._stored", mood="away at first"),
     *_both("spool.spool.Spool.take", "spool.database.SpoolDatabase.body", mood="away at first"),
-    *_both("delivery.delivery.Delivery._finish_entry", "spool.spool.Spool.done", mood="away at first"),
+    *_both("delivery.storing.Storing.remove", "spool.spool.Spool.done", mood="away at first"),
     *_both("spool.database.SpoolDatabase.remove", mood="away at first"),
     # what the backend refuses
     *_both("delivery.dead_letters.DeadLetters.keep", "delivery.dead_letters.DeadLetters._write", mood="refuses"),

@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 import ringbuf
 from drain.accounting.spool_sums import SpoolSums
-from drain.delivery import delivery
+from drain.delivery import storing
 from drain.delivery.dead_letters import DeadLetters, parse_dead_letter
 from drain.delivery.stores import Stores
 from drain.exporters import Request, Result, Verdict
@@ -229,7 +229,7 @@ def test_a_batch_that_found_no_room_is_spooled_when_there_is_some(
     start: Callable[..., SteppedDrain],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(delivery, "_STORE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(storing, "_STORE_AGAIN_SECONDS", 0.01)
     stepped = start()
     spool = stepped.service.stores.spool
     assert spool is not None
@@ -295,7 +295,7 @@ def test_while_the_backend_is_down_it_is_not_hammered(
     emitter: ringbuf.Emitter, backend: Backend, start: Callable[..., SteppedDrain]
 ) -> None:
     drain = start(limits=Limits(10, 4_000_000, 0.0, 8, SECONDS))
-    drain.service._delivery._backend._policy = drain.service._delivery._policy.__class__(initial=NEVER, maximum=NEVER)
+    drain.service._delivery._breaker._policy = drain.service._delivery._policy.__class__(initial=NEVER, maximum=NEVER)
     backend.is_down = True
     for sent in range(0, 1000, 10):
         emit(emitter, range(sent, sent + 10))
