@@ -20,6 +20,7 @@ PAGES: Final = {
     "docs/examples/native/README.md": "examples/native/README.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
 }
 _LINK: Final = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 _OUTPUT: Final = re.compile(r"^<!-- output: (?P<command>.+) -->$", re.MULTILINE)
