@@ -22,7 +22,11 @@ pytestmark = pytest.mark.prove
 
 PATIENCE = 500.0  # seconds
 IN_CI = [
-    *("tests/process/test_fork.py", "tests/process/test_subinterpreters.py", "tests/process/test_shared_in_child.py"),
+    *(
+        "tests/process/forking/test_fork.py",
+        "tests/process/forking/test_subinterpreters.py",
+        "tests/process/forking/test_shared_in_child.py",
+    ),
     *("-k", "own_ring_and_ids or subinterpreter or configure"),
 ]
 # What needs neither the drain nor OpenTelemetry's SDK, which are not installed there.

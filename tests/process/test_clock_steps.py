@@ -15,7 +15,7 @@ import pytest
 
 from tests.python import command
 from tests.service.draining import SECONDS, DrainProcess, ring_files, until
-from tests.service.otlp_server import OtlpHttpServer, reply
+from tests.service.exporters.otlp_server import OtlpHttpServer, reply
 
 YEAR = 365 * 86_400
 REFUSED = 2  # requests

@@ -9,7 +9,7 @@ import pytest
 
 import ringbuf
 from tests.service.draining import LAYOUT, DrainProcess, emit, records
-from tests.service.otlp_server import OtlpHttpServer
+from tests.service.exporters.otlp_server import OtlpHttpServer
 
 SECONDS = 60.0
 MEBIBYTE = 1 << 20

@@ -29,7 +29,7 @@ from tests.service.draining import (
     spans_of,
     until,
 )
-from tests.service.otlp_server import OtlpHttpServer, refusal, silent
+from tests.service.exporters.otlp_server import OtlpHttpServer, refusal, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -24,7 +24,6 @@ from drain.exporters import Request
 from drain.otlp.json_lines import from_json_line
 from drain.spool.spool import Spool, SpoolLimits
 from ringbuf._ringbuf import ffi
-from tests.service import batches
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
@@ -38,7 +37,8 @@ from tests.service.draining import (
     ring_files,
     spans_of,
 )
-from tests.service.otlp_server import OtlpHttpServer, refusal, reply
+from tests.service.exporters import batches
+from tests.service.exporters.otlp_server import OtlpHttpServer, refusal, reply
 
 if TYPE_CHECKING:
     from pathlib import Path

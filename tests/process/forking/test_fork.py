@@ -15,7 +15,7 @@ import pytest
 
 from ringbuf._ringbuf import lib
 from tests.consumer import Consumer, records_in, rings_in, span_ids
-from tests.process.forks import SPANS, WAYS
+from tests.process.forking.forks import SPANS, WAYS
 from tests.python import command, output_of
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ print(made >= 10, alive)
 BEAR_A_CHILD = """
 import ctypes, multiprocessing, os, subprocess, ringbuf
 from ringbuf.dataplane import *
-from tests.process.forks import SIGCHLD, SYS_CLONE, libc
+from tests.process.forking.forks import SIGCHLD, SYS_CLONE, libc
 emitter = ringbuf.Emitter("service", ring_dir=sys.argv[1])
 site(OpType.FBMU_READ, emitter=emitter).emit(LeaseId(1), 1, 2)
 def wait():

@@ -201,7 +201,7 @@ def test_a_cut_ring_is_news_and_the_others_are_looked_at_all_the_same(ring_dir: 
 import os, sys
 from pathlib import Path
 from ringbuf._ringbuf import lib
-from tests.unit.test_watch import PATIENCE, Rings, slept_without_a_nap
+from tests.unit.rings.test_watch import PATIENCE, Rings, slept_without_a_nap
 rings = Rings(Path(sys.argv[1]))
 assert lib.rb_guard_install() == 0
 os.truncate(rings.emitters[0].stats().path, 4096)

@@ -21,7 +21,7 @@ from tests.service.draining import SECONDS, DrainProcess, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def free_port() -> int:

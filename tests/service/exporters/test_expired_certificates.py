@@ -12,8 +12,8 @@ import trustme
 
 from drain.exporters import Verdict, make_exporter
 from drain.settings.otlp_environment import OtlpSettings
-from tests.service.batches import request
-from tests.service.otlp_server import OtlpGrpcServer, OtlpHttpServer
+from tests.service.exporters.batches import request
+from tests.service.exporters.otlp_server import OtlpGrpcServer, OtlpHttpServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process import pools
+from tests.process.forking import pools
 from tests.process.numbered import complaints, left_by, told_in
 from tests.python import run
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("way", pools.WAYS)
 def test_every_worker_of_a_pool_has_its_own_ring(ring_dir: Path, tmp_path: Path, way: str) -> None:
     told = tmp_path / "told"
-    code = "from tests.process.pools import main\nmain()"
+    code = "from tests.process.forking.pools import main\nmain()"
     done = run(code, way, ring_dir, told, timeout=2 * pools.PATIENCE)
     assert done.returncode == 0, done.stderr
     assert not complaints(done.stderr)

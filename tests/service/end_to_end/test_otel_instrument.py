@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.service.draining import run_once, spans_in_file, until
-from tests.service.receivers import free_ports, wait_for_port
+from tests.service.exporters.receivers import free_ports, wait_for_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 LAW = re.compile(r"emitted ([\d,]+) = delivered ([\d,]+) \+ dropped ([\d,]+) \+ pending ([\d,]+)")
 SECONDS = 120
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "storage_engine.py"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "storage_engine.py"
 OPERATIONS = 1500
 
 

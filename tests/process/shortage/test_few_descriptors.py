@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import ringbuf
 from tests.python import output_of
 from tests.service.draining import LAYOUT, DrainProcess, emit, ring_files, until
-from tests.service.otlp_server import OtlpHttpServer
+from tests.service.exporters.otlp_server import OtlpHttpServer
 
 if TYPE_CHECKING:
     from pathlib import Path

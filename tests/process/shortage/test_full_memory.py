@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.process.mounts import output_on_a_disk
+from tests.process.shortage.mounts import output_on_a_disk
 
 if TYPE_CHECKING:
     from pathlib import Path

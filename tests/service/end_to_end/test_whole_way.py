@@ -11,8 +11,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
 from tests.service.draining import run_once, spans_of, until
-from tests.service.otlp_server import OtlpGrpcServer
-from tests.service.receivers import Receiver, rotel
+from tests.service.exporters.otlp_server import OtlpGrpcServer
+from tests.service.exporters.receivers import Receiver, rotel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ import pytest
 
 from drain.exporters import Verdict, make_exporter
 from drain.settings.otlp_environment import OtlpSettings
-from tests.service.batches import request
-from tests.service.otlp_server import OtlpHttpServer, reply, success
+from tests.service.exporters.batches import request
+from tests.service.exporters.otlp_server import OtlpHttpServer, reply, success
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import pytest
 
 from ringbuf._ringbuf import lib
 from tests.consumer import rings_in
+from tests.process.forking.test_fork import is_alive, until
 from tests.process.numbered import check_all_told, told_in
-from tests.process.test_fork import is_alive, until
 from tests.python import output_of
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from drain.exporters import Encoding
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FULL = Snapshot(
     services={
         "shop": Sums(
