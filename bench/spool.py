@@ -21,8 +21,8 @@ from isal import isal_zlib
 
 from bench.encode import records
 from bench.measure import Figure
-from drain.exporters import Request
 from drain.otlp.encoder import Encoder
+from drain.otlp.request import Request
 from drain.rings.ring import Outcome
 from drain.spool.spool import Spool, SpoolLimits
 from ringbuf.dataplane import DATAPLANE_LAYOUT

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.delivery.stores import Stores
-    from drain.exporters import Exporter
+    from drain.exporters.protocol import Exporter
 
 EXIT_DELIVERED: Final = 0
 EXIT_UNDELIVERED: Final = 1

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.retry import RetryPolicy
 from drain.delivery.stores import Stores
-from drain.exporters import make_exporter as make_exporter_of_kind
 from drain.exporters.file import FileOptions
+from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.reader import Admission
 from drain.service import Limits
 from drain.settings.address import Address
@@ -24,7 +24,7 @@ from drain.spool.store import SpoolLimits
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from drain.exporters import Exporter
+    from drain.exporters.protocol import Exporter
     from drain.settings.settings import Configuration
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from drain.accounting.spool_sums import SpoolSums
     from drain.accounting.sums import Sums
     from drain.delivery.retry import RetryPolicy
-    from drain.exporters import Exporter
+    from drain.exporters.protocol import Exporter
     from drain.otlp.encoder import Encoded
     from drain.rings.directory import RingDirectory
     from drain.rings.ring import Lane, Ring

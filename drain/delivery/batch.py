@@ -6,12 +6,12 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drain.exporters import Request
+from drain.otlp.request import Request
 from drain.rings.ring import Outcome
 
 if TYPE_CHECKING:
-    from drain.exporters import Encoding
     from drain.otlp.encoder import Encoded
+    from drain.otlp.request import Encoding
     from drain.rings.ring import Segment
 
 

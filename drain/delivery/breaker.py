@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.delivery.retry import RetryPolicy
-    from drain.exporters import Request, Result
+    from drain.exporters.protocol import Result
+    from drain.otlp.request import Request
 
 
 class Breaker:

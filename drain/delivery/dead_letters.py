@@ -18,8 +18,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from drain.exporters import Request
 from drain.log import RepeatedTrouble
+from drain.otlp.request import Request
 from drain.private_folder import ensure_private_folder
 
 if TYPE_CHECKING:

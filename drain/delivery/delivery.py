@@ -25,7 +25,7 @@ from drain.delivery.halves import halves
 from drain.delivery.job import Job, Keeping, Sending
 from drain.delivery.queue import Send, Take, Wait, next_step
 from drain.delivery.storing import Storing
-from drain.exporters import Result, Verdict
+from drain.exporters.protocol import Result, Verdict
 from drain.rings.ring import Outcome
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from drain.delivery.batch import Batch
     from drain.delivery.dead_letters import DeadLetters
     from drain.delivery.retry import RetryPolicy
-    from drain.exporters import Exporter, Request
+    from drain.exporters.protocol import Exporter
+    from drain.otlp.request import Request
     from drain.spool.spool import Entry, Spool
 
 # While the disk is slower than the rings: batches that may wait for it. Each holds up to --batch-bytes.

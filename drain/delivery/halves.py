@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from drain.exporters import Request
 from drain.otlp.json_lines import from_json_line, to_json_line
+from drain.otlp.request import Request
 
 
 def halves(request: Request) -> tuple[Request, Request]:

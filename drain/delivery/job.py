@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections import deque
 
     from drain.delivery.batch import Batch
-    from drain.exporters import Request
+    from drain.otlp.request import Request
     from drain.spool.spool import Entry
 
 

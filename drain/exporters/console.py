@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status, TracesData
 from rich.console import Console
 from rich.text import Text
 
-from drain.exporters import Encoding, Request, Result, Verdict
+from drain.exporters.protocol import Result, Verdict
 from drain.otlp.transcode import in_encoding
 
 if TYPE_CHECKING:
@@ -22,9 +22,18 @@ if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+    from drain.exporters.make import Destination
+    from drain.exporters.protocol import Exporter
+    from drain.otlp.request import Encoding, Request
+
 _STATUS = {Status.STATUS_CODE_OK: ("ok", "green"), Status.STATUS_CODE_ERROR: ("error", "bold red")}
 _NANOSECONDS = 1_000_000_000
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
+
+
+def make(_destination: Destination) -> Exporter:
+    """Return the exporter of kind "console", which has no settings."""
+    return ConsoleExporter()
 
 
 class ConsoleExporter:
@@ -48,7 +57,7 @@ class ConsoleExporter:
         self._lock = threading.Lock()
 
     def export(self, request: Request) -> Result:
-        """Print the spans of one batch; see `drain.exporters.Exporter`."""
+        """Print the spans of one batch; see `drain.exporters.protocol.Exporter`."""
         try:
             traces = TracesData.FromString(in_encoding(request, self.encoding).body)
         except DecodeError as error:

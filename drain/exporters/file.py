@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from drain.exporters import Encoding, Request, Result, Verdict
 from drain.exporters.compression import compressor
+from drain.exporters.protocol import Result, Verdict
 from drain.exporters.rotation import move_away
+from drain.exporters.stdout import StdoutExporter
 from drain.otlp.transcode import in_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from drain.exporters.make import Destination
+    from drain.exporters.protocol import Exporter
+    from drain.otlp.request import Encoding, Request
 
 LINE_START = b'{"resourceSpans":['
 _SCAN_BYTES = 65536
@@ -63,6 +68,22 @@ class FileOptions:
             raise ValueError(f"a file cannot be compressed with {self.compression!r}: choose none or zstd")
 
 
+def make(destination: Destination) -> Exporter:
+    """Return the exporter of kind "file": to a file, or to standard output.
+
+    Raises:
+        ValueError: there is no output, it cannot be opened, or the options do not fit it.
+    """
+    if destination.output is None:
+        raise ValueError("exporter file needs an output: name a file, or - for standard output")
+    options = destination.file or FileOptions()
+    if str(destination.output) != "-":
+        return FileExporter(destination.output, options)
+    if options != FileOptions():
+        raise ValueError("standard output cannot be rotated, synced or compressed: name a file, or use a pipe")
+    return StdoutExporter()
+
+
 class FileExporter:
     """Appends one line (or zstd frame) a batch to a file of mode 0600; delivered means that all of it was written.
 
@@ -97,7 +118,7 @@ class FileExporter:
             raise ValueError(f"cannot write {path}: {error.strerror}; name a file in a folder of yours") from None
 
     def export(self, request: Request) -> Result:
-        """Append one batch; a write that fails midway is taken back. See `drain.exporters.Exporter`."""
+        """Append one batch; a write that fails midway is taken back. See `drain.exporters.protocol.Exporter`."""
         data = in_encoding(request, self.encoding).body
         if self._compress is not None:
             data = self._compress(data)

@@ -8,12 +8,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from drain.exporters import Verdict
+from drain.exporters.protocol import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from drain.exporters import Encoding, Exporter, Request, Result
+    from drain.exporters.protocol import Exporter, Result
+    from drain.otlp.request import Encoding, Request
 
 LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the buckets of an attempt's duration, in seconds."""
@@ -68,7 +69,7 @@ class MeasuredExporter:
         self._failure = ""
 
     def export(self, request: Request) -> Result:
-        """Make one attempt; see `drain.exporters.Exporter`."""
+        """Make one attempt; see `drain.exporters.protocol.Exporter`."""
         with self._lock:
             self._running += 1
         started = self._clock()

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from drain.exporters import USER_AGENT, Encoding, Request, Result, Verdict
+from drain.exporters.endpoint import DEFAULT_GRPC_ENDPOINT, USER_AGENT, split_endpoint
 from drain.exporters.otlp_reply import delivered, one_line, retry_info, says_too_large
+from drain.exporters.protocol import Result, Verdict
 from drain.exporters.tls import client_context
 from drain.otlp.transcode import in_encoding
-from drain.settings.otlp_environment import header_problem, split_endpoint
+from drain.settings.otlp_environment import header_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from drain.exporters.make import Destination
+    from drain.exporters.protocol import Exporter
+    from drain.otlp.request import Encoding, Request
     from drain.settings.otlp_environment import OtlpSettings
 
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -42,6 +46,12 @@ _LONGEST_RECONNECT_MS = 5000
 _COMPRESSION = {"none": grpc.Compression.NoCompression, "gzip": grpc.Compression.Gzip}
 _METADATA_KEY = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def make(destination: Destination) -> Exporter:
+    """Return the exporter of kind "otlp-grpc"."""
+    otlp = destination.otlp
+    return OtlpGrpcExporter(destination.endpoint or otlp.endpoint or DEFAULT_GRPC_ENDPOINT, otlp)
 
 
 class OtlpGrpcExporter:
@@ -83,7 +93,7 @@ class OtlpGrpcExporter:
         self._closed = False
 
     def export(self, request: Request) -> Result:
-        """Make one call and judge its status; see `drain.exporters.Exporter`."""
+        """Make one call and judge its status; see `drain.exporters.protocol.Exporter`."""
         body = in_encoding(request, self.encoding).body
         try:
             reply = self._export(body, timeout=self._timeout, metadata=self._metadata)

@@ -14,25 +14,36 @@ from typing import TYPE_CHECKING
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from drain.exporters import USER_AGENT, Encoding, Request, Result, Verdict
 from drain.exporters.compression import compressor
-from drain.exporters.deadline import Deadline, WatchedPool, WatchedTLSPool
+from drain.exporters.endpoint import USER_AGENT, http_traces_url, split_endpoint
+from drain.exporters.http_connection import Deadline, WatchedPool, WatchedTLSPool
 from drain.exporters.otlp_reply import delivered, error_text, one_line, retry_after, says_too_large
+from drain.exporters.protocol import Result, Verdict
 from drain.exporters.tls import client_context
 from drain.otlp.transcode import in_encoding
-from drain.settings.otlp_environment import header_problem, split_endpoint
+from drain.settings.exporter_kind import ExporterKind
+from drain.settings.otlp_environment import header_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from urllib3.response import BaseHTTPResponse
 
+    from drain.exporters.make import Destination
+    from drain.exporters.protocol import Exporter
+    from drain.otlp.request import Encoding, Request
     from drain.settings.otlp_environment import OtlpSettings
 
 RETRYABLE = frozenset({429, 502, 503, 504})
 LONGEST_REPLY = 65536
 _OWN_HEADERS = frozenset({"content-type", "content-encoding", "content-length", "transfer-encoding", "connection"})
 _CONTENT_TYPES: dict[Encoding, str] = {"protobuf": "application/x-protobuf", "json": "application/json"}
+
+
+def make(destination: Destination) -> Exporter:
+    """Return the exporter of kind "otlp-http" or "otlp-http-json"."""
+    encoding: Encoding = "json" if destination.kind is ExporterKind.OTLP_HTTP_JSON else "protobuf"
+    return OtlpHttpExporter(http_traces_url(destination.otlp, destination.endpoint), encoding, destination.otlp)
 
 
 class OtlpHttpExporter:
@@ -42,7 +53,7 @@ class OtlpHttpExporter:
     credentials where nobody configured them. Proxies are taken from http_proxy, https_proxy and no_proxy.
 
     Args:
-        url: of the traces, with its path (`drain.settings.otlp_environment.http_traces_url`).
+        url: of the traces, with its path (`drain.exporters.endpoint.http_traces_url`).
         encoding: of the body.
         settings: headers, compression (default gzip), timeout and TLS files.
         connections: idle ones that are kept: as many as there are threads that export.
@@ -63,7 +74,7 @@ class OtlpHttpExporter:
         self._pool = _pool(parts.scheme, parts.hostname or "", settings, connections)
 
     def export(self, request: Request) -> Result:
-        """Post one batch and judge the answer; see `drain.exporters.Exporter`."""
+        """Post one batch and judge the answer; see `drain.exporters.protocol.Exporter`."""
         body = in_encoding(request, self.encoding).body
         if self._compress is not None:
             body = self._compress(body)

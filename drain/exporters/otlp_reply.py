@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from drain.exporters import Result, Verdict
+from drain.exporters.protocol import Result, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime

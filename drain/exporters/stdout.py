@@ -6,9 +6,13 @@ import os
 import select
 import sys
 import threading
+from typing import TYPE_CHECKING
 
-from drain.exporters import Encoding, Request, Result, Verdict
+from drain.exporters.protocol import Result, Verdict
 from drain.otlp.transcode import in_encoding
+
+if TYPE_CHECKING:
+    from drain.otlp.request import Encoding, Request
 
 
 class StdoutExporter:
@@ -27,7 +31,7 @@ class StdoutExporter:
         self._torn = False
 
     def export(self, request: Request) -> Result:
-        """Write one line; see `drain.exporters.Exporter`."""
+        """Write one line; see `drain.exporters.protocol.Exporter`."""
         line = in_encoding(request, self.encoding).body
         with self._lock:
             try:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from drain.exporters import Encoding, Request
+    from drain.otlp.request import Encoding, Request
 
 
 def in_encoding(request: Request, encoding: Encoding) -> Request:

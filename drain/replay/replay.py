@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.delivery.retry import RetryPolicy
-    from drain.exporters import Exporter, Request
+    from drain.exporters.protocol import Exporter
+    from drain.otlp.request import Request
 
 REASON_SUFFIX: Final = ".reason"
 _NO_RING: Final[Any] = None  # the spans of a file are released from nowhere

@@ -24,9 +24,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from drain.delivery.dead_letters import FORMAT as DEAD_LETTER_FORMAT
 from drain.delivery.dead_letters import SUFFIX as DEAD_LETTER_SUFFIX
 from drain.delivery.dead_letters import parse_dead_letter
-from drain.exporters import Encoding, Request
 from drain.exporters.zstd_frames import is_cut
 from drain.otlp.json_lines import from_json_line
+from drain.otlp.request import Encoding, Request
 from drain.rings.ring import Ring, Scratch
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingFormatError

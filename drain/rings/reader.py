@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from drain.accounting.audit import Audit
     from drain.accounting.span_metrics import SpanMetrics
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding
     from drain.rings.directory import FileId, RingDirectory
 
 # A quantum of records: small enough to stay in a core's cache, and to be fair to the other rings.

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drain.accounting.span_metrics import SpanCounter, SpanSummary
-    from drain.exporters import Encoding
     from drain.otlp.encoder import Encoded
+    from drain.otlp.request import Encoding
 
 _POSITIONS: Final = 1 << 64
 _U64_BYTES: Final = 8

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +22,6 @@ OtlpProtocol = Literal["grpc", "http/protobuf", "http/json"]
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
 SIGNAL_PREFIX = "OTEL_EXPORTER_OTLP_TRACES_"
-DEFAULT_HTTP_ENDPOINT = "http://localhost:4318"
-DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
-TRACES_PATH = "/v1/traces"
 LONGEST_TIMEOUT_SECONDS = 3600.0
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
@@ -126,46 +123,6 @@ def header_problem(name: str, value: str) -> str | None:
     if not _HEADER_VALUE.fullmatch(value):
         return f"the value of {name} has characters beyond printable ASCII"
     return None
-
-
-def http_traces_url(settings: OtlpSettings, endpoint: str | None = None) -> str:
-    """Return the URL that traces are posted to.
-
-    A base endpoint gets `/v1/traces`; the per-signal variable is used as it is, only an empty path becomes `/`.
-    An `endpoint` given here (a flag) is a base, too, but one that already ends in `/v1/traces` stays as it is.
-
-    Raises:
-        ValueError: it is not an http or https URL of a host.
-
-    Example:
-        >>> http_traces_url(OtlpSettings(), "http://127.0.0.1:4318/collector/")
-        'http://127.0.0.1:4318/collector/v1/traces'
-    """
-    text = endpoint or settings.endpoint or DEFAULT_HTTP_ENDPOINT
-    if not text.lower().startswith(("http://", "https://")):
-        raise ValueError(f"OTLP/HTTP endpoint {text!r} needs the scheme http:// or https://")
-    url = split_endpoint(text)
-    is_base = settings.endpoint_is_base if endpoint is None else not url.path.endswith(TRACES_PATH)
-    path = url.path.rstrip("/") + TRACES_PATH if is_base else url.path or "/"
-    return urlunsplit((url.scheme, url.netloc, path, url.query, ""))
-
-
-def split_endpoint(text: str) -> SplitResult:
-    """Return the parts of an endpoint that has a scheme and a host.
-
-    Raises:
-        ValueError: no host, a port out of range, or credentials in the URL, which would end up in logs.
-    """
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError as error:
-        raise ValueError(f"endpoint {text!r} is not a URL: {error}") from None
-    if not url.hostname or port == 0 or re.search(r"[\x00-\x20\x7f]", text):
-        raise ValueError(f"endpoint {text!r} is not a URL; write it as http://HOST:PORT")
-    if url.username is not None:
-        raise ValueError("endpoint has a user name in it; send credentials by OTEL_EXPORTER_OTLP_HEADERS instead")
-    return url
 
 
 def _set_variables(environ: Mapping[str, str], suffix: str) -> Iterator[tuple[str, str]]:

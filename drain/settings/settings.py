@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Setting
 
 from drain.log import LogLevel  # noqa: TC001 - pydantic reads it
 from drain.settings.address import Address
+from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import OtlpProtocol, OtlpSettings, header_problem, parse_headers
 from drain.settings.spool_choices import MIN_BYTES, WhenFull
 from ringbuf.directory import default_ring_dir
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 ENVIRONMENT_PREFIX: Final = "RINGBUF_DRAIN_"
 LISTEN_OFF: Final = "off"
 _HIDDEN: Final = "(hidden)"
-
-ExporterKind = Literal["file", "console", "otlp", "otlp-http", "otlp-http-json", "otlp-grpc"]
 
 
 class ConfigurationError(ValueError):
@@ -100,7 +99,7 @@ class Settings(BaseSettings):
     )
 
     ring_dir: Path = Field(default_factory=default_ring_dir, description="The ring directory; RINGBUF_DIR, too.")
-    exporter: ExporterKind = Field("file", description="Where the spans go.")
+    exporter: ExporterKind = Field(ExporterKind.FILE, description="Where the spans go.")
     output: Path = _file(
         "OTLP JSON lines are appended to this file; - is standard output.", default=Path("spans.jsonl")
     )

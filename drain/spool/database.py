@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding
 
 Fate = Literal["delivered", "rejected", "dead_lettered", "expired", "dropped", "damaged"]
 

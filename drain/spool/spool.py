@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from drain.exporters import Request
 from drain.exporters.compression import gzip
 from drain.log import RepeatedTrouble
+from drain.otlp.request import Request
 from drain.private_folder import ensure_private_folder
 from drain.spool.damage import set_aside_body
 from drain.spool.holds import Holds

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.spool_sums import SpoolSums
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding
     from drain.settings.spool_choices import WhenFull
     from drain.spool.database import Fate, Stored
     from drain.spool.holds import Holds

@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from drain.accounting.label_names import label_names
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.span_metrics import OTHER, SpanMetrics, valid
-from drain.exporters import Request, Result, Verdict
 from drain.exporters.measured import MeasuredExporter
+from drain.exporters.protocol import Result, Verdict
 from drain.otlp.encoder import to_resource_spans
 from drain.telemetry.health import Health
 from drain.telemetry.metrics import DrainCollector, Sources, registry_of
@@ -29,7 +29,7 @@ from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.property.strategies import ALL_TYPES, any_records_for, attributes, keys, layouts, records_for
 
 if TYPE_CHECKING:
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding, Request
 
 LABEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 MAX_SERIES = 500

@@ -16,7 +16,7 @@ import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from drain.delivery.retry import RetryPolicy
-from drain.exporters import Result, Verdict
+from drain.exporters.protocol import Result, Verdict
 from drain.otlp.json_lines import from_json_line
 from drain.rings.directory import RingDirectory
 from drain.rings.reader import Admission
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import ringbuf
     from drain.accounting.sums import Sums
     from drain.delivery.stores import Stores
-    from drain.exporters import Encoding, Request
+    from drain.otlp.request import Encoding, Request
     from drain.telemetry.telemetry import Telemetry
 
 SECONDS = 30.0  # bounds every wait: a test that hangs fails

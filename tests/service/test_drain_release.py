@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ringbuf
-from drain.exporters import Result, Verdict
+from drain.exporters.protocol import Result, Verdict
 from drain.service import Limits
 from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit
 

@@ -14,7 +14,7 @@ from drain.accounting.spool_sums import SpoolSums
 from drain.delivery import storing
 from drain.delivery.dead_letters import DeadLetters, parse_dead_letter
 from drain.delivery.stores import Stores
-from drain.exporters import Request, Result, Verdict
+from drain.exporters.protocol import Result, Verdict
 from drain.service import Limits
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 from tests.service.draining import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from drain.otlp.request import Request
     from drain.spool.spool import Entry
 
 CAPACITY = 64

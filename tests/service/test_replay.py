@@ -20,8 +20,8 @@ import zstandard
 
 import ringbuf
 from drain.delivery.dead_letters import DeadLetters
-from drain.exporters import Request
 from drain.otlp.json_lines import from_json_line
+from drain.otlp.request import Request
 from drain.spool.spool import Spool, SpoolLimits
 from ringbuf._ringbuf import ffi
 from tests.service.draining import (

@@ -12,8 +12,8 @@ import zstandard
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from drain.delivery.dead_letters import DeadLetters
-from drain.exporters import Request
 from drain.otlp.json_lines import from_json_line
+from drain.otlp.request import Request
 from tests.service.draining import SECONDS
 from tests.tools.otlp_lines import Made, line, lines, many_spans
 from tests.tools.report_pages import Page, report, table

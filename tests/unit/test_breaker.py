@@ -7,7 +7,8 @@ import structlog
 
 from drain.delivery.breaker import Breaker
 from drain.delivery.retry import RetryPolicy
-from drain.exporters import Request, Result, Verdict
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
 
 BATCH = Request(b"", 3, "protobuf")
 RETRY = Result(Verdict.RETRY, message="down")

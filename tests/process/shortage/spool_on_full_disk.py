@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from drain.exporters import Request
+from drain.otlp.request import Request
 from drain.rings.ring import Outcome
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 

@@ -8,8 +8,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
-from drain.exporters import Encoding, Request
 from drain.otlp.json_lines import to_json_line
+from drain.otlp.request import Encoding, Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,10 @@ import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
-from drain.exporters import Encoding, Request, Result, Verdict, make_exporter
 from drain.exporters.console import ConsoleExporter
+from drain.exporters.make import make_exporter
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Encoding, Request
 from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import START, attributes, request, text

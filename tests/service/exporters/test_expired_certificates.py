@@ -10,7 +10,8 @@ import grpc
 import pytest
 import trustme
 
-from drain.exporters import Verdict, make_exporter
+from drain.exporters.make import make_exporter
+from drain.exporters.protocol import Verdict
 from drain.settings.otlp_environment import OtlpSettings
 from tests.service.exporters.batches import request
 from tests.service.exporters.otlp_server import OtlpGrpcServer, OtlpHttpServer

@@ -22,9 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from drain.exporters import Result, Verdict, make_exporter
 from drain.exporters.compression import zstd
 from drain.exporters.file import FileExporter, FileOptions
+from drain.exporters.make import make_exporter
+from drain.exporters.protocol import Result, Verdict
 from drain.exporters.rotation import rotated_files
 from drain.otlp.json_lines import from_json_line
 from drain.settings.otlp_environment import OtlpSettings
@@ -333,7 +334,7 @@ def test_threads_never_mix_their_lines(path: Path, open_file: OpenFile) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from drain.exporters import Request
+from drain.otlp.request import Request
 from drain.exporters.file import FileExporter
 exporter = FileExporter(Path(sys.argv[1]))
 line = b'{"resourceSpans":[' + b" " * (8 << 20) + b"]}\\n"

@@ -10,8 +10,9 @@ import pytest
 from google.rpc.status_pb2 import Status
 
 import ringbuf
-from drain.exporters import Result, Verdict, make_exporter
+from drain.exporters.make import make_exporter
 from drain.exporters.otlp_grpc import LONGEST_REPLY, OtlpGrpcExporter
+from drain.exporters.protocol import Result, Verdict
 from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request, traces

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from drain.exporters import Verdict, make_exporter
+from drain.exporters.make import make_exporter
+from drain.exporters.protocol import Verdict
 from drain.settings.otlp_environment import OtlpSettings
 from tests.service.exporters.batches import request
 from tests.service.exporters.otlp_server import OtlpHttpServer, reply, success
@@ -20,7 +21,7 @@ from tests.service.exporters.otlp_server import OtlpHttpServer, reply, success
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from drain.exporters import Result
+    from drain.exporters.protocol import Result
 
 TIMEOUT = 0.5
 PATIENCE = 20.0  # seconds; then an endless server ends after all, so that a client without a timeout fails the test

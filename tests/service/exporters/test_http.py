@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ringbuf
-from drain.exporters import Request, Result, Verdict, make_exporter
+from drain.exporters.make import make_exporter
 from drain.exporters.otlp_http import LONGEST_REPLY, OtlpHttpExporter
 from drain.exporters.otlp_reply import delivered, error_text, one_line, retry_after, retry_info
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
 from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request, traces
@@ -37,7 +39,7 @@ from .otlp_server import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding
 
 NOW = datetime(2026, 11, 22, 15, 0, 0, tzinfo=UTC)
 JSON = {"Content-Type": "application/json"}

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drain.exporters import Request, Result, Verdict
+from drain.exporters.protocol import Result, Verdict
 from drain.exporters.stdout import StdoutExporter
+from drain.otlp.request import Request
 
 from .batches import request
 
@@ -26,7 +27,8 @@ LINE = request(2, "json").body
 STDOUT = """
 import sys
 from pathlib import Path
-from drain.exporters import Request, make_exporter
+from drain.exporters.make import make_exporter
+from drain.otlp.request import Request
 from drain.settings.otlp_environment import OtlpSettings
 exporter = make_exporter("file", output=Path("-"), otlp=OtlpSettings())
 for _ in range(2):

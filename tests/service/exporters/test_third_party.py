@@ -11,7 +11,8 @@ import urllib3
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from drain.exporters import Result, Verdict, make_exporter
+from drain.exporters.make import make_exporter
+from drain.exporters.protocol import Result, Verdict
 from drain.otlp.json_lines import from_json_line
 from drain.settings.otlp_environment import OtlpSettings
 

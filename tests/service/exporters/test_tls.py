@@ -10,7 +10,8 @@ import grpc
 import pytest
 import trustme
 
-from drain.exporters import Exporter, Verdict, make_exporter
+from drain.exporters.make import make_exporter
+from drain.exporters.protocol import Exporter, Verdict
 from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request

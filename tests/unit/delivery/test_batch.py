@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from drain.delivery.batch import Batch, Batcher
-from drain.exporters import Request
 from drain.otlp.encoder import Encoded
+from drain.otlp.request import Request
 from drain.rings.ring import Outcome, Segment
 
 NOBODY: Any = None  # these tests release nothing

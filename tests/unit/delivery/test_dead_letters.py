@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from drain.delivery.dead_letters import SUFFIX, DeadLetters, parse_dead_letter
-from drain.exporters import Request
+from drain.otlp.request import Request
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:

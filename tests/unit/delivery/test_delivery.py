@@ -13,13 +13,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
 from drain.delivery.retry import RetryPolicy
-from drain.exporters import Request, Result, Verdict
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
 from drain.rings.ring import Outcome, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding
 
 NOBODY: Any = None
 DELIVERED = Result(Verdict.DELIVERED)

@@ -10,11 +10,12 @@ import structlog
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
 from drain.delivery.retry import RetryPolicy
-from drain.exporters import Request, Result, Verdict
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
 from tests.service.draining import SECONDS, until
 
 if TYPE_CHECKING:
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding
 
 
 class RaisingExporter:

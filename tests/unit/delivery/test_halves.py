@@ -10,11 +10,11 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 
 from drain.delivery.halves import halves
-from drain.exporters import Request
 from drain.otlp.json_lines import from_json_line, to_json_line
+from drain.otlp.request import Request
 
 if TYPE_CHECKING:
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding
 
 
 def traces_of(*counts_by_scope: list[int]) -> TracesData:

@@ -11,7 +11,8 @@ import structlog
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
 from drain.delivery.retry import RetryPolicy
-from drain.exporters import Request, Result, Verdict
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
 from drain.rings.ring import Outcome, Segment
 from tests.service.draining import SECONDS, until
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding
 
 NOBODY: Any = None
 BATCH_SPANS = 5

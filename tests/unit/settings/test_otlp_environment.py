@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drain.settings.otlp_environment import OtlpSettings, header_problem, http_traces_url, parse_headers
+from drain.exporters.endpoint import http_traces_url
+from drain.settings.otlp_environment import OtlpSettings, header_problem, parse_headers
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
 

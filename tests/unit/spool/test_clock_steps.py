@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from drain.exporters import Request
+from drain.otlp.request import Request
 from drain.spool.spool import Spool, SpoolLimits
 from drain.spool.steady_time import SteadyTime
 from tests.service.draining import until

@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from drain.accounting.spool_sums import SpoolSums
-from drain.exporters import Request
+from drain.otlp.request import Request
 from drain.rings.ring import Outcome
 from drain.spool.database import SpoolDatabase
 from drain.spool.holds import Holds

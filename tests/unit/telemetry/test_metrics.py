@@ -17,8 +17,9 @@ from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.span_metrics import SpanMetrics
 from drain.accounting.spool_sums import SpoolSums
 from drain.accounting.sums import Sums
-from drain.exporters import Request, Result, Verdict
 from drain.exporters.measured import MeasuredExporter
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
 from drain.spool.spool import SpoolStatus
 from drain.telemetry.health import Health
 from drain.telemetry.metric_table import METRICS
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.samples import Sample
 
-    from drain.exporters import Encoding
+    from drain.otlp.request import Encoding
 
 ROOT = Path(__file__).parents[3]
 FULL = Snapshot(

@@ -1,0 +1,63 @@
+"""Where OTLP goes: the URL of the traces, and as whom the exporters introduce themselves.
+
+Source: OpenTelemetry specification `protocol/exporter.md`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+import ringbuf
+
+if TYPE_CHECKING:
+    from drain.settings.otlp_environment import OtlpSettings
+
+DEFAULT_HTTP_ENDPOINT = "http://localhost:4318"
+DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
+TRACES_PATH = "/v1/traces"
+
+USER_AGENT = f"OTel-OTLP-Exporter-ringbuf/{ringbuf.__version__} (Python)"
+"""Names the exporter, its version and its language (specification `protocol/exporter.md`, "User Agent")."""
+
+
+def http_traces_url(settings: OtlpSettings, endpoint: str | None = None) -> str:
+    """Return the URL that traces are posted to.
+
+    A base endpoint gets `/v1/traces`; the per-signal variable is used as it is, only an empty path becomes `/`.
+    An `endpoint` given here (a flag) is a base, too, but one that already ends in `/v1/traces` stays as it is.
+
+    Raises:
+        ValueError: it is not an http or https URL of a host.
+
+    Example:
+        >>> from drain.settings.otlp_environment import OtlpSettings
+        >>> http_traces_url(OtlpSettings(), "http://127.0.0.1:4318/collector/")
+        'http://127.0.0.1:4318/collector/v1/traces'
+    """
+    text = endpoint or settings.endpoint or DEFAULT_HTTP_ENDPOINT
+    if not text.lower().startswith(("http://", "https://")):
+        raise ValueError(f"OTLP/HTTP endpoint {text!r} needs the scheme http:// or https://")
+    url = split_endpoint(text)
+    is_base = settings.endpoint_is_base if endpoint is None else not url.path.endswith(TRACES_PATH)
+    path = url.path.rstrip("/") + TRACES_PATH if is_base else url.path or "/"
+    return urlunsplit((url.scheme, url.netloc, path, url.query, ""))
+
+
+def split_endpoint(text: str) -> SplitResult:
+    """Return the parts of an endpoint that has a scheme and a host.
+
+    Raises:
+        ValueError: no host, a port out of range, or credentials in the URL, which would end up in logs.
+    """
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise ValueError(f"endpoint {text!r} is not a URL: {error}") from None
+    if not url.hostname or port == 0 or re.search(r"[\x00-\x20\x7f]", text):
+        raise ValueError(f"endpoint {text!r} is not a URL; write it as http://HOST:PORT")
+    if url.username is not None:
+        raise ValueError("endpoint has a user name in it; send credentials by OTEL_EXPORTER_OTLP_HEADERS instead")
+    return url

@@ -1,0 +1,70 @@
+"""What an exporter is: it makes exactly one attempt a call, and says what came of it.
+
+Waiting and trying again is the delivery's part (`drain.delivery.retry`), so that a stop, a spool or a full lane can end
+the waiting at any time.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from drain.otlp.request import Encoding, Request
+
+
+class Verdict(enum.Enum):
+    """What became of one attempt, and thereby what the delivery may do next."""
+
+    DELIVERED = "delivered"
+    """The backend has the batch; a part may have been rejected for good (`Result.rejected`)."""
+    RETRY = "retry"
+    """Nobody knows that the backend has it: the same batch is sent again, later."""
+    REFUSED = "refused"
+    """The backend will never take it: sending it again is forbidden by OTLP."""
+    TOO_LARGE = "too large"
+    """The backend takes no request of this size: the halves may be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one attempt came to.
+
+    Attributes:
+        verdict: what happened, and what may be done next.
+        rejected: spans of a delivered batch that the backend did not take (OTLP partial success).
+        message: one printable line for the log; empty when there is nothing to tell.
+        retry_after: seconds that the backend asks to be left alone, or None.
+        sent_bytes: size of the body as it went out, None where the exporter cannot tell.
+    """
+
+    verdict: Verdict
+    rejected: int = 0
+    message: str = ""
+    retry_after: float | None = None
+    sent_bytes: int | None = field(default=None, compare=False)
+
+
+class Exporter(Protocol):
+    """Delivers batches; safe to call from several threads.
+
+    Attributes:
+        encoding: the encoding that `export` sends. A request in the other one is translated, at a cost.
+        endpoint: where the spans go, for logs; without credentials.
+    """
+
+    encoding: Encoding
+    endpoint: str
+
+    def export(self, request: Request) -> Result:
+        """Make one attempt, blocking up to the exporter's timeout; trouble with the backend is never raised.
+
+        Raises:
+            ValueError: the request is in the other encoding, and its body does not parse.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up connections and files; attempts that still run may end in `Verdict.RETRY`."""
+        ...

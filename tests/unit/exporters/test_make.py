@@ -1,0 +1,30 @@
+"""A kind of exporter is a row of one table: flags, help and errors know it from there."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from drain.__main__ import app
+from drain.exporters.make import make_exporter
+from drain.settings.exporter_kind import ExporterKind
+from drain.settings.otlp_environment import OtlpSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("kind", ExporterKind)
+def test_every_kind_is_made_by_its_module(kind: ExporterKind, tmp_path: Path) -> None:
+    exporter = make_exporter(kind, otlp=OtlpSettings(), output=tmp_path / "spans.jsonl")
+    exporter.close()
+    assert callable(import_module(kind.module).make)
+
+
+def test_help_and_errors_list_the_kinds_of_the_table() -> None:
+    assert f"<{'|'.join(ExporterKind)}>" in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    refused = CliRunner().invoke(app, ["config"], env={"RINGBUF_DRAIN_EXPORTER": "zipkin"})
+    assert all(repr(str(kind)) in refused.output for kind in ExporterKind)
