@@ -403,8 +403,8 @@ uint64_t rb_process_mark(rb_producer *producer);
 /*
  * The life of a producer. These make system calls.
  *
- * Threads: any, but for rb_producer_free. Signals: no. rb_open and rb_find_doorbell hold signals back while they are at
- * work; rb_close and rb_stats wait at most a second for another thread that opens, or holds a lane.
+ * Threads: any, but for rb_producer_free. Signals: no. rb_open and rb_find_doorbell hold signals and pthread_cancel back
+ * while they are at work, and may be called by fork handlers; rb_close and rb_stats wait at most a second for another thread that opens, or holds a lane.
  */
 
 /*

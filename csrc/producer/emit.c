@@ -34,7 +34,8 @@ static void seed_ids(rb_producer *producer)
 {
     uint64_t fresh[6];
     int saved_errno = errno;
-    if (getrandom(fresh, sizeof fresh, GRND_NONBLOCK) != (ssize_t)sizeof fresh) {
+    /* Not by libc's function, at which a thread may be cancelled. */
+    if (syscall(SYS_getrandom, fresh, sizeof fresh, GRND_NONBLOCK) != (long)sizeof fresh) {
         /* Early boot or a filter: the clock, the process and its address space are what there is. */
         for (unsigned i = 0; i < 6; i++)
             fresh[i] = rb_clock_unix_nano() * (2 * i + 1) ^ ((uint64_t)getpid() << 32) ^ (uint64_t)(uintptr_t)producer;

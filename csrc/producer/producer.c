@@ -41,31 +41,75 @@ _Static_assert(offsetof(rb_producer, lanes) == 3 * RB_LINE_BYTES, "private state
 
 static const uint8_t magic[8] = {'r', 'i', 'n', 'g', 'b', 'u', 'f', 0};
 
-/*
- * Held while a ring is made or a doorbell is mapped, and taken by fork: a child forked between mmap and MADV_DONTFORK
- * would inherit the mapping, and with it the lock that says that the producer lives. The word lies in a page that fork
- * wipes: every child finds it free, also one of a raw clone, which asks nobody. (Such a child may keep the lock of a
- * ring that was being made just then, until it ends.) No mutex, as those may not be wiped while they are held.
- */
-static uint32_t *making;
+enum { PATIENCE_NANO = 1000000000 };
 
-static void hold_making(void)
+/*
+ * Who makes a ring or maps a doorbell: the process in the upper half, the thread in the lower; 0: nobody. fork takes it
+ * too, as a child forked between mmap and MADV_DONTFORK would inherit the mapping, and with it the lock that says that
+ * the producer lives. A child, whatever forked it, finds another process's number here and takes the word as free. (That
+ * of a raw clone, which asks nobody, may keep the lock of a ring that was being made just then, until it ends.)
+ */
+static uint64_t maker;
+
+static uint64_t own_mark(void) { return (uint64_t)getpid() << 32 | (uint32_t)syscall(SYS_gettid); }
+
+/* On little-endian machines, as all here are, the thread's half of the word. */
+static uint32_t *maker_thread(void) { return (uint32_t *)(void *)&maker; }
+
+static void wait_for(uint64_t seen, uint64_t nanoseconds)
 {
-    int saved_errno = errno;
-    while (making != NULL && !rb_try_take(making))
-        syscall(SYS_futex, making, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
-    errno = saved_errno;
+    struct timespec left = {.tv_nsec = (long)(nanoseconds < PATIENCE_NANO ? nanoseconds : PATIENCE_NANO - 1)};
+    syscall(SYS_futex, maker_thread(), FUTEX_WAIT_PRIVATE, (uint32_t)seen, &left, NULL, 0);
+}
+
+/*
+ * 1: taken; 0: it is this thread's already, a fork handler's that runs after ours and whose ring is whole before the
+ * fork; RB_BUSY after a second: such a handler waits for us, or the file system hangs.
+ */
+static int take_making(void)
+{
+    uint64_t mine = own_mark();
+    uint64_t give_up = rb_clock_monotonic_nano() + PATIENCE_NANO;
+    for (;;) {
+        uint64_t seen = rb_load_relaxed(&maker);
+        if (seen == mine)
+            return 0;
+        if (seen == 0 || seen >> 32 != mine >> 32) {
+            if (rb_take_word(&maker, seen, mine))
+                return 1;
+            continue;
+        }
+        uint64_t now = rb_clock_monotonic_nano();
+        if (now >= give_up)
+            return RB_BUSY;
+        wait_for(seen, give_up - now);
+    }
 }
 
 static void free_making(void)
 {
+    rb_store_release(&maker, 0); /* pairs with rb_take_word() */
+    syscall(SYS_futex, maker_thread(), FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* fork goes on after a second without the word, as a raw clone does: it may be a handler of its own that has it. */
+static void before_fork(void)
+{
     int saved_errno = errno;
-    if (making != NULL) {
-        rb_give_back(making);
-        syscall(SYS_futex, making, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-    }
+    take_making();
     errno = saved_errno;
 }
+
+static void after_fork(void)
+{
+    int saved_errno = errno;
+    if (rb_load_relaxed(&maker) == own_mark())
+        free_making();
+    errno = saved_errno;
+}
+
+/* When the library is loaded, since a raw clone beside a pthread_once would leave that under way for ever. */
+static __attribute__((constructor)) void guard_forks(void) { pthread_atfork(before_fork, after_fork, NULL); }
 
 /* Private to this process, and zeros in a forked child. NULL without memory. */
 static void *map_wiped_on_fork(uint64_t bytes)
@@ -82,28 +126,32 @@ static void *map_wiped_on_fork(uint64_t bytes)
     return map;
 }
 
-/* When the library is loaded, since a raw clone beside a pthread_once would leave that under way for ever. */
-static __attribute__((constructor)) void guard_forks(void)
-{
-    making = map_wiped_on_fork(RB_PAGE_BYTES);
-    pthread_atfork(hold_making, free_making, NULL);
-}
+struct disturbances {
+    sigset_t signals;
+    int cancellation;
+};
 
 /*
- * Held back while `making` is held: a handler that forks would wait for its own thread, and signals that keep coming
- * would keep posix_fallocate from its end. Those that an instruction itself raises come all the same.
+ * While a ring is made nothing may come between: a handler that forks would wait for its own thread, signals that keep
+ * coming would keep posix_fallocate from its end (those that an instruction itself raises come all the same), and a
+ * thread that is cancelled at one of the system calls would keep what it has taken for ever.
  */
-static void hold_signals(sigset_t *before)
+static void hold_disturbances(struct disturbances *before)
 {
     static const int raised[] = {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS};
     sigset_t held;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancellation);
     sigfillset(&held);
     for (size_t i = 0; i < sizeof raised / sizeof *raised; i++)
         sigdelset(&held, raised[i]);
-    pthread_sigmask(SIG_BLOCK, &held, before);
+    pthread_sigmask(SIG_BLOCK, &held, &before->signals);
 }
 
-static void free_signals(const sigset_t *before) { pthread_sigmask(SIG_SETMASK, before, NULL); }
+static void free_disturbances(const struct disturbances *before)
+{
+    pthread_sigmask(SIG_SETMASK, &before->signals, NULL);
+    pthread_setcancelstate(before->cancellation, NULL);
+}
 
 static int fail(rb_error *error, int status, const char *what, int os_errno)
 {
@@ -127,7 +175,7 @@ rb_producer *rb_producer_new(void) { return map_wiped_on_fork(state_bytes()); }
 /* Takes the producer's life flag: waits a second at most, as an opening beside us ends in milliseconds. */
 static int take_with_patience(uint32_t *flag)
 {
-    uint64_t give_up = rb_clock_monotonic_nano() + 1000000000u;
+    uint64_t give_up = rb_clock_monotonic_nano() + PATIENCE_NANO;
     while (!rb_try_take(flag)) {
         if (rb_clock_monotonic_nano() > give_up)
             return RB_BUSY;
@@ -494,27 +542,42 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
     return rv;
 }
 
+/* The producer's life flag and the word of those who make. As take_making(). */
+static int begin_making(rb_producer *producer)
+{
+    if (!rb_try_take(&producer->life))
+        return RB_BUSY;
+    int taken = take_making();
+    if (taken < 0)
+        rb_give_back(&producer->life);
+    return taken;
+}
+
+static void end_making(rb_producer *producer, int taken)
+{
+    if (taken > 0)
+        free_making();
+    if (taken >= 0)
+        rb_give_back(&producer->life);
+}
+
 int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error *error)
 {
     struct shape shape;
-    sigset_t signals;
+    struct disturbances before;
     if (producer == NULL || config == NULL || path == NULL)
         return fail(error, RB_E_ARGUMENT, "a pointer is NULL", 0);
     int rv = shape_of(config, &shape, error);
     if (rv != RB_OK)
         return rv;
-    if (making == NULL)
-        return fail(error, RB_E_SYSTEM, "a page that fork wipes, when the library was loaded", ENOMEM);
-    hold_signals(&signals);
-    if (rb_try_take(&producer->life)) {
-        hold_making();
+    hold_disturbances(&before);
+    int taken = begin_making(producer);
+    if (taken >= 0)
         rv = open_ring(producer, config, &shape, path, error);
-        free_making();
-        rb_give_back(&producer->life);
-    } else {
-        rv = fail(error, RB_BUSY, "another thread opens or closes this producer", 0);
-    }
-    free_signals(&signals);
+    else
+        rv = fail(error, RB_BUSY, "another thread opens or closes a producer", 0);
+    end_making(producer, taken);
+    free_disturbances(&before);
     return rv;
 }
 
@@ -531,16 +594,12 @@ static int find_doorbell(rb_producer *producer, const char *ring_dir)
 
 int rb_find_doorbell(rb_producer *producer, const char *ring_dir)
 {
-    sigset_t signals;
-    int rv = RB_BUSY;
-    hold_signals(&signals);
-    if (rb_try_take(&producer->life)) {
-        hold_making();
-        rv = find_doorbell(producer, ring_dir);
-        free_making();
-        rb_give_back(&producer->life);
-    }
-    free_signals(&signals);
+    struct disturbances before;
+    hold_disturbances(&before);
+    int taken = begin_making(producer);
+    int rv = taken >= 0 ? find_doorbell(producer, ring_dir) : RB_BUSY;
+    end_making(producer, taken);
+    free_disturbances(&before);
     return rv;
 }
 

@@ -44,6 +44,12 @@ static inline int rb_try_take(uint32_t *flag)
 }
 static inline void rb_give_back(uint32_t *flag) { rb_store32_release(flag, 0); }
 
+/* The same where the word says who has it: taken for `mine` if it still is as it was seen. Given back by a release. */
+static inline int rb_take_word(uint64_t *word, uint64_t seen, uint64_t mine)
+{
+    return __atomic_compare_exchange_n(word, &seen, mine, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
 static inline uint32_t rb_exchange32_seq_cst(uint32_t *word, uint32_t value)
 {
     return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
