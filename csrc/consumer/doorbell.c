@@ -18,6 +18,7 @@
 #include "producer/producer_state.h"
 #include "ringbuf.h"
 #include "shared/point.h"
+#include "shared/reserve.h"
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449 /* Linux 5.16 */
@@ -50,15 +51,6 @@ static int fail(rb_error *error, const char *what)
     return RB_E_SYSTEM;
 }
 
-/* As posix_fallocate, whose value is the error; a signal that comes in its midst only makes it begin again. */
-static int reserve(int fd)
-{
-    int rv;
-    while ((rv = posix_fallocate(fd, 0, RB_PAGE_BYTES)) == EINTR)
-        ;
-    return rv;
-}
-
 int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbell, rb_error *error)
 {
     struct stat status;
@@ -75,7 +67,7 @@ int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbel
     }
     /* A full tmpfs must not keep out the drain, which makes room: its timed wait does, as on a truncated doorbell. */
     if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || fchmod(fd, file_mode) != 0 ||
-        ((errno = reserve(fd)) != 0 && errno != ENOSPC)) {
+        ((errno = rb_reserve(fd, RB_PAGE_BYTES)) != 0 && errno != ENOSPC)) {
         fail(error, "preparing the doorbell");
         close(fd);
         return RB_E_SYSTEM;
@@ -168,8 +160,7 @@ int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nan
     if (syscall(SYS_futex, doorbell->word, FUTEX_WAIT, value, &timeout, NULL, 0) == 0)
         return 1;
     if (errno != ETIMEDOUT && errno != EAGAIN && errno != EINTR) {
-        nanosleep(&timeout, NULL); /* a truncated doorbell (EFAULT) must not make the drain spin */
-        return 0;
+        return nanosleep(&timeout, NULL) != 0; /* a truncated doorbell (EFAULT) must not make the drain spin */
     }
     return errno != ETIMEDOUT;
 }

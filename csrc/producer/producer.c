@@ -21,6 +21,7 @@
 #include "producer/producer_state.h"
 #include "shared/atomics.h"
 #include "shared/point.h"
+#include "shared/reserve.h"
 
 _Static_assert(sizeof(rb_header) == 128, "header");
 _Static_assert(offsetof(rb_header, crc32) == 60, "header.crc32");
@@ -350,9 +351,7 @@ static int fill_file(int dir_fd, int fd, const rb_config *config, const struct s
     if (lock_file(fd) != 0)
         return fail(error, RB_E_SYSTEM, "locking the ring", errno);
     RB_POINT(create_locked);
-    int rv; /* its value is the error, errno is untouched */
-    while ((rv = posix_fallocate(fd, 0, (off_t)shape->file_bytes)) == EINTR)
-        ; /* the process was stopped, or frozen, and goes on */
+    int rv = rb_reserve(fd, shape->file_bytes);
     if (rv != 0)
         return fail(error, RB_E_SYSTEM, "reserving the ring's memory (posix_fallocate)", rv);
     RB_POINT(create_reserved);

@@ -229,14 +229,20 @@ def test_the_doorbell_is_made_once_and_keeps_its_count(ring_dir: Path) -> None:
     assert lib.rb_doorbell_value(first) == lib.rb_doorbell_value(second) == 1
 
 
-def test_the_wait_can_be_interrupted(ring_dir: Path) -> None:
-    # SIGALRM's handler raises: KeyboardInterrupt takes the same way.
+@pytest.mark.parametrize("bell", ["whole", "truncated"])
+@pytest.mark.parametrize("call", ["rb_doorbell_wait(bell, 0, LONG)", "rb_sleep(bell, 0, ffi.NULL, 0, LONG, LONG)"])
+def test_the_wait_can_be_interrupted(ring_dir: Path, bell: str, call: str) -> None:
+    # SIGALRM's handler raises: KeyboardInterrupt takes the same way. The word of a truncated doorbell cannot be waited on.
     output = output_of(
         """
-import signal
+import os, signal
+from ringbuf._ringbuf import ffi
 from tests.process.test_doorbell import PATIENCE, open_doorbell, lib
 from pathlib import Path
 bell = open_doorbell(Path(sys.argv[1]) / "doorbell")
+if sys.argv[2] == "truncated":
+    os.truncate(Path(sys.argv[1]) / "doorbell", 0)
+LONG = 10 * PATIENCE
 class Interrupted(Exception):
     pass
 def interrupt(*_):
@@ -244,11 +250,13 @@ def interrupt(*_):
 signal.signal(signal.SIGALRM, interrupt)
 signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
 try:
-    print("waited", lib.rb_doorbell_wait(bell, 0, 10 * PATIENCE))
+    print("waited", eval("lib." + sys.argv[3]))
 except Interrupted:
     print("interrupted")
 signal.setitimer(signal.ITIMER_REAL, 0)
 """,
         ring_dir,
+        bell,
+        call,
     )
     assert output == "interrupted\n"
