@@ -404,7 +404,8 @@ uint64_t rb_process_mark(rb_producer *producer);
  * The life of a producer. These make system calls.
  *
  * Threads: any, but for rb_producer_free. Signals: no. rb_open and rb_find_doorbell hold signals and pthread_cancel back
- * while they are at work, and may be called by fork handlers; rb_close and rb_stats wait at most a second for another thread that opens, or holds a lane.
+ * while they are at work, and may be called by fork handlers; rb_close and rb_stats wait at most a second for another
+ * thread that opens, or holds lanes.
  */
 
 /*
@@ -415,11 +416,19 @@ uint64_t rb_process_mark(rb_producer *producer);
 rb_producer *rb_producer_new(void);
 
 /*
+ * rb_ring_bytes - how many bytes the file of a ring would have.
+ *
+ * Returns: that, or RB_E_ARGUMENT, as rb_open. Threads: any.
+ */
+int64_t rb_ring_bytes(const rb_config *config);
+
+/*
  * rb_open - make a ring and let the producer write it.
  *
- * `config` and what it points to are read during the call only. On an open producer the new ring, which must have the
- * shape of the old one, takes its place, whose records stay for the drain: call it when rb_is_set_aside says so, and in
- * a forked child after RB_NO_RING. Writes the file's path to `path` (RB_MAX_PATH_BYTES); `error` may be NULL. The ring
+ * `config` and what it points to are read during the call only. On an open producer the new ring takes the old one's
+ * place, whose records stay for the drain: call it when rb_is_set_aside says so, and in a forked child after RB_NO_RING.
+ * The new ring must have the layout, the lanes and the size of the old one, since threads are writing such records; its
+ * sampler (emit_unsampled, root_always, root_bound) holds from then on. Writes the file's path to `path` (RB_MAX_PATH_BYTES); `error` may be NULL. The ring
  * directory must exist and be on a file system with O_TMPFILE and shared mappings: a tmpfs. Never blocks but for the
  * system calls that make the file (0.5 ms for 1 MiB).
  *
@@ -439,10 +448,10 @@ int rb_find_doorbell(rb_producer *producer, const char *ring_dir);
 /*
  * rb_close - end the ring: take every lane for good, then set `closed`; the drain removes the file when it is empty.
  *
- * Threads that still emit get 0, and their spans count as local. Closing again does nothing.
+ * Threads that still emit get 0, and their spans count as local. Closing again does what is left to do.
  *
- * Returns: RB_OK; RB_BUSY when a lane stays held for 1 s (by rb_lane_hold, or by a thread that a debugger stopped):
- * that lane is not closed, and the drain learns of its end when the process ends.
+ * Returns: RB_OK; RB_BUSY when lanes stay held for 1 s (by rb_lane_hold, or by a thread that a debugger stopped): those
+ * are not closed. Call it again, or the drain learns of the end when the process ends.
  */
 int rb_close(rb_producer *producer);
 

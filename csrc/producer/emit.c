@@ -135,7 +135,13 @@ static uint32_t own_lane(const rb_producer *producer)
     return (thread_number - 1) % producer->lane_count;
 }
 
-static rb_lane *own_counters(const rb_producer *producer) { return producer->lanes[own_lane(producer)].shared; }
+/* Of a lane that another may hold. Pairs with bind_lanes()'s release, where a new ring lies at another address. */
+static rb_lane *counters_of(const rb_producer *producer, uint32_t lane)
+{
+    return rb_load_lane_acquire(&producer->lanes[lane].shared);
+}
+
+static rb_lane *own_counters(const rb_producer *producer) { return counters_of(producer, own_lane(producer)); }
 
 void rb_count_local(rb_producer *producer, uint64_t count) { rb_add_relaxed(&producer->local, count); }
 
@@ -306,7 +312,8 @@ static inline int is_refused(const uint8_t *record, uint32_t names)
 
 static inline int is_wanted(const rb_producer *producer, const uint8_t *record)
 {
-    return (record[offsetof(rb_record, flags)] & RB_SPAN_SAMPLED) || producer->emit_unsampled;
+    /* Relaxed, as all that a new ring's sampler changes: a span that is under way may still go by the old one. */
+    return (record[offsetof(rb_record, flags)] & RB_SPAN_SAMPLED) || rb_load32_relaxed(&producer->emit_unsampled);
 }
 
 int rb_emit(rb_producer *producer, const rb_record *record)
@@ -442,7 +449,7 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
 
 int rb_is_set_aside(const rb_producer *producer)
 {
-    return has_ring(producer) && set_aside(producer->lanes[0].shared) != 0;
+    return has_ring(producer) && set_aside(counters_of(producer, 0)) != 0;
 }
 
 int rb_lacks_doorbell(const rb_producer *producer)
@@ -455,11 +462,11 @@ int rb_lacks_doorbell(const rb_producer *producer)
 
 static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
 {
-    if (producer->root_always)
+    if (rb_load32_relaxed(&producer->root_always))
         return 1;
     uint64_t low;
     memcpy(&low, trace_id + 8, 8);
-    return __builtin_bswap64(low) < producer->root_bound;
+    return __builtin_bswap64(low) < rb_load_relaxed(&producer->root_bound);
 }
 
 int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
@@ -548,7 +555,7 @@ rb_held_lane *rb_lane_hold(rb_producer *producer)
 
 int rb_lane_emit(rb_producer *producer, rb_held_lane *lane, const rb_record *record)
 {
-    if (!(record->flags & RB_SPAN_SAMPLED) && !producer->emit_unsampled) {
+    if (!is_wanted(producer, (const uint8_t *)record)) {
         rb_add_relaxed(&lane->shared->unsampled, 1);
         return NOT_WRITTEN;
     }

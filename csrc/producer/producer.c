@@ -173,12 +173,14 @@ static uint64_t state_bytes(void) { return round_up(sizeof(rb_producer), RB_PAGE
 
 rb_producer *rb_producer_new(void) { return map_wiped_on_fork(state_bytes()); }
 
-/* Takes the producer's life flag: waits a second at most, as an opening beside us ends in milliseconds. */
-static int take_with_patience(uint32_t *flag)
+/* When whoever waits for a flag gives up: emits and openings end in milliseconds. One end for all flags of a call. */
+static uint64_t end_of_patience(void) { return rb_clock_monotonic_nano() + PATIENCE_NANO; }
+
+/* Takes a flag, which is tried once even at the end. */
+static int take_until(uint32_t *flag, uint64_t end)
 {
-    uint64_t give_up = rb_clock_monotonic_nano() + PATIENCE_NANO;
     while (!rb_try_take(flag)) {
-        if (rb_clock_monotonic_nano() > give_up)
+        if (rb_clock_monotonic_nano() > end)
             return RB_BUSY;
         sched_yield();
     }
@@ -411,12 +413,12 @@ static uint32_t *map_doorbell(int dir_fd)
 
 /* ---- open, close ---- */
 
-/* `map`: where the ring whose lanes are counted is mapped, producer->map but in replace_ring(). */
+/* The lanes of the ring that is mapped at `map`, of the shape that the producer has. */
 static void add_lane_counts(const rb_producer *producer, const uint8_t *map, rb_producer_stats *sum)
 {
     for (uint32_t i = 0; i < producer->lane_count; i++) {
         const rb_lane *lane =
-            (const rb_lane *)(const void *)(map + ((uint8_t *)producer->lanes[i].shared - producer->map));
+            (const rb_lane *)(const void *)(map + producer->header_bytes + i * producer->lane_stride_bytes);
         sum->published += rb_load_relaxed(&lane->tail) - producer->first_position;
         sum->full += rb_load_relaxed(&lane->full);
         sum->contended += rb_load_relaxed(&lane->contended);
@@ -426,25 +428,43 @@ static void add_lane_counts(const rb_producer *producer, const uint8_t *map, rb_
     }
 }
 
-static void bind_lanes(rb_producer *producer, const rb_config *config, const struct shape *shape)
+/* All lanes begin at the ring's first position, at `map`. Nobody else holds one. */
+static void bind_lanes(rb_producer *producer, uint64_t first_position, uint8_t *map)
 {
-    for (uint32_t i = 0; i < config->lane_count; i++) {
+    producer->first_position = first_position;
+    producer->map = map;
+    for (uint32_t i = 0; i < producer->lane_count; i++) {
         rb_held_lane *lane = &producer->lanes[i];
-        uint8_t *at = producer->map + shape->header_bytes + i * shape->lane_stride_bytes;
-        lane->tail = config->first_position;
-        lane->head = config->first_position;
-        lane->shared = (rb_lane *)(void *)at;
+        uint8_t *at = map + producer->header_bytes + i * producer->lane_stride_bytes;
+        lane->tail = first_position;
+        lane->head = first_position;
         lane->slots = at + RB_LANE_BYTES;
+        /* Pairs with counters_of(): who does not hold the lane counts there. */
+        rb_store_lane_release(&lane->shared, (rb_lane *)(void *)at);
     }
+}
+
+/* What a ring's config says of sampling, which may change with each ring. */
+static void take_sampler(rb_producer *producer, const rb_config *config)
+{
+    rb_store32_relaxed(&producer->emit_unsampled, config->emit_unsampled);
+    rb_store32_relaxed(&producer->root_always, config->root_always);
+    rb_store_relaxed(&producer->root_bound, config->root_bound);
+}
+
+static void give_lanes_back(rb_producer *producer, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        rb_give_back(&producer->lanes[i].busy);
 }
 
 /* All lanes, so that no emit is under way; on failure those taken are given back. */
 static int take_all_lanes(rb_producer *producer)
 {
+    uint64_t end = end_of_patience();
     for (uint32_t i = 0; i < producer->lane_count; i++) {
-        if (take_with_patience(&producer->lanes[i].busy) != RB_OK) {
-            while (i-- > 0)
-                rb_give_back(&producer->lanes[i].busy);
+        if (take_until(&producer->lanes[i].busy, end) != RB_OK) {
+            give_lanes_back(producer, i);
             return RB_BUSY;
         }
     }
@@ -452,37 +472,43 @@ static int take_all_lanes(rb_producer *producer)
 }
 
 /*
+ * Where the new ring cannot be moved over the old one: the kernel may have unmapped that already. The lanes go to where
+ * the new one is. A thread that found no lane and is about to count may still do so at the old address, where nothing
+ * is lost but that count: there shall be memory, which is never given back.
+ */
+static uint8_t *leave_behind(uint8_t *old, uint64_t bytes, uint8_t *map)
+{
+    mmap(old, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return map;
+}
+
+/*
  * Move the new ring over the old one's address: pointers that other threads hold stay valid, and a stray count lands in
  * the new ring. The old ring's last mapping goes, and with it its lock: the drain finds it dead and drains it.
  */
-static int replace_ring(rb_producer *producer, const rb_config *config, const struct shape *shape, uint8_t *map,
-                        rb_error *error)
+static int replace_ring(rb_producer *producer, const rb_config *config, uint8_t *map, rb_error *error)
 {
+    uint64_t bytes = producer->map_bytes;
     if (take_all_lanes(producer) != RB_OK)
         return fail(error, RB_BUSY, "a lane stays held", 0);
     RB_POINT(replace_begin);
     /* Threads that find no lane count meanwhile: a second mapping of the old ring shows the last of it. */
-    void *old = mremap(producer->map, 0, producer->map_bytes, MREMAP_MAYMOVE);
+    uint8_t *old = mremap(producer->map, 0, bytes, MREMAP_MAYMOVE);
     RB_POINT(replace_shown_twice);
-    if (old == MAP_FAILED ||
-        mremap(map, shape->file_bytes, shape->file_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, producer->map) == MAP_FAILED) {
-        int os_errno = errno;
-        if (old != MAP_FAILED)
-            munmap(old, producer->map_bytes);
-        for (uint32_t i = 0; i < producer->lane_count; i++)
-            rb_give_back(&producer->lanes[i].busy);
-        return fail(error, RB_E_SYSTEM, "mremap", os_errno);
-    }
+    if (old == MAP_FAILED)
+        add_lane_counts(producer, producer->map, &producer->retired);
+    uint8_t *moved = mremap(map, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, producer->map);
+    if (moved == MAP_FAILED)
+        moved = leave_behind(producer->map, bytes, map);
     RB_POINT(replace_moved);
-    add_lane_counts(producer, old, &producer->retired);
-    munmap(old, producer->map_bytes);
-    RB_POINT(replace_unlocked);
-    producer->first_position = config->first_position;
-    for (uint32_t i = 0; i < producer->lane_count; i++) { /* at the same addresses, which others read meanwhile */
-        producer->lanes[i].tail = config->first_position;
-        producer->lanes[i].head = config->first_position;
-        rb_give_back(&producer->lanes[i].busy);
+    if (old != MAP_FAILED) {
+        add_lane_counts(producer, old, &producer->retired);
+        munmap(old, bytes);
     }
+    RB_POINT(replace_unlocked);
+    take_sampler(producer, config);
+    bind_lanes(producer, config->first_position, moved);
+    give_lanes_back(producer, producer->lane_count);
     RB_POINT(replace_done);
     return RB_OK;
 }
@@ -494,15 +520,37 @@ static void adopt_ring(rb_producer *producer, const rb_config *config, const str
     producer->capacity_slots = config->capacity_slots;
     producer->quarter_shift = (uint32_t)__builtin_ctz(config->capacity_slots) - 2;
     producer->span_name_count = config->span_name_count;
-    producer->emit_unsampled = config->emit_unsampled;
-    producer->root_always = config->root_always;
-    producer->root_bound = config->root_bound;
-    producer->first_position = config->first_position;
-    producer->map = map;
+    producer->layout_crc32 = rb_crc32(config->layout_json, config->layout_bytes);
+    producer->header_bytes = shape->header_bytes;
+    producer->lane_stride_bytes = shape->lane_stride_bytes;
     producer->map_bytes = shape->file_bytes;
-    bind_lanes(producer, config, shape);
+    take_sampler(producer, config);
+    bind_lanes(producer, config->first_position, map);
     RB_POINT(create_bound);
     rb_store32_release(&producer->state, RB_STATE_OPEN); /* pairs with the acquire load of each emit */
+}
+
+#define NOT_AS_BEFORE " is another than that of the ring that this one replaces"
+
+/*
+ * What a ring that takes another's place may not change, NULL when it changes nothing: it is moved over the old one, and
+ * threads are writing records of the old layout, whose names and attributes go by number.
+ */
+static const char *what_changed(const rb_producer *producer, const rb_config *config, const struct shape *shape)
+{
+    if (producer->lane_count != config->lane_count)
+        return "lane_count" NOT_AS_BEFORE;
+    if (producer->capacity_slots != config->capacity_slots)
+        return "capacity_slots" NOT_AS_BEFORE;
+    if (producer->slot_bytes != config->slot_bytes)
+        return "slot_bytes" NOT_AS_BEFORE;
+    if (producer->span_name_count != config->span_name_count)
+        return "span_name_count" NOT_AS_BEFORE;
+    if (producer->layout_crc32 != rb_crc32(config->layout_json, config->layout_bytes))
+        return "layout_json" NOT_AS_BEFORE;
+    if (producer->map_bytes != shape->file_bytes)
+        return "the size of layout_json and resource_json" NOT_AS_BEFORE;
+    return NULL;
 }
 
 static int open_ring(rb_producer *producer, const rb_config *config, const struct shape *shape, char *path,
@@ -511,10 +559,9 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
     uint32_t state = rb_load32_acquire(&producer->state); /* pairs with the releases below; `life` orders them too */
     if (state == RB_STATE_CLOSED)
         return fail(error, RB_CLOSED, "the producer is closed", 0);
-    if (state == RB_STATE_OPEN &&
-        (producer->map_bytes != shape->file_bytes || producer->lane_count != config->lane_count ||
-         producer->capacity_slots != config->capacity_slots || producer->slot_bytes != config->slot_bytes))
-        return fail(error, RB_E_ARGUMENT, "the new ring has another shape than the one that it replaces", 0);
+    const char *changed = state == RB_STATE_OPEN ? what_changed(producer, config, shape) : NULL;
+    if (changed != NULL)
+        return fail(error, RB_E_ARGUMENT, changed, 0);
     int dir_fd = open(config->ring_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
         return fail(error, RB_E_SYSTEM, "opening the ring directory", errno);
@@ -535,10 +582,19 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
         RB_POINT(create_done);
         return RB_OK;
     }
-    rv = replace_ring(producer, config, shape, map, error);
-    if (rv != RB_OK)
-        munmap(map, shape->file_bytes); /* its lock goes too: the drain removes the empty ring */
+    rv = replace_ring(producer, config, map, error);
+    if (rv != RB_OK) {
+        munmap(map, shape->file_bytes);
+        unlink(path);
+    }
     return rv;
+}
+
+int64_t rb_ring_bytes(const rb_config *config)
+{
+    struct shape shape;
+    int rv = shape_of(config, &shape, NULL);
+    return rv == RB_OK ? (int64_t)shape.file_bytes : rv;
 }
 
 /* The producer's life flag and the word of those who make. As take_making(). */
@@ -604,9 +660,9 @@ int rb_find_doorbell(rb_producer *producer, const char *ring_dir)
 
 int rb_close(rb_producer *producer)
 {
-    if (take_with_patience(&producer->life) != RB_OK)
+    uint64_t end = end_of_patience();
+    if (take_until(&producer->life, end) != RB_OK)
         return RB_BUSY;
-    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with adopt_ring's release */
     int rv = RB_OK;
     RB_POINT(close_begin);
     /*
@@ -614,16 +670,18 @@ int rb_close(rb_producer *producer)
      * finds a lane taken and does not see this yet counts in the ring, which rb_stats adds up as well.
      */
     rb_store32_release(&producer->state, RB_STATE_CLOSED);
-    if (state == RB_STATE_OPEN) {
-        for (uint32_t i = 0; i < producer->lane_count; i++) {
-            RB_POINT(close_lane);
-            /* Kept for good: whoever emits from now on finds it taken. */
-            if (take_with_patience(&producer->lanes[i].busy) != RB_OK)
-                rv = RB_BUSY; /* its `closed` stays unset: the drain will learn of the end from the lock */
-            else
-                /* Pairs with rb_poll's acquire: all tails of this lane came before, as we hold it now. */
-                rb_store32_release(&producer->lanes[i].shared->closed, 1);
+    for (uint32_t i = 0; producer->map != NULL && i < producer->lane_count; i++) {
+        RB_POINT(close_lane);
+        if (producer->lanes[i].is_over)
+            continue;
+        /* Kept for good: whoever emits from now on finds it taken. */
+        if (take_until(&producer->lanes[i].busy, end) != RB_OK) {
+            rv = RB_BUSY; /* its `closed` stays unset: the drain will learn of the end from the lock */
+            continue;
         }
+        /* Pairs with rb_poll's acquire: all tails of this lane came before, as we hold it now. */
+        rb_store32_release(&producer->lanes[i].shared->closed, 1);
+        producer->lanes[i].is_over = 1;
     }
     RB_POINT(close_done);
     rb_give_back(&producer->life);
@@ -644,7 +702,7 @@ void rb_producer_free(rb_producer *producer)
 
 int rb_stats(rb_producer *producer, rb_producer_stats *stats)
 {
-    if (take_with_patience(&producer->life) != RB_OK)
+    if (take_until(&producer->life, end_of_patience()) != RB_OK)
         return RB_BUSY;
     *stats = producer->retired;
     stats->local = rb_load_relaxed(&producer->local);

@@ -11,10 +11,10 @@ enum rb_state { RB_STATE_NONE = 0, RB_STATE_OPEN = 1, RB_STATE_CLOSED = 2 };
 
 /* A lane as its holder sees it. Only the thread that took `busy` touches tail and head. */
 struct rb_held_lane {
-    uint32_t busy; /* try-flag */
-    uint32_t pad0;
-    uint64_t tail; /* the next position to write: what the ring's own `tail` will say */
-    uint64_t head; /* as last loaded from the ring: a stale value only makes the lane look fuller */
+    uint32_t busy;    /* try-flag */
+    uint32_t is_over; /* closed: `busy` stays taken */
+    uint64_t tail;    /* the next position to write: what the ring's own `tail` will say */
+    uint64_t head;    /* as last loaded from the ring: a stale value only makes the lane look fuller */
     rb_lane *shared;
     uint8_t *slots;
     uint8_t pad1[RB_LINE_BYTES - 40];
@@ -34,7 +34,10 @@ struct rb_producer {
     uint8_t *map; /* stays at this address until rb_producer_free: a replacing ring is moved over it */
     uint64_t map_bytes;
     uint32_t *doorbell; /* NULL without a drain that made one; touched by the kernel only */
-    uint8_t pad0[RB_LINE_BYTES - 72];
+    uint64_t lane_stride_bytes;
+    uint32_t header_bytes;
+    uint32_t layout_crc32; /* of the layout's JSON, which a ring that replaces another has too */
+    uint8_t pad0[RB_LINE_BYTES - 88];
 
     uint64_t id_seed[6];
     uint32_t id_seeded;

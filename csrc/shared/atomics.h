@@ -82,6 +82,17 @@ static inline void rb_store_pointer_release(uint32_t **pointer, uint32_t *value)
     __atomic_store_n(pointer, value, __ATOMIC_RELEASE);
 }
 
+/* A lane's control lines, by who does not hold the lane: they stay, but where a ring could not be moved. */
+struct rb_lane;
+static inline struct rb_lane *rb_load_lane_acquire(struct rb_lane *const *lane)
+{
+    return __atomic_load_n(lane, __ATOMIC_ACQUIRE);
+}
+static inline void rb_store_lane_release(struct rb_lane **lane, struct rb_lane *value)
+{
+    __atomic_store_n(lane, value, __ATOMIC_RELEASE);
+}
+
 /* Set a word once: the first thread wins, and who has tried sees its value. Others need an acquire of what came later. */
 static inline void rb_set_once(uint64_t *word, uint64_t value)
 {
