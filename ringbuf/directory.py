@@ -66,8 +66,8 @@ def check_ring_dir(path: Path) -> None:
         raise RingCreateError(f"{path}: others may write it (mode {mode:04o}); chmod 0700, or 03733 for the group form")
 
 
-def check_room(path: Path, max_bytes: int) -> None:
-    """Refuse another ring where those that are there have `max_bytes` already.
+def check_room(path: Path, more: int, max_bytes: int) -> None:
+    """Refuse a ring of `more` bytes with which those in the directory would have more than `max_bytes`.
 
     Producers that crash in a loop while no drain runs would otherwise fill the machine's memory with their rings. In
     the group form a producer may not list the directory: there the tmpfs's own size is the bound.
@@ -86,8 +86,9 @@ def check_room(path: Path, max_bytes: int) -> None:
                         continue  # a drain has just removed it
     except PermissionError:
         return
-    if used >= max_bytes:
+    if used + more > max_bytes:
         raise RingCreateError(
-            f"{path}: {used} bytes of rings are there, the limit is {max_bytes}; "
-            "start a drain (ringbuf-drain), remove what is left over, or raise RINGBUF_MAX_BYTES"
+            f"{path}: {used} bytes of rings are there, this one would have {more}, the limit is {max_bytes}; start a "
+            "drain (ringbuf-drain), remove what is left over, give the emitter a smaller capacity, or raise "
+            "RINGBUF_MAX_BYTES"
         )

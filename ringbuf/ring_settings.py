@@ -67,7 +67,7 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, root_bo
     """
     ring_dir = (default_ring_dir() if settings.ring_dir is None else Path(settings.ring_dir)).absolute()
     ensure_ring_dir(ring_dir)
-    check_room(ring_dir, _max_bytes())
+    max_bytes = _max_bytes()
     resource = build_resource(settings.service_name, settings.resource_attributes, version=__version__)
     resource_json = resource_to_json(resource)
     layout_json = layout.to_json()
@@ -96,6 +96,9 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, root_bo
             "root_bound": root_bound % _ALWAYS,
         },
     )
+    ring_bytes = lib.rb_ring_bytes(config)
+    if ring_bytes > 0:  # else rb_open says what is wrong
+        check_room(ring_dir, ring_bytes, max_bytes)
     path = ffi.new("char[]", lib.RB_MAX_PATH_BYTES)
     error = ffi.new("rb_error *")
     if lib.rb_open(producer, config, path, error) != lib.RB_OK:

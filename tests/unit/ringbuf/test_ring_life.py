@@ -136,16 +136,21 @@ def test_waiting_for_nothing_ends_at_once(emitter: ringbuf.Emitter) -> None:
     assert emitter.wait_drained(0)
 
 
-def test_no_more_rings_are_made_than_the_directory_may_hold(
+def test_no_more_bytes_of_rings_are_made_than_the_directory_may_hold(
     emitter: ringbuf.Emitter, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = rings_in(ring_dir)[0].stat().st_size
-    monkeypatch.setenv("RINGBUF_MAX_BYTES", str(size + 1))
+    monkeypatch.setenv("RINGBUF_MAX_BYTES", str(2 * size))
     with (
-        ringbuf.Emitter("service", ring_dir=ring_dir),
+        ringbuf.Emitter("service", ring_dir=ring_dir, capacity=emitter.stats().capacity),
         pytest.raises(ringbuf.RingCreateError, match="RINGBUF_MAX_BYTES"),
     ):
+        ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4)
+    for path in rings_in(ring_dir):
+        path.unlink()
+    with pytest.raises(ringbuf.RingCreateError, match="smaller capacity"):  # the first, and larger than all that may be
         ringbuf.Emitter("service", ring_dir=ring_dir)
+    assert rings_in(ring_dir) == []
 
 
 def test_two_emitters_of_a_process_have_two_rings(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
