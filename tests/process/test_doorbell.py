@@ -232,7 +232,7 @@ def test_the_doorbell_is_made_once_and_keeps_its_count(ring_dir: Path) -> None:
 @pytest.mark.parametrize("bell", ["whole", "truncated"])
 @pytest.mark.parametrize("call", ["rb_doorbell_wait(bell, 0, LONG)", "rb_sleep(bell, 0, ffi.NULL, 0, LONG, LONG)"])
 def test_the_wait_can_be_interrupted(ring_dir: Path, bell: str, call: str) -> None:
-    # SIGALRM's handler raises: KeyboardInterrupt takes the same way. The word of a truncated doorbell cannot be waited on.
+    # SIGALRM's handler raises: KeyboardInterrupt takes the same way. A truncated doorbell's word cannot be waited on.
     output = output_of(
         """
 import os, signal
