@@ -48,8 +48,9 @@ class DataplaneSpan(Span):
     """A span of a `DataplaneSite`.
 
     Attributes:
-        outcome: an `Outcome`, OK unless set inside the block; an exception that passes makes it ERROR, unless it says
-            already how the operation failed.
+        outcome: an `Outcome`, OK unless set inside the block; an `Exception` that passes makes it ERROR, unless it says
+            already how the operation failed. A generator that is closed, a task that is cancelled, an exit and the end
+            of an iteration are no failures.
         nbytes: bytes moved, None (absent) unless set.
     """
 

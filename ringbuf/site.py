@@ -37,8 +37,9 @@ class Site(_site.Site):
     `emit_under(parent, start_unix_nano, end_unix_nano, *values)` does the same under a given parent: another span, a
     `traceparent` header (an invalid one starts a new trace, as W3C has it), or None for a root.
 
-    `span(*values, traceparent=None)` returns a span for a `with` block; an exception that passes makes its status
-    ERROR. Values that are missing are absent until they are set as `span[key] = value`.
+    `span(*values, traceparent=None)` returns a span for a `with` block; an `Exception` that passes, other than the
+    end of an iteration, makes its status ERROR. Values that are missing are absent until they are set as
+    `span[key] = value`.
 
     >>> import tempfile, ringbuf
     >>> layout = ringbuf.SpanLayout(span_names=["get"], attributes=[ringbuf.Attribute("bytes", "u64")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ringbuf._ringbuf import lib
-from ringbuf._site import CURRENT, Parent, Span, set_header_reader
+from ringbuf._site import CURRENT, Parent, Span, current_span, set_header_reader
 from ringbuf.traceparent import parse_traceparent
 
 __all__ = ["CURRENT", "Parent", "Span", "current_traceparent"]
@@ -22,7 +22,7 @@ def current_traceparent() -> str | None:
 
     The enclosing span is per thread and per asyncio task, as contextvars are.
     """
-    span = CURRENT.get()
+    span = current_span()
     return None if span is None else span.traceparent
 
 

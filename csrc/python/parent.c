@@ -111,9 +111,33 @@ int rb_parent_of(rb_site_module *module, PyObject *given, const rb_span **parent
     return ask_python(module, given, parent, keep);
 }
 
-/* What `ask` returns, if it is a span: then in *parent, and kept alive by *keep. 0, or -1 with an exception. */
-static int ask_for_parent(const rb_site_module *module, PyObject *ask, const rb_span **parent, PyObject **keep)
+int rb_span_current(const rb_site_module *module, rb_py_span **current)
 {
+    *current = NULL;
+    if (module->entered == 0)
+        return 0;
+    PyObject *found = PyObject_CallNoArgs(module->get_current);
+    if (found == NULL)
+        return -1;
+    if (PyObject_TypeCheck(found, module->span) && ((rb_py_span *)found)->process != 0)
+        *current = (rb_py_span *)found;
+    else
+        Py_DECREF(found);
+    while (*current != NULL && (*current)->is_astray) {
+        rb_py_span *astray = *current;
+        *current = (rb_py_span *)Py_XNewRef((PyObject *)astray->outer);
+        Py_DECREF((PyObject *)astray);
+    }
+    return 0;
+}
+
+int rb_parent_outer(const rb_site_module *module, const rb_span **parent, PyObject **keep)
+{
+    *parent = NULL;
+    *keep = NULL;
+    PyObject *ask = module->outer_current;
+    if (ask == NULL)
+        return 0;
     Py_INCREF(ask); /* it may be replaced while it runs */
     PyObject *found = PyObject_CallNoArgs(ask);
     Py_DECREF(ask);
@@ -129,14 +153,17 @@ static int ask_for_parent(const rb_site_module *module, PyObject *ask, const rb_
 
 int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject **keep)
 {
-    *parent = NULL;
-    *keep = NULL;
-    if (module->outer_current != NULL) {
-        if (ask_for_parent(module, module->outer_current, parent, keep) < 0)
-            return -1;
-        if (*parent != NULL)
-            return 0;
-        Py_CLEAR(*keep);
+    rb_py_span *current;
+    if (rb_parent_outer(module, parent, keep) < 0)
+        return -1;
+    if (*parent != NULL)
+        return 0;
+    Py_CLEAR(*keep);
+    if (rb_span_current(module, &current) < 0)
+        return -1;
+    if (current != NULL) {
+        *parent = &current->span;
+        *keep = (PyObject *)current;
     }
-    return module->entered == 0 ? 0 : ask_for_parent(module, module->get_current, parent, keep);
+    return 0;
 }

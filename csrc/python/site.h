@@ -46,8 +46,11 @@ PyObject *rb_parent_new(const rb_site_module *module, const rb_span *span);
  */
 int rb_parent_of(rb_site_module *module, PyObject *given, const rb_span **parent, PyObject **keep, rb_span *space);
 
-/* The same for the enclosing span. */
+/* The same for the enclosing span: another tracing library's, else the current one. */
 int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject **keep);
+
+/* What another tracing library says is around, if it says anything: as rb_parent_enclosing. */
+int rb_parent_outer(const rb_site_module *module, const rb_span **parent, PyObject **keep);
 
 /* ---- argument.c ---- */
 
@@ -126,7 +129,9 @@ int rb_site_begin(rb_py_site *site, const rb_span *parent, rb_span *span);
 
 typedef struct rb_py_span {
     PyObject_VAR_HEAD rb_py_site *site;
-    PyObject *parent; /* a header's, else NULL: the enclosing span */
+    PyObject *parent;         /* a header's, else NULL: the enclosing span */
+    struct rb_py_span *outer; /* the span that was current when this one became it; kept while open or astray */
+    Py_ssize_t open_inner;    /* how many were entered under it, in any context, and not left */
     PyObject *token;
     PyObject *outer_token;
     rb_span span;
@@ -135,8 +140,22 @@ typedef struct rb_py_span {
     uint64_t process; /* rb_process_mark at the start, 0 before: then there are no ids either */
     struct rb_py_span *free_next;
     uint8_t was_entered; /* from the first instruction of __enter__ on: what that calls may enter it again */
+    uint8_t was_left;
+    uint8_t is_displaced; /* one that it was entered under was left before it: it is current no more */
+    /*
+     * It was left in another context than the one that it was entered in (a generator is closed anywhere), and is still
+     * current there: no span begins under it any more. One that was left in its own context, however, stays the parent in
+     * the contexts that were copied inside its block: of the tasks that it started.
+     */
+    uint8_t is_astray;
     PyObject *values[];
 } rb_py_span;
+
+/*
+ * The span that is current in this context, in *current: a new reference, or NULL. Spans that went astray are passed
+ * over. 0, or -1 with an exception.
+ */
+int rb_span_current(const rb_site_module *module, rb_py_span **current);
 
 extern PyType_Spec rb_span_spec;
 extern PyType_Spec rb_span_value_spec;

@@ -91,12 +91,21 @@ static PyObject *span_refuse(PyTypeObject *type, PyObject *arguments, PyObject *
 /* Give the span its ids: under its header's span, or under the enclosing one. */
 static int begin(rb_py_span *self)
 {
+    const rb_site_module *module = self->site->module;
     const rb_span *parent = NULL;
     PyObject *keep = self->parent; /* our own: what begins a span may run code that has this one in its hands */
     self->parent = NULL;
+    if (rb_span_current(module, &self->outer) < 0) {
+        Py_XDECREF(keep);
+        return -1;
+    }
+    if (self->outer != NULL)
+        self->outer->open_inner++;
     if (keep == NULL) {
-        if (rb_parent_enclosing(self->site->module, &parent, &keep) < 0)
+        if (rb_parent_outer(module, &parent, &keep) < 0)
             return -1;
+        if (parent == NULL && self->outer != NULL)
+            parent = &self->outer->span; /* kept while this one is open, if not before */
     } else if (keep != Py_None) {
         parent = &((rb_py_parent *)keep)->span;
     }
@@ -123,8 +132,9 @@ static PyObject *span_enter(rb_py_span *self, PyObject *unused)
         return NULL;
     }
     self->was_entered = 1;
+    int rv = begin(self);
     module->entered++;
-    if (begin(self) < 0)
+    if (rv < 0)
         return NULL;
     self->process = rb_process_mark(self->site->producer);
     if (module->outer_enter != NULL) {
@@ -140,24 +150,76 @@ static PyObject *span_enter(rb_py_span *self, PyObject *unused)
     return Py_NewRef((PyObject *)self);
 }
 
+/* Spans from `inner` out to `self`, left before them, are current no more: their own end has nothing to reset. */
+static void displace(PyObject *inner, const rb_py_span *self)
+{
+    if (!PyObject_TypeCheck(inner, self->site->module->span))
+        return;
+    for (rb_py_span *one = (rb_py_span *)inner; one != NULL && one != self; one = one->outer)
+        one->is_displaced = 1;
+}
+
+/* Make current what was before. 1: done, or not needed; 0: this is another context; -1 with an exception. */
+static int reset_current(const rb_py_span *self, PyObject *token)
+{
+    const rb_site_module *module = self->site->module;
+    if (self->is_displaced)
+        return 1;
+    PyObject *inner = self->open_inner == 0 ? NULL : PyObject_CallNoArgs(module->get_current);
+    if (inner == NULL && PyErr_Occurred())
+        return -1;
+    PyObject *done = PyObject_CallFunctionObjArgs(module->reset_current, token, NULL);
+    if (done != NULL && inner != NULL)
+        displace(inner, self);
+    Py_XDECREF(inner);
+    if (done != NULL) {
+        Py_DECREF(done);
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_ValueError))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
+static void forget_outer(rb_py_span *self)
+{
+    if (self->outer != NULL && !self->was_left)
+        self->outer->open_inner--;
+    Py_CLEAR(self->outer);
+}
+
+/* Who looks for the current span goes past this one to the nearest that is not astray itself. */
+static void go_astray(rb_py_span *self)
+{
+    self->is_astray = 1;
+    while (self->outer != NULL && self->outer->is_astray) {
+        rb_py_span *astray = self->outer;
+        self->outer = (rb_py_span *)Py_XNewRef((PyObject *)astray->outer);
+        Py_DECREF((PyObject *)astray);
+    }
+}
+
 static int leave_context(rb_py_span *self)
 {
     rb_site_module *module = self->site->module;
     PyObject *token = self->token;
     self->token = NULL; /* it refers to the span before, which may go now */
-    PyObject *done = token == NULL ? NULL : PyObject_CallFunctionObjArgs(module->reset_current, token, NULL);
-    Py_XDECREF(token);
-    if (done == NULL && PyErr_Occurred()) {
-        /* A generator that is closed in another context than the one that entered the block. */
-        if (!PyErr_ExceptionMatches(PyExc_ValueError))
-            return -1;
-        PyErr_Clear();
-    }
-    Py_XDECREF(done);
+    self->was_left = 1;
+    if (self->outer != NULL)
+        self->outer->open_inner--;
+    int was_reset = reset_current(self, token);
+    Py_DECREF(token);
+    if (was_reset < 0)
+        return -1;
+    if (was_reset)
+        Py_CLEAR(self->outer);
+    else
+        go_astray(self);
     PyObject *outer = self->outer_token;
     self->outer_token = NULL;
     if (outer != NULL && module->outer_leave != NULL) {
-        done = call_with(module->outer_leave, outer);
+        PyObject *done = call_with(module->outer_leave, outer);
         Py_DECREF(outer);
         if (done == NULL)
             return -1;
@@ -166,6 +228,17 @@ static int leave_context(rb_py_span *self)
         Py_XDECREF(outer);
     }
     return 0;
+}
+
+/*
+ * Whether an exception that passes is a failure: not where a generator, a task or the process ends in its turn. The
+ * OpenTelemetry SDK records those that are an Exception; of these, the two that end an iteration are none.
+ */
+static int is_failure(PyObject *type)
+{
+    return type != Py_None && PyErr_GivenExceptionMatches(type, PyExc_Exception) &&
+           !PyErr_GivenExceptionMatches(type, PyExc_StopIteration) &&
+           !PyErr_GivenExceptionMatches(type, PyExc_StopAsyncIteration);
 }
 
 /* What an exception that passes makes of the record: an error, unless it says already how the operation failed. */
@@ -227,7 +300,7 @@ static PyObject *span_exit(rb_py_span *self, PyObject *const *arguments, Py_ssiz
         return NULL;
     /* Who entered the block writes its span: a forked child that leaves it, too, would write it again. */
     if (self->process == rb_process_mark(self->site->producer)) {
-        int failed = count > 0 && arguments[0] != Py_None;
+        int failed = count > 0 && is_failure(arguments[0]);
         if (write_span(self, now - self->start_monotonic_nano, failed) < 0)
             return NULL;
     }
@@ -311,6 +384,7 @@ static int span_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT((PyObject *)span->site);
     Py_VISIT(span->parent);
+    Py_VISIT((PyObject *)span->outer);
     Py_VISIT(span->token);
     Py_VISIT(span->outer_token);
     for (Py_ssize_t i = 0; i < Py_SIZE(self); i++)
@@ -323,6 +397,7 @@ static int span_clear(PyObject *self)
 {
     rb_py_span *span = (rb_py_span *)self;
     Py_CLEAR(span->parent);
+    forget_outer(span);
     Py_CLEAR(span->token);
     Py_CLEAR(span->outer_token);
     for (Py_ssize_t i = 0; i < Py_SIZE(self); i++)

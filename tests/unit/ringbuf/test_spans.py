@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import gc
 import random
@@ -204,7 +205,7 @@ def test_a_generator_closed_in_another_context_leaves_no_parent_behind(read: Dat
     contextvars.copy_context().run(generator.close)
     assert ringbuf.current_traceparent() is None
     (record,) = written(ring_dir)
-    assert value(record, "grafos.outcome") == "error"  # GeneratorExit passed through the block
+    assert value(record, "grafos.outcome") == "ok"  # GeneratorExit, which passed through the block, is no failure
 
 
 def test_a_generator_closed_in_another_thread_writes_its_span(read: DataplaneSite, ring_dir: Path) -> None:
@@ -338,6 +339,48 @@ def test_an_exception_does_not_hide_a_failure_that_has_a_name(
     assert value(written(ring_dir)[0], "grafos.outcome") == str(outcome)
 
 
+@pytest.mark.parametrize(
+    ("exception", "outcome"),
+    [
+        (GeneratorExit(), "ok"),
+        (SystemExit(0), "ok"),
+        (SystemExit(1), "ok"),
+        (KeyboardInterrupt(), "ok"),
+        (asyncio.CancelledError(), "ok"),
+        (StopIteration(), "ok"),
+        (StopAsyncIteration(), "ok"),
+        (type("Cancelled", (BaseException,), {})(), "ok"),  # as trio's
+        (RuntimeError("why"), "error"),
+        (TimeoutError(), "error"),
+        (concurrent.futures.CancelledError(), "error"),
+        (ExceptionGroup("why", [RuntimeError()]), "error"),
+        (type("OwnError", (Exception,), {})(), "error"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,
+)
+def test_only_an_exception_is_a_failure(
+    read: DataplaneSite, ring_dir: Path, exception: BaseException, outcome: str
+) -> None:
+    with pytest.raises(type(exception)), read.span(LEASE):
+        raise exception
+    (record,) = written(ring_dir)
+    assert value(record, "grafos.outcome") == outcome
+    assert record["status"] == (2 if outcome == "error" else 0)
+
+
+def test_an_iterator_that_ends_in_a_block_is_no_failure(read: DataplaneSite, ring_dir: Path) -> None:
+    rows = iter([1, 2])
+
+    def fetch() -> int:
+        with read.span(LEASE):
+            return next(rows)
+
+    assert list(iter(lambda: fetch(), 2)) == [1]  # noqa: PLW0108 - mypy wants a function without arguments
+    with pytest.raises(StopIteration):
+        fetch()
+    assert [record["status"] for record in written(ring_dir)] == [0, 0, 0]
+
+
 def test_a_cancelled_task_leaves_its_span(read: DataplaneSite, ring_dir: Path) -> None:
     async def work() -> None:
         with read.span(LEASE):
@@ -351,7 +394,7 @@ def test_a_cancelled_task_leaves_its_span(read: DataplaneSite, ring_dir: Path) -
             await task
 
     asyncio.run(main())
-    assert [record["status"] for record in written(ring_dir)] == [2]
+    assert [record["status"] for record in written(ring_dir)] == [0]
 
 
 def test_what_is_set_in_the_block_is_written(read: DataplaneSite, ring_dir: Path) -> None:
