@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+# Processes that tests run in; ARGS=-n0 runs them in one, as a debugger needs it.
+JOBS ?= auto
+XDIST = -n $(JOBS) --maxprocesses 8
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # The folders that are there: ruff and mypy refuse names that are not.
@@ -48,10 +51,10 @@ peers: $(VENV)/peers/installed ## install the OTLP receivers that some tests sen
 
 # -I keeps the checkout off sys.path: the tests see what is installed.
 test: build peers ## run the tests, but for those of prove and soak (ARGS= goes to pytest)
-	$(PY) -Im pytest $(ARGS)
+	$(PY) -Im pytest $(XDIST) --dist loadfile $(ARGS)
 
 prove: build peers ## run the slow evidence: mutants, searches, sanitizers, fuzz, installs, storms (ARGS= goes to pytest)
-	$(PY) -Im pytest -m 'prove and not soak' $(ARGS)
+	$(PY) -Im pytest -m '(prove or hypothesis) and not soak' --hypothesis-profile=full $(XDIST) --dist loadgroup $(ARGS)
 
 test-c: build ## run the C tests only: plain, ThreadSanitizer, Address- and UndefinedBehaviorSanitizer
 	$(PY) -Im pytest -m 'not soak' tests/test_c.py $(ARGS)

@@ -25,8 +25,9 @@ CONFIGURATION = ("OTEL_", "RINGBUF_")
 # multiprocessing keeps these two running until the interpreter exits.
 STAY_UNTIL_EXIT = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
 
-hypothesis.settings.register_profile("ringbuf", deadline=None, print_blob=True)
-hypothesis.settings.load_profile("ringbuf")
+hypothesis.settings.register_profile("full", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("full"), max_examples=25)
+hypothesis.settings.load_profile("quick")  # `make prove` names the other
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,7 +20,7 @@ from tests.service.draining import run_once, spans_in_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-pytestmark = pytest.mark.prove
+pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("aarch64")]
 
 ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "docs" / "examples" / "native"

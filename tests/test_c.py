@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[1]
 TESTS = sorted(source.stem for source in (ROOT / "tests" / "c").glob("*.c"))
 PROGRAMS = Path(sys.executable).parent  # cmake, ctest and ninja come from the extra [test]
 SANITIZERS = {"plain": "", "tsan": "thread", "asan": "address,undefined"}
-BUILDS = [pytest.param(name, marks=[pytest.mark.prove] if flags else []) for name, flags in SANITIZERS.items()]
+BUILDS = [
+    pytest.param(name, marks=[pytest.mark.xdist_group(name), *([pytest.mark.prove] if flags else [])])
+    for name, flags in SANITIZERS.items()
+]
 
 
 @pytest.fixture(scope="session", params=BUILDS)

@@ -19,6 +19,7 @@ from ringbuf.layout.attribute import INLINE
 from ringbuf.layout.layout import CORE_OFFSETS, Attribute, SpanLayout
 from ringbuf.layout.value import cut_utf8, pack_value
 from tests.emitted import emitted
+from tests.examples import examples
 from tests.property.strategies import (
     any_records_for,
     attribute_values_for,
@@ -190,7 +191,7 @@ def test_packed_values_and_constants_make_the_record_that_numpy_makes(data: st.D
         assert site.cuts == 0
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.data(), layouts(min_attributes=1, max_attributes=3, max_size=8))
 def test_a_site_accepts_and_refuses_what_the_reference_in_python_does(data: st.DataObject, layout: SpanLayout) -> None:
     varying = [attribute.key for attribute in layout.attributes]

@@ -23,6 +23,7 @@ from ringbuf.otel.span import SCOPE_BYTES, encode_scope, encode_span
 from ringbuf.resource import resource_from_json
 from tests.conftest import SESSION, SHM
 from tests.consumer import Consumer
+from tests.examples import examples
 from tests.property import sdk_spans
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def by_id(spans: ResourceSpans) -> dict[bytes, Any]:
     return {span.span_id: (scope.scope, scope.schema_url, span) for scope in spans.scope_spans for span in scope.spans}
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(spans=st.lists(sdk_spans.spans(), min_size=1, max_size=5, unique_by=lambda span: span.context.span_id))
 def test_a_span_arrives_as_the_sdk_would_have_sent_it(processor: RingSpanProcessor, spans: list[ReadableSpan]) -> None:
     for span in spans:
@@ -111,7 +112,7 @@ def test_a_span_arrives_as_the_sdk_would_have_sent_it(processor: RingSpanProcess
             ]
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(spans=st.lists(sdk_spans.spans(), min_size=1, max_size=5))
 def test_spans_of_one_scope_lie_in_one_scope_spans(processor: RingSpanProcessor, spans: list[ReadableSpan]) -> None:
     for span in spans:

@@ -20,6 +20,7 @@ from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from tests.conftest import SESSION, SHM
 from tests.consumer import OUTCOMES, Consumer, records_in, rings_in
+from tests.examples import examples
 from tests.property.strategies import attribute_values_for, layouts, readable, records_for, u64
 
 if TYPE_CHECKING:
@@ -337,6 +338,6 @@ class RingModel(RuleBasedStateMachine):
 
 
 RingModel.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=examples(100), stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
 )
 TestRingModel = RingModel.TestCase

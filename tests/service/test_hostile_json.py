@@ -23,6 +23,7 @@ from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.layout.layout import CORE_OFFSETS
 from tests.conftest import SESSION, SHM
+from tests.examples import examples
 from tests.property.strategies import layouts
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files, spans_of
 from tests.service.rings import CProducer
@@ -162,7 +163,9 @@ def check(served: tuple[str | None, list[TracesData]]) -> None:
     assert sum(len(spans_of(request)) for request in requests) == (10 if reason is None else 5)
 
 
-SETTINGS = settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+SETTINGS = settings(
+    max_examples=examples(120), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 @SETTINGS

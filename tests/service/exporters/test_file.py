@@ -29,6 +29,7 @@ from drain.exporters.protocol import Result, Verdict
 from drain.exporters.rotation import rotated_files
 from drain.otlp.json_lines import from_json_line
 from drain.settings.otlp_environment import OtlpSettings
+from tests.examples import examples
 
 from .batches import request, traces
 
@@ -298,7 +299,7 @@ def test_zstd_files_are_frames_that_any_reader_joins(path: Path, open_file: Open
     assert decompressed(path) == LINE * 4
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.integers(0, 400_000), min_size=1, max_size=3), st.booleans(), st.data())
 def test_an_incomplete_zstd_frame_is_cut_at_any_byte(sizes: list[int], random_bytes: bool, data: st.DataObject) -> None:
     bodies = [os.urandom(size) if random_bytes else bytes(size) for size in sizes]

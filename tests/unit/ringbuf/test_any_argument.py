@@ -20,6 +20,7 @@ from ringbuf._ringbuf import ffi
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, Outcome, site
 from tests.conftest import SESSION, SHM
 from tests.consumer import Consumer, rings_in
+from tests.examples import examples
 from tests.records import fresh_records
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def written_or_refused(emitter: ringbuf.Emitter, attempts: int, call: Callable[.
         assert emitter.stats().attempts == before.attempts + attempts
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data(), st.integers(0, 4))
 def test_emit_of_a_phase_219_site(emitters: dict[str, ringbuf.Emitter], data: st.DataObject, wrong: int) -> None:
     emitter = emitters["dataplane"]
@@ -125,7 +126,7 @@ def test_emit_of_a_phase_219_site(emitters: dict[str, ringbuf.Emitter], data: st
     written_or_refused(emitter, 1, site(OpType.FBMU_READ, emitter=emitter).emit, *arguments)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(anything, anything, anything, anything)
 def test_a_span_of_a_phase_219_site(
     emitters: dict[str, ringbuf.Emitter], lease: Any, traceparent: Any, outcome: Any, nbytes: Any
@@ -146,13 +147,13 @@ def test_a_span_of_a_phase_219_site(
         written_or_refused(emitters["dataplane"], 1, run, *arguments)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(anything)
 def test_emit_of_a_record(emitters: dict[str, ringbuf.Emitter], record: Any) -> None:
     written_or_refused(emitters["dataplane"], 1, emitters["dataplane"].emit, record)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(anything.filter(lambda records: not (isinstance(records, np.ndarray) and records.nbytes == 0)))
 def test_emit_batch_and_fill_ids(emitters: dict[str, ringbuf.Emitter], records: Any) -> None:
     emitter = emitters["dataplane"]
@@ -197,7 +198,7 @@ def test_a_lease_id_cannot_be_bent(emitters: dict[str, ringbuf.Emitter]) -> None
         site(OpType.FBMU_READ, emitter=emitters["dataplane"]).emit(Bent(7), 1, 2)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data(), st.integers(0, len(KEYS) + 1))
 def test_emit_of_any_site(emitters: dict[str, ringbuf.Emitter], data: st.DataObject, wrong: int) -> None:
     arguments: list[Any] = [1, 2, True, -1, 0.5, "ram", bytes(16), "text", b"raw"]
@@ -205,7 +206,7 @@ def test_emit_of_any_site(emitters: dict[str, ringbuf.Emitter], data: st.DataObj
     written_or_refused(emitters["other"], 1, site_of(emitters["other"]).emit, *arguments)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data(), st.sampled_from(KEYS), anything)
 def test_a_span_of_any_site(
     emitters: dict[str, ringbuf.Emitter], data: st.DataObject, key: str, traceparent: Any

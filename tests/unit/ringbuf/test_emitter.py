@@ -108,7 +108,7 @@ def test_resource_attributes_are_in_the_header(ring_dir: Path) -> None:
         ({"mode": "600"}, TypeError, "mode"),
         ({"layout": "fbmu"}, TypeError, "layout"),
         ({"service_name": 5}, TypeError, "service.name"),
-        ({"resource_attributes": {"zone": object()}}, TypeError, "zone"),
+        ({"resource_attributes": {"zone": ...}}, TypeError, "zone"),
     ],
     ids=str,
 )
