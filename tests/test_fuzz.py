@@ -179,32 +179,32 @@ MUTANTS = {
         "ring",
     ),
     "a label may be one too high": Mutant(
-        "otlp/otlp.c", "return value[0] < op->label_count", "return value[0] <= op->label_count", "encode"
+        "otlp/protobuf.c", "return value[0] < op->label_count", "return value[0] <= op->label_count", "encode"
     ),
     "a wide label may be anything": Mutant("otlp/json.c", "return label < op->label_count", "return 1", "encode"),
     "a text may be longer than its field": Mutant(
-        "otlp/otlp.c", "    if (bytes > op->size)\n        return rb_refuse(end);\n", "", "encode"
+        "otlp/protobuf.c", "    if (bytes > op->size)\n        return rb_refuse(end);\n", "", "encode"
     ),
     "an attribute may end outside the slot": Mutant(
         "otlp/plan.c", "attribute->offset + bytes > config->slot_bytes", "0", "encode"
     ),
     "a name may be one too high": Mutant(
-        "otlp/otlp.h", "record->core.name < plan", "record->core.name <= plan", "encode"
+        "otlp/record.h", "record->core.name < plan", "record->core.name <= plan", "encode"
     ),
     "a control character stays as it is": Mutant("otlp/text.c", "byte >= 0x20 && byte < 0x80", "byte < 0x80", "encode"),
     "a surrogate passes as UTF-8": Mutant("otlp/text.c", "lead == 0xED ? 0x9F : high", "high", "encode"),
     "text grows beyond its bound": Mutant(
-        "otlp/plan.c", "3 * (uint64_t)attribute->size;", "2 * (uint64_t)attribute->size;", "encode"
+        "otlp/protobuf.c", "3 * (uint64_t)attribute->size;", "2 * (uint64_t)attribute->size;", "encode"
     ),
     "an otlp grows beyond its bound": Mutant("otlp/json.c", "OTLP_GROWTH 9", "OTLP_GROWTH 8", "otlp"),
     "a large write does not ask whether it fits": Mutant(
-        "otlp/otlp.h",
+        "otlp/output.h",
         "return out <= end && bytes <= (size_t)(end - out);",
         "(void)out, (void)end, (void)bytes;\n    return 1;",
         "otlp",
     ),
     "protobuf attributes follow one that did not fit": Mutant(
-        "otlp/otlp.c",
+        "otlp/protobuf.c",
         "(out = put_attribute(out, end, op, record)) > end",
         "(out = put_attribute(out, end, op, record)) == NULL",
         "encode",

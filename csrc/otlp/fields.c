@@ -5,6 +5,8 @@
  * record has no place for; a field that OTLP gains later is refused, since nobody could say here what it means.
  */
 #include "otlp/fields.h"
+#include "otlp/text.h"
+#include "otlp/wire.h"
 
 #define FIELD(kind, json) {RB_OTLP_##kind, 0, 0, 0, 0, "\"" json "\":"}
 #define CHOICE(kind, json) {RB_OTLP_##kind, 0, 1, 0, 0, "\"" json "\":"}
@@ -52,22 +54,6 @@ const rb_otlp_field rb_otlp_fields[RB_OTLP_MESSAGES][RB_OTLP_NUMBERS] = {
 
 /* By kind; of an unknown field none. */
 static const uint8_t wire_types[] = {8, 2, 2, 2, 2, 0, 0, 0, 5, 1, 1};
-
-const uint8_t *rb_read_varint(const uint8_t *at, const uint8_t *end, uint64_t *value)
-{
-    uint64_t bits = 0;
-    for (uint32_t shift = 0; at < end && shift < 70; shift += 7) {
-        uint8_t byte = *at++;
-        if (shift == 63 && byte > 1)
-            return NULL;
-        bits |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80) {
-            *value = bits;
-            return at;
-        }
-    }
-    return NULL;
-}
 
 static int is_sound(uint32_t message, const uint8_t *at, const uint8_t *end, uint32_t depth);
 
@@ -172,17 +158,6 @@ rb_piece rb_otlp_payload(const rb_piece *field)
         return (rb_piece){NULL, 0};
     const uint8_t *data = rb_read_varint(field->data + 1, field->data + field->bytes, &bytes);
     return (rb_piece){data, (size_t)bytes};
-}
-
-int rb_otlp_of(const rb_plan *plan, const uint8_t *record, rb_otlp_parts *parts)
-{
-    uint32_t present;
-    memcpy(&present, record + offsetof(rb_record, present), sizeof present);
-    const uint8_t *value = record + plan->otlp.offset;
-    size_t bytes = (size_t)(value[0] | value[1] << 8);
-    if (!(present & plan->otlp_bit))
-        bytes = 0;
-    return bytes <= plan->otlp.size && rb_otlp_split(RB_TYPE_OTLP, value + 2, bytes, parts);
 }
 
 int rb_otlp_is_sound(uint32_t type, const void *data, uint64_t bytes)

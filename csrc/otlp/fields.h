@@ -8,7 +8,7 @@
 #ifndef RINGBUF_OTLP_FIELDS_H
 #define RINGBUF_OTLP_FIELDS_H
 
-#include "otlp/otlp.h"
+#include "otlp/output.h"
 
 /* The messages that a value may have; the first two are what the value itself is, without what the ring adds. */
 enum rb_otlp_message {
@@ -68,18 +68,5 @@ int rb_otlp_split(uint32_t type, const uint8_t *data, size_t bytes, rb_otlp_part
 
 /* What a length-delimited field holds; nothing for an absent one. */
 rb_piece rb_otlp_payload(const rb_piece *field);
-
-/* The `otlp` of a record: 1 and its parts, 0 when it is not sound or too long. Absent: 1, and all parts are. */
-int rb_otlp_of(const rb_plan *plan, const uint8_t *record, rb_otlp_parts *parts);
-
-/* A varint that may be longer than it must. Returns what follows; NULL: it does not end, or has more than 64 bits. */
-const uint8_t *rb_read_varint(const uint8_t *at, const uint8_t *end, uint64_t *value);
-
-/*
- * Sound fields, up to `last`, as JSON. Members: each with a comma before it. Attributes: the elements of
- * Span.attributes, each with a comma before it, from *at on, which is moved behind them.
- */
-uint8_t *rb_json_members_put(uint8_t *out, uint8_t *end, uint32_t message, const uint8_t *at, const uint8_t *last);
-uint8_t *rb_json_attributes_put(uint8_t *out, uint8_t *end, const uint8_t **at, const uint8_t *last);
 
 #endif

@@ -3,7 +3,10 @@
  *
  * Source: OTLP specification, "JSON Protobuf Encoding". Defaults are left out, but not the chosen one of a oneof.
  */
-#include "otlp/fields.h"
+#include "otlp/fields_json.h"
+#include "otlp/json_values.h"
+#include "otlp/text.h"
+#include "otlp/wire.h"
 
 static uint8_t *put_message(uint8_t *out, uint8_t *end, uint32_t message, const uint8_t *at, const uint8_t *last)
 {

@@ -1,14 +1,15 @@
 /*
- * json.c - records as OTLP/JSON, by the same plan as otlp.c.
+ * json.c - records as OTLP/JSON, by the same plan as protobuf.c.
  *
  * Source: OTLP specification, "JSON Protobuf Encoding": hex ids, integer enums, 64-bit integers as strings. Members come
  * in the order of protobuf's field numbers and defaults are left out, as drain/otlp/json_lines.py has them.
  */
-#include "otlp/fields.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "otlp/json.h"
+#include "otlp/fields_json.h"
+#include "otlp/json_values.h"
+#include "otlp/record.h"
+#include "otlp/text.h"
+#include "otlp/wire.h"
 
 #define PUT(out, literal) rb_put(out, literal, sizeof(literal) - 1)
 #define BUILD(builder, literal) rb_build_bytes(builder, literal, sizeof(literal) - 1)
@@ -58,7 +59,7 @@ static void build_head(rb_builder *builder, const rb_text *key, const char *valu
 
 /*
  * The pieces of an attribute:
- *   bool, label  the whole attribute, as in plan.c
+ *   bool, label  the whole attribute, as in protobuf.c
  *   others       up to the value; u64: then the same for a string
  *   otlp, scope  none
  */
@@ -108,78 +109,7 @@ uint64_t rb_build_json_attribute(rb_builder *builder, const rb_plan_attribute *a
     }
 }
 
-/* ---- values ---- */
-
-uint8_t *rb_json_base64_put(uint8_t *out, uint8_t *end, const uint8_t *data, size_t bytes)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    if (!rb_fits(out, end, (bytes + 2) / 3 * 4))
-        return rb_refuse(end);
-    for (; bytes > 0; out += 4) {
-        size_t taken = bytes < 3 ? bytes : 3;
-        uint32_t bits = (uint32_t)data[0] << 16 | (taken > 1 ? (uint32_t)data[1] << 8 : 0) | (taken > 2 ? data[2] : 0);
-        out[0] = (uint8_t)digits[bits >> 18];
-        out[1] = (uint8_t)digits[bits >> 12 & 63];
-        out[2] = taken > 1 ? (uint8_t)digits[bits >> 6 & 63] : '=';
-        out[3] = taken > 2 ? (uint8_t)digits[bits & 63] : '=';
-        data += taken;
-        bytes -= taken;
-    }
-    return out;
-}
-
-/* The few decimals that most measured values have: digits / 10^decimals, or 0 when `value` has more. */
-static int put_short_decimal(uint8_t **out, double value)
-{
-    double power = 1;
-    for (uint32_t decimals = 0; decimals <= 9 && value * power < 1e15; decimals++, power *= 10) {
-        uint64_t digits = (uint64_t)(value * power + 0.5);
-        /* Both are exact, so that the quotient is the double that a reader makes of these digits. */
-        if ((double)digits / power != value)
-            continue;
-        uint64_t whole = digits / (uint64_t)power, fraction = digits % (uint64_t)power;
-        *out = rb_put_decimal(*out, whole);
-        *(*out)++ = '.';
-        if (decimals == 0)
-            *(*out)++ = '0';
-        for (uint32_t i = decimals; i > 0; i--, fraction /= 10)
-            (*out)[i - 1] = (uint8_t)('0' + fraction % 10);
-        *out += decimals;
-        return 1;
-    }
-    return 0;
-}
-
-/* Always with a point or an exponent. */
-uint8_t *rb_json_double_put(uint8_t *out, const uint8_t *data)
-{
-    double value;
-    memcpy(&value, data, 8);
-    if (isnan(value))
-        return PUT(out, "\"NaN\"");
-    if (isinf(value))
-        return value > 0 ? PUT(out, "\"Infinity\"") : PUT(out, "\"-Infinity\"");
-    if (signbit(value)) {
-        *out++ = '-';
-        value = -value;
-    }
-    if (put_short_decimal(&out, value))
-        return out;
-    char text[RB_MAX_DOUBLE_BYTES];
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
-    int is_whole = 1;
-    for (const char *c = text; *c != '\0'; c++) {
-        int is_point = strchr("0123456789e+-", *c) == NULL; /* a comma in some locales, or several bytes */
-        if (!is_point || out[-1] != '.')
-            *out++ = is_point ? '.' : (uint8_t)*c;
-        is_whole &= !is_point && *c != 'e';
-    }
-    return is_whole ? PUT(out, ".0") : out;
-}
+/* ---- records ---- */
 
 static inline uint8_t *put_piece(uint8_t *out, uint8_t *end, const rb_piece *piece)
 {
@@ -252,7 +182,7 @@ static uint8_t *put_status(uint8_t *out, uint8_t *end, const rb_otlp_parts *part
     return PUT(out, "}");
 }
 
-/* One span and a comma; refused when the record is invalid. `has_otlp` is a constant, as in otlp.c. */
+/* One span and a comma; refused when the record is invalid. `has_otlp` is a constant, as in protobuf.c. */
 static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uint8_t *end, const rb_plan *plan,
                                                                const uint8_t *record, int has_otlp)
 {

@@ -4,7 +4,7 @@
  * Source: Unicode, "U+FFFD Substitution of Maximal Subparts", as Python's bytes.decode("utf-8", "replace") does;
  * RFC 8259, section 7.
  */
-#include "otlp/otlp.h"
+#include "otlp/text.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD"
 

@@ -1,7 +1,7 @@
 """Records of one ring become the OTLP of one `ResourceSpans`.
 
 `to_resource_spans` builds messages and says, readably, what a record means: it is the reference. `Encoder` makes the
-same as bytes, in C (csrc/otlp/otlp.c, csrc/otlp/json.c); tests/property/test_encoder.py holds the two together.
+same as bytes, in C (csrc/otlp/protobuf.c, csrc/otlp/json.c); tests/property/test_encoder.py holds the two together.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "otlp/fields.h"
+#include "otlp/wire.h"
 
 #define SLOT_BYTES RB_MAX_SLOT_BYTES
 #define MOST (SLOT_BYTES - RB_CORE_BYTES - 2)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "otlp/otlp.h"
+#include "otlp/pieces.h"
 
 typedef int64_t encode_function(const rb_plan *, const void *, uint64_t, void *, uint64_t, uint64_t *, uint64_t *);
 

@@ -1,10 +1,145 @@
 /*
- * otlp.c - records as protobuf.
+ * protobuf.c - records as protobuf.
  *
  * Source: opentelemetry-proto, trace.proto and common.proto; protobuf, "Encoding". Fields come in the order of their
  * numbers and defaults are left out: the bytes are those of protobuf's own serialiser.
  */
-#include "otlp/fields.h"
+#include "otlp/protobuf.h"
+#include "otlp/record.h"
+#include "otlp/text.h"
+#include "otlp/wire.h"
+
+/* What a span takes at most without its name and attributes; each term is a field with tag and length. */
+#define SPAN_BOUND (1 + RB_MAX_VARINT_BYTES + 18 + 10 + 10 + 2 + 9 + 9 + 4 + 6)
+
+uint64_t rb_protobuf_span_bound(void) { return SPAN_BOUND; }
+
+/* ---- pieces ---- */
+
+static void build_varint(rb_builder *builder, uint64_t value)
+{
+    uint8_t bytes[RB_MAX_VARINT_BYTES];
+    rb_build_bytes(builder, bytes, (size_t)(rb_put_varint(bytes, value, rb_varint_bytes(value)) - bytes));
+}
+
+static size_t utf8_bytes(const rb_text *text)
+{
+    int valid;
+    return rb_utf8_bytes((const uint8_t *)text->data, text->bytes, &valid);
+}
+
+/* A length-delimited value: length and text. */
+static void build_text(rb_builder *builder, const rb_text *text)
+{
+    size_t bytes = utf8_bytes(text);
+    build_varint(builder, bytes);
+    rb_build_utf8(builder, text, bytes);
+}
+
+static void build_tag(rb_builder *builder, uint8_t tag) { rb_build_bytes(builder, &tag, 1); }
+
+/* What a KeyValue begins with: the key, and the tag of the AnyValue. */
+static void build_key(rb_builder *builder, const rb_text *key)
+{
+    build_tag(builder, KEY_VALUE_KEY);
+    build_text(builder, key);
+    build_tag(builder, KEY_VALUE_VALUE);
+}
+
+/*
+ * What an attribute begins with, up to and with the value's own tag; `value_bytes` is what follows that tag. Returns
+ * how many bytes the attribute has in all.
+ */
+static uint64_t build_head(rb_builder *builder, const rb_text *key, uint8_t value_tag, uint64_t value_bytes)
+{
+    size_t start = builder->byte_count, key_bytes = utf8_bytes(key);
+    key_bytes = 1 + rb_varint_bytes(key_bytes) + key_bytes + 1;
+    build_tag(builder, SPAN_ATTRIBUTE);
+    build_varint(builder, key_bytes + rb_varint_bytes(1 + value_bytes) + 1 + value_bytes);
+    build_key(builder, key);
+    build_varint(builder, 1 + value_bytes);
+    build_tag(builder, value_tag);
+    return (builder->byte_count - start) + value_bytes;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+/*
+ * The pieces of an attribute:
+ *   bool     the whole attribute: false, true
+ *   label    the whole attribute: one for each label
+ *   integer  up to the varint: one for each of its lengths, 1 to 10; u64: then one with a string of 19 and of 20 digits
+ *   f64      up to the value
+ *   hex      up to the digits
+ *   str, bytes  key and the tag of the AnyValue: what lies around depends on the length
+ *   otlp, scope  none
+ * Returns the most bytes that the attribute takes in a record.
+ */
+uint64_t rb_build_protobuf_attribute(rb_builder *builder, const rb_plan_attribute *attribute)
+{
+    const rb_text *key = &attribute->key;
+    uint64_t bound = 0;
+    switch (attribute->type) {
+    case RB_TYPE_BOOL:
+        for (uint8_t value = 0; value <= 1; value++) {
+            bound = build_head(builder, key, VALUE_BOOL, 1);
+            build_varint(builder, value);
+            rb_build_piece(builder);
+        }
+        return bound;
+    case RB_TYPE_LABEL:
+        for (uint32_t i = 0; i < attribute->label_count && builder->status == RB_OK; i++) {
+            size_t bytes = utf8_bytes(&attribute->labels[i]);
+            bound = larger(bound, build_head(builder, key, VALUE_STRING, rb_varint_bytes(bytes) + bytes));
+            build_text(builder, &attribute->labels[i]);
+            rb_build_piece(builder);
+        }
+        return bound;
+    case RB_TYPE_F64:
+        bound = build_head(builder, key, VALUE_DOUBLE, 8);
+        rb_build_piece(builder);
+        return bound;
+    case RB_TYPE_HEX: {
+        uint64_t digits = 2 * (uint64_t)attribute->size;
+        bound = build_head(builder, key, VALUE_STRING, rb_varint_bytes(digits) + digits);
+        build_varint(builder, digits);
+        rb_build_piece(builder);
+        return bound;
+    }
+    case RB_TYPE_STR:
+    case RB_TYPE_BYTES:
+        build_key(builder, key);
+        return rb_build_piece(builder) + 2 + 3 * RB_MAX_VARINT_BYTES + 3 * (uint64_t)attribute->size;
+    case RB_TYPE_OTLP: /* copied; a status message, whose length may grow by that of the code, gets a shorter one */
+        return attribute->size + RB_MAX_VARINT_BYTES;
+    case RB_TYPE_SCOPE:
+        return 0;
+    default:
+        for (uint32_t bytes = 1; bytes <= RB_MAX_VARINT_BYTES; bytes++) {
+            bound = build_head(builder, key, VALUE_INT, bytes);
+            rb_build_piece(builder);
+        }
+        for (uint8_t digits = 19; attribute->type == RB_TYPE_U64 && digits <= 20; digits++) {
+            bound = build_head(builder, key, VALUE_STRING, 1 + (uint64_t)digits);
+            build_varint(builder, digits);
+            rb_build_piece(builder);
+        }
+        return bound;
+    }
+}
+
+uint64_t rb_build_protobuf_names(rb_builder *builder, const rb_plan_config *config)
+{
+    uint64_t longest = 0;
+    for (uint32_t i = 0; i < config->span_name_count && builder->status == RB_OK; i++) {
+        build_tag(builder, SPAN_NAME);
+        build_text(builder, &config->span_names[i]);
+        longest = larger(longest, rb_build_piece(builder));
+    }
+    return longest;
+}
+
+/* ---- records ---- */
 
 static inline uint8_t *put_piece(uint8_t *out, uint8_t *end, const rb_piece *piece)
 {

@@ -1,0 +1,15 @@
+/*
+ * json.h - what a plan needs to have records written as JSON. Private.
+ */
+#ifndef RINGBUF_OTLP_JSON_H
+#define RINGBUF_OTLP_JSON_H
+
+#include "otlp/builder.h"
+
+/* Add the pieces of an attribute, and of the names. Return the most bytes that one takes in a record. */
+uint64_t rb_build_json_attribute(rb_builder *builder, const rb_plan_attribute *attribute);
+uint64_t rb_build_json_names(rb_builder *builder, const rb_plan_config *config);
+/* The most bytes of a span without its name and attributes. */
+uint64_t rb_json_span_bound(void);
+
+#endif
