@@ -233,7 +233,7 @@ MUTANTS = {
         "the wake-up was lost",
     ),
     "the doorbell's word does not change": Mutant(
-        "producer/emit.c",
+        "shared/doorbell_ring.c",
         "FUTEX_OP(FUTEX_OP_ADD, 1,",
         "FUTEX_OP(FUTEX_OP_ADD, 0,",
         "doorbell",

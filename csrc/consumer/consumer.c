@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "consumer/consumer_state.h"
-#include "producer/producer_state.h"
 #include "shared/atomics.h"
+#include "shared/crc32.h"
 #include "shared/point.h"
 
 __attribute__((format(printf, 4, 5))) static int fail(rb_error *error, int status, int os_errno, const char *format,

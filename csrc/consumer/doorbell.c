@@ -1,5 +1,5 @@
 /*
- * The drain's side of the doorbell (emit.c rings it). The word is touched through the kernel only: no SIGBUS here.
+ * The drain's side of the doorbell (shared/doorbell_ring.c rings it). The word is touched through the kernel only: no SIGBUS here.
  *
  * A doorbell whose file was removed is still rung by those who had mapped it. The one that is made in its place follows
  * it: its value is the sum of both words, and its wait ends with a ring of either.
@@ -15,8 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "producer/producer_state.h"
 #include "ringbuf.h"
+#include "shared/doorbell_ring.h"
 #include "shared/point.h"
 #include "shared/reserve.h"
 
@@ -163,15 +163,6 @@ int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nan
         return nanosleep(&timeout, NULL) != 0; /* a truncated doorbell (EFAULT) must not make the drain spin */
     }
     return errno != ETIMEDOUT;
-}
-
-/* As ring_doorbell() in emit.c: the word changes too, so that a wait which has not yet begun ends as well. */
-void rb_ring_word(uint32_t *doorbell)
-{
-    int saved_errno = errno;
-    RB_POINT(word_unrung);
-    syscall(SYS_futex, doorbell, FUTEX_WAKE_OP, 1, 0, doorbell, FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
-    errno = saved_errno;
 }
 
 void rb_doorbell_ring(rb_doorbell *doorbell) { rb_ring_word(doorbell->word); }

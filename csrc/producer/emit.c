@@ -3,31 +3,19 @@
  * lock, and the only system call is the doorbell's, at most once per quarter of a lap and only while the drain sleeps.
  */
 #include <errno.h>
-#include <linux/futex.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "producer/producer_state.h"
 #include "shared/atomics.h"
+#include "shared/doorbell_ring.h"
 #include "shared/point.h"
 
 enum { NOT_WRITTEN = 0, WRITTEN = 1, ATTEND = 2 };
 
-/* ---- clocks and ids ---- */
-
-static uint64_t clock_nano(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-uint64_t rb_clock_unix_nano(void) { return clock_nano(CLOCK_REALTIME); }
-
-uint64_t rb_clock_monotonic_nano(void) { return clock_nano(CLOCK_MONOTONIC); }
+/* ---- ids ---- */
 
 /* Threads may race here after a fork: each seed word is set once, so all of them go on with the same seeds. */
 static void seed_ids(rb_producer *producer)
@@ -218,18 +206,15 @@ static rb_record *slot_at(const rb_producer *producer, const rb_held_lane *lane,
     return (rb_record *)(void *)(lane->slots + index * producer->slot_bytes);
 }
 
-/* FUTEX_WAKE_OP: the kernel adds 1 to the word and wakes. A truncated doorbell gives EFAULT there, never a SIGBUS. */
 static int ring_doorbell(const rb_producer *producer)
 {
     /* Pairs with the release of rb_open and rb_find_doorbell: the page is mapped. */
     uint32_t *doorbell = rb_load_pointer_acquire(&producer->doorbell);
     if (doorbell == NULL)
         return ATTEND; /* the drain came after the ring: its doorbell can be had now */
-    int saved_errno = errno;
     RB_POINT(publish_unrung);
-    syscall(SYS_futex, doorbell, FUTEX_WAKE_OP, 1, 0, doorbell, FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0));
+    rb_ring_word(doorbell);
     RB_POINT(publish_rung);
-    errno = saved_errno;
     return 0;
 }
 

@@ -20,6 +20,8 @@
 
 #include "producer/producer_state.h"
 #include "shared/atomics.h"
+#include "shared/crc32.h"
+#include "shared/doorbell_ring.h"
 #include "shared/point.h"
 #include "shared/reserve.h"
 

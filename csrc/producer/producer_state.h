@@ -54,7 +54,4 @@ struct rb_producer {
     struct rb_held_lane lanes[RB_MAX_LANES];
 };
 
-uint32_t rb_crc32(const void *data, uint64_t bytes);
-void rb_ring_word(uint32_t *doorbell);
-
 #endif

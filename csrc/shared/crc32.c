@@ -1,5 +1,5 @@
 /* CRC-32 as zlib and gzip have it (reflected polynomial 0xEDB88320): whoever checks a ring by hand has it at hand. */
-#include "producer/producer_state.h"
+#include "shared/crc32.h"
 
 uint32_t rb_crc32(const void *data, uint64_t bytes)
 {
