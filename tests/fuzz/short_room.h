@@ -13,12 +13,16 @@ typedef int64_t encode_function(const rb_plan *, const void *, uint64_t, void *,
 /* A span of protobuf is written behind a length of two bytes, and then moved: so much sooner it may be refused. */
 #define MOVED_BYTES 8
 
+/* So many for each record, where exactly is another matter for each number of bytes. */
+#define ROOMS 8
+
 /* `whole` is what becomes of the record. Either that comes out, or the record is refused: nothing in between. */
 static void check_short_rooms(encode_function *encode, const rb_plan *plan, const uint8_t *record, const uint8_t *whole,
                               size_t bytes)
 {
     rb_plan shorter = *plan;
-    for (size_t room = 0; room <= bytes + MOVED_BYTES; room += 1 + bytes / 64) {
+    size_t step = 1 + bytes / ROOMS;
+    for (size_t room = bytes * 2654435761 % step; room <= bytes + MOVED_BYTES; room += step) {
         uint64_t spans, invalid;
         shorter.protobuf_bound = shorter.json_bound = room + RB_END_SLACK;
         uint8_t *out = malloc(room + RB_END_SLACK); /* of just this size, so that a write beyond it is seen */
