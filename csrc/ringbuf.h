@@ -68,8 +68,8 @@ extern "C" {
  * strings and metric_label may be left out, and resource_schema_url, that of the ResourceSpans; keys that are not
  * listed here are ignored.
  *
- * The resource, JSON in UTF-8: an object of attributes, each a string, true or false, an integer of 64 bits, a number
- * with a point or exponent, or an array of one of them.
+ * The resource, JSON in UTF-8: an object of attributes, each a string, true, false or null, an integer of 64 bits, a
+ * number with a point or exponent, or an array or object of these, within at most 15 others.
  *
  * The blocks marked [ABI], [HOT] and [COLD] are also read by cffi (csrc/ffi_build.py): types and constants, functions
  * that are called with Python's GIL kept, and functions that give it up.

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, TypeAlias
 
 Scalar: TypeAlias = str | bool | int | float
-AttributeValue: TypeAlias = Scalar | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]
+AttributeValue: TypeAlias = "Scalar | Sequence[AttributeValue] | Mapping[str, AttributeValue] | None"
+"""What JSON and OTLP's AnyValue both hold: within at most 15 others."""
 
 SERVICE_NAME: Final = "service.name"
 
+_MAX_DEPTH: Final = 16  # of values in values, as the drain takes them in a record
 _INT64_MIN: Final = -(1 << 63)
 _INT64_MAX: Final = (1 << 63) - 1
 # A hostile key must not fill the log that quotes it.
@@ -41,8 +43,10 @@ def build_resource(
         environ: where the two variables are looked up.
 
     Raises:
-        TypeError: an attribute is no str, bool, int, float or sequence of one of them, or the service name is no str.
-        ValueError: an attribute has an empty name, an int beyond int64, a NaN or infinity, or a lone surrogate.
+        TypeError: an attribute is no str, bool, int, float, None, sequence or mapping of these, or the service name is
+            no str.
+        ValueError: an attribute has an empty name, an int beyond int64, a NaN or infinity, a lone surrogate, or more
+            than 15 values around a value.
 
     Source: OpenTelemetry specification, "Resource SDK"; semantic conventions, "Service" and "Telemetry SDK".
 
@@ -59,7 +63,7 @@ def build_resource(
     from_environment = _attributes_of(environ)
     name = given_name or from_environment.get(SERVICE_NAME) or _unknown_service()
     found: dict[str, AttributeValue] = {
-        "service.instance.id": _random_uuid(),
+        "service.instance.id": random_uuid(),
         "process.pid": os.getpid(),
         "host.name": _as_utf8(os.uname().nodename),
         "telemetry.sdk.name": "ringbuf",
@@ -87,11 +91,11 @@ def resource_from_json(data: bytes) -> dict[str, AttributeValue]:
     """Return the resource that a ring's header holds; `data` may come from anybody.
 
     Args:
-        data: UTF-8 JSON: one object of strings, booleans, numbers, and arrays of one of these.
+        data: UTF-8 JSON: one object.
 
     Raises:
         ValueError: it is anything else, with the reason; also for a name that is empty or given twice, an integer
-            beyond int64, a number that is not finite, and a lone surrogate.
+            beyond int64, a number that is not finite, a lone surrogate, and more than 15 values around a value.
 
     >>> resource_from_json(b'{"load":1.0}')
     {'load': 1.0}
@@ -123,14 +127,19 @@ def _valid_name(name: object) -> str:
     return _valid_text(name, name)
 
 
-def _valid_value(name: str, value: object) -> AttributeValue:
+def _valid_value(name: str, value: object, depth: int = 1) -> AttributeValue:
+    if isinstance(value, Mapping):
+        _check_depth(name, depth)
+        return {_valid_name(key): _valid_value(name, item, depth + 1) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
-        items = [_valid_scalar(name, item) for item in value]
-        types = sorted({type(item).__name__ for item in items})
-        if len(types) > 1:
-            raise TypeError(f"resource attribute {_quoted(name)} mixes {' and '.join(types)}")
-        return items  # type: ignore[return-value]  # all of one type, as was just checked
-    return _valid_scalar(name, value)
+        _check_depth(name, depth)
+        return [_valid_value(name, item, depth + 1) for item in value]
+    return None if value is None else _valid_scalar(name, value)
+
+
+def _check_depth(name: str, depth: int) -> None:
+    if depth >= _MAX_DEPTH:
+        raise ValueError(f"resource attribute {_quoted(name)} is nested too deeply")
 
 
 def _valid_scalar(name: str, value: object) -> Scalar:
@@ -148,7 +157,7 @@ def _valid_scalar(name: str, value: object) -> Scalar:
             raise ValueError(f"resource attribute {_quoted(name)} is {value}, which JSON cannot hold")
         return float(value)
     raise TypeError(
-        f"resource attribute {_quoted(name)} must be str, bool, int, float or a sequence of one of them, "
+        f"resource attribute {_quoted(name)} must be str, bool, int, float, None, or a sequence or mapping of these, "
         f"not {type(value).__name__}",
     )
 
@@ -211,7 +220,7 @@ def _unknown_service() -> str:
     return f"unknown_service:{executable}" if executable else "unknown_service"
 
 
-def _random_uuid() -> str:
+def random_uuid() -> str:
     """Return a version 4 UUID (RFC 9562, section 5.4), without the 4 ms that importing `uuid` takes."""
     octets = bytearray(os.urandom(16))
     octets[6] = octets[6] & 0x0F | 0x40

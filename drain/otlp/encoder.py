@@ -7,10 +7,11 @@ same as bytes, in C (csrc/otlp/protobuf.c, csrc/otlp/json.c); tests/property/tes
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
@@ -23,7 +24,7 @@ from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from ringbuf.layout.layout import SpanLayout
     from ringbuf.resource import AttributeValue
@@ -285,7 +286,11 @@ def _checked(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
 
 
 def _resource(resource: Mapping[str, AttributeValue]) -> Resource:
-    return Resource(attributes=[KeyValue(key=key, value=_any_value(value)) for key, value in resource.items()])
+    return Resource(attributes=_key_values(resource))
+
+
+def _key_values(values: Mapping[str, AttributeValue]) -> list[KeyValue]:
+    return [KeyValue(key=key, value=_any_value(value)) for key, value in values.items()]
 
 
 def _scope_spans(layout: SpanLayout, scope: bytes | None) -> ScopeSpans:
@@ -354,6 +359,10 @@ def _any_value(value: AttributeValue | bytes) -> AnyValue:  # noqa: PLR0911 - on
             return AnyValue(string_value=value)
         case bytes():
             return AnyValue(bytes_value=value)
+        case None:
+            return AnyValue()
+        case Mapping():
+            return AnyValue(kvlist_value=KeyValueList(values=_key_values(value)))
         case _:
             return AnyValue(array_value=ArrayValue(values=[_any_value(item) for item in value]))
 
