@@ -21,7 +21,7 @@ from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings, open_ring
 from ringbuf.sampling import is_root_sampled, root_sampling_bound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -49,7 +49,7 @@ class Emitter:
 
     Args:
         service_name: `service.name` of the resource; None: OTEL_SERVICE_NAME, then OTEL_RESOURCE_ATTRIBUTES.
-        resource_attributes: further attributes of the resource: str, bool, int, float or a sequence of one of them.
+        resource_attributes: further attributes of the resource: str, bool, int, float, None, sequences and mappings.
         ring_dir: where the ring is made; None: RINGBUF_DIR, then `/dev/shm/ringbuf-<uid>`.
         layout: the schema of the records; None: `ringbuf.dataplane.DATAPLANE_LAYOUT`.
         capacity: slots per lane, a power of two from 4 to 2**24.
@@ -95,10 +95,22 @@ class Emitter:
                     raise
 
     @classmethod
-    def unopened(cls) -> Self:
-        """Return an emitter that makes its ring, from the environment alone, at its first span."""
+    def unopened(
+        cls,
+        layout: SpanLayout | None = None,
+        settings: RingSettings | None = None,
+        warn: Callable[[Exception], None] | None = None,
+    ) -> Self:
+        """Return an emitter that makes its ring at its first span.
+
+        Args:
+            layout: as for `Emitter`.
+            settings: of the ring; None: from the environment alone.
+            warn: is called, once in each process, when no ring can be made; None: it is logged.
+        """
         emitter = cls.__new__(cls)
-        emitter._begin(None, RingSettings())  # noqa: SLF001 - our own
+        emitter._begin(layout, settings or RingSettings())  # noqa: SLF001 - our own
+        emitter._warn = warn or _warn_of_no_ring  # noqa: SLF001 - our own
         return emitter
 
     def _begin(self, layout: SpanLayout | None, settings: RingSettings) -> None:
@@ -113,6 +125,7 @@ class Emitter:
         self._makers: dict[int, tuple[int, object]] = {}
         self._next_search = 0.0  # monotonic time from which the doorbell may be looked for
         self._warned_in = 0  # pid
+        self._warn: Callable[[Exception], None] = _warn_of_no_ring
         self.is_bound = False  # whether sites rely on the layout
         self.root_bound: int | None = None  # of the sampler, read when a ring is made
         self.closed = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -195,9 +208,10 @@ class Emitter:
             if time.monotonic() > end:
                 return False
             time.sleep(0.0002)
-        return self._has_ring()
+        return self.has_ring()
 
-    def _has_ring(self) -> bool:
+    def has_ring(self) -> bool:
+        """Return whether there is a ring in this process."""
         try:
             return bool(self._counts().is_open)
         except RingBufferError:  # held by a thread that opens it for a second already
@@ -208,14 +222,14 @@ class Emitter:
         if self.closed:
             return False
         if tried_in == pid and time.monotonic() - tried_at < _RETRY_SECONDS:
-            return self._has_ring()  # made since the caller looked, perhaps
+            return self.has_ring()  # made since the caller looked, perhaps
         self._tried = (pid, time.monotonic())
         try:
             self.open()
         except (RingBufferError, ValueError, TypeError, OSError) as error:
             if self._warned_in != pid and not self.closed:
                 self._warned_in = pid
-                _logger.warning("no ring in process %d, spans are counted as local: %s", pid, error)
+                self._warn(error)
             return False
         return True
 
@@ -423,6 +437,10 @@ def _close_at_exit() -> None:
         emitter = reference()
         if emitter is not None:
             emitter.close()
+
+
+def _warn_of_no_ring(error: Exception) -> None:
+    _logger.warning("no ring in process %d, spans are counted as local: %s", os.getpid(), error)
 
 
 def _dataplane_layout() -> SpanLayout:

@@ -65,7 +65,7 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, root_bo
         ValueError, TypeError: a setting that cannot be; the message names it.
         RingCreateError: the ring cannot be made; the message says what to do.
     """
-    ring_dir = (default_ring_dir() if settings.ring_dir is None else Path(settings.ring_dir)).absolute()
+    ring_dir = ring_dir_of(settings)
     ensure_ring_dir(ring_dir)
     max_bytes = _max_bytes()
     resource = build_resource(settings.service_name, settings.resource_attributes, version=__version__)
@@ -89,7 +89,7 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, root_bo
             "slot_bytes": layout.slot_bytes,
             "span_name_count": len(layout.span_names),
             "lane_count": _in_range("lanes", lanes, 1, lib.RB_MAX_LANES),
-            "capacity_slots": _power_of_two("capacity", settings.capacity),
+            "capacity_slots": check_capacity(settings.capacity),
             "file_mode": _file_mode(settings.mode),
             "emit_unsampled": settings.emit_unsampled,
             "root_always": root_bound == _ALWAYS,
@@ -102,8 +102,55 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, root_bo
     path = ffi.new("char[]", lib.RB_MAX_PATH_BYTES)
     error = ffi.new("rb_error *")
     if lib.rb_open(producer, config, path, error) != lib.RB_OK:
-        raise _create_error(ring_dir, error)
+        raise _open_error(ring_dir, error)
     return Path(os.fsdecode(ffi.string(path)))
+
+
+def check_arguments(settings: RingSettings) -> None:
+    """Refuse what was given and cannot be.
+
+    Raises:
+        ValueError, TypeError: the message names the setting.
+    """
+    check_capacity(settings.capacity)
+    if settings.lanes is not None:
+        _in_range("lanes", settings.lanes, 1, lib.RB_MAX_LANES)
+    if settings.mode is not None:
+        _file_mode(settings.mode)
+
+
+def check_capacity(capacity: int) -> int:
+    """Return a number of slots if it is a power of two within the format's bounds.
+
+    Raises:
+        ValueError, TypeError: it is not.
+    """
+    _in_range("capacity", capacity, lib.RB_MIN_CAPACITY_SLOTS, lib.RB_MAX_CAPACITY_SLOTS)
+    if capacity & (capacity - 1):
+        raise ValueError(f"capacity: {capacity} is no power of two")
+    return capacity
+
+
+def check_environment(settings: RingSettings) -> None:
+    """Find out what would be in the way of a ring, but its size, without making it.
+
+    Raises:
+        ValueError: a variable that cannot be.
+        RingCreateError: of the directory; the message says what to do.
+    """
+    _max_bytes()
+    _file_mode(settings.mode)
+    ring_dir = ring_dir_of(settings)
+    ensure_ring_dir(ring_dir)
+    try:
+        os.close(os.open(ring_dir, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise _create_error(ring_dir, error.strerror or "", error.errno) from error
+
+
+def ring_dir_of(settings: RingSettings) -> Path:
+    """Return where rings are made, an absolute path."""
+    return (default_ring_dir() if settings.ring_dir is None else Path(settings.ring_dir)).absolute()
 
 
 def _default_lanes() -> int:
@@ -129,13 +176,6 @@ def _in_range(name: str, value: int, low: int, high: int) -> int:
     return value
 
 
-def _power_of_two(name: str, value: int) -> int:
-    _in_range(name, value, lib.RB_MIN_CAPACITY_SLOTS, lib.RB_MAX_CAPACITY_SLOTS)
-    if value & (value - 1):
-        raise ValueError(f"{name}: {value} is no power of two")
-    return value
-
-
 def _file_mode(mode: int | None) -> int:
     if mode is None:
         text = os.environ.get("RINGBUF_MODE") or "600"
@@ -150,9 +190,11 @@ def _file_mode(mode: int | None) -> int:
     return mode
 
 
-def _create_error(ring_dir: Path, error: Any) -> Exception:
+def _open_error(ring_dir: Path, error: Any) -> Exception:
     detail = ffi.string(error.detail).decode(errors="replace")
-    if error.status == lib.RB_E_ARGUMENT:
-        return ValueError(detail)
-    advice = _ADVICE.get(error.os_errno)
+    return ValueError(detail) if error.status == lib.RB_E_ARGUMENT else _create_error(ring_dir, detail, error.os_errno)
+
+
+def _create_error(ring_dir: Path, detail: str, os_errno: int | None) -> RingCreateError:
+    advice = _ADVICE.get(os_errno or 0)
     return RingCreateError(f"{ring_dir}: {detail}" + (f"; {advice}" if advice else ""))

@@ -9,8 +9,17 @@ The ring has the SDK's resource (with `process.pid`, `host.name` and `service.in
 record has its own instrumentation scope, so that a process needs one ring however many libraries are instrumented.
 """
 
+from ringbuf.otel.context import nest
 from ringbuf.otel.exporter import RingSpanExporter
-from ringbuf.otel.processor import DEFAULT_CAPACITY, DEFAULT_SLOT_BYTES, RingSpanProcessor
+from ringbuf.otel.processor import DEFAULT_CAPACITY, DEFAULT_LARGE_CAPACITY, DEFAULT_SLOT_BYTES, RingSpanProcessor
 from ringbuf.otel.span import SPAN_NAME
 
-__all__ = ["DEFAULT_CAPACITY", "DEFAULT_SLOT_BYTES", "SPAN_NAME", "RingSpanExporter", "RingSpanProcessor"]
+__all__ = [
+    "DEFAULT_CAPACITY",
+    "DEFAULT_LARGE_CAPACITY",
+    "DEFAULT_SLOT_BYTES",
+    "SPAN_NAME",
+    "RingSpanExporter",
+    "RingSpanProcessor",
+    "nest",
+]

@@ -8,38 +8,74 @@ another one puts the exporter behind BatchSpanProcessor.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry import trace
+from opentelemetry.sdk import environment_variables
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from ringbuf.otel import RingSpanExporter
+from ringbuf.otel.exporter import RingSpanExporter
+from ringbuf.otel.notices import Notices
+from ringbuf.otel.processor import RingSpanProcessor
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import SpanProcessor
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from collections.abc import Iterator, Sequence
 
 NAME: Final = "ringbuf"
 _EXPORTERS: Final = "OTEL_TRACES_EXPORTER"
+_SDK_READS_FILES: Final = hasattr(environment_variables, "OTEL_CONFIG_FILE")  # not all that we work with
 
 
 class RingConfigurator(_OTelSDKConfigurator):
     """The SDK's own configurator, but that spans for the exporter `ringbuf` go to a `RingSpanProcessor`.
 
     With OTEL_PYTHON_CONFIGURATOR=ringbuf spans go to the ring alone, unless OTEL_TRACES_EXPORTER names it beside
-    others, or is `none`: a distribution sets that variable before anybody can ask who did.
+    others, or is `none`: a distribution sets that variable before anybody can ask who did. With OTEL_CONFIG_FILE they
+    go to the ring and where the file says; a file that names the exporter `ringbuf` itself is left as it is.
     """
 
     def _configure(self, **kwargs: Any) -> None:
-        if os.environ.get("OTEL_PYTHON_CONFIGURATOR") == NAME:
-            names = {name.strip() for name in os.environ.get(_EXPORTERS, "").split(",")}
-            if not names & {NAME, "none"}:
-                os.environ[_EXPORTERS] = NAME
-        arguments: dict[str, Any] = {"export_span_processor": span_processor, **kwargs}
-        super()._configure(**arguments)  # type: ignore[no-untyped-call]  # the SDK's has no types
+        is_chosen = os.environ.get("OTEL_PYTHON_CONFIGURATOR") == NAME
+        if _SDK_READS_FILES and os.environ.get("OTEL_CONFIG_FILE"):
+            made = RingSpanExporter.made
+            super()._configure(**kwargs)  # type: ignore[no-untyped-call]  # the SDK's has no types
+            if is_chosen and RingSpanExporter.made == made:
+                _add_processor({})
+            return
+        names = [name.strip() for name in os.environ.get(_EXPORTERS, "").split(",") if name.strip()]
+        given = list(kwargs.get("trace_exporter_names") or ())
+        is_named = NAME in names or NAME in given
+        is_wanted = is_named or (is_chosen and "none" not in names)
+        if is_wanted:
+            # The SDK would put a queue before the ring.
+            others = [name for name in names if name != NAME] if is_named else []
+            if given:
+                kwargs["trace_exporter_names"] = [name for name in given if name != NAME]
+            with _exporters(others):
+                super()._configure(**kwargs)  # type: ignore[no-untyped-call]  # the SDK's has no types
+            _add_processor((kwargs.get("exporter_args_map") or {}).get(RingSpanExporter, {}))
+        else:
+            super()._configure(**kwargs)  # type: ignore[no-untyped-call]  # the SDK's has no types
 
 
-def span_processor(exporter: SpanExporter) -> SpanProcessor:
-    """Return what stands between the SDK and an exporter: nothing before the ring, a queue before any other."""
-    return exporter.processor if isinstance(exporter, RingSpanExporter) else BatchSpanProcessor(exporter)
+@contextlib.contextmanager
+def _exporters(names: Sequence[str]) -> Iterator[None]:
+    before = os.environ.get(_EXPORTERS)
+    os.environ[_EXPORTERS] = ",".join(names) or "none"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_EXPORTERS]
+        else:
+            os.environ[_EXPORTERS] = before
+
+
+def _add_processor(arguments: dict[str, Any]) -> None:
+    add = getattr(trace.get_tracer_provider(), "add_span_processor", None)
+    if add is None:
+        Notices().give("provider", "the tracer provider takes no span processor: no span goes to the ring")
+    else:
+        add(RingSpanProcessor(**arguments))

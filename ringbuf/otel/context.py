@@ -99,7 +99,7 @@ def leave(token: Token[Context]) -> None:
 
 
 def nest() -> None:
-    """Let both kinds of spans nest from now on, in this process: importing `ringbuf.otel` does it."""
+    """Let both kinds of spans nest from now on, in this process: the making of a `RingSpanProcessor` does it."""
     set_outer_context(_parent, enter, leave)
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from ringbuf.otel.notices import Notices
 from ringbuf.otel.processor import RingSpanProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
-
-_logger = getLogger("ringbuf")
 
 
 class RingSpanExporter(SpanExporter):
@@ -28,17 +26,21 @@ class RingSpanExporter(SpanExporter):
         ValueError, TypeError, RingCreateError: as there.
     """
 
+    made: ClassVar[int] = 0
+    """How many there were in this process: tells the configurator whether a configuration file names one."""
+
     def __init__(self, **arguments: Any) -> None:
         self.processor = RingSpanProcessor(**arguments)
-        self._has_warned = False
+        self._notices = Notices()
+        RingSpanExporter.made += 1
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write the spans; FAILURE when one of them was not."""
-        if not self._has_warned and threading.current_thread().name.startswith("OtelBatch"):
-            self._has_warned = True
-            _logger.warning(
+        if threading.current_thread().name.startswith("OtelBatch"):
+            self._notices.give(
+                "queue",
                 "spans wait in BatchSpanProcessor before they reach the ring, and are lost at a kill: "
-                "set OTEL_PYTHON_CONFIGURATOR=ringbuf, or use ringbuf.otel.RingSpanProcessor"
+                "set OTEL_PYTHON_CONFIGURATOR=ringbuf, or use ringbuf.otel.RingSpanProcessor",
             )
         written = [self.processor.write(span) for span in spans]
         return SpanExportResult.SUCCESS if all(written) else SpanExportResult.FAILURE

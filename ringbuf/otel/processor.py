@@ -4,54 +4,60 @@ from __future__ import annotations
 
 import os
 import time
-from logging import getLogger
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import SpanProcessor
 
-from ringbuf._hot import lib as hot
-from ringbuf.emitter import Emitter
-from ringbuf.exceptions import RingBufferError
+from ringbuf.exceptions import RingCreateError
 from ringbuf.otel.context import nest
-from ringbuf.otel.span import encode_scope, encode_span, otel_layout, write_record
-from ringbuf.resource import SERVICE_NAME, resource_to_json
+from ringbuf.otel.notices import Notices
+from ringbuf.otel.ring import Ring, RingSizes
+from ringbuf.otel.span import otel_layout
+from ringbuf.resource import SERVICE_NAME, random_uuid, resource_to_json
+from ringbuf.ring_settings import RingSettings, check_arguments, check_capacity, check_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    import numpy as np
     from opentelemetry.context import Context
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan, Span
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+    from ringbuf.emitter import Emitter
     from ringbuf.resource import AttributeValue
 
 DEFAULT_SLOT_BYTES: Final = 4096
-"""Bytes of a record; RINGBUF_OTEL_SLOT_BYTES. Bounds what one span can hold."""
+"""Bytes of a record; RINGBUF_OTEL_SLOT_BYTES. Longer spans go into the ring for large ones."""
 
 DEFAULT_CAPACITY: Final = 2048
 """Records of a lane; RINGBUF_OTEL_CAPACITY. As many as BatchSpanProcessor queues."""
 
-_RETRY_SECONDS: Final = 1.0
-_MAX_SCOPES: Final = 1024
-_logger = getLogger("ringbuf")
+DEFAULT_LARGE_CAPACITY: Final = 256
+"""Records of a lane of the ring for large spans; RINGBUF_OTEL_LARGE_CAPACITY. 4 MiB, where a process has such spans."""
 
 
 class RingSpanProcessor(SpanProcessor):
     """Writes each sampled span into the ring as it ends. All methods may be called from any thread.
 
+    What cannot be is an error where an argument says it. Where the environment does, it is one line on the logger
+    `ringbuf` (and on standard error, where no handler of the program's shows that), a number has its default, and
+    without a ring spans are counted as local: the program goes on.
+
     Args:
         ring_dir: as for `Emitter`.
         slot_bytes: of a record, a multiple of 64 from 512 to 16384; None: RINGBUF_OTEL_SLOT_BYTES, then 4096.
         capacity: records per lane, a power of two; None: RINGBUF_OTEL_CAPACITY, then 2048.
+        large_capacity: records per lane, a power of two, of the ring for spans that do not fit `slot_bytes`; it has
+            16384 bytes a record, and is made at the first such span. 0: none, such spans are cut.
+            None: RINGBUF_OTEL_LARGE_CAPACITY, then 256.
         lanes: as for `Emitter`.
         mode: as for `Emitter`.
         resource: whose ring is made at once; None: it is made by the first span, from that span's resource.
 
     Raises:
-        ValueError, TypeError, RingCreateError: as `Emitter`; without `resource` only for the arguments here, and a ring
-            that cannot be made is warned about at the first span and tried again at most once a second.
+        ValueError, TypeError: an argument that cannot be; the message names it.
+        RingCreateError: the ring for `resource` cannot be made.
 
     >>> import tempfile
     >>> from opentelemetry.sdk.trace import TracerProvider
@@ -71,153 +77,141 @@ class RingSpanProcessor(SpanProcessor):
         ring_dir: str | os.PathLike[str] | None = None,
         slot_bytes: int | None = None,
         capacity: int | None = None,
+        large_capacity: int | None = None,
         lanes: int | None = None,
         mode: int | None = None,
         resource: Resource | None = None,
     ) -> None:
-        slot_bytes = _setting("RINGBUF_OTEL_SLOT_BYTES", DEFAULT_SLOT_BYTES) if slot_bytes is None else slot_bytes
-        capacity = _setting("RINGBUF_OTEL_CAPACITY", DEFAULT_CAPACITY) if capacity is None else capacity
-        otel_layout(slot_bytes)  # raises here and not at the first span
-        self._slot_bytes = slot_bytes
-        self._arguments: dict[str, Any] = {"ring_dir": ring_dir, "capacity": capacity, "lanes": lanes, "mode": mode}
-        # By resource, of which a process has one but in tests. A dict alone: no lock that a fork could leave taken.
-        self._rings: dict[Resource, _Ring] = {}
-        self._latest: tuple[Resource, _Ring] | None = None
-        self._next_try = 0.0
+        self._notices = Notices()
+        self._sizes = RingSizes(
+            self._setting("RINGBUF_OTEL_SLOT_BYTES", slot_bytes, DEFAULT_SLOT_BYTES, otel_layout),
+            self._setting("RINGBUF_OTEL_CAPACITY", capacity, DEFAULT_CAPACITY, check_capacity),
+            self._setting("RINGBUF_OTEL_LARGE_CAPACITY", large_capacity, DEFAULT_LARGE_CAPACITY, _check_large_capacity),
+        )
+        self._settings = RingSettings(ring_dir=ring_dir, lanes=lanes, mode=mode)
+        check_arguments(self._settings)
+        # By process and by resource, of which a process has one but in tests. No lock: a fork could leave it taken.
+        self._rings: dict[int, dict[Resource, Ring]] = {}
+        self._latest: tuple[int, Resource, Ring] | None = None
         self._closed = False
+        nest()
         if resource is not None:
-            self._open(resource)
+            self._ring_of(os.getpid(), resource).open()
+        else:
+            try:
+                check_environment(self._settings)
+            except (ValueError, RingCreateError) as error:
+                self._notices.give("no ring", "no ring for OpenTelemetry spans, they are counted as local: %s", error)
 
     @property
     def emitters(self) -> tuple[Emitter, ...]:
-        """The rings' emitters: one for each resource that spans had, for their `stats()` and `wait_drained()`."""
-        return tuple(ring.emitter for ring in self._rings.values())
+        """The emitters of this process, for their `stats()`: for each resource, and one more for its large spans."""
+        rings = self._rings.get(os.getpid(), {}).values()
+        return tuple(emitter for ring in rings for emitter in ring.emitters)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Do nothing: a span is written when it ends."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Write the span unless it is not sampled; never raises."""
-        if span.context is None or not span.context.trace_flags.sampled:
-            return
-        try:
+        if span.context is not None and span.context.trace_flags.sampled:
             self.write(span)
-        except Exception:  # whatever a span holds, the program that ended it goes on
-            _logger.warning("a span is lost that could not be written", exc_info=True)
 
     def write(self, span: ReadableSpan) -> bool:
-        """Write one span, and return whether it was written; the ring counts why not.
+        """Write one span, and return whether it was written; the ring counts why not. Never raises.
 
-        Raises:
-            ValueError: its trace or span id is zero.
+        A span that cannot be encoded, or that has no ids, is counted as local.
         """
-        if self._closed:
-            _logger.warning("the processor is shut down: a span is lost")
+        try:
+            ring = self._ring_of(os.getpid(), span.resource)
+        except Exception:  # noqa: BLE001 - whatever a resource holds, the program goes on; the notice has it
+            self._notices.give("resource", "spans of a resource that cannot be read are lost", exc_info=True)
             return False
-        latest = self._latest
-        ring = latest[1] if latest is not None and latest[0] is span.resource else self._ring_of(span.resource)
-        return ring is not None and ring.write(span)
+        if self._closed:
+            self._notices.give("closed", "the processor is shut down: spans that end from now on are counted as local")
+        return ring.write(span)
 
     def shutdown(self) -> None:
         """End the rings: what is in them stays for the drain, and spans that end later are lost."""
         self._closed = True
-        for emitter in self.emitters:
-            emitter.close()
+        for ring in self._rings.get(os.getpid(), {}).values():
+            ring.close()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - there is nothing to wait for
-        """Return True: no span waits in this process. To wait for the drain, see `Emitter.wait_drained`."""
+        """Return True: no span waits in this process. To wait for the drain, see `wait_drained`."""
         return True
 
-    def _ring_of(self, resource: Resource) -> _Ring | None:
-        ring = self._rings.get(resource)
-        if ring is None:
-            if time.monotonic() < self._next_try:
-                return None
-            try:
-                ring = self._open(resource)
-            except (RingBufferError, ValueError, TypeError, OSError) as error:
-                self._next_try = time.monotonic() + _RETRY_SECONDS
-                _logger.warning("no ring for OpenTelemetry spans, they are lost: %s", error)
-                return None
-        self._latest = (resource, ring)
+    def wait_drained(self, timeout: float) -> bool:
+        """Wait until a drain has taken every span that this process has written.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether nothing is pending, in any ring of this process.
+        """
+        end = time.monotonic() + timeout
+        return all(emitter.wait_drained(max(0.0, end - time.monotonic())) for emitter in self.emitters)
+
+    def _ring_of(self, pid: int, resource: Resource) -> Ring:
+        latest = self._latest
+        if latest is not None and latest[1] is resource and latest[0] == pid:
+            return latest[2]
+        rings = self._rings.get(pid)
+        if rings is None:
+            rings = self._rings.setdefault(pid, {})
+        ring = rings.get(resource)
+        if ring is None:  # another thread may be as fast: what is not kept here has no ring yet
+            ring = rings.setdefault(resource, self._new_ring(resource))
+        self._latest = (pid, resource, ring)
         return ring
 
-    def _open(self, resource: Resource) -> _Ring:
-        layout = otel_layout(self._slot_bytes, resource_schema_url=resource.schema_url or "")
-        attributes = _writable(resource.attributes)
+    def _new_ring(self, resource: Resource) -> Ring:
+        attributes = self._writable(resource.attributes)
         name = attributes.pop(SERVICE_NAME, None)
-        made = _Ring(
-            Emitter(str(name) if name else None, resource_attributes=attributes, layout=layout, **self._arguments)
-        )
-        ring = self._rings.setdefault(resource, made)
-        if ring is not made:  # another thread was faster
-            made.emitter.close()
+        attributes.setdefault("service.instance.id", random_uuid())  # the same in both rings
+        settings = replace(self._settings, service_name=str(name) if name else None, resource_attributes=attributes)
+        ring = Ring(self._sizes, settings, resource.schema_url or "", self._notices)
+        if self._closed:
+            ring.close()
         return ring
 
+    def _writable(self, attributes: Mapping[str, Any]) -> dict[str, AttributeValue]:
+        """Return those attributes of a resource that a ring's JSON can hold."""
+        writable: dict[str, AttributeValue] = {}
+        for key, value in attributes.items():
+            try:
+                resource_to_json({key: value})
+            except (TypeError, ValueError) as error:
+                self._notices.give(f"resource {key}", "left out of the ring's resource: %s", error)
+            else:
+                writable[key] = value
+        return writable
 
-class _Ring:
-    """One emitter, and what writing to it needs again and again."""
-
-    def __init__(self, emitter: Emitter) -> None:
-        self.emitter = emitter
-        self._room = emitter.layout.fields[1].attribute.size or 0
-        self._records: list[tuple[memoryview, np.void]] = []  # those that no thread is using
-        self._scopes: dict[int, tuple[InstrumentationScope, bytes]] = {}
-
-    def write(self, span: ReadableSpan) -> bool:
-        scope = self._scope_of(span.instrumentation_scope)
-        otlp, cuts = encode_span(span, self._room)
-        if cuts:
-            hot.rb_count_truncated(self.emitter.producer, cuts)
-        # pop and append are atomic; a signal handler that ends a span in between takes another one.
+    def _setting(self, name: str, given: int | None, default: int, check: Callable[[int], object]) -> int:
+        """Return an argument, else what a variable says, else the default; `check` raises for what cannot be."""
+        if given is not None:
+            check(given)
+            return given
+        text = os.environ.get(name)
+        if not text:
+            return default
         try:
-            raw, record = self._records.pop()
-        except IndexError:
-            raw, record = self._new_record()
-        write_record(raw, span, scope, otlp)
-        is_written = self.emitter.emit(record)
-        self._records.append((raw, record))
-        return is_written
-
-    def _new_record(self) -> tuple[memoryview, np.void]:
-        import numpy as np  # noqa: PLC0415 - 90 ms, when the first span ends
-
-        records = self.emitter.layout.empty(1)
-        raw: Any = records.view(np.uint8)
-        return memoryview(raw), records[0]
-
-    def _scope_of(self, scope: InstrumentationScope | None) -> bytes:
-        # By identity: a tracer keeps its scope, and the hash of one is the hash of its attributes' JSON.
-        found = self._scopes.get(id(scope))
-        if found is not None and found[0] is scope:
-            return found[1]
-        encoded, cuts = encode_scope(scope)
-        if cuts:
-            hot.rb_count_truncated(self.emitter.producer, cuts)
-        if scope is not None and len(self._scopes) < _MAX_SCOPES:
-            self._scopes[id(scope)] = (scope, encoded)
-        return encoded
+            number = _number(text)
+            check(number)
+        except ValueError as error:
+            self._notices.give(name, "%s=%s: %s; %d is used", name, text, error, default)
+            return default
+        return number
 
 
-def _writable(attributes: Mapping[str, Any]) -> dict[str, AttributeValue]:
-    """Return those attributes of a resource that a ring's JSON can hold; the others are warned about."""
-    writable: dict[str, AttributeValue] = {}
-    for key, value in attributes.items():
-        try:
-            resource_to_json({key: value})
-        except (TypeError, ValueError) as error:
-            _logger.warning("left out of the ring's resource: %s", error)
-        else:
-            writable[key] = value
-    return writable
-
-
-def _setting(name: str, default: int) -> int:
-    text = os.environ.get(name)
+def _number(text: str) -> int:
     try:
-        return int(text) if text else default
+        return int(text)
     except ValueError:
-        raise ValueError(f"{name}: {text!r} is no integer") from None
+        raise ValueError("it is no integer") from None
 
 
-nest()
+def _check_large_capacity(capacity: int) -> None:
+    if capacity != 0:
+        check_capacity(capacity)

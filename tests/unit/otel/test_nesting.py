@@ -1,4 +1,4 @@
-"""Both kinds of span in one trace, whichever is outside; in a process of its own, since an import makes them nest."""
+"""Both kinds of span in one trace, whichever is outside; in a process of its own, which then nests them for good."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, logging, os, sys
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-import ringbuf, ringbuf.otel
+import ringbuf
+from ringbuf.otel import RingSpanProcessor, nest
 from ringbuf.dataplane import LeaseId, OpType, site
 from tests.consumer import records_in
 from pathlib import Path
@@ -39,6 +40,7 @@ def parents():
 def work():
 {body}
 
+{nest}
 work()
 emitter.close()
 print("done")
@@ -100,8 +102,31 @@ BODIES = {
 }
 
 
+APART = """
+    before = logging.getLogger("ringbuf").handlers[:], dict(os.environ)
+    with tracer.start_as_current_span("outer"):
+        assert read.emit(lease, 1, 2)
+    assert parents()[0][1] == bytes(8)
+    assert before == ([], dict(os.environ))
+    RingSpanProcessor(ring_dir=folder)
+    with tracer.start_as_current_span("outer") as outer:
+        assert read.emit(lease, 1, 2)
+    assert parents()[-1] == ids(outer)
+"""
+
+
+def outcome(ring_dir: Path, body: str, nest: str = "nest()") -> subprocess.CompletedProcess[str]:
+    program = PROGRAM.replace("{body}", body).replace("{nest}", nest)
+    command = [sys.executable, "-W", "error", "-c", program, str(ring_dir)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
 @pytest.mark.parametrize("name", BODIES)
 def test_both_kinds_nest(ring_dir: Path, name: str) -> None:
-    command = [sys.executable, "-W", "error", "-c", PROGRAM.replace("{body}", BODIES[name]), str(ring_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = outcome(ring_dir, BODIES[name])
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_an_import_changes_nothing_and_a_processor_makes_them_nest(ring_dir: Path) -> None:
+    done = outcome(ring_dir, APART, nest="")
     assert done.stdout == "done\n", done.stderr
