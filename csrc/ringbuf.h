@@ -554,6 +554,16 @@ typedef struct rb_outcome {
 int rb_guard_install(void);
 
 /*
+ * rb_crash_note - from now on write "crashed by signal NN" and a newline to `fd` at `offset` when this process dies of a
+ * fault (SIGSEGV, SIGABRT, SIGILL, SIGFPE, SIGBUS, SIGTRAP, SIGSYS); fd -1: write nothing any more. Drain only.
+ *
+ * A kill from outside leaves no note. Handlers that were there before run after it. Call it before rb_guard_install.
+ *
+ * Returns: RB_OK, or RB_E_SYSTEM with errno. Threads: one at a time.
+ */
+int rb_crash_note(int fd, uint64_t offset);
+
+/*
  * rb_attach - map a ring and check it.
  *
  * `fd` is an open ring, O_RDWR to consume; it may be closed afterwards. `access` is RB_OBSERVE or RB_CONSUME: of the

@@ -184,16 +184,18 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
         log.warning("setting ignored", reason=warning)
     _raise_descriptor_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    if lib.rb_guard_install() != lib.RB_OK:
-        _cannot_start("the guard against truncated ring files cannot be installed")
     with contextlib.ExitStack() as cleanup:
         try:
             directory = RingDirectory(configuration.settings.ring_dir)
+            directory.note_crashes()
         except DirectoryLockedError as error:
             typer.echo(f"ringbuf-drain: {error}", err=True)
             return EXIT_LOCKED
         except (RingBufferError, OSError) as error:
             _cannot_start(error)
+        # After the notes of crashes, of which a fault in a ring is none.
+        if lib.rb_guard_install() != lib.RB_OK:
+            _cannot_start("the guard against truncated ring files cannot be installed")
         # After the lock: the file exporter cuts off what a killed drain left incomplete.
         try:
             exporter = MeasuredExporter(assembly.make_exporter(configuration))

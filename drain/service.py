@@ -12,6 +12,7 @@ from drain.delivery.batch import Batcher
 from drain.delivery.delivery import Delivery
 from drain.delivery.stores import Stores
 from drain.log import RepeatedTrouble
+from drain.otlp.encoder import Encoded
 from drain.rings.doorbell import Doorbell
 from drain.rings.reader import Admission, Reader
 from drain.rings.ring import Life, Outcome, Segment
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     import numpy as np
     from structlog.typing import FilteringBoundLogger
 
+    from drain.accounting.span_metrics import SpanSummary
     from drain.accounting.spool_sums import SpoolSums
     from drain.accounting.sums import Sums
     from drain.delivery.retry import RetryPolicy
     from drain.exporters.protocol import Exporter
-    from drain.otlp.encoder import Encoded
     from drain.rings.directory import RingDirectory
     from drain.rings.ring import Lane, Ring
     from drain.telemetry.telemetry import Telemetry
@@ -120,6 +121,7 @@ class Service:
             admission,
             exporter.encoding,
             self._audit,
+            batch_spans=limits.batch_spans,
             log=log,
             spans=None if telemetry is None else telemetry.spans,
             clock=clock,
@@ -164,7 +166,8 @@ class Service:
         """Drain until a stop is requested, and then what is there at that moment; or until another drain is found.
 
         Returns:
-            how many spans of that are left in the rings; those in the spool are safe there.
+            how many spans of that are left in the rings, and rings that are not examined yet; those in the spool are
+            safe there.
         """
         while not (self._stop_requested or self.is_superseded):
             if not self._round():
@@ -242,6 +245,10 @@ class Service:
         """Do what there is to do, a bounded part for each ring; return whether there was anything."""
         self._rung = self._doorbell.value()  # before any look at what it may be rung for, a new ring among it
         worked = self._settle()
+        if self._reader.take_examined():
+            worked = True
+            if self._is_finishing:
+                self._stop_at_tails()
         if not self._is_finishing:
             worked |= self._reader.look()
             self._following.look()
@@ -309,8 +316,7 @@ class Service:
         done = 0
         for part, encoded in self._encoded(ring, records):
             segment = Segment(ring, lane, encoded.spans, encoded.invalid)
-            if ring.span_counter is not None:
-                segment.summary = ring.span_counter.summarise(records[done : done + part], encoded.invalid)
+            segment.summary = self._summarise(ring, records[done : done + part], encoded)
             done += part
             lane.segments.append(segment)
             if encoded.invalid:
@@ -325,14 +331,33 @@ class Service:
             self._batcher.is_urgent = True
 
     def _encoded(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[int, Encoded]]:
-        """Encode records, in halves where they would make more bytes than a batch may have."""
-        encoded = ring.encode(records)
-        if len(encoded.body) > self._limits.batch_bytes and len(records) > 1:
+        """Encode records, in halves where they make more bytes than a batch may have, or one cannot be encoded."""
+        encoded = self._encode(ring, records)
+        if len(records) > 1 and (encoded is None or len(encoded.body) > self._limits.batch_bytes):
             middle = len(records) // 2
             yield from self._encoded(ring, records[:middle])
             yield from self._encoded(ring, records[middle:])
         else:
-            yield len(records), encoded
+            yield len(records), encoded or Encoded(b"", 0, len(records))
+
+    def _encode(self, ring: Ring, records: np.ndarray) -> Encoded | None:
+        """Encode records; None where one of them makes the encoder raise, which must not end the drain."""
+        try:
+            return ring.encode(records)
+        except MemoryError:
+            raise  # not the record's fault; what is not released is in the rings
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next drain would meet it again
+            self._trouble.warn("records cannot be encoded", ring=ring.name, reason=repr(error))
+            return None
+
+    def _summarise(self, ring: Ring, records: np.ndarray, encoded: Encoded) -> SpanSummary | None:
+        if ring.span_counter is None or not encoded.spans:
+            return None
+        try:
+            return ring.span_counter.summarise(records, encoded.invalid)
+        except Exception as error:  # noqa: BLE001 - a count of durations is no reason to deliver nothing
+            self._trouble.warn("records cannot be summarised", ring=ring.name, reason=repr(error))
+            return None
 
     def _send_full(self) -> bool:
         sent = False
@@ -361,7 +386,8 @@ class Service:
         if self._batcher.full or self._is_finishing:  # then only a delivery brings anything on
             self._doorbell.wait(self._rung, seconds)
             return
-        rests = nap == _LONGEST_NAP_SECONDS and not self._batcher.spans and not self._delivery.in_flight
+        is_idle = not (self._batcher.spans or self._delivery.in_flight or self._reader.in_examination)
+        rests = nap == _LONGEST_NAP_SECONDS and is_idle
         if rests:
             nap, seconds = (_QUIET_NAP_SECONDS, _QUIET_REST_SECONDS) if self._is_quiet else (nap, _REST_SECONDS)
         self._is_quiet = not self._reader.watch.sleep(self._doorbell, self._rung, nap, seconds) and rests
@@ -425,11 +451,13 @@ class Service:
         self._settle()
         self._poll_all()
         left = sum(ring.pending for ring in self._reader.rings if ring.life is not Life.SET_ASIDE)
+        if unread := self._reader.in_examination:
+            self._log.error("rings are not examined yet, and left for the next drain", rings=unread)
         if left:
             self._log.error("spans are left in the rings, for the next drain", pending=left)
         if waiting := sum(sums.waiting for sums in self.spool_sums().values()):
             self._log.warning("spans wait in the spool, for the next drain", waiting=waiting)
-        return left
+        return left + unread
 
     def _spooled_batches(self) -> int:
         return self.stores.spool.status().batches if self.stores.spool else 0
@@ -439,7 +467,9 @@ class Service:
         return sum(sums.spooled - sums.delivered - sums.waiting for sums in self.spool_sums().values())
 
     def _is_drained(self) -> bool:
-        return all(ring.life is Life.ALIVE and not ring.pending for ring in self._reader.rings)
+        return not self._reader.in_examination and all(
+            ring.life is Life.ALIVE and not ring.pending for ring in self._reader.rings
+        )
 
     def _poll_all(self) -> None:
         for ring in self._reader.rings:

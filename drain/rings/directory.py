@@ -9,6 +9,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ringbuf._ringbuf import lib
 from ringbuf.directory import ensure_ring_dir
 from ringbuf.exceptions import RingBufferError
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 LOCK_NAME: Final = "drain.lock"
 RING_SUFFIX: Final = ".ring"
+
+_CRASHED: Final = "crashed by signal "  # csrc/consumer/crash_note.c writes it
+_LOCK_BYTES: Final = 64  # more than a pid and a note
 
 # A file linked within the same tick of the kernel's clock as the last look leaves the time stamp as it was.
 _CLOCK_TICK_NANO: Final = 100_000_000
@@ -39,6 +43,11 @@ class RingDirectory:
     Args:
         path: made with mode 0700 if it is not there.
 
+    Attributes:
+        crash: of which fault a drain of this directory died, "crashed by signal 11"; empty: of none (a kill from
+            outside is none), or the rings that it left have been examined since (`forget_crash`).
+        notes_crashes: whether this process leaves such a note, should it die.
+
     Raises:
         DirectoryLockedError: another drain has it.
         RingBufferError: the directory is not ours, or others may write it.
@@ -48,6 +57,8 @@ class RingDirectory:
     def __init__(self, path: Path) -> None:
         ensure_ring_dir(path)
         self.path = path
+        self.crash = ""
+        self.notes_crashes = False
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._check_owner()
@@ -96,7 +107,25 @@ class RingDirectory:
         lock = self._take_lock()
         os.close(self._lock)
         self._lock = lock
+        if self.notes_crashes:
+            self.note_crashes()
         return True
+
+    def note_crashes(self) -> None:
+        """Leave a note in `drain.lock`, should this process die of a fault; for one directory of a process.
+
+        Raises:
+            RingBufferError: the handlers cannot be installed.
+        """
+        if lib.rb_crash_note(self._lock, len(_pid_line())) != lib.RB_OK:
+            raise RingBufferError("the handlers that note a crash cannot be installed")
+        self.notes_crashes = True
+
+    def forget_crash(self) -> None:
+        """Take the note away: nothing is left of what the drain that died had in its hands."""
+        self.crash = ""
+        with contextlib.suppress(OSError):  # then the next drain examines what need not be examined
+            os.ftruncate(self._lock, len(_pid_line()))
 
     def is_here(self, name: str, file: FileId) -> bool:
         """Return whether `name` stands for this file."""
@@ -117,6 +146,8 @@ class RingDirectory:
 
     def close(self) -> None:
         """Let another drain have the directory; `drain.lock` stays, and has the pid of the last one in it."""
+        if self.notes_crashes:
+            lib.rb_crash_note(-1, 0)
         os.close(self._lock)
         os.close(self.fd)
 
@@ -146,9 +177,11 @@ class RingDirectory:
         try:
             self._check_lock(os.fstat(lock))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            said = os.read(lock, _LOCK_BYTES).decode(errors="replace").splitlines()[1:2]
+            self.crash = self.crash or "".join(line for line in said if line.startswith(_CRASHED))
             os.ftruncate(lock, 0)
             with contextlib.suppress(OSError):  # a full tmpfs: only the next drain's refusal would name this one
-                os.write(lock, f"{os.getpid()}\n".encode())
+                os.pwrite(lock, _pid_line() + (f"{self.crash}\n".encode() if self.crash else b""), 0)
         except BlockingIOError:
             os.close(lock)
             raise self._locked() from None
@@ -162,11 +195,15 @@ class RingDirectory:
         with contextlib.suppress(OSError):  # removed, or no file that can be read
             lock = os.open(LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self.fd)
             try:
-                holder = os.read(lock, 32).decode(errors="replace").strip()
+                holder = os.read(lock, _LOCK_BYTES).decode(errors="replace").partition("\n")[0]
             finally:
                 os.close(lock)
         who = f"another drain (pid {holder})" if holder.isdigit() else "another drain"
         return DirectoryLockedError(f"{who} serves {self.path}")
+
+
+def _pid_line() -> bytes:
+    return f"{os.getpid()}\n".encode()
 
 
 def _id_of(status: os.stat_result) -> FileId:

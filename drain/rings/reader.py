@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drain.log import RepeatedTrouble
 from drain.rings.directory import file_id
+from drain.rings.examination import Examination
+from drain.rings.examiner import Suspect
 from drain.rings.quarantine import Quarantine
-from drain.rings.ring import Life, Ring, Scratch
+from drain.rings.ring import OPEN_FLAGS, Life, Ring, Scratch
 from drain.rings.watch import Watch
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError, RingVersionError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from drain.accounting.span_metrics import SpanMetrics
     from drain.otlp.request import Encoding
     from drain.rings.directory import FileId, RingDirectory
+    from drain.rings.examiner import Verdict
 
 # A quantum of records: small enough to stay in a core's cache, and to be fair to the other rings.
 _SCRATCH_BYTES: Final = 512 << 10
@@ -35,7 +38,6 @@ _OTHER_DESCRIPTORS: Final = 320
 _LIVENESS_SECONDS: Final = 1.0
 _RESCAN_SECONDS: Final = 1.0  # after trouble that lies in this process or machine, not in the file
 
-_OPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOT_A_RING_ERRNOS: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV, errno.EACCES, errno.EPERM})
 
 _LAST_DRAIN: Final = {
@@ -84,6 +86,7 @@ class Reader:
         admission: which files are taken in.
         encoding: what the exporter sends.
         audit: keeps the sums of rings that are gone.
+        batch_spans: how many records are read in one go, at most.
         log: a line for each change.
         spans: where the rings' spans are counted; None: nowhere.
         clock: seconds that never go back.
@@ -96,6 +99,7 @@ class Reader:
         encoding: Encoding,
         audit: Audit,
         *,
+        batch_spans: int,
         log: FilteringBoundLogger,
         spans: SpanMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -116,6 +120,9 @@ class Reader:
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._ring_descriptors = descriptors - min(_OTHER_DESCRIPTORS, descriptors // 2)
         self._next_liveness = 0.0
+        self._batch_spans = batch_spans
+        # Of the rings that were there when a drain died of a fault; None: none did, or the first look is to come.
+        self._examination: Examination | None = None
         self._watch: Watch | None = None  # made anew after each change of the rings
         self.quarantined = 0
 
@@ -128,6 +135,11 @@ class Reader:
     def left_alone(self) -> int:
         """How many files of the directory are not read: refused, or of a newer version."""
         return len(self._left_alone)
+
+    @property
+    def in_examination(self) -> int:
+        """How many rings are not read before a process of its own has read them."""
+        return 0 if self._examination is None else self._examination.waiting
 
     @property
     def watch(self) -> Watch:
@@ -167,10 +179,32 @@ class Reader:
                 is_changed = True
                 self._lost_its_file(ring)
         self._left_alone = {inode: name for inode, name in self._left_alone.items() if names.get(name) == inode}
+        is_to_examine = bool(self._directory.crash) and self._examination is None
+        suspects = []
         for name, inode in names.items():
-            if inode not in self._rings and inode not in self._left_alone:
-                is_changed |= self._take_in(name, inode)
+            fd = None if self._is_known(inode) else self._admitted(name, inode)
+            if fd is None:
+                continue
+            if is_to_examine:
+                suspects.append(Suspect(name, inode, os.fstat(fd).st_size))
+                os.close(fd)
+            else:
+                is_changed |= self._take_in(name, fd)
+        if is_to_examine:
+            self._examine(suspects)
         return is_changed
+
+    def take_examined(self) -> bool:
+        """Take in the rings that another process has read and lived; return whether there was one."""
+        if self._examination is None or not self._directory.crash:
+            return False
+        verdicts = self._examination.verdicts()
+        for suspect, verdict in verdicts:
+            self._judge(suspect.name, verdict)
+        # Until then it is to be found by the next drain: this one may be killed before it has released the unsafe.
+        if not self._examination.waiting and not any(ring.unsafe for ring in self._rings.values()):
+            self._directory.forget_crash()
+        return bool(verdicts)
 
     def check_producers(self) -> bool:
         """Find the rings whose producer is gone without closing them; return whether there is one more."""
@@ -235,6 +269,7 @@ class Reader:
         """
         self._renew_quarantine(directory)
         self._directory = directory
+        self._end_examination()
         self.scan()
 
     def mend_quarantine(self) -> None:
@@ -254,6 +289,7 @@ class Reader:
 
     def let_go(self) -> None:
         """Let go of all rings as a drain that is killed does: write nothing into them, and leave their files."""
+        self._end_examination()
         self._watch = None
         for ring in self.rings:
             self._audit.ring_is_gone(ring.service, ring.sums())
@@ -267,33 +303,69 @@ class Reader:
         self.let_go()
         self._quarantine.close()
 
-    def _take_in(self, name: str, inode: int) -> bool:
-        path = self._directory.path / name
+    def _is_known(self, inode: int) -> bool:
+        is_in_examination = self._examination is not None and self._examination.is_waiting(inode)
+        return is_in_examination or inode in self._rings or inode in self._left_alone
+
+    def _examine(self, suspects: list[Suspect]) -> None:
+        self._examination = Examination(
+            self._directory.path,
+            suspects,
+            encoding=self._encoding,
+            max_bytes=self._admission.max_ring_bytes,
+            batch_spans=self._batch_spans,
+            log=self._log,
+        )
+        self._log.warning(
+            "the last drain died of a fault: its rings are examined first",
+            last_drain=self._directory.crash,
+            rings=len(suspects),
+        )
+
+    def _judge(self, name: str, verdict: Verdict) -> None:
+        """Read a ring that was examined, or not; what kills is not read again."""
+        fd = self._admitted(name, verdict.inode)
+        if fd is None:
+            return
+        if not verdict.is_attachable:
+            self._quarantine_unread(name, file_id(fd), RingFormatError(name, verdict.reason))
+            os.close(fd)
+        elif self._take_in(name, fd):
+            ring = self._rings[verdict.inode]
+            ring.unsafe = verdict.unsafe
+            if verdict.reason:
+                self.set_aside(ring, RingFormatError(name, verdict.reason))
+            elif verdict.unsafe:
+                self._log.error("records killed a drain: they are invalid", ring=name, positions=verdict.unsafe)
+
+    def _admitted(self, name: str, inode: int) -> int | None:
+        """Open a file; None where it is left alone, gone, or not to be had now."""
         fd = self._opened(name, inode)
         if fd is None:
-            return False
+            return None
         refusal = self._admission.refusal(os.fstat(fd))
         if refusal is not None:
             os.close(fd)
             self._leave_alone(name, inode, refusal)
-            return False
+            return None
+        return fd
+
+    def _take_in(self, name: str, fd: int) -> bool:
         file = file_id(fd)
         try:
             ring = Ring(
                 name,
-                path,
+                self._directory.path / name,
                 fd,
                 max_bytes=self._admission.max_ring_bytes,
                 encoding=self._encoding,
                 scratch=self._scratch,
             )
         except RingVersionError as error:
-            self._leave_alone(name, inode, error.reason)
+            self._leave_alone(name, file.inode, error.reason)
         except RingFormatError as error:
-            self._log.warning("ring quarantined", ring=name, reason=error.reason)
-            self.quarantined += 1
-            self._move_away(name, file, {"reason": error.reason, "status": error.status})
-        except OSError as error:
+            self._quarantine_unread(name, file, error)
+        except (OSError, MemoryError) as error:
             self._try_again_later(name, error)
         else:
             self._rings[file.inode] = ring
@@ -313,9 +385,14 @@ class Reader:
             return True
         return False
 
+    def _quarantine_unread(self, name: str, file: FileId, error: RingFormatError) -> None:
+        self._log.warning("ring quarantined", ring=name, reason=error.reason)
+        self.quarantined += 1
+        self._move_away(name, file, {"reason": error.reason, "status": error.status})
+
     def _opened(self, name: str, inode: int) -> int | None:
         try:
-            fd = os.open(name, _OPEN_FLAGS, dir_fd=self._directory.fd)
+            fd = os.open(name, OPEN_FLAGS, dir_fd=self._directory.fd)
             if fd >= self._ring_descriptors:  # the kernel gives the lowest that is free
                 os.close(fd)
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301 - met below like the one of the kernel
@@ -334,6 +411,11 @@ class Reader:
         self._quarantine.close()
         self._quarantine = quarantine
 
+    def _end_examination(self) -> None:
+        if self._examination is not None:
+            self._examination.close()
+            self._examination = None
+
     def _lost_its_file(self, ring: Ring) -> None:
         """Go on with what is mapped: the spans are there, but the producer's next ring must have a name again."""
         self._log.warning("ring file was removed or replaced", ring=ring.name, service=ring.service)
@@ -344,7 +426,7 @@ class Reader:
         self._left_alone[inode] = name
         self._log.warning("file left alone", ring=name, reason=reason)
 
-    def _try_again_later(self, name: str, error: OSError) -> None:
+    def _try_again_later(self, name: str, error: OSError | MemoryError) -> None:
         self._rescan_at = self._clock() + _RESCAN_SECONDS
         self._trouble.warn("ring cannot be attached now", ring=name, reason=str(error))
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from drain.otlp.encoder import Encoded
     from drain.otlp.request import Encoding
 
+OPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""For a file that is to be a ring: a link is not followed, and a pipe without a writer not waited for."""
+
 _POSITIONS: Final = 1 << 64
 _U64_BYTES: Final = 8
 _OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
@@ -117,17 +120,33 @@ class Ring:
         max_bytes: larger files are refused; 0: no bound.
         encoding: what the exporter sends.
         scratch: where the ring's records are copied to; the next copy of any ring writes over them.
+        is_trial: write nothing into the ring, not even who reads it.
+
+    Attributes:
+        unsafe: by lane: positions of records of which a drain died; they are copied as zeros, which are no span.
 
     Raises:
         RingVersionError: a newer version of the format, which may be sound.
         RingFormatError: the file is no sound ring; `status` has the reason of ringbuf.h.
     """
 
-    def __init__(self, name: str, path: Path, fd: int, *, max_bytes: int, encoding: Encoding, scratch: Scratch) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        fd: int,
+        *,
+        max_bytes: int,
+        encoding: Encoding,
+        scratch: Scratch,
+        is_trial: bool = False,
+    ) -> None:
         self.name = name
         self.path = path
         self.life = Life.ALIVE
         self.is_named = True  # the directory still has the file under this name
+        self.unsafe: dict[int, list[int]] = {}
+        self._is_trial = is_trial
         self.file: FileId = file_id(fd)
         self._fd = fd
         try:
@@ -154,11 +173,15 @@ class Ring:
             )
             self._is_frozen = False  # the file is not believed any more
             self.poll()
-        except BaseException as error:
-            if isinstance(error, RingFormatError):
-                self.set_consumer_state(lib.RB_CONSUMER_DETACHED)
+        except (OSError, MemoryError):
             self.close()
             raise
+        except Exception as error:
+            self.set_consumer_state(lib.RB_CONSUMER_DETACHED)
+            self.close()
+            if isinstance(error, RingFormatError):
+                raise
+            raise RingFormatError(str(path), f"cannot be read: {error!r}") from error
         service = self.resource.get(SERVICE_NAME)
         # Cut: audit, spool and log keep the names of many rings, and one may be as long as a header.
         self.service = label_value(service) if isinstance(service, str) else ""
@@ -190,6 +213,11 @@ class Ring:
         last = view.tail if lane.last is None else lane.last
         return int(last - view.read) % _POSITIONS
 
+    def next_position(self, lane: Lane) -> int:
+        """Return the position of the record that is copied next."""
+        position: int = self._views[lane.index].read
+        return position
+
     def copy(self, lane: Lane, most: int) -> np.ndarray:
         """Copy the oldest ready records of a lane; they stay the ring's until they are released.
 
@@ -207,6 +235,9 @@ class Ring:
         copied: int = self._checked(lib.rb_copy(self.consumer, lane.index, self._to, wanted))
         lane.unreleased += copied
         view = self._views[lane.index]
+        for position in self.unsafe.get(lane.index, ()):
+            if (at := (position - view.read) % _POSITIONS) < copied:
+                self._records[at] = np.zeros((), self.layout.dtype)
         view.read = (view.read + copied) % _POSITIONS
         return self._records[:copied]
 
@@ -236,6 +267,8 @@ class Ring:
         else:
             view = self._views[lane.index]
             view.released = (view.released + released) % _POSITIONS
+            if self.unsafe:
+                self._forget_unsafe(lane, view.released, released)
         return released
 
     @property
@@ -307,7 +340,8 @@ class Ring:
     def set_consumer_state(self, state: int) -> None:
         """Tell the producer who reads its ring; without effect when the file has lost that page."""
         self._state = state
-        lib.rb_set_consumer_state(self.consumer, state)
+        if not self._is_trial:
+            lib.rb_set_consumer_state(self.consumer, state)
 
     def give_back(self) -> None:
         """Tell the producer that the drain has stopped in good order, unless the ring was given up."""
@@ -335,6 +369,12 @@ class Ring:
         """Unmap the ring; it must not be used any more."""
         lib.rb_consumer_free(self.consumer)
         os.close(self._fd)
+
+    def _forget_unsafe(self, lane: Lane, head: int, released: int) -> None:
+        """Let go of the unsafe records below `head`, of which `released` were released just now."""
+        left = [at for at in self.unsafe.pop(lane.index, ()) if not 0 < (head - at) % _POSITIONS <= released]
+        if left:
+            self.unsafe[lane.index] = left
 
     def _counted_before(self) -> Sums:
         """Return the words that an earlier drain may have told already; zeros when none had this ring."""

@@ -93,8 +93,11 @@ class Following:
             directory.close()
             raise
         self._log.warning("ring directory was replaced, its successor is taken up", path=str(directory.path))
+        notes_crashes = self.directory.notes_crashes
         self.directory.close()
         self.directory = directory
+        if notes_crashes:
+            directory.note_crashes()
 
     def _renew_doorbell(self, directory: RingDirectory) -> None:
         if self._doorbell.renew(directory):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -181,9 +182,24 @@ class SteppedDrain:
 
 
 class DrainProcess:
-    """`python -m drain` with its log in a file."""
+    """`python -m drain` with its log in a file.
 
-    def __init__(self, log: Path, ring_dir: Path, *arguments: object) -> None:
+    Args:
+        log: is appended to.
+        ring_dir: whose rings are drained.
+        arguments: further ones of the command.
+        interpreter: the interpreter's own.
+        environment: variables beside those of the tests.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        ring_dir: Path,
+        *arguments: object,
+        interpreter: str = "-Im",
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.log = log
         said = log.read_bytes() if log.exists() else b""
         with log.open("ab") as stderr:
@@ -191,10 +207,11 @@ class DrainProcess:
                 stderr.write(b"\n")
                 stderr.flush()
             self.process = subprocess.Popen(
-                [sys.executable, "-Im", "drain", "--ring-dir", str(ring_dir), *map(str, arguments)],
+                [sys.executable, interpreter, "drain", "--ring-dir", str(ring_dir), *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                env=os.environ | (environment or {}),
             )
 
     def events(self, name: str) -> list[dict[str, Any]]:

@@ -140,7 +140,8 @@ def drain_of(ring_dir: Path) -> int | None:
         lock = ring_dir / LOCK_NAME
         inode = f":{lock.stat().st_ino}"
         # The kernel's list is read in pieces; while others take and give back locks, a line may fall between two.
-        is_likely = Path(f"/proc/{int(lock.read_text())}").exists()
+        holder = int(lock.read_text().partition("\n")[0])
+        is_likely = Path(f"/proc/{holder}").exists()
         for _ in range(_TRIES if is_likely else 1):
             for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
                 fields = line.split()

@@ -1,0 +1,60 @@
+"""Planted in a drain and in its examiner: encoding certain records kills the process, as a fault of the encoder would.
+
+FATAL, in the environment, is JSON: `numbers` of the fatal records; whether they kill only `together`; and `how`: abort,
+kill (from outside), spin (for ever), attach (when the ring is attached), raise (an exception).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from drain.otlp.encoder import Encoded, Encoder
+
+FATAL = json.loads(os.environ.get("FATAL", "{}"))
+
+
+def die(how: str) -> NoReturn:
+    if how == "raise":
+        raise ValueError("planted")
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while how == "spin":
+        pass
+    os.abort()
+
+
+def plant(fatal: dict[str, Any]) -> None:
+    from drain.otlp.encoder import Encoder  # noqa: PLC0415 - as late as can be: this file is a sitecustomize, too
+
+    numbers, how, together = set(fatal["numbers"]), fatal["how"], fatal.get("together", False)
+    begin = Encoder.__init__
+
+    def planted(encode: Callable[[Encoder, np.ndarray], Encoded]) -> Callable[[Encoder, np.ndarray], Encoded]:
+        def planted_encode(self: Encoder, records: np.ndarray) -> Encoded:
+            found = numbers & set(records["number"].tolist())
+            if found and how != "attach" and (found == numbers or not together):
+                die(how)
+            return encode(self, records)
+
+        return planted_encode
+
+    def planted_begin(self: Encoder, layout: Any, resource: Any) -> None:
+        if how == "attach" and resource["service.name"] == "shop":
+            os.abort()
+        begin(self, layout, resource)
+
+    for name in ("encode", "encode_json"):
+        setattr(Encoder, name, planted(getattr(Encoder, name)))
+    Encoder.__init__ = planted_begin  # type: ignore[method-assign]
+
+
+if FATAL:
+    plant(FATAL)

@@ -1,0 +1,231 @@
+"""A record of which the drain dies kills it once: the next drain reads the rings in another process first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import ringbuf
+from drain.rings import examination
+from tests.service.draining import LAYOUT, DrainProcess, MemoryBackend, SteppedDrain, emit, numbers_in_file, quarantined
+from tests.service.fatal_records import plant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PLANT = Path(__file__).with_name("fatal_records.py")
+NOTE = "crashed by signal 6"
+CAPACITY = 256
+
+
+@pytest.fixture
+def shop(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=CAPACITY, lanes=1) as emitter:
+        emit(emitter, range(100))
+        yield emitter
+
+
+@pytest.fixture
+def sound(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
+    with ringbuf.Emitter("sound", ring_dir=ring_dir, layout=LAYOUT, capacity=CAPACITY, lanes=1) as emitter:
+        emit(emitter, range(1000, 1010))
+        yield emitter
+
+
+@pytest.fixture
+def fatal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return what plants a fault in the examiner alone: this process would not survive it."""
+
+    def plant_it(numbers: list[int], how: str = "abort", *, before: str = "", together: bool = False) -> None:
+        monkeypatch.setenv("FATAL", json.dumps({"numbers": numbers, "how": how, "together": together}))
+        start = examination._START
+        planted = start.replace("import drain", f"exec(open({str(PLANT)!r}).read()); {before}import drain", 1)
+        monkeypatch.setattr(examination, "_START", planted)
+
+    return plant_it
+
+
+@pytest.fixture
+def drain(ring_dir: Path) -> Iterator[SteppedDrain]:
+    """Return a drain that finds the note of one that died."""
+    note(ring_dir)
+    with SteppedDrain(ring_dir, MemoryBackend()) as drain:
+        yield drain
+
+
+def note(ring_dir: Path) -> None:
+    (ring_dir / "drain.lock").touch(0o600)
+    (ring_dir / "drain.lock").write_text(f"1\n{NOTE}\n")
+
+
+def is_noted(ring_dir: Path) -> bool:
+    return NOTE in (ring_dir / "drain.lock").read_text()
+
+
+def test_a_record_kills_the_drain_once(
+    ring_dir: Path, tmp_path: Path, shop: ringbuf.Emitter, sound: ringbuf.Emitter
+) -> None:
+    (tmp_path / "plant").mkdir()
+    shutil.copy(PLANT, tmp_path / "plant" / "sitecustomize.py")
+    log, output = tmp_path / "drain.log", tmp_path / "spans.jsonl"
+    environment = {"PYTHONPATH": str(tmp_path / "plant"), "FATAL": json.dumps({"numbers": [5, 70], "how": "abort"})}
+
+    def drain() -> DrainProcess:
+        arguments = ("--output", output, "--batch-delay", 0)
+        return DrainProcess(log, ring_dir, *arguments, interpreter="-Pm", environment=environment)
+
+    with drain() as first:
+        assert first.wait() == -signal.SIGABRT
+    assert is_noted(ring_dir)
+    with drain() as second:
+        second.wait_for_event("records killed a drain: they are invalid")
+        assert second.stop() == 0
+        services = second.audit()
+    assert services["sound"] == {"rings": 1, "published": 10, "delivered": 10}
+    assert services["shop"] == {"rings": 1, "published": 100, "delivered": 98, "invalid": 2}
+    delivered = numbers_in_file(output)
+    assert sorted(set(delivered)) == sorted({*range(100), *range(1000, 1010)} - {5, 70})
+    assert not is_noted(ring_dir)
+    with drain() as third:
+        third.wait_for_event("ring attached", 3)
+        third.kill()
+    with drain() as fourth:
+        fourth.wait_for_event("ring attached", 5)
+        assert fourth.stop() == 0
+    assert len(fourth.events("the last drain died of a fault: its rings are examined first")) == 1, "a kill is no fault"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "how", "together", "reason"),
+    [
+        ([5], "abort", False, ""),
+        ([1, 50, 99], "abort", False, ""),
+        ([7], "kill", False, ""),
+        (list(range(20, 40)), "abort", False, "of more than 16 records"),
+        ([3, 60], "abort", True, "of no record by itself"),
+        ([], "attach", False, "attaches it dies (SIGABRT)"),
+    ],
+)
+def test_what_kills_is_passed_over_and_counted(
+    ring_dir: Path,
+    shop: ringbuf.Emitter,
+    sound: ringbuf.Emitter,
+    fatal: Callable[..., None],
+    drain: SteppedDrain,
+    numbers: list[int],
+    how: str,
+    together: bool,
+    reason: str,
+) -> None:
+    (path,) = ring_dir.glob("shop-*.ring")
+    fatal(numbers, how, together=together)
+    drain.until(lambda: sound.stats().pending == 0 and not drain.service._reader.in_examination)
+    if reason:
+        assert reason in quarantined(ring_dir)[path.name]["reason"]
+        assert drain.backend.numbers == [*range(1000, 1010)]
+        if how != "attach":
+            assert (drain.sums().quarantined, drain.sums().unaccounted) == (100, 0)
+            assert shop.recover(), "the producer has been told to make another ring"
+    else:
+        drain.until(lambda: shop.stats().pending == 0)
+        assert sorted(drain.backend.numbers) == sorted({*range(100), *range(1000, 1010)} - {*numbers})
+        sums = drain.sums()
+        assert (sums.delivered, sums.invalid, sums.unaccounted) == (100 - len(numbers), len(numbers), 0)
+    drain.until(lambda: not is_noted(ring_dir))
+
+
+def test_the_other_rings_come_first_and_a_loop_without_end_dies(
+    shop: ringbuf.Emitter, sound: ringbuf.Emitter, fatal: Callable[..., None], drain: SteppedDrain
+) -> None:
+    fatal([50], "spin", before="import drain.rings.examiner as e; e._CPU_SECONDS = 0.1; ")
+    drain.until(lambda: sound.stats().pending == 0)
+    assert drain.service._reader.in_examination == 1
+    assert shop.stats().pending == 100
+    drain.until(lambda: shop.stats().pending == 0)
+    assert (drain.sums().delivered, drain.sums().invalid) == (99, 1)
+
+
+def test_the_note_stays_until_the_record_is_released(
+    ring_dir: Path, shop: ringbuf.Emitter, fatal: Callable[..., None], drain: SteppedDrain
+) -> None:
+    fatal([5])
+    drain.backend.holds = lambda _request: True
+    drain.until(lambda: drain.backend.waiting)
+    drain.step()
+    assert is_noted(ring_dir), "a drain that is killed now leaves the record to the next"
+    drain.backend.let_go()
+    drain.until(lambda: not is_noted(ring_dir))
+    assert drain.sums().invalid == 1
+
+
+def test_a_drain_that_stops_before_the_verdict_leaves_the_note(
+    ring_dir: Path, shop: ringbuf.Emitter, drain: SteppedDrain
+) -> None:
+    drain.step()
+    assert drain.service._reader.in_examination == 1
+    drain.close()
+    assert is_noted(ring_dir)
+    with SteppedDrain(ring_dir, drain.backend) as second:
+        second.until(lambda: shop.stats().pending == 0)
+        second.step()
+    assert not is_noted(ring_dir)
+
+
+def test_once_waits_for_the_verdict(shop: ringbuf.Emitter, fatal: Callable[..., None], drain: SteppedDrain) -> None:
+    fatal([5])
+    assert drain.service.drain_once() == 1
+    assert sorted(drain.backend.numbers) == sorted({*range(100)} - {5})
+
+
+def test_rings_are_read_where_nothing_can_examine_them(
+    monkeypatch: pytest.MonkeyPatch, shop: ringbuf.Emitter, drain: SteppedDrain
+) -> None:
+    monkeypatch.setattr(examination, "_START", "raise SystemExit(3)")
+    drain.until(lambda: shop.stats().pending == 0)
+    assert drain.sums().delivered == 100
+
+
+@pytest.mark.parametrize("change", ["unlink", "replace"])
+def test_a_ring_that_goes_meanwhile_is_not_waited_for(
+    ring_dir: Path, shop: ringbuf.Emitter, drain: SteppedDrain, change: str
+) -> None:
+    drain.step()
+    (path,) = ring_dir.glob("shop-*.ring")
+    data = path.read_bytes()
+    path.unlink()
+    if change == "replace":
+        path.write_bytes(data)
+        path.chmod(0o600)
+    drain.until(lambda: not is_noted(ring_dir))
+
+
+def test_an_exception_of_the_encoder_costs_its_record_alone(
+    monkeypatch: pytest.MonkeyPatch, ring_dir: Path, shop: ringbuf.Emitter
+) -> None:
+    from drain.otlp.encoder import Encoder  # noqa: PLC0415 - what is patched
+
+    for name in ("encode", "encode_json", "__init__"):
+        monkeypatch.setattr(Encoder, name, getattr(Encoder, name))
+    plant({"numbers": [5, 6, 99], "how": "raise"})
+    with SteppedDrain(ring_dir, MemoryBackend()) as drain:
+        drain.until(lambda: shop.stats().pending == 0)
+        assert sorted(drain.backend.numbers) == sorted({*range(100)} - {5, 6, 99})
+        assert (drain.sums().delivered, drain.sums().invalid, drain.sums().unaccounted) == (97, 3, 0)
+
+
+def test_an_exception_at_the_attach_sets_the_ring_aside(
+    monkeypatch: pytest.MonkeyPatch, ring_dir: Path, shop: ringbuf.Emitter
+) -> None:
+    def broken(*_arguments: Any) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr("drain.rings.ring.Encoder", broken)
+    with SteppedDrain(ring_dir, MemoryBackend()) as drain:
+        drain.until(lambda: quarantined(ring_dir))
+        (reason,) = quarantined(ring_dir).values()
+    assert "ZeroDivisionError('planted')" in reason["reason"]
