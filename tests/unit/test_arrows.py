@@ -34,8 +34,6 @@ ALLOWED: Final = {
     "private_folder": set(),
 }
 NOT_YET: Final = {
-    ("otlp", "exporters"),
-    ("rings", "exporters"),
     ("spool", "exporters"),
     ("spool", "rings"),
     ("delivery", "rings"),
