@@ -231,7 +231,7 @@ def _replay(configuration: Configuration, paths: list[Path], *, remove: bool) ->
     if not policy.elapsed_limit:
         policy = dataclasses.replace(policy, elapsed_limit=_REPLAY_SECONDS)
     try:
-        exporter = assembly.make_exporter(configuration)
+        exporter = assembly.make_exporter(configuration, holds=False)
     except (RingBufferError, ValueError, OSError) as error:
         _cannot_start(error)
     run = Replay(exporter, policy, concurrency=settings.concurrency, batch_spans=settings.batch_spans, log=log)

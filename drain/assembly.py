@@ -16,7 +16,7 @@ from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.reader import Admission
 from drain.service import Limits
 from drain.settings.address import Address
-from drain.settings.otlp_environment import OtlpSettings
+from drain.settings.otlp_environment import OtlpSettings, parse_codes
 from drain.settings.settings import LISTEN_OFF
 from drain.spool.spool import Spool
 from drain.spool.store import SpoolLimits
@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from drain.settings.settings import Configuration
 
 
-def make_exporter(configuration: Configuration) -> Exporter:
+def make_exporter(configuration: Configuration, *, holds: bool = True) -> Exporter:
     """Return the exporter that is asked for.
+
+    Args:
+        configuration: which, and how it is set.
+        holds: False where it is told and kept anyway what is refused, so that nothing is to wait for an operator.
 
     Raises:
         ValueError: it cannot work with these settings.
@@ -46,6 +50,11 @@ def make_exporter(configuration: Configuration) -> Exporter:
         client_key=settings.client_key,
         client_certificate=settings.client_certificate,
         insecure=settings.insecure,
+        headers_file=settings.headers_file,
+        hold=settings.hold and holds,
+        retry_codes=parse_codes(settings.retry_codes),
+        refuse_codes=parse_codes(settings.refuse_codes),
+        max_connection_age=settings.max_connection_age,
     )
     is_otlp = configuration.origins["endpoint"].startswith("OTEL_")
     return make_exporter_of_kind(

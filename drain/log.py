@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
@@ -58,6 +58,13 @@ class RepeatedTrouble:
 
     def warn(self, event: str, **fields: object) -> None:
         """Log `event`, or count it when it was logged less than a minute ago."""
+        self._tell(self._log.warning, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Do the same with what somebody should see to."""
+        self._tell(self._log.error, event, fields)
+
+    def _tell(self, log: Callable[..., object], event: str, fields: Mapping[str, object]) -> None:
         with self._lock:
             now = self._clock()
             if now - self._since.get(event, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
@@ -65,4 +72,4 @@ class RepeatedTrouble:
                 return
             self._since[event] = now
             more = self._unlogged.pop(event, 0)
-        self._log.warning(event, **fields, **({"not_logged": more} if more else {}))
+        log(event, **fields, **({"not_logged": more} if more else {}))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import ringbuf
+from drain.settings.otlp_environment import header_problem
 
 if TYPE_CHECKING:
     from drain.settings.otlp_environment import OtlpSettings
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 DEFAULT_HTTP_ENDPOINT = "http://localhost:4318"
 DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
 TRACES_PATH = "/v1/traces"
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 USER_AGENT = f"OTel-OTLP-Exporter-ringbuf/{ringbuf.__version__} (Python)"
 """Names the exporter, its version and its language (specification `protocol/exporter.md`, "User Agent")."""
@@ -43,6 +46,31 @@ def http_traces_url(settings: OtlpSettings, endpoint: str | None = None) -> str:
     is_base = settings.endpoint_is_base if endpoint is None else not url.path.endswith(TRACES_PATH)
     path = url.path.rstrip("/") + TRACES_PATH if is_base else url.path or "/"
     return urlunsplit((url.scheme, url.netloc, path, url.query, ""))
+
+
+def all_headers(settings: OtlpSettings) -> dict[str, str]:
+    """Return the headers of the settings and of their file, which beats them.
+
+    Raises:
+        ValueError: the file cannot be read, or a line is no header; values are not quoted, they may be credentials.
+    """
+    headers = dict(settings.headers)
+    if settings.headers_file is None:
+        return headers
+    try:
+        lines = settings.headers_file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise ValueError(f"cannot read {settings.headers_file}: {reason}") from None
+    for number, line in enumerate(lines, start=1):
+        name, colon, value = (part.strip() for part in line.partition(":"))
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        problem = header_problem(name, value) if colon else "it is no `Name: value`"
+        if problem:
+            raise ValueError(f"line {number} of {settings.headers_file} cannot be sent: {problem}")
+        headers[name.lower()] = value
+    return headers
 
 
 def split_endpoint(text: str) -> SplitResult:

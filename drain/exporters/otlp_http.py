@@ -5,7 +5,7 @@ Source: opentelemetry-proto `docs/specification.md`, "OTLP/HTTP"; OpenTelemetry 
 
 from __future__ import annotations
 
-import urllib.request
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -15,10 +15,12 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from drain.exporters.compression import compressor
-from drain.exporters.endpoint import USER_AGENT, http_traces_url, split_endpoint
+from drain.exporters.endpoint import DEFAULT_PORTS, USER_AGENT, all_headers, http_traces_url, split_endpoint
 from drain.exporters.http_connection import Deadline, WatchedPool, WatchedTLSPool
-from drain.exporters.otlp_reply import delivered, error_text, one_line, retry_after, says_too_large
-from drain.exporters.protocol import Result, Verdict
+from drain.exporters.judge import Judge
+from drain.exporters.otlp_reply import delivered, error_text, is_page, one_line, retry_after
+from drain.exporters.proxy import proxy_for, proxy_headers
+from drain.exporters.renewal import Renewal, made_after_rotation
 from drain.exporters.tls import client_context
 from drain.otlp.transcode import in_encoding
 from drain.settings.exporter_kind import ExporterKind
@@ -26,16 +28,22 @@ from drain.settings.otlp_environment import header_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
     from urllib3.response import BaseHTTPResponse
 
     from drain.exporters.make import Destination
-    from drain.exporters.protocol import Exporter
+    from drain.exporters.protocol import Exporter, Result
     from drain.otlp.request import Encoding, Request
     from drain.settings.otlp_environment import OtlpSettings
 
-RETRYABLE = frozenset({429, 502, 503, 504})
 LONGEST_REPLY = 65536
+_NOT_THERE = frozenset({502, 503, 504})
+_NO_TUNNEL = "Tunnel connection failed: 407"
+_TLS_EXPECTED = re.compile(r"HTTP request (was sent )?to (an )?HTTPS (server|port)", re.IGNORECASE)
+_IS_TLS_ALERT = re.compile(r"BadStatusLine\(.{0,4}\\x15\\x03")
+_IS_PLAIN = re.compile(r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|record layer failure|wrong version number")
+_PAGE_HINT = "no OTLP backend says so: is the endpoint that of a proxy, a login or a portal?"
 _OWN_HEADERS = frozenset({"content-type", "content-encoding", "content-length", "transfer-encoding", "connection"})
 _CONTENT_TYPES: dict[Encoding, str] = {"protobuf": "application/x-protobuf", "json": "application/json"}
 
@@ -55,35 +63,39 @@ class OtlpHttpExporter:
     Args:
         url: of the traces, with its path (`drain.exporters.endpoint.http_traces_url`).
         encoding: of the body.
-        settings: headers, compression (default gzip), timeout and TLS files.
+        settings: headers, compression (default gzip), timeout, TLS files, and what to make of codes.
         connections: idle ones that are kept: as many as there are threads that export.
 
     Raises:
-        ValueError: the URL, a header, the compression or a PEM file cannot work.
+        ValueError: the URL, a header, the compression or a file cannot work.
     """
 
     def __init__(self, url: str, encoding: Encoding, settings: OtlpSettings, *, connections: int = 8) -> None:
-        parts = split_endpoint(url)
+        self._parts = split_endpoint(url)
         self.encoding: Encoding = encoding
-        self.endpoint = parts._replace(query="").geturl()  # a query may hold a key
+        self.endpoint = self._parts._replace(query="").geturl()  # a query may hold a key
         self._url = url
+        self._settings = settings
+        self._connections = connections
         self._timeout = settings.timeout_seconds
-        compression = settings.compression or "gzip"
-        self._compress = compressor(compression)
-        self._headers = _headers(encoding, compression, settings.headers)
-        self._pool = _pool(parts.scheme, parts.hostname or "", settings, connections)
+        self._compression = settings.compression or "gzip"
+        self._compress = compressor(self._compression)
+        self._judge = Judge(settings, self._compression)
+        self._renewal = Renewal(settings)
+        self._pool, self._headers = made_after_rotation(self._connect, settings)
 
     def export(self, request: Request) -> Result:
         """Post one batch and judge the answer; see `drain.exporters.protocol.Exporter`."""
         body = in_encoding(request, self.encoding).body
-        if self._compress is not None:
-            body = self._compress(body)
+        sent = body if self._compress is None else self._compress(body)
+        if self._renewal.is_due():
+            self._renew()
         with Deadline(self._timeout) as deadline:
             try:
                 response = self._pool.urlopen(
                     "POST",
                     self._url,
-                    body=body,
+                    body=sent,
                     headers=self._headers,
                     timeout=urllib3.Timeout(total=self._timeout),
                     retries=False,
@@ -92,54 +104,100 @@ class OtlpHttpExporter:
                     decode_content=False,
                 )
             except (HTTPError, OSError) as error:
-                return self._undelivered(error, deadline)
+                return self._undelivered(error, deadline, request)
             reply, broke_off = _read(response)
             # To the parser the deadline's shutdown may look like the end of a body without length.
             if deadline.expired and broke_off is None:
                 broke_off = TimeoutError()
             if broke_off is not None and response.status < HTTPStatus.MULTIPLE_CHOICES:
                 # What the lost rest would have said about rejected spans is unknown, so the batch is sent again.
-                return self._undelivered(broke_off, deadline)
-        return replace(_judge(response.status, response.headers, reply, request.spans), sent_bytes=len(body))
+                return self._undelivered(broke_off, deadline, request)
+        self._renewal.note(has_failed=response.status in _NOT_THERE)
+        return replace(self._judged(response.status, response.headers, reply, request), sent_bytes=len(sent))
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their attempt ends."""
         self._pool.clear()
 
-    def _undelivered(self, error: Exception, deadline: Deadline) -> Result:
+    def _connect(self) -> tuple[urllib3.PoolManager, dict[str, str]]:
+        headers = _headers(self.encoding, self._compression, all_headers(self._settings))
+        return _pool(self._parts, self._settings, self._connections), headers
+
+    def _renew(self) -> None:
+        """Leave the connections for new ones; in the middle of a rotation they stay."""
+        before = self._pool
+        try:
+            self._pool, self._headers = self._connect()
+        except ValueError as error:
+            self._renewal.was_not_made(error)
+        else:
+            before.clear()
+
+    def _undelivered(self, error: Exception, deadline: Deadline, request: Request) -> Result:
+        self._renewal.note(has_failed=True)
         if deadline.expired:
-            return Result(Verdict.RETRY, message=f"no complete answer within {self._timeout:g} s")
-        return Result(Verdict.RETRY, message=one_line(str(error)))
+            return self._judge.unanswered(f"no complete answer within {self._timeout:g} s", request)
+        text = str(error)
+        status = "407" if _NO_TUNNEL in text else ""
+        return self._judge.unanswered(one_line(text), request, status=status, hint=_connection_hint(text))
+
+    def _judged(self, status: int, headers: Mapping[str, str], reply: bytes, request: Request) -> Result:
+        content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        message = f"HTTP {status}"
+        if status < HTTPStatus.MULTIPLE_CHOICES:
+            if is_page(reply, content_type):
+                text = error_text(reply, content_type)
+                return self._judge.hold(one_line(f"{message} with a page for people: {text}"), _PAGE_HINT)
+            return self._judge.took(delivered(reply, content_type, request.spans))
+        text = error_text(reply, content_type)
+        hint = "write the endpoint with https://" if _TLS_EXPECTED.search(text) else ""
+        if status < HTTPStatus.BAD_REQUEST:
+            text, message = "", f"{message}, a redirect to {headers.get('Location', 'nowhere')}, which is not followed"
+        message = one_line(f"{message}: {text}" if text else message)
+        wait = retry_after(headers.get("Retry-After"), datetime.now(UTC))
+        return self._judge.refused(str(status), text, message, request, retry_after=wait, hint=hint)
 
 
 def _headers(encoding: Encoding, compression: str, given: Mapping[str, str]) -> dict[str, str]:
-    headers = {"user-agent": USER_AGENT, "accept": _CONTENT_TYPES[encoding], "accept-encoding": "identity"}
+    # In the usual case, which some receivers and proxies compare with.
+    headers = {"User-Agent": USER_AGENT, "Accept": _CONTENT_TYPES[encoding], "Accept-Encoding": "identity"}
     for name, value in given.items():
         own = "the exporter sets it itself; leave it out" if name.lower() in _OWN_HEADERS else None
         problem = own or header_problem(name, value)
         if problem:
             raise ValueError(f"header {name!r} cannot be sent: {problem}")
-        headers[name.lower()] = value
-    headers["content-type"] = _CONTENT_TYPES[encoding]
+        headers[name.title()] = value
+    headers["Content-Type"] = _CONTENT_TYPES[encoding]
     if compression != "none":
-        headers["content-encoding"] = compression
+        headers["Content-Encoding"] = compression
     return headers
 
 
-def _pool(scheme: str, host: str, settings: OtlpSettings, connections: int) -> urllib3.PoolManager:
+def _pool(endpoint: SplitResult, settings: OtlpSettings, connections: int) -> urllib3.PoolManager:
+    scheme, host = endpoint.scheme, endpoint.hostname or ""
     context = client_context(settings) if scheme == "https" else None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    if proxy and not urllib.request.proxy_bypass(host):
-        try:
-            pool: urllib3.PoolManager = urllib3.ProxyManager(proxy, maxsize=connections, ssl_context=context)
-        except (HTTPError, ValueError) as error:
-            reason = f"cannot use the proxy in {scheme}_proxy ({error}); write it as http://HOST:PORT"
-            raise ValueError(reason) from None
-    else:
+    proxy = proxy_for(scheme, host, endpoint.port or DEFAULT_PORTS[scheme])
+    if proxy is None:
         pool = urllib3.PoolManager(maxsize=connections, ssl_context=context)
+    else:
+        try:
+            pool = urllib3.ProxyManager(
+                proxy, maxsize=connections, ssl_context=context, proxy_headers=proxy_headers(proxy)
+            )
+        except (HTTPError, ValueError):
+            # Not quoted: it may hold a password.
+            reason = f"cannot use the proxy in {scheme}_proxy; write it as http://HOST:PORT"
+            raise ValueError(reason) from None
     pool.pool_classes_by_scheme = {"http": WatchedPool, "https": WatchedTLSPool}
     return pool
+
+
+def _connection_hint(text: str) -> str:
+    if _IS_TLS_ALERT.search(text):
+        return "the server speaks TLS: write the endpoint with https://"
+    if _IS_PLAIN.search(text):
+        return "the server speaks no TLS: write the endpoint with http://"
+    return ""
 
 
 def _read(response: BaseHTTPResponse) -> tuple[bytes, Exception | None]:
@@ -155,24 +213,3 @@ def _read(response: BaseHTTPResponse) -> tuple[bytes, Exception | None]:
     if len(reply) > LONGEST_REPLY:
         response.close()  # the rest may never end; a reply that was read to its end gives its connection back by itself
     return reply[:LONGEST_REPLY], None
-
-
-def _judge(status: int, headers: Mapping[str, str], reply: bytes, spans: int) -> Result:
-    content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if status < HTTPStatus.MULTIPLE_CHOICES:
-        return delivered(reply, content_type, spans)
-    message = f"HTTP {status}"
-    if status < HTTPStatus.BAD_REQUEST:
-        message += f", a redirect to {headers.get('Location', 'nowhere')}, which is not followed"
-        return Result(Verdict.REFUSED, message=one_line(message))
-    text = error_text(reply, content_type)
-    message = one_line(f"{message}: {text}" if text else message)
-    if status in RETRYABLE:
-        return Result(Verdict.RETRY, message=message, retry_after=retry_after(headers.get("Retry-After"), _now()))
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or (status == HTTPStatus.BAD_REQUEST and says_too_large(text)):
-        return Result(Verdict.TOO_LARGE, message=message)
-    return Result(Verdict.REFUSED, message=message)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -20,14 +20,24 @@ if TYPE_CHECKING:
 
 LONGEST_MESSAGE = 256
 _TOO_LARGE = re.compile(
-    r"larger than max|exceeds maximum size|(request|body|payload|message|entity)( length)? too large", re.IGNORECASE
+    r"""larger\ than\ (the\ )?(max|limit|allowed|configured)
+    | exceed(s|ed|ing)?\ (the\ |its\ )?(max|maximum|allowed|configured|permitted)\ ([a-z]+\ )?(size|length|bytes)
+    | \b(request|body|payload|message|entity|content|batch)(\ entity|\ body|\ payload|\ message|\ length|\ size)*
+      \ (is\ |was\ )?too\ (large|big|long)
+    | \b(request|body|payload|message|entity|content|batch)\ (body\ |message\ |payload\ )*(size|length)(\ of)?
+      [^a-z.;]*(bytes\b[^a-z.;]*)?(is\ |was\ |has\ )?exceed
+    | \btoo\ many\ (spans|items|bytes|records)\b""",
+    re.IGNORECASE | re.VERBOSE,
 )
+_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml|head|body)\b", re.IGNORECASE)
+_JSON_REASONS = ("message", "detail", "error", "errors", "title", "reason", "msg", "description")
+_DEEPEST_REASON = 4
 
 
-def one_line(text: str) -> str:
-    """Return at most `LONGEST_MESSAGE` printable characters, so that a reply cannot forge lines of a log."""
+def one_line(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Return at most so many printable characters, so that a reply cannot forge lines of a log."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LONGEST_MESSAGE]).split())
-    return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
+    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def delivered(reply: bytes, content_type: str, spans: int) -> Result:
@@ -55,22 +65,53 @@ def delivered(reply: bytes, content_type: str, spans: int) -> Result:
 
 
 def error_text(reply: bytes, content_type: str) -> str:
-    """Return the message in the body of a refusal: a `google.rpc.Status` in protobuf or JSON, or plain text."""
+    """Return why a request was refused: the message of a `google.rpc.Status`, or else the first line."""
     try:
-        if content_type == "application/json":
-            status = json.loads(reply)
-            return one_line(str(status["message"])) if isinstance(status, dict) and "message" in status else ""
-        if content_type == "application/x-protobuf":
+        if content_type in {"application/x-protobuf", "application/grpc"}:
             return one_line(Status.FromString(reply).message)
-        if content_type.startswith("text/plain"):
-            return one_line(reply.decode("utf-8", "replace"))
-    except (DecodeError, ValueError, RecursionError):
+    except DecodeError:
+        pass  # some say so of what is text
+    try:
+        text = reply.decode()
+    except UnicodeDecodeError:
         return ""
+    if content_type.startswith("text/plain"):
+        return one_line(text)
+    if text.lstrip().startswith(("{", "[", '"')):
+        try:
+            return one_line(_reason_in(json.loads(text), _DEEPEST_REASON))
+        except (ValueError, RecursionError):
+            pass  # the first line, then
+    if is_page(reply, content_type):
+        text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", "\n", text)
+    lines = (one_line(line) for line in text.splitlines())
+    return next((line for line in lines if line), "")
+
+
+def _reason_in(value: object, depth: int) -> str:
+    """Return the text that says why: of a `google.rpc.Status`, of FastAPI's `detail`, of whoever nests his deeper."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and depth:
+        return _reason_in(value[0], depth - 1)
+    if isinstance(value, dict) and depth:
+        reasons = (_reason_in(value[key], depth - 1) for key in _JSON_REASONS if key in value)
+        return next((reason for reason in reasons if reason), "")
     return ""
 
 
+def is_page(reply: bytes, content_type: str) -> bool:
+    """Return whether a reply is a page for people: of a proxy, a login or a portal, and never of an OTLP backend."""
+    return content_type in {"text/html", "application/xhtml+xml"} or bool(_PAGE.match(reply))
+
+
 def says_too_large(text: str) -> bool:
-    """Return whether a refusal is about the request's size, in the words of the Collector, grpc-go, Java or tonic."""
+    """Return whether a refusal is about the request's size, in the words of the Collector, grpc-go, Java or tonic.
+
+    Example:
+        >>> says_too_large("batch size exceeds ingestion limit"), says_too_large("request rate exceeds limit")
+        (True, False)
+    """
     return bool(_TOO_LARGE.search(text))
 
 

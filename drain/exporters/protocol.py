@@ -37,6 +37,8 @@ class Result:
         message: one printable line for the log; empty when there is nothing to tell.
         retry_after: seconds that the backend asks to be left alone, or None.
         sent_bytes: size of the body as it went out, None where the exporter cannot tell.
+        needs_operator: any batch would be answered so, until somebody mends something.
+        is_divisible: the refusal may be due to some of the spans: halves may be sent, to lose no others.
     """
 
     verdict: Verdict
@@ -44,6 +46,8 @@ class Result:
     message: str = ""
     retry_after: float | None = None
     sent_bytes: int | None = field(default=None, compare=False)
+    needs_operator: bool = field(default=False, compare=False)
+    is_divisible: bool = field(default=False, compare=False)
 
 
 class Exporter(Protocol):

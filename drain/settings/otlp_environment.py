@@ -23,6 +23,11 @@ OtlpProtocol = Literal["grpc", "http/protobuf", "http/json"]
 PREFIX = "OTEL_EXPORTER_OTLP_"
 SIGNAL_PREFIX = "OTEL_EXPORTER_OTLP_TRACES_"
 LONGEST_TIMEOUT_SECONDS = 3600.0
+GRPC_CODES = (
+    *("CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
+    *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+)
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -44,6 +49,11 @@ class OtlpSettings:
         client_key: PEM file of the client's private key (mTLS), or None.
         client_certificate: PEM file of the client's certificate chain (mTLS), or None.
         insecure: gRPC without TLS where the endpoint has no scheme.
+        headers_file: more headers, a line `Name: value` each; read again when it changes. For tokens that expire.
+        hold: hold what is refused for a reason that an operator has to mend, or before anything was ever taken.
+        retry_codes: HTTP statuses and names of gRPC codes that are retried beside the usual ones.
+        refuse_codes: those that are final, whatever they are else.
+        max_connection_age: seconds after which a new connection is made, so that load balancing sees it; 0: never.
         origins: the variable that gave a value, by field name; a field that is missing has its default.
         warnings: one line for every variable, or part of one, that was ignored.
     """
@@ -58,6 +68,11 @@ class OtlpSettings:
     client_key: Path | None = None
     client_certificate: Path | None = None
     insecure: bool = False
+    headers_file: Path | None = None
+    hold: bool = True
+    retry_codes: frozenset[str] = frozenset()
+    refuse_codes: frozenset[str] = frozenset()
+    max_connection_age: float = 300.0
     origins: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -114,6 +129,23 @@ def parse_headers(text: str) -> tuple[dict[str, str], list[str]]:
         else:
             headers[name] = value
     return headers, problems
+
+
+def parse_codes(text: str) -> frozenset[str]:
+    """Return the codes in a list of HTTP statuses and names of gRPC codes.
+
+    Raises:
+        ValueError: one is neither.
+
+    Example:
+        >>> sorted(parse_codes("500, internal"))
+        ['500', 'INTERNAL']
+    """
+    codes = frozenset(part.strip().upper() for part in text.split(",") if part.strip())
+    for code in sorted(codes):
+        if code not in GRPC_CODES and not re.fullmatch(r"[345][0-9][0-9]", code):
+            raise ValueError(f"{code!r} is neither an HTTP status from 300 to 599 nor one of {', '.join(GRPC_CODES)}")
+    return codes
 
 
 def header_problem(name: str, value: str) -> str | None:

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Setting
 from drain.log import LogLevel  # noqa: TC001 - pydantic reads it
 from drain.settings.address import Address
 from drain.settings.exporter_kind import ExporterKind
-from drain.settings.otlp_environment import OtlpProtocol, OtlpSettings, header_problem, parse_headers
+from drain.settings.otlp_environment import OtlpProtocol, OtlpSettings, header_problem, parse_codes, parse_headers
 from drain.settings.spool_choices import MIN_BYTES, WhenFull
 from ringbuf.directory import default_ring_dir
 
@@ -60,6 +60,11 @@ def _checked_listen(value: str) -> str:
     return value
 
 
+def _checked_codes(value: str) -> str:
+    parse_codes(value)
+    return value
+
+
 def _split_headers(value: object) -> object:
     if isinstance(value, str):
         headers, problems = parse_headers(value)
@@ -88,6 +93,7 @@ def _state(description: str, **constraints: Any) -> Any:
 _IdList = list[Annotated[int, Field(ge=0)]]
 UserIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("user", lambda name: pwd.getpwnam(name).pw_uid))]
 GroupIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("group", lambda name: grp.getgrnam(name).gr_gid))]
+Codes = Annotated[str, AfterValidator(_checked_codes)]
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_split_headers)]
 
 
@@ -119,6 +125,13 @@ class Settings(BaseSettings):
     client_key: Path | None = _otlp("PEM file of the client's key.", default=None)
     client_certificate: Path | None = _otlp("PEM file of the client's certificate.", default=None)
     insecure: bool = _otlp("gRPC without TLS where the endpoint has no scheme.", default=False)
+    headers_file: Path | None = _otlp("More headers, `Name: value` a line; read again when it changes.", default=None)
+    max_connection_age: float = _otlp("Seconds after which a new connection is made; 0: never.", default=300.0, ge=0)
+    hold: bool = _otlp(
+        "Hold what is refused for what an operator has to mend, or before anything was taken.", default=True
+    )
+    retry_codes: Codes = _otlp("HTTP statuses and gRPC codes that are retried, too, with commas.", default="")
+    refuse_codes: Codes = _otlp("HTTP statuses and gRPC codes that are final, with commas.", default="")
     retry_initial: float = Field(1.0, gt=0, description="Seconds before the first retry, before jitter.")
     retry_maximum: float = Field(30.0, gt=0, description="Seconds that the wait between retries grows to.")
     retry_elapsed: float = Field(0.0, ge=0, description="Seconds after which a batch is not sent again; 0: never.")

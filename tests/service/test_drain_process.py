@@ -110,7 +110,7 @@ def test_once_exits_1_when_the_backend_refuses_the_spans(
     emit(emitter, range(10))
     with OtlpHttpServer() as server:
         server.play(reply(status))
-        assert run_once(log, ring_dir, "--exporter", "otlp-http", "--endpoint", server.url) == 1
+        assert run_once(log, ring_dir, "--exporter", "otlp-http", "--no-hold", "--endpoint", server.url) == 1
 
 
 def test_once_exits_1_when_a_ring_was_quarantined(ring_dir: Path, log: Path, output: Path) -> None:

@@ -382,7 +382,7 @@ def test_a_refused_batch_is_a_file_and_exit_code_1(
     emit(emitter, range(5))
     with OtlpHttpServer() as server:
         server.play(refusal(400, "bad spans"))
-        assert run_once(log, ring_dir, *arguments(server, tmp_path)) == 1
+        assert run_once(log, ring_dir, *arguments(server, tmp_path, "--no-hold")) == 1
     (path,) = (tmp_path / "state" / "dead-letters").iterdir()
     assert parse_dead_letter(path.read_bytes()).reason == "HTTP 400: bad spans"
 

@@ -345,7 +345,7 @@ def test_dead_letters_of_a_drain_are_sent_again(ring_dir: Path, tmp_path: Path, 
         emit(emitter, range(20))
     with OtlpHttpServer() as server:
         server.play(refusal(400, "not today"))
-        flags = ("--exporter", "otlp-http", "--endpoint", server.url, "--state-dir", state)
+        flags = ("--exporter", "otlp-http", "--endpoint", server.url, "--no-hold", "--state-dir", state)
         with DrainProcess(tmp_path / "log", ring_dir, "--once", *flags) as drain:
             assert drain.wait() == 1
     assert replay("--output", output, "--remove", state / "dead-letters").code == 0
