@@ -781,6 +781,21 @@ int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t co
 int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
                        uint64_t *spans, uint64_t *invalid);
 
+/*
+ * rb_record_check - whether a record's core can be a span's; of a whole record rb_find_spans says it.
+ *
+ * Returns: RB_OK; RB_E_ZERO_ID for a zero trace or span id, RB_E_RECORD for a name, kind, status or reserved word that
+ * cannot be. Threads: any.
+ */
+int rb_record_check(const void *record, uint32_t span_name_count);
+
+/*
+ * rb_find_spans - which records are spans: those that the functions above encode, and whose `scope` is sound, too.
+ *
+ * are_spans[i] becomes 1 or 0. Returns: how many are; RB_E_ARGUMENT. Threads: any, on the same plan.
+ */
+int64_t rb_find_spans(const rb_plan *plan, const void *records, uint64_t count, uint8_t *are_spans);
+
 /* rb_otlp_is_sound - whether these are a sound value of RB_TYPE_OTLP or _SCOPE. Returns: 1 or 0. Threads: any. */
 int rb_otlp_is_sound(uint32_t type, const void *data, uint64_t bytes);
 /* [/COLD] */

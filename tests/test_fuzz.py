@@ -189,7 +189,7 @@ MUTANTS = {
         "otlp/plan.c", "attribute->offset + bytes > config->slot_bytes", "0", "encode"
     ),
     "a name may be one too high": Mutant(
-        "otlp/record.h", "record->core.name < plan", "record->core.name <= plan", "encode"
+        "shared/record.h", "(name & 0xFFFF) < span_name_count", "(name & 0xFFFF) <= span_name_count", "encode"
     ),
     "a control character stays as it is": Mutant("otlp/text.c", "byte >= 0x20 && byte < 0x80", "byte < 0x80", "encode"),
     "a surrogate passes as UTF-8": Mutant("otlp/text.c", "lead == 0xED ? 0x9F : high", "high", "encode"),

@@ -188,7 +188,7 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uin
 {
     const rb_any_record *any = (const rb_any_record *)record;
     rb_otlp_parts parts;
-    if (!rb_is_span(plan, any) || (has_otlp && !rb_otlp_of(plan, record, &parts)))
+    if (!rb_is_core_sound(record, plan->span_name_count) || (has_otlp && !rb_otlp_of(plan, record, &parts)))
         return rb_refuse(end);
     uint8_t ids[32]; /* span_id and parent_span_id lie side by side */
     rb_put_hex16(ids, any->core.span_id);
@@ -199,7 +199,7 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uin
     if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes &&
         (out = put_payload(PUT(out, "\",\"traceState\":\""), end, &parts.trace_state)) > end)
         return out;
-    if (rb_load64(any->core.parent_span_id) != 0)
+    if (rb_word_at(any->core.parent_span_id) != 0)
         out = rb_put(PUT(out, "\",\"parentSpanId\":\""), ids + 16, 16);
     *out++ = '"';
     if (has_otlp && parts.name.data != NULL) {

@@ -33,9 +33,10 @@ enum { RB_OP_LABEL16 = RB_TYPE_SCOPE + 1 };
 struct rb_plan {
     uint32_t slot_bytes;
     uint32_t span_name_count;
-    uint32_t known;    /* the bits of rb_record.present that stand for an attribute with an op */
-    uint32_t otlp_bit; /* that of the `otlp` attribute, 0 without one */
-    rb_op otlp;        /* its offset and size */
+    uint32_t attributes; /* the bits of rb_record.present that stand for an attribute */
+    uint32_t known;      /* those whose attribute has pieces: no otlp, no scope */
+    uint32_t otlp_bit;   /* that of the `otlp` attribute, 0 without one */
+    rb_op otlp;          /* its offset and size */
     const rb_piece *protobuf_names;
     const rb_piece *json_names;
     uint64_t protobuf_bound; /* RB_END_SLACK included */

@@ -119,7 +119,7 @@ static int settle(rb_builder *builder, const rb_plan_config *config, rb_plan *pl
         plan->pieces[i] = (rb_piece){plan->bytes + start, builder->ends[i] - start};
     plan->slot_bytes = config->slot_bytes;
     plan->span_name_count = config->span_name_count;
-    plan->known = (uint32_t)(((uint64_t)1 << config->attribute_count) - 1);
+    plan->attributes = plan->known = (uint32_t)(((uint64_t)1 << config->attribute_count) - 1);
     plan->protobuf_names = plan->pieces;
     plan->json_names = plan->pieces + config->span_name_count;
     for (uint32_t i = 0; i < config->attribute_count; i++) {

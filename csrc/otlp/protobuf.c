@@ -203,7 +203,7 @@ static inline __attribute__((always_inline)) uint8_t *put_attribute(uint8_t *out
     case RB_TYPE_BYTES:
         return put_text(out, end, op, value);
     case RB_TYPE_U64:
-        integer = rb_load64(value);
+        integer = rb_word_at(value);
         return integer <= INT64_MAX ? put_integer(out, end, op, integer) : put_large_integer(out, end, op, integer);
     case RB_TYPE_I8:
     case RB_TYPE_I16:
@@ -261,7 +261,7 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, ui
 {
     const rb_any_record *any = (const rb_any_record *)record;
     rb_otlp_parts parts;
-    if (!rb_is_span(plan, any) || (has_otlp && !rb_otlp_of(plan, record, &parts)))
+    if (!rb_is_core_sound(record, plan->span_name_count) || (has_otlp && !rb_otlp_of(plan, record, &parts)))
         return rb_refuse(end);
 
     uint8_t *start = span + 3, *out = start; /* two bytes of length: nearly all spans */
@@ -275,7 +275,7 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, ui
         return out;
     put16(out, SPAN_PARENT_SPAN_ID | 8 << 8);
     memcpy(out + 2, any->core.parent_span_id, 8);
-    out += rb_load64(any->core.parent_span_id) != 0 ? 10 : 0;
+    out += rb_word_at(any->core.parent_span_id) != 0 ? 10 : 0;
 
     if (has_otlp && parts.name.data != NULL)
         out = put_name(out, end, &parts);

@@ -6,27 +6,18 @@
 
 #include "otlp/fields.h"
 #include "otlp/pieces.h"
-
-#include <stddef.h>
+#include "shared/record.h"
 
 /* Records of a caller's buffer may lie at any address. */
 typedef struct __attribute__((packed, may_alias)) rb_any_record {
     rb_record core;
 } rb_any_record;
 
-static inline uint64_t rb_load64(const uint8_t *data)
+static inline uint32_t rb_present(const uint8_t *record)
 {
-    uint64_t value;
-    memcpy(&value, data, 8);
-    return value;
-}
-
-/* Whether the core of a record can be a span; its name is then one of the plan's. */
-static inline int rb_is_span(const rb_plan *plan, const rb_any_record *record)
-{
-    return (rb_load64(record->core.trace_id) | rb_load64(record->core.trace_id + 8)) != 0 &&
-           rb_load64(record->core.span_id) != 0 && record->core.reserved == 0 &&
-           record->core.name < plan->span_name_count && record->core.kind <= 5 && record->core.status <= 2;
+    uint32_t bits;
+    memcpy(&bits, record + offsetof(rb_record, present), sizeof bits);
+    return bits;
 }
 
 /* Any integer type, sign-extended to 64 bits. */
@@ -59,11 +50,9 @@ static inline uint64_t rb_integer(uint32_t type, const uint8_t *value)
 /* The `otlp` of a record: 1 and its parts, 0 when it is not sound or too long. Absent: 1, and all parts are. */
 static inline int rb_otlp_of(const rb_plan *plan, const uint8_t *record, rb_otlp_parts *parts)
 {
-    uint32_t present;
-    memcpy(&present, record + offsetof(rb_record, present), sizeof present);
     const uint8_t *value = record + plan->otlp.offset;
     size_t bytes = (size_t)(value[0] | value[1] << 8);
-    if (!(present & plan->otlp_bit))
+    if (!(rb_present(record) & plan->otlp_bit))
         bytes = 0;
     return bytes <= plan->otlp.size && rb_otlp_split(RB_TYPE_OTLP, value + 2, bytes, parts);
 }

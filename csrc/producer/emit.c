@@ -12,6 +12,7 @@
 #include "shared/atomics.h"
 #include "shared/doorbell_ring.h"
 #include "shared/point.h"
+#include "shared/record.h"
 
 enum { NOT_WRITTEN = 0, WRITTEN = 1, ATTEND = 2 };
 
@@ -264,37 +265,6 @@ static uint32_t name_count(const rb_producer *producer, uint32_t state)
     return state == RB_STATE_NONE || producer->span_name_count == 0 ? UINT32_MAX : producer->span_name_count;
 }
 
-/* What is wrong with a record, if anything. numpy's records need not be aligned. */
-static int why_refused(const void *record, uint32_t names)
-{
-    rb_record core;
-    memcpy(&core, record, sizeof core);
-    if (is_zero(core.trace_id, 16) || is_zero(core.span_id, 8))
-        return RB_E_ZERO_ID;
-    if (core.reserved != 0 || core.kind > 5 || core.status > 2 || core.name >= names)
-        return RB_E_RECORD;
-    return RB_OK;
-}
-
-static inline uint64_t word_at(const uint8_t *bytes)
-{
-    uint64_t word;
-    memcpy(&word, bytes, sizeof word);
-    return word;
-}
-
-/* The same question, asked of words: it comes with each record, and the answer is nearly always no. */
-static inline int is_refused(const uint8_t *record, uint32_t names)
-{
-    uint64_t trace_id =
-        word_at(record + offsetof(rb_record, trace_id)) | word_at(record + offsetof(rb_record, trace_id) + 8);
-    uint64_t span_id = word_at(record + offsetof(rb_record, span_id));
-    uint64_t name = word_at(record + offsetof(rb_record, present)) >> 32; /* and kind, status */
-    uint64_t reserved = word_at(record + offsetof(rb_record, flags)) >> 32;
-    return (trace_id == 0) | (span_id == 0) | (reserved != 0) | ((name & 0xFFFF) >= names) | ((name >> 16 & 0xFF) > 5) |
-           (name >> 24 > 2);
-}
-
 static inline int is_wanted(const rb_producer *producer, const uint8_t *record)
 {
     /* Relaxed, as all that a new ring's sampler changes: a span that is under way may still go by the old one. */
@@ -307,8 +277,8 @@ int rb_emit(rb_producer *producer, const rb_record *record)
     /* First, as it pairs with rb_open's release: what that wrote before may be read then. */
     uint32_t state = rb_load32_acquire(&producer->state);
     uint32_t names = name_count(producer, state);
-    if (is_refused(bytes, names))
-        return why_refused(bytes, names);
+    if (!rb_is_core_sound(bytes, names))
+        return rb_record_check(bytes, names);
     if (state != RB_STATE_OPEN)
         return no_ring(producer);
     if (!is_wanted(producer, bytes)) {
@@ -366,7 +336,7 @@ static int write_at_once(rb_producer *producer, const uint8_t *records, uint64_t
     if (count <= room_in(producer, lane)) {
         for (; done < count; done++) {
             const uint8_t *record = records + done * slot_bytes;
-            if (is_refused(record, producer->span_name_count) || !is_wanted(producer, record))
+            if (!rb_is_core_sound(record, producer->span_name_count) || !is_wanted(producer, record))
                 break;
             RB_POINT(batch_record);
             copy_slots(lane->slots + ((lane->tail + done) & mask) * slot_bytes, record, slot_bytes);
@@ -421,7 +391,7 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
     if (state == RB_STATE_NONE)
         return RB_NO_RING; /* of which size its records would be is not known yet */
     for (uint64_t i = 0; i < count; i++) {
-        int rv = why_refused(bytes + i * producer->slot_bytes, name_count(producer, state));
+        int rv = rb_record_check(bytes + i * producer->slot_bytes, name_count(producer, state));
         if (rv != RB_OK)
             return rv;
     }

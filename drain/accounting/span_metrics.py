@@ -7,12 +7,12 @@ What can become a label is the layout's decision (`Attribute.metric_label`): a l
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_names, label_value
-from drain.otlp.carried import sound
+from drain.otlp.encode_plan import find_spans
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +32,6 @@ _DIRECT_CELLS: Final = 1 << 16
 _MAX_CODES: Final = 1 << 62
 _NANO: Final = 1e9
 _LONGEST_NANO: Final = np.uint64(1 << 62)
-_MAX_KIND: Final = 5
-_MAX_STATUS: Final = 2
 # Tables may be as large as a ring's header: without a bound, a few series could make a scrape of gigabytes.
 _MAX_LABEL_CHARACTERS: Final = 1024
 # How many codes one ring's counter looks up in Python: a ring of ever new ones must not slow the drain down.
@@ -194,7 +192,7 @@ class SpanCounter:
             invalid: how many of them the encoder found to be no spans.
         """
         if invalid:
-            records = records[valid(records, self._layout)]
+            records = records[find_spans(records, self._layout)]
         if not len(records):
             return None
         start, end = records["start_unix_nano"], records["end_unix_nano"]
@@ -254,38 +252,6 @@ class SpanCounter:
         labels[SPAN_NAME_LABEL] = self._layout.span_names[code]
         labels[SERVICE_LABEL] = self._service
         return dict(sorted(labels.items()))
-
-
-def valid(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
-    """Return which of these records are spans, as rb_record in ringbuf.h has it: bool, shape (n,).
-
-    Args:
-        records: array of the layout's dtype, one dimension.
-        layout: its bounds.
-    """
-    is_valid: np.ndarray = (
-        (records["reserved"] == 0)
-        & records["trace_id"].any(axis=1)
-        & records["span_id"].any(axis=1)
-        & (records["name"] < len(layout.span_names))
-        & (records["kind"] <= _MAX_KIND)
-        & (records["status"] <= _MAX_STATUS)
-    )
-    for field in layout.fields:
-        attribute = field.attribute
-        values: Any
-        match attribute.type:
-            case "label":
-                values, bound = records[attribute.key], len(attribute.labels or ()) - 1
-            case "str" | "bytes":
-                values, bound = records[attribute.key]["length"], attribute.size or 0
-            case "otlp" | "scope":
-                is_valid &= sound(records, field)
-                continue
-            case _:
-                continue
-        is_valid &= (records["present"] & (1 << field.index) == 0) | (values <= bound)
-    return is_valid
 
 
 def _dimension(field: LayoutField, name: str) -> _Dimension:

@@ -1,4 +1,4 @@
-"""The OTLP that records carry, for a batch at a time: which of it is sound, and which records have the same scope."""
+"""The OTLP that records carry, for a batch at a time: which records have the same scope."""
 
 from __future__ import annotations
 
@@ -6,30 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ringbuf._ringbuf import lib
-
 if TYPE_CHECKING:
     from ringbuf.layout.attribute import LayoutField
-
-_TYPES: Final = {"otlp": lib.RB_TYPE_OTLP, "scope": lib.RB_TYPE_SCOPE}
-
-
-def sound(records: np.ndarray, field: LayoutField) -> np.ndarray:
-    """Return which records can be spans as far as one attribute goes: absent, or a sound value; bool, shape (n,).
-
-    Args:
-        records: array of the layout's dtype, one dimension.
-        field: an `otlp` or `scope` of that layout.
-    """
-    kind = _TYPES[field.attribute.type]
-    return np.array(
-        [
-            value is None or (value is not TOO_LONG and bool(lib.rb_otlp_is_sound(kind, value, len(value))))
-            for value in carried(records, field)
-        ],
-        np.bool_,
-    )
-
 
 TOO_LONG: Final = b"longer than its field"
 """What `carried` has for a length out of bounds: this very object."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError
 
@@ -58,6 +60,23 @@ def plan_of(layout: SpanLayout) -> EncodePlan:
     if plan is None:
         plan = _plans[layout] = EncodePlan(layout)
     return plan
+
+
+def find_spans(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
+    """Return which of these records are spans, as rb_record in ringbuf.h has it: bool, shape (n,).
+
+    Args:
+        records: array of the layout's dtype, one dimension.
+        layout: its bounds.
+
+    Raises:
+        LayoutError: the layout has no plan.
+    """
+    contiguous, found = np.ascontiguousarray(records), np.empty(len(records), np.bool_)
+    # Not the array itself: numpy gives no buffer of fields that are out of order.
+    data = ffi.from_buffer("uint8_t[]", contiguous.view(np.uint8))
+    lib.rb_find_spans(plan_of(layout).c_plan, data, len(records), ffi.from_buffer("uint8_t[]", found.view(np.uint8)))
+    return found
 
 
 def _fill(entry: Any, field: LayoutField, kept: list[Any]) -> None:

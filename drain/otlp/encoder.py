@@ -29,10 +29,7 @@ if TYPE_CHECKING:
     from ringbuf.layout.layout import SpanLayout
     from ringbuf.resource import AttributeValue
 
-_MAX_KIND: Final = 5
-_MAX_STATUS: Final = 2
 _MAX_INT64: Final = (1 << 63) - 1
-_ZERO_TRACE_ID: Final = bytes(16)
 _ZERO_SPAN_ID: Final = bytes(8)
 _NAME_FIELD: Final = 5  # Span.name
 
@@ -310,14 +307,7 @@ def _span(record: bytes, layout: SpanLayout) -> tuple[Span, bytes | None]:
     """
     core = ffi.from_buffer("rb_record *", record)
     trace_id, span_id, parent_span_id = bytes(core.trace_id), bytes(core.span_id), bytes(core.parent_span_id)
-    if (
-        core.reserved != 0
-        or trace_id == _ZERO_TRACE_ID
-        or span_id == _ZERO_SPAN_ID
-        or core.name >= len(layout.span_names)
-        or core.kind > _MAX_KIND
-        or core.status > _MAX_STATUS
-    ):
+    if lib.rb_record_check(core, len(layout.span_names)) != lib.RB_OK:
         raise ValueError("a core out of bounds")
     values = layout.values(record)
     carried: dict[str, Any] = {

@@ -195,6 +195,20 @@ static uint8_t *encode_twice(encode_function *encode, const rb_plan *plan, uint6
     return whole;
 }
 
+/* rb_find_spans finds the spans that are encoded; where a scope is not sound, which is not encoded, it is stricter. */
+static void check_spans(const rb_plan *plan, const uint8_t *records, uint64_t count, uint64_t encoded)
+{
+    uint8_t are_spans[MAX_RECORDS];
+    uint64_t found = 0;
+    int has_scope = 0;
+    int64_t returned = rb_find_spans(plan, records, count, are_spans);
+    for (uint64_t i = 0; i < count; i++)
+        found += are_spans[i];
+    for (uint32_t i = 0; i < RB_MAX_ATTRIBUTES; i++)
+        has_scope |= plan->ops[i].type == RB_TYPE_SCOPE;
+    assert(returned == (int64_t)found && (has_scope ? found <= encoded : found == encoded));
+}
+
 static void check_records(const rb_plan *plan, const uint8_t *records, uint64_t count, uint32_t slot_bytes)
 {
     uint64_t protobuf_spans, json_spans;
@@ -207,6 +221,7 @@ static void check_records(const rb_plan *plan, const uint8_t *records, uint64_t 
     struct otlp_counts in_json = otlp_check_json(json, json_bytes);
     assert(in_protobuf.spans == protobuf_spans && in_json.spans == json_spans && protobuf_spans == json_spans);
     assert(in_protobuf.attributes == in_json.attributes);
+    check_spans(plan, records, count, protobuf_spans);
     free(protobuf);
     free(json);
 }

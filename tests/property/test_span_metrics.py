@@ -18,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from drain.accounting.label_names import label_names
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
-from drain.accounting.span_metrics import OTHER, SpanMetrics, valid
+from drain.accounting.span_metrics import OTHER, SpanMetrics
 from drain.exporters.measured import MeasuredExporter
 from drain.exporters.protocol import Result, Verdict
+from drain.otlp.encode_plan import find_spans
 from drain.otlp.encoder import to_resource_spans
 from drain.telemetry.health import Health
 from drain.telemetry.metrics import DrainCollector, Sources, registry_of
@@ -61,7 +62,7 @@ def exposed(spans: SpanMetrics) -> str:
 
 
 def count(spans: SpanMetrics, layout: SpanLayout, records: Any, service: str = "shop") -> None:
-    summary = spans.of(layout, service).summarise(records, invalid=int((~valid(records, layout)).sum()))
+    summary = spans.of(layout, service).summarise(records, invalid=int((~find_spans(records, layout)).sum()))
     if summary is not None:
         spans.add(summary)
 
@@ -109,7 +110,7 @@ def test_records_are_valid_that_the_encoder_encodes(case: tuple[SpanLayout, Any]
     encoded = [
         len(to_resource_spans(records[at : at + 1], layout, {}).scope_spans[0].spans) for at in range(len(records))
     ]
-    assert valid(records, layout).tolist() == [bool(spans) for spans in encoded]
+    assert find_spans(records, layout).tolist() == [bool(spans) for spans in encoded]
 
 
 @given(st.data(), layouts(min_attributes=1))

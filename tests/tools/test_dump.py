@@ -12,7 +12,7 @@ import pytest
 
 import ringbuf
 from drain.otlp.json_lines import from_json_line
-from drain.tools.dump.columns import are_spans
+from drain.tools.looking.command_line import EXIT_INCOMPLETE
 from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.consumer import rings_in
 from tests.records import fresh_records
@@ -142,30 +142,32 @@ def test_records_that_are_no_spans_are_left_out_and_counted(cache: Emitter, ring
         assert "1 spans of 1 rings, 1 records that are no spans" in result.stderr
 
 
-WRONG = {
-    "reserved": 1,
-    "trace_id": 0,
-    "span_id": 0,
-    "name": 1,
-    "kind": 6,
-    "status": 3,
-}
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "numpy"])
+def test_a_record_whose_otlp_is_not_sound_is_no_span_in_any_form(form: str, ring_dir: Path, tmp_path: Path) -> None:
+    layout = SpanLayout(span_names=["a"], attributes=[Attribute("o", "otlp", 20)])
+    with ringbuf.Emitter("carrying", ring_dir=ring_dir, layout=layout, capacity=64, lanes=1) as emitter:
+        records = fresh_records(emitter, 2)
+        records["present"] = 1
+        records["o"]["length"] = 2
+        records["o"]["data"][:, :2] = [0x50, 0]  # dropped_attributes_count
+        records["o"]["data"][0, 0] = 0x30  # kind, which the core has
+        emitter.emit_batch(records)
+        result = invoke("dump", "--ring-dir", ring_dir, "--format", form, "--output", tmp_path / "out")
+    assert "1 spans of 1 rings, 1 records that are no spans" in result.stderr
 
 
-@pytest.mark.parametrize("field", WRONG)
-def test_what_is_no_span(cache: Emitter, field: str) -> None:
-    records = fresh_records(cache, 2)
-    records[field][0] = WRONG[field]
-    assert are_spans(OTHER, records).tolist() == [False, True]
-
-
-def test_a_label_or_length_out_of_bounds_is_no_span() -> None:
-    layout = SpanLayout(span_names=["a"], attributes=[Attribute("l", "label", labels=("x",)), Attribute("s", "str", 4)])
-    records = layout.empty(4)
-    records["trace_id"] = records["span_id"] = 1
-    records["l"], records["s"]["length"] = [1, 1, 0, 0], [0, 0, 5, 5]
-    records["present"] = [1, 2, 2, 1]
-    assert are_spans(layout, records).tolist() == [False, True, False, True]
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "numpy"])
+def test_a_ring_whose_layout_has_no_plan_is_told_and_the_others_are_written(
+    form: str, shop: Emitter, ring_dir: Path, tmp_path: Path
+) -> None:
+    labels = Attribute("k" * 100_000, "label", labels=tuple(map(str, range(1000))))
+    huge = SpanLayout(span_names=["a"], attributes=[labels])
+    with ringbuf.Emitter("huge", ring_dir=ring_dir, layout=huge, capacity=64, lanes=1) as emitter:
+        emitter.emit_batch(fresh_records(emitter, 1))
+        result = invoke("dump", "--ring-dir", ring_dir, "--format", form, "--output", tmp_path / "out")
+    assert "12 spans of 2 rings" in result.stderr
+    assert "names, keys and labels would take more than 16 MiB" in result.stderr
+    assert result.exit_code == EXIT_INCOMPLETE
 
 
 def test_a_format_that_needs_what_is_not_there(

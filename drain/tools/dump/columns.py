@@ -98,28 +98,6 @@ class Schema:
         return {name: found.get(name) or [None] * len(records) for name in self.types}
 
 
-def are_spans(layout: SpanLayout, records: np.ndarray) -> np.ndarray:
-    """Return which records are spans: ringbuf.h says at `rb_record` which are not."""
-    found = (
-        (records["reserved"] == 0)
-        & records["trace_id"].any(1)
-        & records["span_id"].any(1)
-        & (records["name"] < len(layout.span_names))
-        & (records["kind"] < len(KINDS))
-        & (records["status"] < len(STATUSES))
-    )
-    for of_layout in layout.fields:
-        attribute = of_layout.attribute
-        if attribute.labels is not None:
-            is_sound = records[attribute.key] < len(attribute.labels)
-        elif attribute.type in ("str", "bytes", "otlp", "scope"):
-            is_sound = records[attribute.key]["length"] <= (attribute.size or 0)
-        else:
-            continue
-        found &= is_sound | ~_is_set(of_layout, records)
-    return np.asarray(found, bool)
-
-
 def _column_name(key: str) -> str:
     """An attribute that is called as a column of the core gets an underscore."""
     return f"{key}_" if key in _CORE else key

@@ -24,7 +24,7 @@ from drain.tools.looking.ring_selection import (
 from drain.tools.looking.span_filter import SpanFilter, with_span_filter
 from drain.tools.looking.span_text import printable
 from drain.tools.looking.table import is_terminal
-from ringbuf.exceptions import RingFormatError
+from ringbuf.exceptions import LayoutError, RingFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +115,8 @@ def _dump(rings: list[ObservedRing], wanted: SpanFilter, writer: Writer) -> tupl
                     written = writer.write(ring, matching)
                     spans += written
                     others += len(matching) - written
+        except LayoutError as error:
+            broken.append((ring.path.name, f"layout: {error}"))
         except RingFormatError as error:
             broken.append((ring.path.name, error.reason))
     return spans, others, missed, broken

@@ -9,13 +9,14 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from drain.otlp.encode_plan import find_spans
 from drain.otlp.encoder import Encoder
-from drain.tools.dump.columns import Schema, are_spans
 from drain.tools.looking.span_text import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from drain.tools.dump.columns import Schema
     from drain.tools.looking.observed_ring import ObservedRing
 
 
@@ -64,7 +65,7 @@ class Csv:
 
     def write(self, ring: ObservedRing, records: np.ndarray) -> int:
         """Write records of a ring; return how many of them were spans."""
-        spans = records[are_spans(ring.layout, records)]
+        spans = records[find_spans(records, ring.layout)]
         columns = self._schema.columns(ring, spans).values()
         self._csv.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
         return len(spans)
@@ -103,7 +104,7 @@ class Parquet:
 
     def write(self, ring: ObservedRing, records: np.ndarray) -> int:
         """Write records of a ring; return how many of them were spans."""
-        spans = records[are_spans(ring.layout, records)]
+        spans = records[find_spans(records, ring.layout)]
         if len(spans):
             self._parquet.write_table(self._table(self._schema.columns(ring, spans), schema=self._arrow))
         return len(spans)
@@ -123,11 +124,12 @@ class Numpy:
 
     def write(self, ring: ObservedRing, records: np.ndarray) -> int:
         """Keep records of a ring, those that are no spans too; return how many of them are."""
+        spans = int(find_spans(records, ring.layout).sum())
         self._arrays.setdefault(ring.name, []).append(records.copy())
         self._about[ring.name] = json.dumps(
             {"service": ring.service, "resource": ring.resource, "layout": json.loads(ring.layout.to_json())}
         )
-        return int(are_spans(ring.layout, records).sum())
+        return spans
 
     def end(self) -> None:
         """Write them all."""

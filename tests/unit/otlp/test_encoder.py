@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-from drain.otlp.encode_plan import plan_of
+from drain.otlp.encode_plan import find_spans, plan_of
 from drain.otlp.encoder import Encoded, Encoder, to_resource_spans
 from drain.otlp.output_buffer import OutputBuffer
 from ringbuf._ringbuf import ffi, lib
@@ -153,8 +153,39 @@ def test_an_invalid_record_is_counted_and_its_neighbours_are_delivered(field: st
         assert (encoded.spans, encoded.invalid) == (2, 1)
     assert [span.status.code for span in spans_of(encoder.encode(records).body)] == [1, 2]
     assert len(to_resource_spans(records, LABELS, {}).scope_spans[0].spans) == 2
+    assert find_spans(records, LABELS).tolist() == [True, False, True]
+    if field not in {"outcome", "note"}:  # of the core
+        expected = lib.RB_E_ZERO_ID if field.endswith("_id") else lib.RB_E_RECORD
+        assert lib.rb_record_check(ffi.from_buffer(records[1:2].tobytes()), len(LABELS.span_names)) == expected
     text = json.loads(encoder.encode_json(records).body)
     assert [span["status"]["code"] for span in text["scopeSpans"][0]["spans"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "core",
+    [
+        {"trace_id": b"\1" + bytes(15)},
+        {"trace_id": bytes(7) + b"\x80" + bytes(8)},
+        {"trace_id": bytes(15) + b"\1"},
+        {"span_id": b"\1" + bytes(7)},
+        {"span_id": bytes(7) + b"\x80"},
+        {"parent_span_id": bytes(8), "flags": 2**32 - 1},
+        {"name": 1, "kind": 5, "status": 2},
+        {"kind": 0},
+    ],
+    ids=str,
+)
+def test_a_core_at_its_bounds_is_a_span(core: dict[str, Any]) -> None:
+    records = one(LABELS, {}, **core)
+    assert Encoder(LABELS, {}).encode(records)[1:] == Encoder(LABELS, {}).encode_json(records)[1:] == (1, 0)
+    assert find_spans(records, LABELS).tolist() == [True]
+    assert lib.rb_record_check(ffi.from_buffer(records.tobytes()), len(LABELS.span_names)) == lib.RB_OK
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_spans_are_found_in_records_that_lie_apart(count: int) -> None:
+    records = make_records(LABELS, [({**CORE, "kind": at % 7}, {}) for at in range(2 * count)])
+    assert find_spans(records[::2], LABELS).tolist() == [2 * at % 7 != 6 for at in range(count)]
 
 
 def test_an_attribute_that_is_not_present_may_hold_anything() -> None:
