@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ringbuf._ringbuf import lib
-from ringbuf._site import CURRENT, Parent, Span, current_span, set_header_reader
+from ringbuf._site import CURRENT, Parent, Span, enclosing_traceparent, set_header_reader
 from ringbuf.traceparent import parse_traceparent
 
 __all__ = ["CURRENT", "Parent", "Span", "current_traceparent"]
@@ -20,10 +20,10 @@ REMOTE: Final[int] = lib.RB_SPAN_HAS_IS_REMOTE | lib.RB_SPAN_IS_REMOTE
 def current_traceparent() -> str | None:
     """Return the `traceparent` of the enclosing `with` span for the next hop, None outside of any.
 
-    The enclosing span is per thread and per asyncio task, as contextvars are.
+    The enclosing span is per thread and per asyncio task, as contextvars are. Where both kinds of span nest
+    (`ringbuf.otel.nest`), it may be OpenTelemetry's.
     """
-    span = current_span()
-    return None if span is None else span.traceparent
+    return enclosing_traceparent()
 
 
 def _read_header(header: object) -> Parent | None:

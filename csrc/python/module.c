@@ -14,13 +14,16 @@ static void replace(PyObject **place, PyObject *object)
     Py_XDECREF(before);
 }
 
-static PyObject *current_span(PyObject *module, PyObject *unused)
+static PyObject *enclosing_traceparent(PyObject *module, PyObject *unused)
 {
     (void)unused;
-    rb_py_span *current;
-    if (rb_span_current(PyModule_GetState(module), &current) < 0)
+    const rb_span *span;
+    PyObject *keep;
+    if (rb_parent_enclosing(PyModule_GetState(module), &span, &keep) < 0)
         return NULL;
-    return current == NULL ? Py_NewRef(Py_None) : (PyObject *)current;
+    PyObject *text = span == NULL ? Py_NewRef(Py_None) : rb_span_traceparent(span);
+    Py_XDECREF(keep);
+    return text;
 }
 
 static PyObject *set_header_reader(PyObject *module, PyObject *reader)
@@ -59,9 +62,8 @@ static PyMethodDef functions[] = {
      "own_producer(address) -> object\n\nWhat frees a producer when nobody refers to it any more, and not before: "
      "finalizers of the same cycle may still emit."},
     {"unix_nano", unix_nano, METH_NOARGS, "unix_nano() -> int\n\nNanoseconds since 1970, from CLOCK_REALTIME."},
-    {"current_span", current_span, METH_NOARGS,
-     "current_span() -> Span | None\n\nThe enclosing span of this thread or task. CURRENT may hold one that was left "
-     "where it was not current: it is passed over."},
+    {"enclosing_traceparent", enclosing_traceparent, METH_NOARGS,
+     "enclosing_traceparent() -> str | None\n\nThe header of the span under which a new one would begin here."},
     {"set_header_reader", set_header_reader, METH_O,
      "set_header_reader(read)\n\nread(header) -> Parent | None is asked about headers that are not of the plain form."},
     {"set_outer_context", set_outer_context, METH_VARARGS,

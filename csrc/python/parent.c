@@ -151,6 +151,11 @@ int rb_parent_outer(const rb_site_module *module, const rb_span **parent, PyObje
     return 0;
 }
 
+int rb_span_is_overruled(const rb_site_module *module, const rb_py_span *current)
+{
+    return module->outer_current != NULL && current->was_told;
+}
+
 int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject **keep)
 {
     rb_py_span *current;
@@ -161,6 +166,8 @@ int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject
     Py_CLEAR(*keep);
     if (rb_span_current(module, &current) < 0)
         return -1;
+    if (current != NULL && rb_span_is_overruled(module, current))
+        Py_CLEAR(current);
     if (current != NULL) {
         *parent = &current->span;
         *keep = (PyObject *)current;

@@ -141,6 +141,7 @@ typedef struct rb_py_span {
     struct rb_py_span *free_next;
     uint8_t was_entered; /* from the first instruction of __enter__ on: what that calls may enter it again */
     uint8_t was_left;
+    uint8_t was_told;     /* outer_enter was called for it */
     uint8_t is_displaced; /* one that it was entered under was left before it: it is current no more */
     /*
      * It was left in another context than the one that it was entered in (a generator is closed anywhere), and is still
@@ -156,6 +157,15 @@ typedef struct rb_py_span {
  * over. 0, or -1 with an exception.
  */
 int rb_span_current(const rb_site_module *module, rb_py_span **current);
+
+/*
+ * Whether `current`, which is current here, is not what encloses a new span: another tracing library was told of it, and
+ * says that there is none around. Its context was set later then.
+ */
+int rb_span_is_overruled(const rb_site_module *module, const rb_py_span *current);
+
+/* The W3C header that makes the next hop's spans children of this one: str. NULL with an exception. */
+PyObject *rb_span_traceparent(const rb_span *span);
 
 extern PyType_Spec rb_span_spec;
 extern PyType_Spec rb_span_value_spec;

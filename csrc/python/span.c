@@ -104,7 +104,7 @@ static int begin(rb_py_span *self)
     if (keep == NULL) {
         if (rb_parent_outer(module, &parent, &keep) < 0)
             return -1;
-        if (parent == NULL && self->outer != NULL)
+        if (parent == NULL && self->outer != NULL && !rb_span_is_overruled(module, self->outer))
             parent = &self->outer->span; /* kept while this one is open, if not before */
     } else if (keep != Py_None) {
         parent = &((rb_py_parent *)keep)->span;
@@ -141,6 +141,7 @@ static PyObject *span_enter(rb_py_span *self, PyObject *unused)
         self->outer_token = call_with(module->outer_enter, (PyObject *)self);
         if (self->outer_token == NULL)
             return NULL;
+        self->was_told = 1;
     }
     self->token = PyObject_CallFunctionObjArgs(module->set_current, (PyObject *)self, NULL);
     if (self->token == NULL)
@@ -218,7 +219,7 @@ static int leave_context(rb_py_span *self)
         go_astray(self);
     PyObject *outer = self->outer_token;
     self->outer_token = NULL;
-    if (outer != NULL && module->outer_leave != NULL) {
+    if (outer != NULL && module->outer_leave != NULL && !self->is_displaced) {
         PyObject *done = call_with(module->outer_leave, outer);
         Py_DECREF(outer);
         if (done == NULL)
@@ -339,19 +340,22 @@ static char *write_hex(char *to, const uint8_t *bytes, unsigned count)
     return to;
 }
 
-static PyObject *get_traceparent(rb_py_span *self, void *unused)
+PyObject *rb_span_traceparent(const rb_span *span)
 {
-    (void)unused;
     char text[55] = "00-";
-    if (check_entered(self) < 0)
-        return NULL;
-    uint8_t flags = (uint8_t)(self->span.child_flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM));
-    char *at = write_hex(text + 3, self->span.trace_id, 16);
+    uint8_t flags = (uint8_t)(span->child_flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM));
+    char *at = write_hex(text + 3, span->trace_id, 16);
     *at++ = '-';
-    at = write_hex(at, self->span.span_id, 8);
+    at = write_hex(at, span->span_id, 8);
     *at++ = '-';
     write_hex(at, &flags, 1);
     return PyUnicode_FromStringAndSize(text, sizeof text);
+}
+
+static PyObject *get_traceparent(rb_py_span *self, void *unused)
+{
+    (void)unused;
+    return check_entered(self) < 0 ? NULL : rb_span_traceparent(&self->span);
 }
 
 /* span[key] = value */
