@@ -67,7 +67,7 @@ class Argument(NamedTuple):
         return cls(
             name or field.attribute.key,
             _VALUE,
-            getattr(lib, f"RB_TYPE_{field.attribute.type.upper()}"),
+            field.attribute.row.code,
             field.offset,
             field.nbytes,
             1 << field.index,

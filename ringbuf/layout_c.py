@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ringbuf._ringbuf import lib
-from ringbuf.layout.attribute import SIZED
+from ringbuf.layout.attribute_types import Shape
 from ringbuf.layout.c_names import Identifiers, identifier
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = ["to_c_header"]
 _JSON_LINE_BYTES: Final = 100
 _LITERAL_BYTES: Final = 4095  # what C11 promises of a string literal
 _COMMENT_CHARACTERS: Final = 80
-_C_TYPES: Final = {"bool": "bool", "f64": "double"}
 _USAGE: Final = 2
 _ESCAPES: Final = {ord(character): f"\\{character}" for character in '"\\?'}  # ? is what trigraphs begin with
 
@@ -239,16 +238,16 @@ class _Header:
         attribute = member.field.attribute
         head = f"{self._name}_set_{member.name}({self._name}_record *record"
         if member.length:
-            is_text = attribute.type in ("str", "bytes")
-            why = "was cut to its field" if is_text else "does not fit, and is left out: half of a message is none"
+            is_cut = attribute.row.is_cut
+            why = "was cut to its field" if is_cut else "does not fit, and is left out: half of a message is none"
             yield f"/* Returns 1 where the value {why} (tell rb_count_truncated), else 0. */"
             yield f"static inline int {head}, const char *data, size_t bytes)"
             yield "{"
             yield f"    size_t kept = bytes <= {attribute.size} ? bytes : {attribute.size};"
-            if attribute.type == "str":
+            if attribute.row.python is str:
                 yield "    while (kept < bytes && kept > 0 && ((unsigned char)data[kept] & 0xC0) == 0x80)"
                 yield "        kept--; /* UTF-8: not within a character */"
-            if not is_text:
+            if not is_cut:
                 yield "    if (kept < bytes)"
                 yield "        return 1;"
             yield "    if (kept > 0)"
@@ -256,7 +255,7 @@ class _Header:
             yield f"    record->{member.length} = (uint16_t)kept;"
             yield f"    record->core.present |= {member.present};"
             yield "    return kept < bytes;"
-        elif attribute.type == "hex":
+        elif attribute.row.shape is Shape.EXACT:
             yield f"static inline void {head}, const uint8_t value[{attribute.size}])"
             yield "{"
             yield f"    memcpy(record->{member.name}, value, {attribute.size});"
@@ -273,23 +272,16 @@ class _Header:
 
 
 def _has_length(field: LayoutField) -> bool:
-    return field.attribute.type in SIZED and field.attribute.type != "hex"
+    return field.attribute.row.shape is Shape.INLINE
 
 
 def _c_type(field: LayoutField) -> str:
-    kind = field.attribute.type
-    if kind == "label":
-        return f"uint{8 * field.nbytes}_t"
-    if kind in SIZED:
-        return "uint8_t" if kind == "hex" else "char"
-    if kind in _C_TYPES:
-        return _C_TYPES[kind]
-    return f"{'u' if kind[0] == 'u' else ''}int{kind[1:]}_t"
+    return field.attribute.row.c_type or f"uint{8 * field.nbytes}_t"  # of a label: that of the index
 
 
 def _declaration(member: _Member) -> str:
-    size = f"[{member.field.attribute.size}]" if member.field.attribute.type in SIZED else ""
-    return f"{_c_type(member.field)} {member.name}{size}"
+    size = member.field.attribute.size
+    return f"{_c_type(member.field)} {member.name}" + ("" if size is None else f"[{size}]")
 
 
 def _enum(tag: str, names: Sequence[str], texts: Sequence[str]) -> Iterator[str]:

@@ -256,7 +256,7 @@ class SpanCounter:
 
 def _dimension(field: LayoutField, name: str) -> _Dimension:
     attribute = field.attribute
-    is_bool = attribute.type == "bool"
+    is_bool = attribute.row.python is bool
     values = ("false", "true") if is_bool else attribute.labels or ()
     return _Dimension(name, values, attribute.key, 1 << field.index, is_bool)
 

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from ringbuf.layout.attribute import LayoutField
     from ringbuf.layout.layout import SpanLayout
 
-_TYPES: Final[dict[str, int]] = {
-    name: getattr(lib, f"RB_TYPE_{name.upper()}")
-    for name in (
-        *("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f64"),
-        *("label", "hex", "str", "bytes", "otlp", "scope"),
-    )
-}
 _plans: Final[WeakValueDictionary[SpanLayout, EncodePlan]] = WeakValueDictionary()
 
 
@@ -82,7 +75,7 @@ def find_spans(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
 def _fill(entry: Any, field: LayoutField, kept: list[Any]) -> None:
     attribute = field.attribute
     entry.key = _texts([attribute.key], kept)[0]
-    entry.type = _TYPES[attribute.type]
+    entry.type = attribute.row.code
     entry.offset = field.offset
     entry.size = attribute.size or field.nbytes
     if attribute.labels:

@@ -311,9 +311,7 @@ def _span(record: bytes, layout: SpanLayout) -> tuple[Span, bytes | None]:
         raise ValueError("a core out of bounds")
     values = layout.values(record)
     carried: dict[str, Any] = {
-        attribute.type: values.pop(attribute.key, None)
-        for attribute in layout.attributes
-        if attribute.type in ("otlp", "scope")
+        attribute.type: values.pop(attribute.key, None) for attribute in layout.attributes if attribute.row.is_carried
     }
     otlp, scope = carried.get("otlp") or b"", carried.get("scope")
     has = checked_fields("Span", otlp)

@@ -5,34 +5,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final
 
 from ringbuf._ringbuf import lib
+from ringbuf.layout.attribute_types import LENGTH_BYTES, TYPES, Shape, TypeRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-AttributeType = Literal[
-    "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f64", "label", "hex", "str", "bytes", "otlp", "scope"
-]
-TYPES: Final[tuple[str, ...]] = get_args(AttributeType)
+    from ringbuf.layout.attribute_types import AttributeType
 
-# As in struct and numpy; the byte order is little-endian everywhere.
-SCALAR_FORMATS: Final = {
-    "bool": "?",
-    "i8": "b",
-    "i16": "h",
-    "i32": "i",
-    "i64": "q",
-    "u8": "B",
-    "u16": "H",
-    "u32": "I",
-    "u64": "Q",
-    "f64": "d",
-}
-INLINE: Final = ("str", "bytes", "otlp", "scope")  # a length, then data of at most `size` bytes
-SIZED: Final = ("hex", *INLINE)
-LENGTH_BYTES: Final = 2  # the u16 before the data of those that are inline
 MAX_U8_LABELS: Final = 256
 MAX_LABELS: Final = 65536
 SLOT_ALIGNMENT: Final = 64
@@ -77,11 +59,17 @@ class Attribute:
         self._check_labels()
         if type(self.metric_label) is not bool:
             raise TypeError(f"attribute {self.key!r}: metric_label is a bool, not {self.metric_label!r}")
-        if self.metric_label and self.type not in ("label", "bool"):
-            raise ValueError(f"attribute {self.key!r}: only a label or bool may be a metric_label, not a {self.type}")
+        if self.metric_label and not self.row.is_bounded:
+            bounded = " or ".join(sorted((name for name, row in TYPES.items() if row.is_bounded), reverse=True))
+            raise ValueError(f"attribute {self.key!r}: only a {bounded} may be a metric_label, not a {self.type}")
+
+    @property
+    def row(self) -> TypeRow:
+        """What the code knows of its type."""
+        return TYPES[self.type]
 
     def _check_size(self) -> None:
-        if self.type not in SIZED:
+        if self.row.shape not in (Shape.EXACT, Shape.INLINE):
             if self.size is not None:
                 raise ValueError(f"attribute {self.key!r}: a {self.type} takes no size")
             return
@@ -89,12 +77,12 @@ class Attribute:
             raise ValueError(f"attribute {self.key!r}: a {self.type} needs a size")
         if type(self.size) is not int:
             raise TypeError(f"attribute {self.key!r}: size is an int, not {self.size!r}")
-        largest = lib.RB_MAX_SLOT_BYTES - lib.RB_CORE_BYTES - (0 if self.type == "hex" else LENGTH_BYTES)
+        largest = lib.RB_MAX_SLOT_BYTES - lib.RB_CORE_BYTES - (LENGTH_BYTES if self.row.shape is Shape.INLINE else 0)
         if not 1 <= self.size <= largest:
             raise ValueError(f"attribute {self.key!r}: size {self.size} is not between 1 and {largest}")
 
     def _check_labels(self) -> None:
-        if self.type != "label":
+        if self.row.shape is not Shape.LABEL:
             if self.labels is not None:
                 raise ValueError(f"attribute {self.key!r}: a {self.type} takes no labels")
             return
@@ -108,15 +96,15 @@ class Attribute:
     @property
     def format(self) -> str:
         """The value as `struct` has it, without the byte order; what is inline is a length and its data."""
-        match self.type:
-            case "label":
+        match self.row.shape:
+            case Shape.NUMBER:
+                return self.row.format
+            case Shape.LABEL:
                 return "B" if len(self.labels or ()) <= MAX_U8_LABELS else "H"
-            case "hex":
+            case Shape.EXACT:
                 return f"{self.size}s"
-            case "str" | "bytes" | "otlp" | "scope":
+            case Shape.INLINE:
                 return f"H{self.size}s"
-            case _:
-                return SCALAR_FORMATS[self.type]
 
     @property
     def nbytes(self) -> int:
@@ -125,11 +113,11 @@ class Attribute:
 
     @property
     def alignment(self) -> int:
-        """What the offset is a multiple of: natural, 1 for a `hex`, 2 for what is inline."""
-        match self.type:
-            case "hex":
+        """What the offset is a multiple of: natural, 1 for bytes, 2 for what is inline."""
+        match self.row.shape:
+            case Shape.EXACT:
                 return 1
-            case "str" | "bytes" | "otlp" | "scope":
+            case Shape.INLINE:
                 return LENGTH_BYTES
             case _:
                 return self.nbytes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError
-from ringbuf.layout.attribute import Attribute, AttributeType, LayoutField, checked_text, checked_texts, place
+from ringbuf.layout.attribute import Attribute, LayoutField, checked_text, checked_texts, place
+from ringbuf.layout.attribute_types import TYPES, AttributeType, Shape
 from ringbuf.layout.layout_json import Content, dump, parse
 from ringbuf.layout.value import unpack_value
 
@@ -124,7 +125,7 @@ class SpanLayout:
             if key in indices:
                 raise ValueError(f"attribute {key!r} is there twice")
             indices[key] = field.index
-        for kind in ("otlp", "scope"):
+        for kind in (name for name, row in TYPES.items() if row.is_carried):
             if sum(field.attribute.type == kind for field in content.fields) > 1:
                 raise ValueError(f"attributes: there may be one of type {kind}")
         values = {
@@ -194,10 +195,10 @@ class SpanLayout:
 
         formats = [_core_format(field.type) for field in _CORE.values()]
         for field in self.fields:
-            match field.attribute.type:
-                case "hex":
+            match field.attribute.row.shape:
+                case Shape.EXACT:
                     formats.append(("u1", (field.nbytes,)))
-                case "str" | "bytes" | "otlp" | "scope":
+                case Shape.INLINE:
                     formats.append(np.dtype([("length", "<u2"), ("data", "u1", (field.attribute.size,))]))
                 case _:
                     formats.append("<" + field.format)

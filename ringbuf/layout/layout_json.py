@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import LayoutError
-from ringbuf.layout.attribute import LENGTH_BYTES, SIZED, TYPES, Attribute, LayoutField, check_placement
+from ringbuf.layout.attribute import Attribute, LayoutField, check_placement
+from ringbuf.layout.attribute_types import LENGTH_BYTES, TYPES, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -147,7 +148,7 @@ def _field(entry: object, index: int) -> LayoutField:
     labels = None
     if "labels" in entry:
         labels = tuple(_strings(_member(entry, "labels", list, where), f"{where}: labels"))
-    size = nbytes - (0 if kind == "hex" else LENGTH_BYTES) if kind in SIZED else None
+    size = {Shape.EXACT: nbytes, Shape.INLINE: nbytes - LENGTH_BYTES}.get(TYPES[kind].shape)
     try:
         attribute = Attribute(key, kind, size, labels, metric_label)
     except ValueError as error:

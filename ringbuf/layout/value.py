@@ -21,6 +21,8 @@ import reprlib
 import struct
 from typing import TYPE_CHECKING, Any
 
+from ringbuf.layout.attribute_types import Shape
+
 if TYPE_CHECKING:
     from ringbuf.layout.attribute import LayoutField
 
@@ -35,27 +37,23 @@ def pack_value(field: LayoutField, value: Any) -> tuple[bytes, bool]:
     key, size = field.attribute.key, field.attribute.size or 0
     if value is None:
         return bytes(field.nbytes), False
-    match field.attribute.type:
-        case "hex":
+    row = field.attribute.row
+    match row.shape:
+        case Shape.NUMBER:
+            return _pack_number(field, value), False
+        case Shape.LABEL:
+            return struct.pack("<" + field.format, label_index(field, value)), False
+        case Shape.EXACT:
             content = _bytes(key, value)
             if len(content) != size:
                 raise ValueError(f"{key}: {len(content)} bytes, where it takes exactly {size}")
             return content, False
-        case "str":
-            if not isinstance(value, str):
-                raise TypeError(f"{key}: {shown(value)} is no str")
-            content = str.encode(value, errors="replace")
-            kept = cut_utf8(content, size)
-        case "bytes":
-            content = _bytes(key, value)
-            kept = content[:size]
-        case "otlp" | "scope":
-            content = kept = _bytes(key, value)
-            if len(content) > size:
+        case Shape.INLINE:
+            content = _text(key, value) if row.python is str else _bytes(key, value)
+            if len(content) > size and not row.is_cut:
                 raise ValueError(f"{key}: {len(content)} bytes, where it takes at most {size}")
-        case _:
-            return _pack_number(field, value), False
-    return struct.pack("<" + field.format, len(kept), kept), len(kept) < len(content)
+            kept = cut_utf8(content, size) if row.python is str else content[:size]
+            return struct.pack("<" + field.format, len(kept), kept), len(kept) < len(content)
 
 
 def unpack_value(field: LayoutField, record: bytes) -> bool | int | float | str | bytes:
@@ -66,23 +64,22 @@ def unpack_value(field: LayoutField, record: bytes) -> bool | int | float | str 
     """
     first, *data = struct.unpack_from("<" + field.format, record, field.offset)
     key = field.attribute.key
+    row = field.attribute.row
     value: bool | int | float | str | bytes = first
-    match field.attribute.type:
-        case "label":
+    match row.shape:
+        case Shape.NUMBER:
+            pass
+        case Shape.LABEL:
             labels = field.attribute.labels or ()
             if first >= len(labels):
                 raise ValueError(f"{key}: label {first} of {len(labels)}")
             value = labels[first]
-        case "hex":
+        case Shape.EXACT:
             value = first.hex()
-        case "str" | "bytes" | "otlp" | "scope":
+        case Shape.INLINE:
             if first > len(data[0]):
                 raise ValueError(f"{key}: length {first}, where at most {len(data[0])} bytes fit")
-            value = data[0][:first]
-            if field.attribute.type == "str":
-                value = data[0][:first].decode(errors="replace")
-        case _:
-            pass
+            value = data[0][:first].decode(errors="replace") if row.python is str else data[0][:first]
     return value
 
 
@@ -141,20 +138,24 @@ def integer(name: str, value: Any) -> int:
 
 
 def _pack_number(field: LayoutField, value: Any) -> bytes:
-    key, kind = field.attribute.key, field.attribute.type
+    key, kind, wanted = field.attribute.key, field.attribute.type, field.attribute.row.python
     number = value
-    if kind == "label":
-        number = label_index(field, value)
-    elif kind not in ("bool", "f64"):
+    if wanted is int:
         number = integer(key, value)
-    elif (type(value) is bool) != (kind == "bool"):
+    elif (type(value) is bool) != (wanted is bool):
         raise TypeError(f"{key}: {shown(value)} is no {kind}")
     try:
         return struct.pack("<" + field.format, number)
     except (OverflowError, struct.error):
-        if kind == "f64" and not isinstance(value, int):  # it has no float value; float() would take a str
-            raise TypeError(f"{key}: {shown(value)} is no f64") from None
+        if wanted is float and not isinstance(value, int):  # it has no float value; float() would take a str
+            raise TypeError(f"{key}: {shown(value)} is no {kind}") from None
         raise ValueError(f"{key}: {shown(value)} is out of the range of {kind}") from None
+
+
+def _text(key: str, value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError(f"{key}: {shown(value)} is no str")
+    return str.encode(value, errors="replace")
 
 
 def _bytes(key: str, value: Any) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from hypothesis import strategies as st
 
-from ringbuf.layout.attribute import SCALAR_FORMATS, SIZED
+from ringbuf.layout.attribute_types import TYPES, Shape
 from ringbuf.layout.layout import CORE_OFFSETS, Attribute, AttributeType, SpanLayout
 from tests.property.otlp_values import sound_values
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ALL_TYPES: tuple[AttributeType, ...] = get_args(AttributeType)
-INTEGER_TYPES = tuple(kind for kind in SCALAR_FORMATS if kind not in ("bool", "f64"))
+INTEGER_TYPES = tuple(kind for kind, row in TYPES.items() if row.shape is Shape.NUMBER and row.python is int)
 CARRIED: tuple[AttributeType, ...] = ("otlp", "scope")
 MAX_LAYOUT_SIZE = 200  # 32 attributes of it stay below the largest slot
 
@@ -43,7 +43,7 @@ def attributes(
     def of_type(kind: AttributeType) -> st.SearchStrategy[Attribute]:
         size: st.SearchStrategy[int | None] = st.none()
         labels: st.SearchStrategy[Any] = st.none()
-        if kind in SIZED:
+        if TYPES[kind].shape in (Shape.EXACT, Shape.INLINE):
             size = st.integers(1, max_size)
         if kind == "label":
             few = st.lists(names, min_size=1, max_size=5, unique=True)

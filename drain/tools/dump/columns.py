@@ -10,6 +10,7 @@ import numpy as np
 
 from drain.tools.looking.span_fields import attributes_of, carries_otlp, durations_of, name_of
 from drain.tools.looking.span_text import KINDS, STATUSES, json_value
+from ringbuf.layout.attribute_types import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 CARRIED: Final = "attributes"
 """The column of the attributes that are not in a layout, as JSON; there when a ring has such."""
 
+_TEXT: Final = "str"
 _CORE: Final = {
     "ring": "str",
     "service": "str",
@@ -35,7 +37,6 @@ _CORE: Final = {
     "status": "str",
     "flags": "u32",
 }
-_TYPES: Final = {"label": "str", "hex": "str"}  # as they come out of a record; the others are what they are called
 
 
 @dataclass(slots=True)
@@ -54,15 +55,11 @@ class Schema:
         schema = cls()
         for layout in layouts:
             carries = carries_otlp(layout)
-            wanted = {CARRIED: "str"} if carries else {}
-            wanted |= {
-                attribute.key: _TYPES.get(attribute.type, attribute.type)
-                for attribute in layout.attributes
-                if attribute.type not in ("otlp", "scope")
-            }
+            wanted = {CARRIED: _TEXT} if carries else {}
+            wanted |= {attribute.key: attribute.row.column for attribute in layout.attributes if attribute.row.column}
             for key, kind in wanted.items():
                 name = _column_name(key)
-                schema.types[name] = kind if schema.types.get(name, kind) == kind else "str"
+                schema.types[name] = kind if schema.types.get(name, kind) == kind else _TEXT
         return schema
 
     def columns(self, ring: ObservedRing, records: np.ndarray) -> dict[str, list[Any]]:
@@ -88,7 +85,7 @@ class Schema:
         for of_layout in layout.fields:
             key = _column_name(of_layout.attribute.key)
             if key in self.types:
-                found[key] = _values(of_layout, records, as_text=self.types[key] == "str")
+                found[key] = _values(of_layout, records, as_text=self.types[key] == _TEXT)
         if carries_otlp(layout):
             own = {attribute.key for attribute in layout.attributes}
             found[CARRIED] = [
@@ -110,22 +107,23 @@ def _is_set(of_layout: LayoutField, records: np.ndarray) -> np.ndarray:
 def _values(of_layout: LayoutField, records: np.ndarray, *, as_text: bool) -> list[Any]:
     attribute, raw = of_layout.attribute, records[of_layout.attribute.key]
     read: Callable[[Any], Any]
-    match attribute.type:
-        case "label":
+    row = attribute.row
+    match row.shape:
+        case Shape.LABEL:
             labels = attribute.labels or ()
             read = labels.__getitem__
-        case "hex":
+        case Shape.EXACT:
             read = _hex
-        case "str" | "bytes":
-            is_text = attribute.type == "str" or as_text
+        case Shape.INLINE:
+            is_text = row.python is str or as_text
 
             def read(value: np.void) -> str | bytes:
                 data: bytes = value["data"].tobytes()[: int(value["length"])]
                 return data.decode(errors="replace") if is_text else data
 
-        case "bool":
+        case Shape.NUMBER if row.python is bool:
             raw, read = raw.view(np.uint8), (lambda value: "true" if value else "false") if as_text else bool
-        case _:
+        case Shape.NUMBER:
             read = (lambda value: str(value.item())) if as_text else (lambda value: value.item())
     return [read(value) if is_set else None for value, is_set in zip(raw, _is_set(of_layout, records), strict=True)]
 

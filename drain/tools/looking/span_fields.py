@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 INVALID: Final = "(invalid)"
 
 _HALF: Final = 1 << 63
-_CARRIED_TYPES: Final = ("otlp", "scope")
 
 
 def durations_of(records: np.ndarray) -> np.ndarray:
@@ -50,7 +49,7 @@ def attributes_of(layout: SpanLayout, record: np.void) -> dict[str, Any] | None:
     except ValueError:
         return None
     for attribute in layout.attributes:
-        if attribute.type in _CARRIED_TYPES:
+        if attribute.row.is_carried:
             values.pop(attribute.key, None)
     carried = _carried(layout, record)
     if carried is not None:

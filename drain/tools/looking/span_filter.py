@@ -14,6 +14,7 @@ import numpy as np
 import typer
 
 from drain.tools.looking.span_fields import attributes_of, carries_otlp, durations_of, name_of
+from ringbuf.layout.attribute_types import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,14 +216,15 @@ def _compiled(condition: Condition, layout: SpanLayout) -> Callable[[np.ndarray]
 
 
 def _fits_of(condition: Condition, field: LayoutField) -> Callable[[np.ndarray], np.ndarray]:
-    match field.attribute.type:
-        case "label":
+    row = field.attribute.row
+    match row.shape:
+        case Shape.LABEL:
             table = np.array([condition.holds(label) for label in field.attribute.labels or ()])
             return lambda values: _looked_up(table, values)
-        case "bool":
+        case Shape.NUMBER if row.python is bool:
             table = np.array([condition.holds(value) for value in (False, True)])
             return lambda values: _looked_up(table, values.view(np.uint8))
-        case "hex":
+        case Shape.EXACT:
             wanted = condition.value.lower()
             same = _SIGNS["=" if condition.sign == "=" else "!="]
             return lambda values: np.fromiter(
@@ -230,11 +232,11 @@ def _fits_of(condition: Condition, field: LayoutField) -> Callable[[np.ndarray],
                 bool,
                 len(values),
             )
-        case "str" | "bytes" as kind:
+        case Shape.INLINE:
             return lambda values: np.fromiter(
-                (condition.holds(_inline(value, is_text=kind == "str")) for value in values), bool, len(values)
+                (condition.holds(_inline(value, is_text=row.python is str)) for value in values), bool, len(values)
             )
-        case _:
+        case Shape.NUMBER:
             number = _number(condition.value)
             if number is None:
                 return lambda values: np.full(len(values), condition.sign == "!=")
