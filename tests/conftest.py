@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 import hypothesis
 import pytest
 
+from tests import nursery
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -35,7 +37,9 @@ def nothing_left_behind() -> Iterator[None]:
     """Fail the session when a test leaves a process, or anything under /dev/shm."""
     os.environ[SESSION_VARIABLE] = SESSION
     default_was_there = DEFAULT_RING_DIR.exists()
+    nursery.begin_session()
     yield
+    nursery.end_session()
     assert not processes_of_this_session(), "a test left a process running"
     assert not list(SHM.glob(f"{SESSION}*")), "a test left its ring directory"
     assert default_was_there or not DEFAULT_RING_DIR.exists(), "a test made rings in the user's own ring directory"

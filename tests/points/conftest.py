@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.points.nursery import Nursery
+from tests.nursery import Nursery, shared
 from tests.points.points_build import points_build
 from tests.points.receiver import Receiver
 from tests.points.scene import Pair
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def clean() -> Iterator[Nursery]:
-    """Return a zygote of the packages that are installed."""
-    with Nursery(None) as nursery:
-        yield nursery
+def clean() -> Nursery:
+    """Return the zygote of the packages that are installed."""
+    return shared()
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from isal import isal_zlib
 
 from drain.delivery.dead_letters import SUFFIX, parse_dead_letter
 from ringbuf._ringbuf import lib
+from tests.nursery import SECONDS
 from tests.points.ledger import REFUSED, TRIED, WRITTEN, Ledger
-from tests.points.nursery import SECONDS
 from tests.points.observed import Observed
 from tests.points.receiver import numbers_of
 from tests.points.victim import Victim
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.points.nursery import Child, Nursery
+    from tests.nursery import Child, Nursery
     from tests.points.receiver import Receiver
     from tests.points.table import DrainPoint, ProducerPoint
 

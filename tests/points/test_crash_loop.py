@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from tests.points.nursery import Nursery
+    from tests.nursery import Nursery
     from tests.points.receiver import Receiver
 
 LIMIT = 100_000  # bytes

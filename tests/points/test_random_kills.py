@@ -19,7 +19,7 @@ from tests.service.draining import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.points.nursery import Child, Nursery
+    from tests.nursery import Child, Nursery
     from tests.points.receiver import Receiver
 
 pytestmark = pytest.mark.prove

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.points.nursery import Nursery
+    from tests.nursery import Nursery
     from tests.points.receiver import Receiver
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.points.nursery import Child, Nursery
+    from tests.nursery import Child, Nursery
     from tests.points.receiver import Mood, Receiver
 
 LOCKED = 75

@@ -100,7 +100,7 @@ def endure(ring_dir: Path, tmp_path: Path, seconds: float) -> None:
     output = tmp_path / "spans.jsonl"
     good = list(emitters(ring_dir))
     emitted = [0] * GOOD
-    with DrainProcess(tmp_path / "log", ring_dir, "--exporter", "file", "--output", output) as drain:
+    with DrainProcess(tmp_path / "log", ring_dir, "--exporter", "file", "--output", output, is_forked=False) as drain:
         drain.wait_for_event("ring attached", GOOD)
         sizes = [resident_bytes(drain.process.pid)]
         with Vandals(ring_dir, seconds, tmp_path) as vandals:

@@ -24,6 +24,7 @@ from drain.rings.reader import Admission
 from drain.service import Limits, Service
 from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import Attribute, SpanLayout
+from tests.nursery import can_fork_here, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from drain.delivery.stores import Stores
     from drain.otlp.request import Encoding, Request
     from drain.telemetry.telemetry import Telemetry
+    from tests.nursery import Child
 
 SECONDS = 30.0  # bounds every wait: a test that hangs fails
 LAYOUT = SpanLayout(span_names=["work"], attributes=[Attribute("number", "u64")], scope_name="test")
@@ -185,10 +187,12 @@ class DrainProcess:
     """`python -m drain` with its log in a file.
 
     Args:
-        log: is appended to.
+        log: what it says on standard error is added to it.
         ring_dir: whose rings are drained.
         arguments: further ones of the command.
-        interpreter: the interpreter's own.
+        is_forked: whether it may come from the zygote, which takes a twentieth of the processor time of a start;
+            without this, and with one of the next two, it is started as by a user.
+        interpreter: the interpreter's own arguments.
         environment: variables beside those of the tests.
     """
 
@@ -197,22 +201,27 @@ class DrainProcess:
         log: Path,
         ring_dir: Path,
         *arguments: object,
+        is_forked: bool = True,
         interpreter: str = "-Im",
         environment: dict[str, str] | None = None,
     ) -> None:
         self.log = log
+        self.process: subprocess.Popen[bytes] | Child
         said = log.read_bytes() if log.exists() else b""
         with log.open("ab") as stderr:
             if said and not said.endswith(b"\n"):
                 stderr.write(b"\n")
                 stderr.flush()
-            self.process = subprocess.Popen(
-                [sys.executable, interpreter, "drain", "--ring-dir", str(ring_dir), *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=os.environ | (environment or {}),
-            )
+            if is_forked and interpreter == "-Im" and environment is None and can_fork_here():
+                self.process = shared().popen("drain", "--ring-dir", ring_dir, *arguments, log=log)
+            else:
+                self.process = subprocess.Popen(
+                    [sys.executable, interpreter, "drain", "--ring-dir", str(ring_dir), *map(str, arguments)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=os.environ | (environment or {}),
+                )
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the log's lines of this name, of all drains that wrote to it; a kill may have cut the last of one."""
@@ -238,7 +247,7 @@ class DrainProcess:
     def wait(self) -> int:
         """Return the exit code."""
         self.process.communicate(timeout=SECONDS)
-        return self.process.returncode
+        return self.process.wait(SECONDS)
 
     def stop(self) -> int:
         """Ask the drain to stop and return its exit code."""
@@ -268,9 +277,9 @@ def quarantined(ring_dir: Path) -> dict[str, dict[str, Any]]:
     return {reason["ring"]: reason for reason in reasons}
 
 
-def run_once(log: Path, ring_dir: Path, *arguments: object) -> int:
+def run_once(log: Path, ring_dir: Path, *arguments: object, is_forked: bool = True) -> int:
     """Run `--once` and return its exit code."""
-    with DrainProcess(log, ring_dir, "--once", *arguments) as drain:
+    with DrainProcess(log, ring_dir, "--once", *arguments, is_forked=is_forked) as drain:
         return drain.wait()
 
 
@@ -279,12 +288,17 @@ class ProducerProcess:
 
     def __init__(self, ring_dir: Path, count: int, service: str = "shop") -> None:
         script = Path(__file__).with_name("producer.py")
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", str(script), str(ring_dir), service, str(count)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.process: subprocess.Popen[str] | Child
+        if can_fork_here():
+            log = Path(os.devnull)
+            self.process = shared().popen(script, ring_dir, service, count, log=log, has_input=True, text=True)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", str(script), str(ring_dir), service, str(count)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
         self.expect(f"emitted {count}")
 
     def expect(self, line: str) -> None:

@@ -31,7 +31,7 @@ def test_memory_stays_bounded_while_spans_come_at_full_rate_and_nobody_takes_the
     sizes = []
     with (
         ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=65536, lanes=1) as emitter,
-        DrainProcess(tmp_path / "log", ring_dir, *flags, *spool) as drain,
+        DrainProcess(tmp_path / "log", ring_dir, *flags, *spool, is_forked=False) as drain,
     ):
         emit(emitter, range(1000))
         drain.wait_for_event("backend is unavailable, spans wait")

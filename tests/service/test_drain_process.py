@@ -76,7 +76,7 @@ def test_once_delivers_what_is_there_and_exits_0(
     ring_dir: Path, log: Path, output: Path, emitter: ringbuf.Emitter
 ) -> None:
     emit(emitter, range(1000))
-    with DrainProcess(log, ring_dir, "--once", "--output", output) as drain:
+    with DrainProcess(log, ring_dir, "--once", "--output", output, is_forked=False) as drain:
         assert drain.wait() == 0
         assert drain.audit() == {"shop": {"rings": 1, "published": 1000, "delivered": 1000}}
     assert numbers_in_file(output) == list(range(1000))
@@ -160,7 +160,7 @@ def test_a_second_drain_exits_75_and_disturbs_nothing(
 def test_a_signal_ends_the_drain_after_what_is_there_was_delivered(
     number: signal.Signals, ring_dir: Path, log: Path, output: Path, emitter: ringbuf.Emitter
 ) -> None:
-    with DrainProcess(log, ring_dir, "--output", output, "--batch-delay", 60) as drain:
+    with DrainProcess(log, ring_dir, "--output", output, "--batch-delay", 60, is_forked=False) as drain:
         drain.wait_for_event("ring attached")
         emit(emitter, range(200))  # too few to be sent before the delay is over
         drain.signal(number)
@@ -206,7 +206,7 @@ def test_a_second_signal_ends_the_drain_at_once(
     with OtlpHttpServer() as server:
         server.play(*[silent] * 8)
         arguments = ("--exporter", "otlp-http", "--endpoint", server.url, "--shutdown-timeout", 3600)
-        with DrainProcess(log, ring_dir, *arguments) as drain:
+        with DrainProcess(log, ring_dir, *arguments, is_forked=False) as drain:
             drain.wait_for_event("ring attached")
             emit(emitter, range(10))
             until(lambda: server.requests)

@@ -7,15 +7,15 @@ sticky directory asks of whoever removes another's file there, or that is root w
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.service.draining import SECONDS, ring_files
+from tests.nursery import shared
+from tests.service.draining import ring_files
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become other users")
@@ -72,13 +72,7 @@ def form(request: pytest.FixtureRequest, ring_dir: Path, monkeypatch: pytest.Mon
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-Ic", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
+    return shared().run("-c", code, *arguments)
 
 
 def produced(ring_dir: Path) -> Path:

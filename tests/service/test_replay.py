@@ -24,6 +24,7 @@ from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Request
 from drain.spool.spool import Spool, SpoolLimits
 from ringbuf._ringbuf import ffi
+from tests.nursery import shared
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
@@ -52,8 +53,7 @@ class Ended:
 
 
 def replay(*arguments: object) -> Ended:
-    command = [sys.executable, "-Im", "drain", "replay", *map(str, arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    ended = shared().run("drain", "replay", *arguments)
     return Ended(ended.returncode, ended.stdout.splitlines(), ended.stderr)
 
 
@@ -318,8 +318,7 @@ def test_a_replay_into_its_own_input_is_refused(inputs: Path) -> None:
 def test_a_flag_that_replay_does_not_heed_is_refused(inputs: Path, tmp_path: Path) -> None:
     (inputs / "lines.jsonl").write_bytes(batches.request(3, "json").body)
     assert replay("--ring-dir", tmp_path, inputs).code == 2
-    command = [sys.executable, "-Im", "drain", "--ring-dir", str(tmp_path), "replay", str(inputs)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    ended = shared().run("drain", "--ring-dir", tmp_path, "replay", inputs)
     assert (ended.returncode, "no effect with replay" in ended.stderr) == (2, True)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.nursery import Child
     from tests.soak.world import World
 
 LONGEST_MOOD_SECONDS: Final = 3.0
@@ -111,7 +112,7 @@ class Troubles:
 
     def pause_somebody(self) -> str:
         world = self.world
-        processes: list[tuple[str, subprocess.Popen[str] | subprocess.Popen[bytes]]] = [
+        processes: list[tuple[str, subprocess.Popen[str] | subprocess.Popen[bytes] | Child]] = [
             ("drain paused", world.drain.process),
             ("receiver paused", world.receiver),
             *(("producer paused", producer) for producer in world.producers),

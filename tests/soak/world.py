@@ -140,6 +140,7 @@ class World:
                 *("--state-dir", self.state, "--spool-after", 0.05, "--batch-delay", 0.02, "--shutdown-timeout", 20),
                 *("--dead-letter-files", 1_000_000, "--dead-letter-bytes", 1 << 40),
                 *("--listen", f"127.0.0.1:{self.listen_port}"),
+                is_forked=False,
             )
         )
 

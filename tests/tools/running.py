@@ -12,13 +12,17 @@ import subprocess
 import sys
 import termios
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from typer.testing import CliRunner, Result
 
 from drain.tools.__main__ import COMMANDS
 from drain.tools.looking.command_line import command_line
+from tests.nursery import shared
 from tests.service.draining import SECONDS
+
+if TYPE_CHECKING:
+    from tests.nursery import Child
 
 COMMAND = [sys.executable, "-Im", "drain.tools"]
 
@@ -38,22 +42,22 @@ def output_of(*arguments: object) -> str:
     return str(result.stdout)
 
 
-def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run it in a process of its own, to its end."""
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS, **options)
+    return shared().run("ringbuf", *arguments)
 
 
 class Running:
-    """The command in a process of its own, with pipes."""
+    """The command in a process of its own, with pipes; unless it is forked, it is started as by a user."""
 
-    def __init__(self, *arguments: object) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    def __init__(self, *arguments: object, is_forked: bool = True) -> None:
+        self.process: subprocess.Popen[bytes] | Child
+        if is_forked:
+            self.process = shared().popen("ringbuf", *arguments)
+        else:
+            pipe = subprocess.PIPE
+            command = [*COMMAND, *map(str, arguments)]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
         self._output = b""
 
     @property
@@ -88,7 +92,7 @@ class Running:
     def end(self) -> tuple[int, str]:
         """Wait for its end; return the exit code and what it wrote to standard error."""
         _, errors = self.process.communicate(timeout=SECONDS)
-        return self.process.returncode, errors.decode()
+        return self.process.wait(), errors.decode()
 
     def __enter__(self) -> Self:
         return self

@@ -5,7 +5,8 @@ import hashlib
 import json
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tests.consumer import rings_in
 from tests.service.draining import (
@@ -18,9 +19,6 @@ from tests.service.draining import (
     until,
 )
 from tests.tools.running import COMMAND, Running, invoke
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 READERS = (
     ("list",),
@@ -79,6 +77,9 @@ def test_beside_readers_the_drain_delivers_everything_once(ring_dir: Path, tmp_p
         Running("tail", "--ring-dir", ring_dir, "--json") as tail,
     ):
         drain.wait_for_event("ring attached")
+        (ring,) = rings_in(ring_dir)
+        maps = Path(f"/proc/{tail.process.pid}/maps")
+        until(lambda: str(ring) in maps.read_text())
         # What nobody reads would fill the pipes: the readers are to look, not to wait.
         with (
             (tmp_path / "seen").open("wb") as seen_file,
@@ -100,6 +101,7 @@ def test_beside_readers_the_drain_delivers_everything_once(ring_dir: Path, tmp_p
             producer.tell("close")
             producer.expect("closed")
             until(lambda: not rings_in(ring_dir))
+            until(lambda: str(ring) not in maps.read_text())  # the tail has come to its end
             pictures = [json.loads(line) for line in top.read_until(2)]
             assert top.interrupt() == (130, "")
             code, errors = tail.interrupt()

@@ -178,7 +178,7 @@ main()
 def test_ctrl_c_while_it_starts_is_clean(ring_dir: Path) -> None:
     # Whenever the signal comes, from the first line of Python on.
     for _ in range(3):
-        with Running("tail", "--ring-dir", ring_dir) as tail:
+        with Running("tail", "--ring-dir", ring_dir, is_forked=False) as tail:
             maps = Path(f"/proc/{tail.process.pid}/maps")
             while "_ringbuf" not in maps.read_text():
                 assert tail.process.poll() is None

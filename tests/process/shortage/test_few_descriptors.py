@@ -75,7 +75,7 @@ def test_a_drain_with_fewer_descriptors_than_rings_serves_them_in_turn(ring_dir:
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
         try:
-            drain = DrainProcess(tmp_path / "log", ring_dir, *flags, "--listen", f"127.0.0.1:{port}")
+            drain = DrainProcess(tmp_path / "log", ring_dir, *flags, "--listen", f"127.0.0.1:{port}", is_forked=False)
             resource.prlimit(drain.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
