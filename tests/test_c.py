@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 TESTS = sorted(source.stem for source in (ROOT / "tests" / "c").glob("*.c"))
+SLOW = {"close_race"}
 PROGRAMS = Path(sys.executable).parent  # cmake, ctest and ninja come from the extra [test]
 SANITIZERS = {"plain": "", "tsan": "thread", "asan": "address,undefined"}
 BUILDS = [
@@ -51,7 +52,9 @@ def build(
     return folder
 
 
-@pytest.mark.parametrize("name", TESTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.prove] if name in SLOW else []) for name in TESTS]
+)
 def test_c(name: str, build: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBUF_DIR", str(ring_dir))  # a test that aborts leaves its ring
     run([PROGRAMS / "ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error", "-R", f"^{name}$"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import structlog
 
 from drain.spool.spool import Spool, SpoolLimits
@@ -18,6 +19,7 @@ ROUNDS = 15
 SECONDS = 30.0
 
 
+@pytest.mark.prove
 def test_a_kill_at_any_moment_loses_nothing_durable_and_keeps_the_law(tmp_path: Path) -> None:
     seed = secrets.randbits(32)
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails

@@ -216,6 +216,7 @@ def test_a_second_signal_ends_the_drain_at_once(
             assert drain.wait() == 128 + number
 
 
+@pytest.mark.prove
 def test_a_drain_that_is_killed_again_and_again_loses_nothing(
     ring_dir: Path, log: Path, output: Path, emitter: ringbuf.Emitter
 ) -> None:

@@ -213,6 +213,7 @@ def with_attribute(attribute: dict[str, Any]) -> bytes:
     return dump(LAYOUT_OBJECT | {"attributes": [*LAYOUT_OBJECT["attributes"], attribute]})
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize("name", ABSURD)
 def test_an_absurd_ring_takes_a_bounded_amount_of_memory_and_gives_it_back(house: House, name: str) -> None:
     hostile = ABSURD[name]()

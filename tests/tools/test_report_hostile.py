@@ -196,6 +196,7 @@ def test_a_wrong_clock_does_not_hide_the_others(tmp_path: Path) -> None:
     assert "2 spans started long before 2023-11-14 22:13:20.000 UTC" in page.section("reading").text
 
 
+@pytest.mark.prove
 def test_the_size_of_a_page_is_bounded(tmp_path: Path) -> None:
     awful = "\"'<>&" * 40
     spans = [

@@ -192,7 +192,7 @@ def check_forks_beside_threads(ring_dir: Path, forks: int, lanes: int) -> None:
     assert len(ids) == len(set(ids)) == 3 * forks + 8 * lanes
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("lanes", [1, pytest.param(2, marks=[pytest.mark.prove])])
 def test_forks_beside_threads_that_emit(ring_dir: Path, lanes: int) -> None:
     check_forks_beside_threads(ring_dir, 150, lanes)
 

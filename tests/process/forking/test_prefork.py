@@ -122,9 +122,13 @@ def lease_of(span: Span) -> int:
     raise AssertionError("a span without a lease")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.soak] if "lazy" in name else []) for name in SERVERS]
-)  # uWSGI keeps its workers waiting whose lives are short
+def marks_of(name: str) -> list[pytest.MarkDecorator]:
+    if "lazy" in name:  # uWSGI keeps its workers waiting whose lives are short
+        return [pytest.mark.soak]
+    return [] if name in {"gunicorn", "uwsgi"} else [pytest.mark.prove]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks_of(name)) for name in SERVERS])
 def test_every_request_arrives_once(
     ring_dir: Path, tmp_path: Path, listener: socket.socket, backend: OtlpHttpServer, name: str
 ) -> None:

@@ -79,6 +79,7 @@ def test_every_span_of_every_family_is_in_the_file(environment: dict[str, str], 
     assert [path.name for path in tmp_path.iterdir()] == ["spans.jsonl"]
 
 
+@pytest.mark.prove
 def test_traces_go_on_in_the_storage_worker(environment: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "spans.jsonl"
     result = run(environment, "--operations", "300", "--processes", "1", "--seconds", "60", "--output", str(output))
@@ -116,6 +117,7 @@ def test_an_endpoint_in_the_environment_gets_the_spans(environment: dict[str, st
     assert len(ids) == len(set(ids)) == delivered
 
 
+@pytest.mark.prove
 def test_interrupted_work_still_adds_up(environment: dict[str, str], ring_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "spans.jsonl"
     with subprocess.Popen(

@@ -109,6 +109,7 @@ def delivered(folder: Path, ring_dir: Path) -> dict[str, list[Span]]:
     return traces
 
 
+@pytest.mark.prove
 def test_every_span_of_a_killed_worker_arrives(tmp_path: Path, ring_dir: Path, stock: tuple[str, list[str]]) -> None:
     stock_url, headers = stock
     trace_ids = [secrets.token_hex(16) for _ in range(SALES)]
