@@ -10,7 +10,9 @@ import pytest
 import ringbuf
 from drain.exporters.protocol import Result, Verdict
 from drain.service import Limits
-from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit
+from ringbuf._ringbuf import ffi, lib
+from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, ring_files
+from tests.service.rings import CProducer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -237,3 +239,21 @@ def spoil_slots(path: Path | None, slots: list[int]) -> None:
         for slot in slots:
             file.seek(int(header[3]) + 384 + slot * LAYOUT.slot_bytes + 16)
             file.write(bytes(16))
+
+
+def test_once_counts_a_record_that_is_no_span_as_not_delivered(ring_dir: Path, backend: MemoryBackend) -> None:
+    with CProducer(ring_dir) as producer:
+        producer.emit(range(3))
+        (path,) = ring_files(ring_dir)
+        with path.open("r+b") as file:
+            file.seek(slot_at(path, 1) + ffi.offsetof("rb_record", "kind"))
+            file.write(b"\xff")
+    with SteppedDrain(ring_dir, backend) as drain:
+        assert drain.service.drain_once() == 1
+        assert (drain.sums().delivered, drain.sums().invalid) == (2, 1)
+
+
+def slot_at(path: Path, slot: int) -> int:
+    """Return where a slot of the first lane lies in the file."""
+    header = ffi.from_buffer("rb_header *", path.read_bytes())
+    return int(header.header_bytes + lib.RB_LANE_BYTES + slot * header.slot_bytes)

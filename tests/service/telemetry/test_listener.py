@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from drain.settings.address import Address
 from drain.telemetry.listener import Bounds, Listener
+from tests.python import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,3 +253,11 @@ def test_addresses(text: str, address: Address) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="is no HOST:PORT"):
         Address.parse(text)
+
+
+def test_clients_may_take_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    (found,) = re.finditer(r"There may be (\d+) connections; a client has\s+(\d+) s for its request", page)
+    bounds = Bounds()
+    assert (bounds.connections, bounds.request_seconds) == tuple(map(int, found.groups()))
+    assert (bounds.request_bytes, bounds.answer_seconds, bounds.patience_seconds) == (8192, 30.0, 1.0)

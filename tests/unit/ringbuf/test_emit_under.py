@@ -5,10 +5,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import ringbuf
-from ringbuf.dataplane import LeaseId, OpType, site
+from ringbuf.dataplane import (
+    DataplaneSpanKind,
+    LeaseId,
+    OpType,
+    Outcome,
+    ResourceKind,
+    build_dataplane_span_from_traceparent,
+    site,
+)
 from ringbuf.span import Parent
 from tests.consumer import records_in
 
@@ -46,6 +55,36 @@ def test_a_header_a_span_and_a_parent_are_parents(emitter: ringbuf.Emitter, ring
     ):
         assert read.emit_under(parent, LEASE, 1, 2)
         assert parent_in(ring_dir) == expected
+
+
+@pytest.mark.parametrize(("flags", "carried"), [(0xFF, 0x03), (0xFD, 0x01), (0x03, 0x03), (0x41, 0x01)])
+@pytest.mark.parametrize("space", ["", " "])  # a header with spaces around it is read by another parser
+@pytest.mark.parametrize("door", ["emit_under", "span", "build"])
+def test_of_a_header_s_flags_the_reserved_are_not_carried_on(
+    emitter: ringbuf.Emitter, ring_dir: Path, door: str, space: str, flags: int, carried: int
+) -> None:
+    """W3C Trace Context, section 3.2.2.5: a vendor sets all of them to zero."""
+    header = f"{space}00-{TRACE.hex()}-{PARENT.hex()}-{flags:02x}{space}"
+    read = site(OpType.FBMU_READ, emitter=emitter)
+    if door == "emit_under":
+        assert read.emit_under(header, LEASE, 1, 2)
+    elif door == "span":
+        with read.span(LEASE, traceparent=header):
+            pass
+    else:
+        built = build_dataplane_span_from_traceparent(
+            header,
+            DataplaneSpanKind.FBMU,
+            lease_id=LEASE,
+            resource_kind=ResourceKind.MEMORY,
+            operation=OpType.FBMU_READ,
+            outcome=Outcome.OK,
+            start_unix_nano=1,
+            end_unix_nano=2,
+        )
+        assert emitter.emit_batch(np.array([built]))
+    (record,) = records_in(ring_dir)
+    assert record["flags"] & 0xFF == carried
 
 
 def test_none_is_a_root_even_inside_a_block(emitter: ringbuf.Emitter, ring_dir: Path) -> None:

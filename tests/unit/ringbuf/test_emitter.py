@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+import struct
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +21,7 @@ from ringbuf._ringbuf import lib
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, site
 from tests.consumer import Consumer, records_in, rings_in
 from tests.records import fresh_records
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.tools.test_observed_ring import word_at, write_word
 
 LEASE = LeaseId(7)
 
@@ -28,6 +31,11 @@ def service_of(ring_dir: Path) -> str:
     (path,) = rings_in(ring_dir)
     with Consumer(path, observe=True) as consumer:
         return str(json.loads(consumer.json("resource"))["service.name"])
+
+
+def word_in(path: Path, word: str) -> int:
+    """Return a word of the first lane."""
+    return int(struct.unpack_from("<Q", path.read_bytes(), word_at(path, word))[0])
 
 
 # ---- arguments and environment ----
@@ -43,6 +51,20 @@ def test_the_ring_says_who_made_it_and_how(emitter: ringbuf.Emitter, ring_dir: P
         assert consumer.header.pid == os.getpid()
         assert (consumer.header.capacity_slots, consumer.header.lane_count) == (16, emitter.stats().capacity // 16)
         assert json.loads(consumer.json("resource"))["service.name"] == "service"
+
+
+def test_the_ring_says_on_which_boot_and_when_it_was_made(ring_dir: Path) -> None:
+    """A CLOCK_MONOTONIC time of the producer can be placed on the calendar, on another machine, too."""
+    before = time.monotonic_ns(), time.time_ns()
+    with ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4):
+        after = time.monotonic_ns(), time.time_ns()
+        with Consumer(rings_in(ring_dir)[0], observe=True) as consumer:
+            header = consumer.header
+            boot_id = uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+            assert bytes(header.boot_id) == boot_id.bytes
+            assert before[0] <= header.clock_monotonic_nano <= after[0]
+            assert before[1] <= header.clock_realtime_nano <= after[1]
+            assert before[1] <= header.created_unix_nano <= after[1]
 
 
 def test_a_ring_has_8192_slots_unless_told_otherwise(ring_dir: Path) -> None:
@@ -132,15 +154,18 @@ def test_a_variable_that_cannot_be_read_is_refused_by_name(
         ringbuf.Emitter("service", ring_dir=ring_dir)
 
 
-def test_a_ring_of_0660_is_so_whatever_the_umask(ring_dir: Path) -> None:
-    before = os.umask(0o077)
+@pytest.mark.parametrize(("asked", "umask", "mode"), [(0o660, 0o077, 0o660), (None, 0, 0o600)])
+def test_a_ring_is_for_its_user_unless_told_otherwise_whatever_the_umask(
+    ring_dir: Path, asked: int | None, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
     try:
-        with ringbuf.Emitter("service", ring_dir=ring_dir, mode=0o660) as emitter:
+        with ringbuf.Emitter("service", ring_dir=ring_dir, mode=asked) as emitter:
             path = emitter.stats().path
     finally:
         os.umask(before)
     assert path is not None
-    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_a_service_name_is_percent_encoded_in_the_path(ring_dir: Path) -> None:
@@ -231,6 +256,27 @@ def test_a_batch_writes_the_prefix_that_fits(emitter: ringbuf.Emitter, ring_dir:
     assert emitter.emit_batch(many) == 16
     assert (emitter.stats().published, emitter.stats().full) == (16, 24)
     assert records_in(ring_dir)["start_unix_nano"].tolist() == list(range(16))
+
+
+@pytest.mark.parametrize("head", [2**40, 2**63, 2**64 - 6])
+def test_a_batch_stays_in_its_lane_whatever_head_reads(ring_dir: Path, head: int) -> None:
+    """`head` is in a file that others may write: one that cannot be makes no room."""
+    with ringbuf.Emitter("service", ring_dir=ring_dir, capacity=8, lanes=1) as emitter:
+        assert emitter.emit_batch(fresh_records(emitter, 3)) == 3
+        (path,) = rings_in(ring_dir)
+        write_word(path, "head", head)
+        assert emitter.emit_batch(fresh_records(emitter, 30)) == 5
+        assert word_in(path, "tail") == 8
+
+
+def test_threads_begin_with_lanes_of_their_own(ring_dir: Path) -> None:
+    with ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4, lanes=4) as emitter:
+        for _ in range(4):
+            thread = threading.Thread(target=emitter.emit_batch, args=(fresh_records(emitter, 1),))
+            thread.start()
+            thread.join()
+        with Consumer(rings_in(ring_dir)[0], observe=True) as consumer:
+            assert [consumer.view(lane).tail for lane in range(4)] == [1, 1, 1, 1]
 
 
 def test_a_batch_counts_its_unsampled_records_without_a_slot(emitter: ringbuf.Emitter, ring_dir: Path) -> None:

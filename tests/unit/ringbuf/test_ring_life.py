@@ -153,6 +153,27 @@ def test_no_more_bytes_of_rings_are_made_than_the_directory_may_hold(
     assert rings_in(ring_dir) == []
 
 
+def test_a_directory_holds_a_gibibyte_of_rings_unless_told_otherwise(
+    ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RINGBUF_MAX_BYTES", raising=False)
+    with ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4) as emitter:
+        path = emitter.stats().path
+        assert path is not None
+        size = path.stat().st_size
+    path.unlink()
+    other = ring_dir / "other.ring"
+    for left, is_room in ((size, True), (size - 1, False)):
+        with other.open("wb") as file:
+            file.truncate((1 << 30) - left)
+        if is_room:
+            ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4).close()
+            next(path for path in rings_in(ring_dir) if path != other).unlink()
+        else:
+            with pytest.raises(ringbuf.RingCreateError, match=f"the limit is {1 << 30}"):
+                ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4)
+
+
 def test_two_emitters_of_a_process_have_two_rings(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
     with ringbuf.Emitter("other", ring_dir=ring_dir) as other:
         assert rings_in(ring_dir) == sorted(path for e in (emitter, other) if (path := e.stats().path))
