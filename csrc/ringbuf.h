@@ -231,7 +231,8 @@ typedef struct rb_error {
 /*
  * All process-private state of a producer: the ring's address, a try-flag per lane, id state. It lies in an anonymous
  * MADV_WIPEONFORK mapping whose address never changes, so that a forked child, whatever forked it, finds zeros ("no
- * ring") behind every handle that it inherited.
+ * ring") behind every handle that it inherited. Where the kernel has none (Linux before 4.14, gVisor) the state says
+ * whose it is, and each span costs a getpid.
  */
 typedef struct rb_producer rb_producer;
 
@@ -411,7 +412,7 @@ uint64_t rb_process_mark(rb_producer *producer);
 /*
  * rb_producer_new - make a producer without a ring: a page or two of private memory.
  *
- * Returns: the producer; NULL with errno when memory is short or the kernel has no MADV_WIPEONFORK (Linux 4.14).
+ * Returns: the producer; NULL with errno when memory is short.
  */
 rb_producer *rb_producer_new(void);
 

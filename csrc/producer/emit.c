@@ -23,6 +23,9 @@ static void seed_ids(rb_producer *producer)
 {
     uint64_t fresh[6];
     int saved_errno = errno;
+    rb_wipe_in_child(producer);
+    if (rb_load32_acquire(&producer->id_seeded)) /* pairs with the release below */
+        return;
     /* Not by libc's function, at which a thread may be cancelled. */
     if (syscall(SYS_getrandom, fresh, sizeof fresh, GRND_NONBLOCK) != (long)sizeof fresh) {
         /* Early boot or a filter: the clock, the process and its address space are what there is. */
@@ -32,7 +35,14 @@ static void seed_ids(rb_producer *producer)
     errno = saved_errno;
     for (unsigned i = 0; i < 6; i++)
         rb_set_once(&producer->id_seed[i], fresh[i] | 1);
-    rb_store32_release(&producer->id_seeded, 1); /* pairs with next_id's acquire: whoever sees 1 sees the seeds */
+    /* Pairs with seed_once()'s acquire: whoever sees it sees the seeds. */
+    rb_store32_release(&producer->id_seeded, producer->process == 0 ? RB_SEEDED : RB_SEEDED_HERE);
+}
+
+static inline void seed_once(rb_producer *producer)
+{
+    if (rb_load32_acquire(&producer->id_seeded) != RB_SEEDED) /* pairs with seed_ids()'s release */
+        seed_ids(producer);
 }
 
 /* A bijection of 64 bits (xor-shifts and odd multiplications): distinct counts give distinct ids. */
@@ -45,8 +55,7 @@ static uint64_t mix(uint64_t x)
 
 static uint64_t next_count(rb_producer *producer)
 {
-    if (!rb_load32_acquire(&producer->id_seeded)) /* pairs with seed_ids()'s release */
-        seed_ids(producer);
+    seed_once(producer);
     return rb_add_relaxed(&producer->id_next, 1);
 }
 
@@ -107,10 +116,14 @@ void rb_fill_ids(rb_producer *producer, rb_record *records, uint64_t count, uint
 
 /* ---- counting ---- */
 
-static int has_ring(const rb_producer *producer)
+/* Pairs with rb_open's release: who finds the ring open finds all of the state that it set before. */
+static inline uint32_t state_of(const rb_producer *producer)
 {
-    return rb_load32_acquire(&producer->state) == RB_STATE_OPEN; /* pairs with rb_open's release */
+    uint32_t state = rb_load32_acquire(&producer->state);
+    return state == RB_STATE_OPEN ? RB_STATE_OPEN : rb_state_here(producer, state);
 }
+
+static int has_ring(const rb_producer *producer) { return state_of(producer) == RB_STATE_OPEN; }
 
 /* Threads spread over the lanes by the order in which they first emit. */
 static uint32_t own_lane(const rb_producer *producer)
@@ -132,12 +145,16 @@ static rb_lane *counters_of(const rb_producer *producer, uint32_t lane)
 
 static rb_lane *own_counters(const rb_producer *producer) { return counters_of(producer, own_lane(producer)); }
 
-void rb_count_local(rb_producer *producer, uint64_t count) { rb_add_relaxed(&producer->local, count); }
+void rb_count_local(rb_producer *producer, uint64_t count)
+{
+    rb_wipe_in_child(producer);
+    rb_add_relaxed(&producer->local, count);
+}
 
 void rb_count_truncated(rb_producer *producer, uint64_t count)
 {
     /* Without a ring there was no span either whose values could be cut. */
-    if (rb_load32_acquire(&producer->state) == RB_STATE_OPEN) /* pairs with rb_open's release */
+    if (has_ring(producer))
         rb_add_relaxed(&own_counters(producer)->truncated, count);
 }
 
@@ -149,7 +166,7 @@ static int set_aside(const rb_lane *lane)
 /* Without a ring: what the door returns. Out of line, so that the doors stay small. */
 static __attribute__((noinline)) int no_ring(rb_producer *producer)
 {
-    if (rb_load32_acquire(&producer->state) == RB_STATE_NONE) /* pairs with rb_open's release */
+    if (state_of(producer) == RB_STATE_NONE)
         return RB_NO_RING;
     rb_count_local(producer, 1);
     return NOT_WRITTEN;
@@ -190,7 +207,7 @@ static rb_held_lane *check_out(rb_producer *producer, int *found_full)
 /* Counts `spans` that found no lane. A closed producer holds all lanes for good: then they are local. */
 static int drop(rb_producer *producer, uint64_t spans, int found_full)
 {
-    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN) { /* pairs with rb_open's release */
+    if (!has_ring(producer)) {
         rb_count_local(producer, spans);
         return NOT_WRITTEN;
     }
@@ -275,7 +292,7 @@ int rb_emit(rb_producer *producer, const rb_record *record)
 {
     const uint8_t *bytes = (const uint8_t *)record;
     /* First, as it pairs with rb_open's release: what that wrote before may be read then. */
-    uint32_t state = rb_load32_acquire(&producer->state);
+    uint32_t state = state_of(producer);
     uint32_t names = name_count(producer, state);
     if (!rb_is_core_sound(bytes, names))
         return rb_record_check(bytes, names);
@@ -385,7 +402,7 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
 {
     const uint8_t *bytes = (const uint8_t *)records;
     /* Once: a ring that comes to be meanwhile has another slot size than the one that the records are checked by. */
-    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with rb_open's release */
+    uint32_t state = state_of(producer);
     if (state == RB_STATE_OPEN && write_at_once(producer, bytes, count))
         return (int64_t)count;
     if (state == RB_STATE_NONE)
@@ -426,8 +443,8 @@ static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
 
 int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
 {
-    /* Pairs with rb_open's release. Without a ring, as in a forked child, no sampler is known: a root is sampled. */
-    int rv = rb_load32_acquire(&producer->state) == RB_STATE_NONE ? RB_NO_RING : RB_OK;
+    /* Without a ring, as in a forked child, no sampler is known: a root is sampled. */
+    int rv = state_of(producer) == RB_STATE_NONE ? RB_NO_RING : RB_OK;
     if (parent != NULL) {
         memcpy(span->trace_id, parent->trace_id, 16);
         memcpy(span->parent_span_id, parent->span_id, 8);
@@ -453,8 +470,7 @@ void rb_span_identify(const rb_span *span, rb_record *record)
 
 uint64_t rb_process_mark(rb_producer *producer)
 {
-    if (!rb_load32_acquire(&producer->id_seeded)) /* pairs with seed_ids()'s release */
-        seed_ids(producer);
+    seed_once(producer);
     return rb_load_relaxed(&producer->id_seed[0]);
 }
 
@@ -494,8 +510,7 @@ int rb_parent_from_traceparent(const char *text, size_t bytes, rb_span *parent)
 
 rb_held_lane *rb_lane_hold(rb_producer *producer)
 {
-    /* Pairs with rb_open's release: who finds the ring open finds all of the state that it set before. */
-    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN)
+    if (!has_ring(producer))
         return NULL;
     uint32_t index = own_lane(producer);
     for (uint32_t tries = producer->lane_count; tries > 0; tries--) {

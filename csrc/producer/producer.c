@@ -114,21 +114,6 @@ static void after_fork(void)
 /* When the library is loaded, since a raw clone beside a pthread_once would leave that under way for ever. */
 static __attribute__((constructor)) void guard_forks(void) { pthread_atfork(before_fork, after_fork, NULL); }
 
-/* Private to this process, and zeros in a forked child. NULL without memory. */
-static void *map_wiped_on_fork(uint64_t bytes)
-{
-    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED)
-        return NULL;
-    if (madvise(map, bytes, MADV_WIPEONFORK) != 0) {
-        int saved_errno = errno;
-        munmap(map, bytes);
-        errno = saved_errno;
-        return NULL;
-    }
-    return map;
-}
-
 struct disturbances {
     sigset_t signals;
     int cancellation;
@@ -170,10 +155,6 @@ static int fail(rb_error *error, int status, const char *what, int os_errno)
 /* ---- private state ---- */
 
 static uint64_t round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
-
-static uint64_t state_bytes(void) { return round_up(sizeof(rb_producer), RB_PAGE_BYTES); }
-
-rb_producer *rb_producer_new(void) { return map_wiped_on_fork(state_bytes()); }
 
 /* When whoever waits for a flag gives up: emits and openings end in milliseconds. One end for all flags of a call. */
 static uint64_t end_of_patience(void) { return rb_clock_monotonic_nano() + PATIENCE_NANO; }
@@ -320,9 +301,9 @@ static int prefault(uint8_t *map, uint64_t bytes)
     RB_POINT(create_unforkable);
     if (madvise(map, bytes, MADV_POPULATE_WRITE) == 0)
         return 0;
-    if (errno != EINVAL)
+    if (errno == ENOMEM || errno == EFAULT || errno == EHWPOISON)
         return -1;
-    for (uint64_t at = 0; at < bytes; at += RB_PAGE_BYTES) /* Linux before 5.14 */
+    for (uint64_t at = 0; at < bytes; at += RB_PAGE_BYTES) /* not known (Linux before 5.14), or not allowed */
         *(volatile uint8_t *)(map + at) = 0;
     return 0;
 }
@@ -515,6 +496,12 @@ static int replace_ring(rb_producer *producer, const rb_config *config, uint8_t 
     return RB_OK;
 }
 
+/* Pairs with the acquire load of each emit. */
+static void set_state(rb_producer *producer, uint32_t state)
+{
+    rb_store32_release(&producer->state, producer->process == 0 ? state : state + RB_STATE_UNWIPED);
+}
+
 static void adopt_ring(rb_producer *producer, const rb_config *config, const struct shape *shape, uint8_t *map)
 {
     producer->lane_count = config->lane_count;
@@ -529,7 +516,7 @@ static void adopt_ring(rb_producer *producer, const rb_config *config, const str
     take_sampler(producer, config);
     bind_lanes(producer, config->first_position, map);
     RB_POINT(create_bound);
-    rb_store32_release(&producer->state, RB_STATE_OPEN); /* pairs with the acquire load of each emit */
+    set_state(producer, RB_STATE_OPEN);
 }
 
 #define NOT_AS_BEFORE " is another than that of the ring that this one replaces"
@@ -558,7 +545,8 @@ static const char *what_changed(const rb_producer *producer, const rb_config *co
 static int open_ring(rb_producer *producer, const rb_config *config, const struct shape *shape, char *path,
                      rb_error *error)
 {
-    uint32_t state = rb_load32_acquire(&producer->state); /* pairs with the releases below; `life` orders them too */
+    /* Pairs with set_state()'s release; `life` orders them too. */
+    uint32_t state = rb_state_here(producer, rb_load32_acquire(&producer->state));
     if (state == RB_STATE_CLOSED)
         return fail(error, RB_CLOSED, "the producer is closed", 0);
     const char *changed = state == RB_STATE_OPEN ? what_changed(producer, config, shape) : NULL;
@@ -602,6 +590,7 @@ int64_t rb_ring_bytes(const rb_config *config)
 /* The producer's life flag and the word of those who make. As take_making(). */
 static int begin_making(rb_producer *producer)
 {
+    rb_wipe_in_child(producer);
     if (!rb_try_take(&producer->life))
         return RB_BUSY;
     int taken = take_making();
@@ -663,6 +652,7 @@ int rb_find_doorbell(rb_producer *producer, const char *ring_dir)
 int rb_close(rb_producer *producer)
 {
     uint64_t end = end_of_patience();
+    rb_wipe_in_child(producer);
     if (take_until(&producer->life, end) != RB_OK)
         return RB_BUSY;
     int rv = RB_OK;
@@ -671,7 +661,7 @@ int rb_close(rb_producer *producer)
      * Before the lanes: who sees it counts as local. It pairs with each emit's acquire, but nothing is handed over: who
      * finds a lane taken and does not see this yet counts in the ring, which rb_stats adds up as well.
      */
-    rb_store32_release(&producer->state, RB_STATE_CLOSED);
+    set_state(producer, RB_STATE_CLOSED);
     for (uint32_t i = 0; producer->map != NULL && i < producer->lane_count; i++) {
         RB_POINT(close_lane);
         if (producer->lanes[i].is_over)
@@ -694,22 +684,25 @@ void rb_producer_free(rb_producer *producer)
 {
     if (producer == NULL)
         return;
+    rb_wipe_in_child(producer);
     /* In a forked child both are NULL: nothing of the parent's is unmapped. */
     if (producer->doorbell != NULL)
         munmap(producer->doorbell, RB_PAGE_BYTES);
     if (producer->map != NULL)
         munmap(producer->map, producer->map_bytes);
-    munmap(producer, state_bytes());
+    rb_unmap_state(producer);
 }
 
 int rb_stats(rb_producer *producer, rb_producer_stats *stats)
 {
+    rb_wipe_in_child(producer);
     if (take_until(&producer->life, end_of_patience()) != RB_OK)
         return RB_BUSY;
     *stats = producer->retired;
     stats->local = rb_load_relaxed(&producer->local);
     if (producer->map != NULL) {
-        stats->is_open = rb_load32_acquire(&producer->state) == RB_STATE_OPEN; /* under `life`, as its stores are */
+        uint32_t state = rb_load32_acquire(&producer->state); /* under `life`, as its stores are */
+        stats->is_open = rb_state_here(producer, state) == RB_STATE_OPEN;
         stats->capacity_slots = (uint64_t)producer->capacity_slots * producer->lane_count;
         stats->consumer_state = rb_load32_relaxed(&producer->lanes[0].shared->consumer_state);
         add_lane_counts(producer, producer->map, stats);

@@ -1,13 +1,20 @@
 /*
  * What a producer keeps to itself. It lies in one anonymous MADV_WIPEONFORK mapping: a forked child reads zeros here,
- * and zero means "no ring", "no seed", "nobody holds this lane" in every field.
+ * and zero means "no ring", "no seed", "nobody holds this lane" in every field. (forked.c: where the kernel wipes none.)
  */
 #ifndef RINGBUF_PRODUCER_STATE_H
 #define RINGBUF_PRODUCER_STATE_H
 
 #include "ringbuf.h"
 
-enum rb_state { RB_STATE_NONE = 0, RB_STATE_OPEN = 1, RB_STATE_CLOSED = 2 };
+enum rb_state {
+    RB_STATE_NONE = 0,
+    RB_STATE_OPEN = 1,
+    RB_STATE_CLOSED = 2,
+    RB_STATE_UNWIPED = 4 /* added where fork does not wipe: what it is holds in one process, rb_state_here() */
+};
+
+enum rb_seeded { RB_SEEDED = 1, RB_SEEDED_HERE = 2 /* the same */ };
 
 /* A lane as its holder sees it. Only the thread that took `busy` touches tail and head. */
 struct rb_held_lane {
@@ -52,6 +59,16 @@ struct rb_producer {
     uint8_t pad4[RB_LINE_BYTES - 16 - sizeof(rb_producer_stats)];
 
     struct rb_held_lane lanes[RB_MAX_LANES];
+
+    uint32_t process; /* whose state this is where fork does not wipe it, else 0 */
 };
+
+/* What `state`, as loaded, is in this process: one of the first three. */
+uint32_t rb_state_here(const rb_producer *producer, uint32_t state);
+
+/* Before anything is written here, in calls that are not hot: makes zeros of another process's state. */
+void rb_wipe_in_child(rb_producer *producer);
+
+void rb_unmap_state(rb_producer *producer);
 
 #endif

@@ -39,6 +39,18 @@ def until(condition: object) -> bool:
     return True
 
 
+@pytest.fixture(params=["wipes on fork", "does not"])
+def kernel(request: pytest.FixtureRequest, c_compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the processes of a test have a kernel as ours, or one that lacks what gVisor's and old ones do."""
+    if request.param == "does not":
+        shim = tmp_path / "madvise_shim.so"
+        source = PROGRAM.with_name("madvise_shim.c")
+        subprocess.run([c_compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o", shim], check=True)
+        monkeypatch.setenv("LD_PRELOAD", str(shim))
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_child_has_its_own_ring_and_ids(ring_dir: Path, way: str) -> None:
     if way == "_Fork" and not hasattr(__import__("ctypes").CDLL(None), "_Fork"):
