@@ -289,7 +289,8 @@ typedef struct rb_producer_stats {
  *   1  written
  *   0  not written and counted (full, contended, oversized, unsampled, or local once closed)
  *   +2 added to either when something is to be done outside the hot path: rb_open, if the drain has set this ring aside
- *      (rb_is_set_aside), or rb_find_doorbell, if the drain sleeps and came after the ring was made (rb_lacks_doorbell)
+ *      (rb_is_set_aside) or somebody has removed its file (rb_is_removed), else rb_find_doorbell, if the drain sleeps and
+ *      came after the ring was made (rb_lacks_doorbell). A ring that nobody reads asks so at most once a second.
  *   a negative rb_status: nothing written, nothing counted.
  * Any number of threads may call them at once. In a signal handler that interrupts an emit, the lane is busy: the span
  * goes to another lane or is counted as contended.
@@ -319,19 +320,22 @@ int rb_emit(rb_producer *producer, const rb_record *record);
  *
  * Returns: how many were taken, 0 to `count` (unsampled ones are taken and counted without a slot); the rest is counted
  * as full or contended. RB_E_ZERO_ID, RB_E_RECORD, RB_NO_RING: nothing was written or counted. There is no +2: ask with
- * the two functions below.
+ * the functions below.
  */
 int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t count);
 
 /*
- * rb_is_set_aside, rb_lacks_doorbell - what the +2 above stands for; who emits in batches asks after a batch.
+ * rb_is_set_aside, rb_lacks_doorbell, rb_is_unread - what the +2 above stands for; who emits in batches asks after a
+ * batch.
  *
  * Returns: 1 or 0. Set aside: the drain has given this ring up (RB_CONSUMER_DETACHED), spans go nowhere until rb_open
  * has made another. Lacks the doorbell: a drain sleeps that came after the ring was made; without rb_find_doorbell it
- * looks by itself after at most 40 ms.
+ * looks by itself after at most 40 ms. Unread: spans of a second ago are in the ring still, as there is no drain, or it
+ * is far behind, or the file was removed: ask rb_is_removed. It says 1 at most once a second.
  */
 int rb_is_set_aside(const rb_producer *producer);
 int rb_lacks_doorbell(const rb_producer *producer);
+int rb_is_unread(rb_producer *producer);
 
 /*
  * rb_new_ids - make a trace id and a span id: random, never zero, unique in this process.
@@ -410,7 +414,7 @@ uint64_t rb_process_mark(rb_producer *producer);
  */
 
 /*
- * rb_producer_new - make a producer without a ring: a page or two of private memory.
+ * rb_producer_new - make a producer without a ring: a few pages of private memory.
  *
  * Returns: the producer; NULL with errno when memory is short.
  */
@@ -445,6 +449,14 @@ int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error
  * Returns: RB_OK, RB_E_SYSTEM when there is none, RB_BUSY.
  */
 int rb_find_doorbell(rb_producer *producer, const char *ring_dir);
+
+/*
+ * rb_is_removed - whether the path of the present ring leads to that ring no more: no drain will find it, and what was
+ * in it is lost. rb_open makes another. (A relative rb_config.ring_dir leads elsewhere after a chdir.)
+ *
+ * Returns: 1 or 0; 0 without a ring, and while another thread opens or closes.
+ */
+int rb_is_removed(rb_producer *producer);
 
 /*
  * rb_close - end the ring: take every lane for good, then set `closed`; the drain removes the file when it is empty.

@@ -119,11 +119,10 @@ class Emitter:
         self.sites: dict[Any, Any] = {}  # made for doors that look theirs up
         self._settings = settings
         self._path: Path | None = None
-        self._inode: tuple[int, int] | None = None
         self._tried = (0, 0.0)  # pid and monotonic time of the last making
         # By pid, the thread that makes a ring. No lock: a fork would leave the child one that is held for ever.
         self._makers: dict[int, tuple[int, object]] = {}
-        self._next_search = 0.0  # monotonic time from which the doorbell may be looked for
+        self._next_look = 0.0  # monotonic time from which ring and doorbell may be looked for
         self._warned_in = 0  # pid
         self._warn: Callable[[Exception], None] = _warn_of_no_ring
         self.is_bound = False  # whether sites rely on the layout
@@ -180,11 +179,9 @@ class Emitter:
         self._path = open_ring(self.producer, self._settings, self.layout, self.root_bound)
         # Later rings go where the first one is, whatever becomes the working directory.
         self._settings = replace(self._settings, ring_dir=self._path.parent)
-        found = self._path.stat()
-        self._inode = (found.st_dev, found.st_ino)
 
     def recover(self) -> bool:
-        """Make a ring where a door found none or one that the drain set aside; at most once a second, never raising.
+        """Make a ring where a door found none, or one set aside or removed; at most once a second, never raising.
 
         A thread that comes while another makes it waits for that one: else it would lose its first spans.
 
@@ -229,6 +226,8 @@ class Emitter:
         except (RingBufferError, ValueError, TypeError, OSError) as error:
             if self._warned_in != pid and not self.closed:
                 self._warned_in = pid
+                if self._has_ring():
+                    error = RingCreateError(f"{self._path} was removed, what it still takes is lost: {error}")
                 self._warn(error)
             return False
         return True
@@ -262,21 +261,32 @@ class Emitter:
         return bool(result & WRITTEN)
 
     def attend(self) -> None:
-        """Do what a door found to be done: another ring where the drain set this one aside, else find its doorbell."""
+        """Do what a door found to be done: another ring where this is set aside or removed, else find the doorbell."""
         if hot.rb_is_set_aside(self.producer):
             self.recover()
-        elif self._path is not None and time.monotonic() >= self._next_search:
-            self._next_search = time.monotonic() + _RETRY_SECONDS
-            lib.rb_find_doorbell(self.producer, os.fsencode(self._path.parent))
+        elif self._path is not None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _RETRY_SECONDS
+            if lib.rb_is_removed(self.producer):
+                self.recover()
+            else:
+                lib.rb_find_doorbell(self.producer, os.fsencode(self._path.parent))
 
     def close(self) -> None:
         """End the ring: threads that still emit get False from now on, and the drain removes it when it is empty."""
         if self.closed:
             return
+        is_set_aside = hot.rb_is_set_aside(self.producer)  # a drain has them, and has said so
+        is_removed = lib.rb_is_removed(self.producer)
         self.closed = True
         lib.rb_close(self.producer)
         stats = self.stats()
-        if stats.pending and not stats.drain_attached:
+        if not stats.pending or stats.drain_attached or is_set_aside:
+            return
+        if is_removed:
+            _logger.warning(
+                "%s was removed with %d spans that no drain had taken: they are lost", stats.path, stats.pending
+            )
+        else:
             _logger.warning(
                 "%s is closed with %d spans that no drain has taken: start one (ringbuf-drain --ring-dir %s)",
                 stats.path,
@@ -341,7 +351,11 @@ class Emitter:
             return 0
         if taken < 0:
             raise ValueError(_words(taken))
-        if hot.rb_is_set_aside(self.producer) or hot.rb_lacks_doorbell(self.producer):
+        if (
+            hot.rb_is_set_aside(self.producer)
+            or hot.rb_lacks_doorbell(self.producer)
+            or hot.rb_is_unread(self.producer)
+        ):
             self.attend()
         return taken
 
@@ -383,10 +397,9 @@ class Emitter:
 
     def stats(self) -> EmitterStats:
         """Return the counts of this process, over all rings that it had."""
-        counts = self._counts()
-        if self._is_ring_gone(counts) and self.recover():
-            counts = self._counts()
-        return EmitterStats.of(counts, self._path)
+        if lib.rb_is_removed(self.producer):
+            self.recover()
+        return EmitterStats.of(self._counts(), self._path)
 
     def _counts(self) -> Any:
         """Return an `rb_producer_stats *`; in a forked child all begins at zero, whatever Python has inherited."""
@@ -394,16 +407,6 @@ class Emitter:
         if lib.rb_stats(self.producer, counts) != lib.RB_OK:
             raise RingBufferError(_words(lib.RB_BUSY))
         return counts
-
-    def _is_ring_gone(self, counts: Any) -> bool:
-        """Whether the file was removed or replaced while we write to it: then no drain will ever find it."""
-        if self._path is None or self.closed or not counts.is_open:
-            return False
-        try:
-            found = self._path.stat()
-        except OSError:
-            return True
-        return (found.st_dev, found.st_ino) != self._inode
 
     def wait_drained(self, timeout: float) -> bool:
         """Wait until a drain has taken everything that this process has published in its present ring.
@@ -417,18 +420,22 @@ class Emitter:
         """
         end = time.monotonic() + timeout
         pause = 0.001
-        inode = self._inode
+        path = self._path
         counts = self._counts()
         if not counts.pending:
             return True
-        while counts.pending and not self._is_ring_gone(counts) and self._inode == inode:
+        while counts.pending and self._is_still_at(path):
             left = end - time.monotonic()
             if left <= 0:
                 return False
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.02)
             counts = self._counts()
-        return not self._is_ring_gone(counts) and self._inode == inode
+        return self._is_still_at(path)
+
+    def _is_still_at(self, path: Path | None) -> bool:
+        """Whether the ring is the one that was made at `path`, and neither removed nor replaced there."""
+        return self._path is path and not lib.rb_is_removed(self.producer)
 
 
 @atexit.register

@@ -125,6 +125,8 @@ static inline uint32_t state_of(const rb_producer *producer)
 
 static int has_ring(const rb_producer *producer) { return state_of(producer) == RB_STATE_OPEN; }
 
+int rb_has_ring(const rb_producer *producer) { return has_ring(producer); }
+
 /* Threads spread over the lanes by the order in which they first emit. */
 static uint32_t own_lane(const rb_producer *producer)
 {
@@ -161,6 +163,17 @@ void rb_count_truncated(rb_producer *producer, uint64_t count)
 static int set_aside(const rb_lane *lane)
 {
     return rb_load32_relaxed(&lane->consumer_state) == RB_CONSUMER_DETACHED ? ATTEND : 0;
+}
+
+/* A ring that nobody reads may be one that was removed. Out of line: at most once a second there is more to do. */
+static __attribute__((noinline)) int unread(rb_producer *producer) { return rb_is_unread(producer) ? ATTEND : 0; }
+
+/* By when the span ended, as that is known and the present costs a clock; crossings look whatever their spans say. */
+static inline int look_at(rb_producer *producer, const uint8_t *record)
+{
+    uint64_t end_unix_nano;
+    memcpy(&end_unix_nano, record + offsetof(rb_record, end_unix_nano), sizeof end_unix_nano);
+    return end_unix_nano >= rb_load_relaxed(&producer->next_look) ? unread(producer) : 0;
 }
 
 /* Without a ring: what the door returns. Out of line, so that the doors stay small. */
@@ -215,7 +228,7 @@ static int drop(rb_producer *producer, uint64_t spans, int found_full)
     RB_POINT(drop_uncounted);
     rb_add_relaxed(found_full ? &counters->full : &counters->contended, spans);
     RB_POINT(drop_counted);
-    return NOT_WRITTEN | set_aside(counters);
+    return NOT_WRITTEN | set_aside(counters) | (found_full ? unread(producer) : 0);
 }
 
 static rb_record *slot_at(const rb_producer *producer, const rb_held_lane *lane, uint64_t position)
@@ -237,7 +250,7 @@ static int ring_doorbell(const rb_producer *producer)
 }
 
 /* Publishes `count` slots, filled from lane->tail on. Returns ATTEND or 0. */
-static int publish(const rb_producer *producer, rb_held_lane *lane, uint64_t count)
+static int publish(rb_producer *producer, rb_held_lane *lane, uint64_t count)
 {
     uint64_t before = lane->tail;
     uint64_t after = before + count;
@@ -257,7 +270,7 @@ static int publish(const rb_producer *producer, rb_held_lane *lane, uint64_t cou
      */
     rb_store_seq_cst(&lane->shared->tail, after);
     RB_POINT(publish_crossed);
-    int attend = set_aside(lane->shared);
+    int attend = set_aside(lane->shared) | unread(producer);
     if (rb_load32_seq_cst(&lane->shared->sleeping))
         attend |= ring_doorbell(producer);
     return attend;
@@ -314,7 +327,7 @@ int rb_emit(rb_producer *producer, const rb_record *record)
     RB_POINT(checkin_begin);
     rb_give_back(&lane->busy);
     RB_POINT(checkin_done);
-    return WRITTEN | aside;
+    return WRITTEN | aside | look_at(producer, bytes);
 }
 
 /* Copies `count` records to a lane that has room for them, in at most two runs around the end of the array. */
@@ -533,11 +546,12 @@ int rb_lane_emit(rb_producer *producer, rb_held_lane *lane, const rb_record *rec
         lane->head = rb_load_acquire(&lane->shared->head); /* pairs with rb_release's store */
         if (lane->tail - lane->head >= producer->capacity_slots) {
             rb_add_relaxed(&lane->shared->full, 1);
-            return NOT_WRITTEN | set_aside(lane->shared);
+            return NOT_WRITTEN | set_aside(lane->shared) | unread(producer);
         }
     }
     copy_slots(slot_at(producer, lane, lane->tail), record, producer->slot_bytes);
-    return WRITTEN | publish(producer, lane, 1);
+    int aside = publish(producer, lane, 1);
+    return WRITTEN | aside | look_at(producer, (const uint8_t *)record);
 }
 
 void rb_lane_give_back(rb_held_lane *lane) { rb_give_back(&lane->busy); }

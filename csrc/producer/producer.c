@@ -327,11 +327,13 @@ static int link_file(int dir_fd, int fd, const rb_config *config, char *path, rb
 }
 
 /* From a nameless file to a whole, locked, named ring. `fd` stays the caller's. */
-static int fill_file(int dir_fd, int fd, const rb_config *config, const struct shape *shape, uint8_t **map, char *path,
-                     rb_error *error)
+static int fill_file(int dir_fd, int fd, const rb_config *config, const struct shape *shape, uint8_t **map,
+                     struct stat *found, char *path, rb_error *error)
 {
     if (fchmod(fd, config->file_mode) != 0) /* the umask shall not decide */
         return fail(error, RB_E_SYSTEM, "fchmod", errno);
+    if (fstat(fd, found) != 0)
+        return fail(error, RB_E_SYSTEM, "fstat", errno);
     RB_POINT(create_unlocked);
     if (lock_file(fd) != 0)
         return fail(error, RB_E_SYSTEM, "locking the ring", errno);
@@ -359,14 +361,14 @@ static int fill_file(int dir_fd, int fd, const rb_config *config, const struct s
     return rv;
 }
 
-static int make_ring(int dir_fd, const rb_config *config, const struct shape *shape, uint8_t **map, char *path,
-                     rb_error *error)
+static int make_ring(int dir_fd, const rb_config *config, const struct shape *shape, uint8_t **map, struct stat *found,
+                     char *path, rb_error *error)
 {
     int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); /* a killed creator leaves nothing */
     if (fd < 0)
         return fail(error, RB_E_SYSTEM, "opening a new file in the ring directory (O_TMPFILE)", errno);
     RB_POINT(create_opened);
-    int rv = fill_file(dir_fd, fd, config, shape, map, path, error);
+    int rv = fill_file(dir_fd, fd, config, shape, map, found, path, error);
     close(fd); /* the mapping keeps the locks; a descriptor would hand them to children */
     RB_POINT(create_closed);
     return rv;
@@ -416,6 +418,7 @@ static void bind_lanes(rb_producer *producer, uint64_t first_position, uint8_t *
 {
     producer->first_position = first_position;
     producer->map = map;
+    rb_store_relaxed(&producer->seen_published, producer->lane_count * first_position);
     for (uint32_t i = 0; i < producer->lane_count; i++) {
         rb_held_lane *lane = &producer->lanes[i];
         uint8_t *at = map + producer->header_bytes + i * producer->lane_stride_bytes;
@@ -557,7 +560,8 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
         return fail(error, RB_E_SYSTEM, "opening the ring directory", errno);
     RB_POINT(create_begin);
     uint8_t *map = NULL;
-    int rv = make_ring(dir_fd, config, shape, &map, path, error);
+    struct stat found;
+    int rv = make_ring(dir_fd, config, shape, &map, &found, path, error);
     if (rv == RB_OK && producer->doorbell == NULL)
         rb_store_pointer_release(&producer->doorbell, map_doorbell(dir_fd)); /* pairs with ring_doorbell()'s load */
     close(dir_fd);
@@ -570,14 +574,18 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
     if (state == RB_STATE_NONE) {
         adopt_ring(producer, config, shape, map);
         RB_POINT(create_done);
-        return RB_OK;
+    } else {
+        rv = replace_ring(producer, config, map, error);
     }
-    rv = replace_ring(producer, config, map, error);
     if (rv != RB_OK) {
         munmap(map, shape->file_bytes);
         unlink(path);
+        return rv;
     }
-    return rv;
+    producer->device = found.st_dev;
+    producer->inode = found.st_ino;
+    memcpy(producer->path, path, strlen(path) + 1);
+    return RB_OK;
 }
 
 int64_t rb_ring_bytes(const rb_config *config)

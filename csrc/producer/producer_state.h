@@ -44,7 +44,8 @@ struct rb_producer {
     uint64_t lane_stride_bytes;
     uint32_t header_bytes;
     uint32_t layout_crc32; /* of the layout's JSON, which a ring that replaces another has too */
-    uint8_t pad0[RB_LINE_BYTES - 88];
+    uint64_t next_look;    /* CLOCK_REALTIME: a span that ends then or later asks rb_is_unread() */
+    uint8_t pad0[RB_LINE_BYTES - 96];
 
     uint64_t id_seed[6];
     uint32_t id_seeded;
@@ -60,11 +61,19 @@ struct rb_producer {
 
     struct rb_held_lane lanes[RB_MAX_LANES];
 
+    uint64_t looked_at;      /* CLOCK_MONOTONIC of the last rb_is_unread() */
+    uint64_t seen_published; /* the sum of all tails then */
+    uint64_t device;         /* of the ring's file, which rb_is_removed() compares */
+    uint64_t inode;
+    char path[RB_MAX_PATH_BYTES];
+
     uint32_t process; /* whose state this is where fork does not wipe it, else 0 */
 };
 
 /* What `state`, as loaded, is in this process: one of the first three. */
 uint32_t rb_state_here(const rb_producer *producer, uint32_t state);
+
+int rb_has_ring(const rb_producer *producer);
 
 /* Before anything is written here, in calls that are not hot: makes zeros of another process's state. */
 void rb_wipe_in_child(rb_producer *producer);

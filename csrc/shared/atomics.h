@@ -99,6 +99,11 @@ static inline int rb_replace32(uint32_t *word, uint32_t seen, uint32_t value)
     return __atomic_compare_exchange_n(word, &seen, value, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
+static inline int rb_replace(uint64_t *word, uint64_t seen, uint64_t value)
+{
+    return __atomic_compare_exchange_n(word, &seen, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 /* Set a word once: the first thread wins, and who has tried sees its value. Others need an acquire of what came later. */
 static inline void rb_set_once(uint64_t *word, uint64_t value)
 {

@@ -26,7 +26,8 @@ static int settle(rb_producer *producer, const rb_config *config, int result)
 {
     char path[RB_MAX_PATH_BYTES];
     rb_error error;
-    if (result == RB_NO_RING || (result > 1 && rb_is_set_aside(producer)))
+    int is_over = result > 1 && (rb_is_set_aside(producer) || rb_is_removed(producer));
+    if (result == RB_NO_RING || is_over)
         rb_open(producer, config, path, &error);
     else if (result > 1)
         rb_find_doorbell(producer, config->ring_dir);

@@ -60,7 +60,8 @@ static inline int tracer_open(tracer *t, const char *service, const char *resour
 static inline int tracer_settle(tracer *t, int result)
 {
     rb_error error;
-    if (result == RB_NO_RING || (result > 1 && rb_is_set_aside(t->producer)))
+    int is_over = result > 1 && (rb_is_set_aside(t->producer) || rb_is_removed(t->producer));
+    if (result == RB_NO_RING || is_over)
         rb_open(t->producer, &t->config, t->path, &error);
     else if (result > 1)
         rb_find_doorbell(t->producer, t->ring_dir);
