@@ -340,8 +340,9 @@ int rb_is_unread(rb_producer *producer);
 /*
  * rb_new_ids - make a trace id and a span id: random, never zero, unique in this process.
  *
- * For a child, keep the span id and take the parent's trace id. A forked child has a seed of its own, so that it does
- * not repeat its parent's ids. Seeds come from getrandom; where that gives none, from clock, process and address.
+ * For records whose sampling is decided elsewhere; a span that begins here takes rb_span_begin. A forked child has a
+ * seed of its own, so that it does not repeat its parent's ids. Seeds come from getrandom; where that gives none, from
+ * clock, process and address.
  */
 void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8]);
 
@@ -368,8 +369,10 @@ uint64_t rb_clock_monotonic_nano(void);
 /* [/HOT] */
 
 /*
- * A span that has begun, here or in another process: what its own record and its children need. Filled by
- * rb_span_begin, or by hand or from a header for a remote parent (then trace_id, span_id and child_flags suffice).
+ * A span that has begun, here or in another process: what its own record and its children need. Filled by the functions
+ * below, or by hand or from a header for a remote parent (then trace_id, span_id and child_flags suffice). There is one
+ * way: begin, start where the library reads the clocks, and end, or identify where the caller gives the times.
+ * ringbuf_site.h has it as macros.
  */
 typedef struct rb_span {
     uint8_t trace_id[16];
@@ -377,17 +380,33 @@ typedef struct rb_span {
     uint8_t parent_span_id[8];
     uint32_t flags;       /* of its own record */
     uint32_t child_flags; /* of its children's records: RB_SPAN_IS_REMOTE when this span lives in another process */
+    uint64_t start_unix_nano;
+    uint64_t start_monotonic_nano; /* what the duration is counted from: the time of day may be set meanwhile */
 } rb_span;
 
 /*
  * rb_span_begin - give a span its ids and flags, under `parent` (NULL: a root, which the sampler is asked about).
+ *
+ * A child is sampled exactly if its parent is. rb_emit counts what is not sampled as such.
  *
  * Returns: RB_OK, or RB_NO_RING: the ids are good, but the sampler is not known yet, and a root counts as sampled.
  * Threads: any. Signals: safe.
  */
 int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span);
 
-/* rb_span_identify - put a span's ids and flags into its record. Threads: any. Signals: safe. */
+/* rb_span_start - a span that has begun starts now. Threads: any. Signals: safe. */
+void rb_span_start(rb_span *span);
+
+/*
+ * rb_span_end - put ids, flags and times into the record of a span that was started and ends at `monotonic_nano`, a
+ * reading of rb_clock_monotonic_nano. Threads: any. Signals: safe.
+ */
+void rb_span_end(const rb_span *span, uint64_t monotonic_nano, rb_record *record);
+
+/*
+ * rb_span_identify - the same without the times, which are the caller's: nanoseconds since 1970. Threads: any.
+ * Signals: safe.
+ */
 void rb_span_identify(const rb_span *span, rb_record *record);
 
 /*
@@ -397,6 +416,12 @@ void rb_span_identify(const rb_span *span, rb_record *record);
  * Returns: RB_OK, or RB_E_TRACEPARENT for any other text: look closer, or start a trace. Threads: any. Signals: safe.
  */
 int rb_parent_from_traceparent(const char *text, size_t bytes, rb_span *parent);
+
+/*
+ * rb_traceparent - write the `traceparent` header that makes other processes' spans children of this one, with a zero
+ * behind it. Threads: any. Signals: safe.
+ */
+void rb_traceparent(const rb_span *span, char header[56]);
 
 /*
  * rb_process_mark - a number that this process has and the one that forked it has not: who began a span in here can

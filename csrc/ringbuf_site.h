@@ -1,25 +1,27 @@
 /*
  * ringbuf_site.h - places that emit spans, for native producers: C11 and C++17, with gcc or clang.
  *
- * Nothing is compiled into the library for it: the compiler makes of each macro and function here what it makes of the
- * same assignments by hand (tests/packaging/test_native_site.py compares the instructions). A span of a layout whose
- * header was written by `ringbuf layout --format=c`:
+ * Shorthand for the functions of ringbuf.h by which all spans begin and end, and for the assignments between them; it
+ * costs what these cost by hand (tests/packaging/test_native_site.py compares the instructions). A span of a layout
+ * whose header was written by `ringbuf layout --format=c`:
  *
  *     #include "kv_layout.h"
  *     #include <ringbuf_site.h>
  *
  *     RB_SITE(get_site, KV_NAME_GET, RB_KIND_INTERNAL, KV_PRESENT_BYTES | KV_PRESENT_HIT);
  *
- *     int rv = RB_EMIT(producer, get_site, kv_record, span, start, end, span.bytes = 512; span.hit = true);
+ *     int rv = RB_EMIT(producer, get_site, NULL, kv_record, span, start, end, span.bytes = 512; span.hit = true);
  *
  * or, where the span has children or its attributes become known on the way:
  *
- *     kv_record span;
- *     RB_BEGIN(producer, get_site, &span, parent);        a pointer to the parent's rb_record, or NULL
- *     kv_set_bytes(&span, 512);
- *     int rv = rb_end(producer, &span.core);
+ *     kv_record record;
+ *     rb_span span;
+ *     RB_BEGIN(producer, get_site, &record, &span, parent);
+ *     kv_set_bytes(&record, 512);
+ *     int rv = rb_end(producer, &span, &record.core);
  *
- * What RB_EMIT and rb_end return is what rb_emit returns.
+ * `parent` is the rb_span of a span that has begun, here or in another process (rb_parent_from_traceparent), or NULL for
+ * a root, of which the sampler decides. What RB_EMIT and rb_end return is what rb_emit returns.
  */
 #ifndef RINGBUF_SITE_H
 #define RINGBUF_SITE_H
@@ -36,101 +38,71 @@ extern "C" {
  * of the attributes that all of them set. At file or block scope.
  */
 #define RB_SITE(site, span_name, span_kind, present_bits)                                                              \
-    static const rb_record site = {0,                                                                                  \
-                                   0,                                                                                  \
-                                   {0},                                                                                \
-                                   {0},                                                                                \
-                                   {0},                                                                                \
-                                   (present_bits),                                                                     \
-                                   (span_name),                                                                        \
-                                   (span_kind),                                                                        \
-                                   RB_STATUS_UNSET,                                                                    \
-                                   RB_SPAN_SAMPLED | RB_SPAN_HAS_IS_REMOTE,                                            \
-                                   0}
+    static const rb_record site = {0, 0, {0}, {0}, {0}, (present_bits), (span_name), (span_kind), RB_STATUS_UNSET, 0, 0}
 
 /*
- * Emits a root span of a site: a `record_type` by the name `span`, whose attributes the statements behind the times
- * set. A child is made one by such a statement: rb_child_of(&span.core, parent). Times are nanoseconds since 1970.
+ * Emits a span of a site whose times are known, nanoseconds since 1970: a `record_type` by the name `record`, whose
+ * attributes the statements behind the times set. The other arguments are evaluated once, in no order that is promised,
+ * and do not see `record`.
  */
-#define RB_EMIT(producer, site, record_type, span, start, end, ...)                                                    \
+#define RB_EMIT(producer, site, parent, record_type, record, start, end, ...)                                          \
+    RB_EMIT_AS_(RB_JOIN_(rb_begun_, __COUNTER__), producer, site, parent, record_type, record, start, end, __VA_ARGS__)
+
+/* Not for use: `begun` is a name that nobody else has, also where one RB_EMIT stands among the statements of another. */
+#define RB_JOIN_(name, number) RB_JOIN_AGAIN_(name, number)
+#define RB_JOIN_AGAIN_(name, number) name##number
+#define RB_EMIT_AS_(begun, producer, site, parent, record_type, record, start, end, ...)                               \
     __extension__({                                                                                                    \
-        rb_producer *const rb_emit_to_ = (producer);                                                                   \
-        record_type span;                                                                                              \
-        memset(&span, 0, sizeof span);                                                                                 \
-        span.core = (site);                                                                                            \
-        span.core.start_unix_nano = (start);                                                                           \
-        span.core.end_unix_nano = (end);                                                                               \
-        rb_new_ids(rb_emit_to_, span.core.trace_id, span.core.span_id);                                                \
+        const rb_begun_ begun = rb_begun_of_((producer), &(site), (parent), (start), (end));                           \
+        record_type record;                                                                                            \
+        memset(&record, 0, sizeof record);                                                                             \
+        record.core = begun.core;                                                                                      \
         __VA_ARGS__;                                                                                                   \
-        rb_emit(rb_emit_to_, &span.core);                                                                              \
+        rb_emit(begun.rb_to_, &record.core);                                                                           \
     })
 
-/*
- * Begins a span of a site in *span, a record of any layout: everything zero but the site's constants, new ids, and the
- * start, which is now. `parent` is the rb_record of a span that has begun, or NULL.
- */
-#define RB_BEGIN(producer, site, span, parent)                                                                         \
-    (memset((span), 0, sizeof *(span)), rb_begin((producer), &(site), &(span)->core, (parent)))
+typedef struct rb_begun_ {
+    rb_producer *rb_to_;
+    rb_record core;
+} rb_begun_;
 
-/* Makes a span a child: same trace, its parent's id, and sampled exactly if the parent is. */
-static inline void rb_child_of(rb_record *span, const rb_record *parent)
+static inline rb_begun_ rb_begun_of_(rb_producer *producer, const rb_record *site, const rb_span *parent,
+                                     uint64_t start_unix_nano, uint64_t end_unix_nano)
 {
-    memcpy(span->trace_id, parent->trace_id, sizeof span->trace_id);
-    memcpy(span->parent_span_id, parent->span_id, sizeof span->parent_span_id);
-    span->flags = (parent->flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM)) | RB_SPAN_HAS_IS_REMOTE;
-}
-
-/* What RB_BEGIN does to the core. */
-static inline void rb_begin(rb_producer *producer, const rb_record *site, rb_record *span, const rb_record *parent)
-{
-    *span = *site;
-    rb_new_ids(producer, span->trace_id, span->span_id);
-    if (parent != NULL)
-        rb_child_of(span, parent);
-    span->start_unix_nano = rb_clock_unix_nano();
+    rb_span span;
+    rb_begun_ begun;
+    begun.rb_to_ = producer;
+    begun.core = *site;
+    begun.core.start_unix_nano = start_unix_nano;
+    begun.core.end_unix_nano = end_unix_nano;
+    rb_span_begin(producer, parent, &span);
+    rb_span_identify(&span, &begun.core);
+    return begun;
 }
 
 /*
- * Makes a span that has begun the child of the span in another process that a W3C `traceparent` header names. Returns
- * RB_OK, or RB_E_TRACEPARENT for what is not the plain form of one: then the span stays what it is.
+ * Begins a span of a site, which starts now: *record, of any layout, is zero but for the site's constants, and *span has
+ * what its children need. Each argument is evaluated once. Returns what rb_span_begin does.
  */
-static inline int rb_child_of_remote(rb_record *span, const char *traceparent)
+#define RB_BEGIN(producer, site, record, span, parent)                                                                 \
+    rb_begin((producer), &(site), (record), sizeof *(record), (span), (parent))
+
+/* What RB_BEGIN does: `record` has record_bytes bytes, of which the first are an rb_record. */
+static inline int rb_begin(rb_producer *producer, const rb_record *site, void *record, size_t record_bytes,
+                           rb_span *span, const rb_span *parent)
 {
-    rb_span parent;
-    int rv = rb_parent_from_traceparent(traceparent, strlen(traceparent), &parent);
-    if (rv == RB_OK) {
-        memcpy(span->trace_id, parent.trace_id, sizeof span->trace_id);
-        memcpy(span->parent_span_id, parent.span_id, sizeof span->parent_span_id);
-        span->flags = parent.child_flags;
-    }
+    memset(record, 0, record_bytes);
+    memcpy(record, site, sizeof *site);
+    int rv = rb_span_begin(producer, parent, span);
+    rb_span_start(span);
     return rv;
 }
 
-/* Writes the `traceparent` header that makes other processes' spans children of this one, with a zero behind it. */
-static inline void rb_traceparent(const rb_record *span, char header[56])
-{
-    static const char digits[] = "0123456789abcdef";
-    char *out = header;
-    memcpy(out, "00-", 3);
-    out += 3;
-    for (size_t i = 0; i < sizeof span->trace_id; i++) {
-        *out++ = digits[span->trace_id[i] >> 4];
-        *out++ = digits[span->trace_id[i] & 15];
-    }
-    *out++ = '-';
-    for (size_t i = 0; i < sizeof span->span_id; i++) {
-        *out++ = digits[span->span_id[i] >> 4];
-        *out++ = digits[span->span_id[i] & 15];
-    }
-    memcpy(out, "-00", 4);
-    out[2] = digits[span->flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM)];
-}
-
 /* Ends a span now and emits the record that it is the core of, all slot_bytes of it. */
-static inline int rb_end(rb_producer *producer, rb_record *span)
+static inline int rb_end(rb_producer *producer, const rb_span *span, rb_record *core)
 {
-    span->end_unix_nano = rb_clock_unix_nano();
-    return rb_emit(producer, span);
+    rb_span_end(span, rb_clock_monotonic_nano(), core);
+    return rb_emit(producer, core);
 }
 
 #ifdef __cplusplus

@@ -5,7 +5,10 @@
 #ifndef RINGBUF_PRODUCER_STATE_H
 #define RINGBUF_PRODUCER_STATE_H
 
+#include <string.h>
+
 #include "ringbuf.h"
+#include "shared/atomics.h"
 
 enum rb_state {
     RB_STATE_NONE = 0,
@@ -73,7 +76,25 @@ struct rb_producer {
 /* What `state`, as loaded, is in this process: one of the first three. */
 uint32_t rb_state_here(const rb_producer *producer, uint32_t state);
 
-int rb_has_ring(const rb_producer *producer);
+/* Pairs with rb_open's release: who finds the ring open finds all of the state that it set before. */
+static inline uint32_t rb_state_of(const rb_producer *producer)
+{
+    uint32_t state = rb_load32_acquire(&producer->state);
+    return state == RB_STATE_OPEN ? RB_STATE_OPEN : rb_state_here(producer, state);
+}
+
+static inline int rb_has_ring(const rb_producer *producer) { return rb_state_of(producer) == RB_STATE_OPEN; }
+
+/* Whether an id of 8 or 16 bytes is none. */
+static inline int rb_is_zero(const uint8_t *id, size_t bytes)
+{
+    uint64_t words[2] = {0, 0};
+    memcpy(words, id, bytes);
+    return (words[0] | words[1]) == 0;
+}
+
+/* rb_new_ids, but for a child without a trace id: then that is NULL. */
+void rb_make_ids(rb_producer *producer, uint8_t *trace_id, uint8_t *span_id);
 
 /* Before anything is written here, in calls that are not hot: makes zeros of another process's state. */
 void rb_wipe_in_child(rb_producer *producer);

@@ -135,8 +135,6 @@ typedef struct rb_py_span {
     PyObject *token;
     PyObject *outer_token;
     rb_span span;
-    uint64_t start_unix_nano;
-    uint64_t start_monotonic_nano;
     uint64_t process; /* rb_process_mark at the start, 0 before: then there are no ids either */
     struct rb_py_span *free_next;
     uint8_t was_entered; /* from the first instruction of __enter__ on: what that calls may enter it again */

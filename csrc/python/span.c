@@ -146,8 +146,7 @@ static PyObject *span_enter(rb_py_span *self, PyObject *unused)
     self->token = PyObject_CallFunctionObjArgs(module->set_current, (PyObject *)self, NULL);
     if (self->token == NULL)
         return NULL;
-    self->start_unix_nano = rb_clock_unix_nano();
-    self->start_monotonic_nano = rb_clock_monotonic_nano();
+    rb_span_start(&self->span);
     return Py_NewRef((PyObject *)self);
 }
 
@@ -264,12 +263,11 @@ static void fail(rb_py_span *self, uint8_t *record)
     }
 }
 
-static int write_span(rb_py_span *self, uint64_t duration, int failed)
+static int write_span(rb_py_span *self, uint64_t monotonic_nano, int failed)
 {
     rb_py_site *site = self->site;
     uint64_t words[RB_RECORD_WORDS(site)];
     uint8_t *record = (uint8_t *)words;
-    rb_record *core = (rb_record *)(void *)record;
     uint64_t cuts = 0;
     memcpy(record, site->template, site->slot_bytes);
     for (uint32_t i = 0; i < site->value_count; i++) {
@@ -284,9 +282,7 @@ static int write_span(rb_py_span *self, uint64_t duration, int failed)
     }
     if (failed)
         fail(self, record);
-    core->start_unix_nano = self->start_unix_nano;
-    core->end_unix_nano = self->start_unix_nano + duration;
-    rb_span_identify(&self->span, core);
+    rb_span_end(&self->span, monotonic_nano, (rb_record *)(void *)record);
     return rb_site_write(site, record, cuts) < 0 ? -1 : 0;
 }
 
@@ -302,7 +298,7 @@ static PyObject *span_exit(rb_py_span *self, PyObject *const *arguments, Py_ssiz
     /* Who entered the block writes its span: a forked child that leaves it, too, would write it again. */
     if (self->process == rb_process_mark(self->site->producer)) {
         int failed = count > 0 && is_failure(arguments[0]);
-        if (write_span(self, now - self->start_monotonic_nano, failed) < 0)
+        if (write_span(self, now, failed) < 0)
             return NULL;
     }
     Py_RETURN_NONE;
@@ -330,26 +326,11 @@ static PyObject *get_span_id(rb_py_span *self, void *unused)
     return check_entered(self) < 0 ? NULL : PyBytes_FromStringAndSize((const char *)self->span.span_id, 8);
 }
 
-static char *write_hex(char *to, const uint8_t *bytes, unsigned count)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (unsigned i = 0; i < count; i++) {
-        *to++ = digits[bytes[i] >> 4];
-        *to++ = digits[bytes[i] & 15];
-    }
-    return to;
-}
-
 PyObject *rb_span_traceparent(const rb_span *span)
 {
-    char text[55] = "00-";
-    uint8_t flags = (uint8_t)(span->child_flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM));
-    char *at = write_hex(text + 3, span->trace_id, 16);
-    *at++ = '-';
-    at = write_hex(at, span->span_id, 8);
-    *at++ = '-';
-    write_hex(at, &flags, 1);
-    return PyUnicode_FromStringAndSize(text, sizeof text);
+    char text[56];
+    rb_traceparent(span, text);
+    return PyUnicode_FromStringAndSize(text, sizeof text - 1);
 }
 
 static PyObject *get_traceparent(rb_py_span *self, void *unused)

@@ -8,53 +8,51 @@ RB_SITE(chunk_site, FILES_NAME_CHUNK, RB_KIND_CLIENT, FILES_PRESENT_BYTES | FILE
 __attribute__((noinline)) int emit_by_site(rb_producer *producer, uint64_t start, uint64_t end, uint64_t bytes,
                                            uint64_t offset)
 {
-    return RB_EMIT(producer, chunk_site, files_record, span, start, end, span.bytes = bytes; span.offset = offset);
+    return RB_EMIT(producer, chunk_site, NULL, files_record, chunk, start, end, chunk.bytes = bytes;
+                   chunk.offset = offset);
 }
 
 __attribute__((noinline)) int emit_by_hand(rb_producer *producer, uint64_t start, uint64_t end, uint64_t bytes,
                                            uint64_t offset)
 {
-    files_record span;
-    memset(&span, 0, sizeof span);
-    span.core.start_unix_nano = start;
-    span.core.end_unix_nano = end;
-    span.core.present = FILES_PRESENT_BYTES | FILES_PRESENT_OFFSET;
-    span.core.name = FILES_NAME_CHUNK;
-    span.core.kind = RB_KIND_CLIENT;
-    span.core.flags = RB_SPAN_SAMPLED | RB_SPAN_HAS_IS_REMOTE;
-    rb_new_ids(producer, span.core.trace_id, span.core.span_id);
-    span.bytes = bytes;
-    span.offset = offset;
-    return rb_emit(producer, &span.core);
+    files_record chunk;
+    rb_span span;
+    memset(&chunk, 0, sizeof chunk);
+    chunk.core.start_unix_nano = start;
+    chunk.core.end_unix_nano = end;
+    chunk.core.present = FILES_PRESENT_BYTES | FILES_PRESENT_OFFSET;
+    chunk.core.name = FILES_NAME_CHUNK;
+    chunk.core.kind = RB_KIND_CLIENT;
+    rb_span_begin(producer, NULL, &span);
+    rb_span_identify(&span, &chunk.core);
+    chunk.bytes = bytes;
+    chunk.offset = offset;
+    return rb_emit(producer, &chunk.core);
 }
 
-__attribute__((noinline)) int span_by_site(rb_producer *producer, const rb_record *parent, uint64_t (*work)(void))
+__attribute__((noinline)) int span_by_site(rb_producer *producer, const rb_span *parent, uint64_t (*work)(void))
 {
-    files_record span;
-    RB_BEGIN(producer, chunk_site, &span, parent);
-    files_set_bytes(&span, work());
-    return rb_end(producer, &span.core);
+    files_record chunk;
+    rb_span span;
+    RB_BEGIN(producer, chunk_site, &chunk, &span, parent);
+    files_set_bytes(&chunk, work());
+    return rb_end(producer, &span, &chunk.core);
 }
 
-__attribute__((noinline)) int span_by_hand(rb_producer *producer, const rb_record *parent, uint64_t (*work)(void))
+__attribute__((noinline)) int span_by_hand(rb_producer *producer, const rb_span *parent, uint64_t (*work)(void))
 {
-    files_record span;
-    memset(&span, 0, sizeof span);
-    span.core.present = FILES_PRESENT_BYTES | FILES_PRESENT_OFFSET;
-    span.core.name = FILES_NAME_CHUNK;
-    span.core.kind = RB_KIND_CLIENT;
-    span.core.flags = RB_SPAN_SAMPLED | RB_SPAN_HAS_IS_REMOTE;
-    rb_new_ids(producer, span.core.trace_id, span.core.span_id);
-    if (parent != NULL) {
-        memcpy(span.core.trace_id, parent->trace_id, 16);
-        memcpy(span.core.parent_span_id, parent->span_id, 8);
-        span.core.flags = (parent->flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM)) | RB_SPAN_HAS_IS_REMOTE;
-    }
-    span.core.start_unix_nano = rb_clock_unix_nano();
-    span.bytes = work();
-    span.core.present |= FILES_PRESENT_BYTES;
-    span.core.end_unix_nano = rb_clock_unix_nano();
-    return rb_emit(producer, &span.core);
+    files_record chunk;
+    rb_span span;
+    memset(&chunk, 0, sizeof chunk);
+    chunk.core.present = FILES_PRESENT_BYTES | FILES_PRESENT_OFFSET;
+    chunk.core.name = FILES_NAME_CHUNK;
+    chunk.core.kind = RB_KIND_CLIENT;
+    rb_span_begin(producer, parent, &span);
+    rb_span_start(&span);
+    chunk.bytes = work();
+    chunk.core.present |= FILES_PRESENT_BYTES;
+    rb_span_end(&span, rb_clock_monotonic_nano(), &chunk.core);
+    return rb_emit(producer, &chunk.core);
 }
 
 static uint64_t work(void) { return 7; }
@@ -66,7 +64,7 @@ int main(int argc, char **argv)
     char path[RB_MAX_PATH_BYTES];
     rb_config config;
     rb_error error;
-    rb_record parent = chunk_site;
+    rb_span parent;
     rb_producer *producer = rb_producer_new();
     int written = 0;
     if (argc != 2 || producer == NULL)
@@ -83,7 +81,7 @@ int main(int argc, char **argv)
     config.root_always = 1;
     if (rb_open(producer, &config, path, &error) != RB_OK)
         return 1;
-    rb_new_ids(producer, parent.trace_id, parent.span_id);
+    rb_span_begin(producer, NULL, &parent);
     for (uint64_t i = 0; i < COUNT; i++) {
         written += emit_by_site(producer, i, i, i, i);
         written += emit_by_hand(producer, i, i, i, i);

@@ -69,6 +69,22 @@ def test_a_trace_goes_on_through_a_native_process(
     assert not record["parent_span_id"].any()
 
 
+@pytest.mark.parametrize("language", ["c11", "c++17"])
+def test_a_native_process_whose_ring_is_removed_makes_another(
+    language: str,
+    c_compiler: str,
+    debian_program: Callable[[str], str],
+    tmp_path: Path,
+    ring_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiler = c_compiler if language == "c11" else debian_program(os.environ.get("CXX", "c++"))
+    program = compiled(compiler, language, ROOT / "tests" / "packaging" / "removed_ring.c", tmp_path)
+    monkeypatch.setenv("RINGBUF_DIR", str(ring_dir))
+    assert run([program], cwd=tmp_path).split() == [str(path) for path in rings_in(ring_dir)]
+    assert len(records_in(ring_dir)) > 0
+
+
 def compiled(compiler: str, language: str, source: Path, folder: Path) -> Path:
     """Return the program that a source makes, warnings being errors."""
     includes = [f"-I{path}" for path in (ringbuf.get_include(), ROOT / "docs" / "examples" / "native")]

@@ -14,7 +14,8 @@ int main(int argc, char **argv)
     char path[RB_MAX_PATH_BYTES], header[56];
     rb_config config;
     rb_error error;
-    files_record span;
+    files_record record;
+    rb_span span, parent;
     rb_producer *producer = rb_producer_new();
     if (argc != 3 || producer == NULL)
         return 2;
@@ -27,12 +28,13 @@ int main(int argc, char **argv)
     config.lane_count = 1;
     config.capacity_slots = 4;
     config.file_mode = 0600;
+    config.root_always = 1;
     if (rb_open(producer, &config, path, &error) != RB_OK)
         return 1;
-    RB_BEGIN(producer, site, &span, NULL);
-    int rv = rb_child_of_remote(&span.core, argv[2]);
-    rb_traceparent(&span.core, header);
+    int rv = rb_parent_from_traceparent(argv[2], strlen(argv[2]), &parent);
+    RB_BEGIN(producer, site, &record, &span, rv == RB_OK ? &parent : NULL);
+    rb_traceparent(&span, header);
     printf("%d %s\n", rv, header);
-    return (rb_end(producer, &span.core) & 1) != (int)(span.core.flags & RB_SPAN_SAMPLED) ||
+    return (rb_end(producer, &span, &record.core) & 1) != (int)(span.flags & RB_SPAN_SAMPLED) ||
            rb_close(producer) != RB_OK;
 }

@@ -12,7 +12,7 @@ RB_SITE(copy_site, FILES_NAME_COPY, RB_KIND_INTERNAL, 0);
 RB_SITE(chunk_site, FILES_NAME_CHUNK, RB_KIND_INTERNAL, FILES_PRESENT_BYTES | FILES_PRESENT_OFFSET);
 
 /* Returns bytes copied, 0 at the end, -1 with errno. A chunk's span has only what is known before it is emitted. */
-static ssize_t copy_chunk(tracer *t, const rb_record *copy, int from, int to, uint64_t offset)
+static ssize_t copy_chunk(tracer *t, const rb_span *copy, int from, int to, uint64_t offset)
 {
     static char buffer[CHUNK_BYTES];
     uint64_t start = rb_clock_unix_nano();
@@ -24,9 +24,9 @@ static ssize_t copy_chunk(tracer *t, const rb_record *copy, int from, int to, ui
         done += wrote;
     }
     if (got > 0) {
-        int result = RB_EMIT(t->producer, chunk_site, files_record, span, start, rb_clock_unix_nano(),
-                             rb_child_of(&span.core, copy);
-                             span.bytes = (uint64_t)got; span.offset = offset);
+        int result = RB_EMIT(t->producer, chunk_site, copy, files_record, chunk, start, rb_clock_unix_nano(),
+                             chunk.bytes = (uint64_t)got;
+                             chunk.offset = offset);
         if (result != 1)
             tracer_settle(t, result);
     }
@@ -35,25 +35,26 @@ static ssize_t copy_chunk(tracer *t, const rb_record *copy, int from, int to, ui
 
 static int copy_file(tracer *t, const char *from_path, const char *to_path)
 {
-    files_record span;
+    files_record record;
+    rb_span span;
     uint64_t copied = 0;
     ssize_t got = -1;
-    RB_BEGIN(t->producer, copy_site, &span, NULL);
-    tracer_path(t, &span, from_path);
+    RB_BEGIN(t->producer, copy_site, &record, &span, NULL);
+    tracer_path(t, &record, from_path);
     int from = open(from_path, O_RDONLY | O_CLOEXEC);
     int to = from < 0 ? -1 : open(to_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (to >= 0)
-        while ((got = copy_chunk(t, &span.core, from, to, copied)) > 0)
+        while ((got = copy_chunk(t, &span, from, to, copied)) > 0)
             copied += (uint64_t)got;
     int error = got < 0 ? errno : 0;
     if (from >= 0)
         close(from);
     if (to >= 0 && close(to) != 0 && error == 0)
         error = errno;
-    files_set_bytes(&span, copied);
-    files_set_outcome(&span, tracer_outcome(error));
-    span.core.status = error == 0 ? RB_STATUS_UNSET : RB_STATUS_ERROR;
-    tracer_end(t, &span);
+    files_set_bytes(&record, copied);
+    files_set_outcome(&record, tracer_outcome(error));
+    record.core.status = error == 0 ? RB_STATUS_UNSET : RB_STATUS_ERROR;
+    tracer_end(t, &span, &record);
     return error;
 }
 

@@ -20,7 +20,7 @@ class Span {
     Span(tracer &to, const rb_record &site, const Span *parent = nullptr)
         : tracer_(to), exceptions_(std::uncaught_exceptions())
     {
-        RB_BEGIN(tracer_.producer, site, &record_, parent == nullptr ? nullptr : &parent->record_.core);
+        RB_BEGIN(tracer_.producer, site, &record_, &span_, parent == nullptr ? nullptr : &parent->span_);
     }
     Span(const Span &) = delete;
     Span &operator=(const Span &) = delete;
@@ -28,7 +28,7 @@ class Span {
     {
         if (std::uncaught_exceptions() > exceptions_)
             record_.core.status = RB_STATUS_ERROR;
-        tracer_end(&tracer_, &record_);
+        tracer_end(&tracer_, &span_, &record_);
     }
     files_record &operator*() { return record_; }
 
@@ -36,6 +36,7 @@ class Span {
     tracer &tracer_;
     int exceptions_;
     files_record record_;
+    rb_span span_;
 };
 
 std::size_t count_words(tracer &t, const Span &all, const char *path)

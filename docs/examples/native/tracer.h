@@ -70,15 +70,15 @@ static inline int tracer_settle(tracer *t, int result)
     return result > 0 && (result & 1);
 }
 
-static inline int tracer_end(tracer *t, files_record *span)
+static inline int tracer_end(tracer *t, const rb_span *span, files_record *record)
 {
-    int result = rb_end(t->producer, &span->core);
+    int result = rb_end(t->producer, span, &record->core);
     return result == 1 || (result != 0 && tracer_settle(t, result));
 }
 
-static inline void tracer_path(tracer *t, files_record *span, const char *path)
+static inline void tracer_path(tracer *t, files_record *record, const char *path)
 {
-    if (files_set_path(span, path, strlen(path)))
+    if (files_set_path(record, path, strlen(path)))
         rb_count_truncated(t->producer, 1);
 }
 
