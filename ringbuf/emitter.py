@@ -226,7 +226,7 @@ class Emitter:
         except (RingBufferError, ValueError, TypeError, OSError) as error:
             if self._warned_in != pid and not self.closed:
                 self._warned_in = pid
-                if self._has_ring():
+                if self.has_ring():
                     error = RingCreateError(f"{self._path} was removed, what it still takes is lost: {error}")
                 self._warn(error)
             return False
