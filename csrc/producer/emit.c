@@ -58,14 +58,7 @@ static int set_aside(const rb_lane *lane)
 /* A ring that nobody reads may be one that was removed. Out of line: at most once a second there is more to do. */
 static __attribute__((noinline)) int unread(rb_producer *producer) { return rb_is_unread(producer) ? ATTEND : 0; }
 
-static inline uint64_t word_at(const uint8_t *bytes)
-{
-    uint64_t word;
-    memcpy(&word, bytes, sizeof word);
-    return word;
-}
-
-static inline uint64_t end_of(const uint8_t *record) { return word_at(record + offsetof(rb_record, end_unix_nano)); }
+static inline uint64_t end_of(const uint8_t *record) { return rb_word_at(record + offsetof(rb_record, end_unix_nano)); }
 
 /* Without a ring: what the door returns. Out of line, so that the doors stay small. */
 static __attribute__((noinline)) int no_ring(rb_producer *producer)
