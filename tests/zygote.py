@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import drain.__main__
+import drain.command
 import drain.exporters.otlp_grpc
 import drain.exporters.otlp_http
 import drain.exporters.stdout

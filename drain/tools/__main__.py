@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from drain.entry import enter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COMMANDS: Final = {
     "list": "drain.tools.list_rings:list_rings",
@@ -19,29 +22,18 @@ COMMANDS: Final = {
 }
 """Where the function of each subcommand is, `module:function`; it is imported only when its subcommand is asked for."""
 
-_EXIT_USAGE: Final = 2
-_EXIT_INTERRUPTED: Final = 130
-
 
 def main() -> None:
     """Run the command."""
     # `ringbuf tail | head` ends as other programs do whose reader has gone.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Until the subcommand is loaded: a KeyboardInterrupt in the middle of an import comes out as an ImportError.
-        signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(_EXIT_INTERRUPTED))
-    try:
-        from drain.tools.looking.command_line import command_line  # noqa: PLC0415 - after SIGPIPE, and to say what is missing
+    enter("ringbuf", _loaded)
 
-        command_line(COMMANDS)(prog_name="ringbuf")
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("drain", "ringbuf"):
-            raise
-        sys.stderr.write(f"ringbuf: needs {missing}, which is not installed: pip install 'ringbuf-spans[drain]'\n")
-        sys.exit(_EXIT_USAGE)
-    except KeyboardInterrupt:
-        sys.exit(_EXIT_INTERRUPTED)
+
+def _loaded() -> Callable[[], object]:
+    from drain.tools.looking.command_line import command_line  # noqa: PLC0415 - to say what is missing for it
+
+    return lambda: command_line(COMMANDS)(prog_name="ringbuf")
 
 
 if __name__ == "__main__":

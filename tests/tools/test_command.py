@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OURS = ("list", "stat", "tail", "top", "dump", "clean")
+ENTRIES = {"ringbuf": "drain.tools.__main__", "ringbuf-drain": "drain.__main__"}
 SCRIPT = Path(sys.executable).with_name("ringbuf")
 
 
@@ -68,27 +69,25 @@ def test_what_is_no_subcommand() -> None:
     assert (result.exit_code, "lisp" in result.stderr) == (2, True)
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
-    code = """
-import sys
-sys.modules["typer"] = None
-sys.argv = ["ringbuf", "list"]
-from drain.tools.__main__ import main
-main()
-"""
-    done = run_python(code)
+def start_of(command: str, before: str) -> subprocess.CompletedProcess[str]:
+    """Run `before`, and then a command as its script does."""
+    module = ENTRIES[command]
+    return run_python(f"import sys\n{before}\nsys.argv = [{command!r}, 'tail']\nimport {module}\n{module}.main()")
+
+
+@pytest.mark.parametrize("command", ENTRIES)
+@pytest.mark.parametrize("library", ["typer", "numpy"])
+def test_without_the_extra_it_says_what_to_install(command: str, library: str) -> None:
+    done = start_of(command, f"sys.modules[{library!r}] = None")
     assert done.returncode == 2
-    assert done.stderr == "ringbuf: needs typer, which is not installed: pip install 'ringbuf-spans[drain]'\n"
+    assert done.stderr == f"{command}: needs {library}, which is not installed: pip install 'ringbuf-spans[drain]'\n"
 
 
-def test_a_missing_part_of_our_own_is_not_an_extra() -> None:
-    code = """
-import sys
-sys.modules["drain.tools.looking.command_line"] = None
-from drain.tools.__main__ import main
-main()
-"""
-    assert "Traceback" in run_python(code).stderr
+@pytest.mark.parametrize(
+    ("command", "part"), [("ringbuf", "drain.tools.looking.command_line"), ("ringbuf-drain", "drain.command")]
+)
+def test_a_missing_part_of_our_own_is_not_an_extra(command: str, part: str) -> None:
+    assert "Traceback" in start_of(command, f"sys.modules[{part!r}] = None").stderr
 
 
 def test_a_subcommand_loads_neither_grpc_nor_the_service() -> None:
@@ -154,24 +153,22 @@ def test_colours_are_for_terminals_that_want_them(ring_dir: Path) -> None:
         assert "\x1b" not in output_of(*arguments)
 
 
-def test_ctrl_c_in_the_middle_of_an_import_is_clean() -> None:
-    code = """
-import signal, sys
+@pytest.mark.parametrize(("command", "part"), [("ringbuf", "drain.tools.tail"), ("ringbuf-drain", "drain.service")])
+def test_ctrl_c_in_the_middle_of_an_import_is_clean(command: str, part: str) -> None:
+    interrupted = f"""
+import signal
 
 class Interrupted:
     def find_spec(self, name, path=None, target=None):
-        if name == "drain.tools.tail":
+        if name == {part!r}:
             try:
                 signal.raise_signal(signal.SIGINT)
             except KeyboardInterrupt as error:  # as extension modules do that import others
                 raise ImportError(name) from error
 
 sys.meta_path.insert(0, Interrupted())
-sys.argv = ["ringbuf", "tail"]
-from drain.tools.__main__ import main
-main()
 """
-    done = run_python(code)
+    done = start_of(command, interrupted)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 

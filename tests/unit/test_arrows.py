@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-EVERYBODY: Final = {"log", "private_folder"}  # what every folder may import
+EVERYBODY: Final = {"log", "private_folder", "entry"}  # what every folder may import
 ALLOWED: Final = {
     "settings": set(),
     "otlp": set(),
@@ -29,7 +29,9 @@ ALLOWED: Final = {
     "service": {"rings", "delivery", "accounting", "exporters", "otlp", "spool"},
     "tools": {"rings", "otlp", "accounting", "replay", "delivery", "exporters"},
     "assembly": {"settings", "rings", "delivery", "exporters", "spool", "service"},
-    "__main__": {"assembly", "settings", "rings", "delivery", "exporters", "service", "telemetry", "replay"},
+    "__main__": {"command"},
+    "entry": set(),
+    "command": {"assembly", "settings", "rings", "delivery", "exporters", "service", "telemetry", "replay"},
     "log": set(),
     "private_folder": set(),
 }

@@ -15,7 +15,7 @@ import pytest
 import typer.main
 import yaml
 
-from drain.__main__ import app
+from drain.command import app
 from drain.settings.settings import Settings, flag_of
 from drain.telemetry.metric_table import METRICS
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from drain.__main__ import app
+from drain.command import app
 from drain.exporters.make import make_exporter
 from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import OtlpSettings
