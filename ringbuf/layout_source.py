@@ -6,6 +6,7 @@ import importlib
 import os
 import runpy
 import sys
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from ringbuf.exceptions import RingFormatError
 from ringbuf.layout.layout import SpanLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["load_layout"]
 
@@ -31,10 +32,10 @@ def load_layout(source: str) -> SpanLayout:
             JSON; or the path of a ring.
 
     Raises:
-        ValueError: there is no layout, there are several, or its JSON is none (LayoutError).
+        ValueError: there is no layout, there are several, its JSON is none (LayoutError), or the Python code raises:
+            then that is the cause.
         RingFormatError: a ring that is unsound.
         OSError: the file cannot be read.
-        Exception: whatever the Python code raises.
 
     >>> load_layout("ringbuf.dataplane:DATAPLANE_LAYOUT").scope_name
     'grafos.dataplane'
@@ -44,11 +45,10 @@ def load_layout(source: str) -> SpanLayout:
     if path.suffix == ".py":
         return _pick(_globals_of_file(path), attribute, source)
     if Path(source).is_file():
-        data = Path(source).read_bytes()
-        return _of_ring(Path(source)) if data.startswith(_RING_MAGIC) else SpanLayout.from_json(data)
+        return _of_file(Path(source))
     if all(part.isidentifier() for part in place.split(".")):
         with _on_sys_path(Path.cwd()):
-            return _pick(vars(importlib.import_module(place)), attribute, source)
+            return _pick(_globals_of(place, lambda: vars(importlib.import_module(place))), attribute, source)
     raise ValueError(f"{source}: no such file, and no name of a module")
 
 
@@ -57,7 +57,36 @@ def _globals_of_file(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path}: no such file")
     # As `python FILE` does, so that it finds what lies beside it.
     with _on_sys_path(path.parent.resolve()):
-        return runpy.run_path(str(path), run_name=path.stem)
+        return _globals_of(str(path), lambda: runpy.run_path(str(path), run_name=path.stem))
+
+
+def _globals_of(place: str, run: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    try:
+        return run()
+    except (Exception, SystemExit) as error:
+        what = " ".join(str(error).split())
+        raise ValueError(f"{place}{_line_in(place, error)}: {type(error).__name__}: {what}") from error
+
+
+def _line_in(place: str, error: BaseException) -> str:
+    """Say in which line of the file it was; empty where it was in none of its lines."""
+    if isinstance(error, SyntaxError) and error.filename == place:
+        return f":{error.lineno}"
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == place]
+    return f":{lines[-1]}" if lines else ""
+
+
+def _of_file(path: Path) -> SpanLayout:
+    """Read a ring's header, or JSON: never more of the file than a layout can have."""
+    most: int = lib.RB_MAX_JSON_BYTES
+    with path.open("rb") as file:
+        data = file.read(len(_RING_MAGIC))
+        if data == _RING_MAGIC:
+            return _of_ring(path)
+        data += file.read(most)
+    if len(data) > most:
+        raise ValueError(f"{path}: larger than a layout can be ({most} bytes)")
+    return SpanLayout.from_json(data)
 
 
 def _pick(names: Mapping[str, Any], attribute: str, source: str) -> SpanLayout:

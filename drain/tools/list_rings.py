@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pwd
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +18,7 @@ from drain.tools.looking.ring_selection import (
     observe,
     select,
 )
-from drain.tools.looking.span_text import age, printable
+from drain.tools.looking.span_text import age, json_text, printable
 from drain.tools.looking.table import Column, bar, is_terminal, percent, write_table
 
 if TYPE_CHECKING:
@@ -64,9 +63,9 @@ def list_rings(
         ring.close()
     if as_json:
         for entry in entries:
-            typer.echo(json.dumps(entry))
+            typer.echo(json_text(entry))
         for path, reason in unreadable:
-            typer.echo(json.dumps({"ring": path.name, "unreadable": reason}))
+            typer.echo(json_text({"ring": path.name, "unreadable": reason}))
     else:
         if entries:
             write_table(_COLUMNS, [_row(entry) for entry in entries])

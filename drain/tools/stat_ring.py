@@ -18,7 +18,7 @@ from drain.tools.looking.ring_selection import (
     drain_of,
     select_one,
 )
-from drain.tools.looking.span_text import age, clock, printable
+from drain.tools.looking.span_text import age, clock, json_text, printable
 from drain.tools.looking.table import Column, bar, has_colour, percent, write_table
 
 _POSITIONS: Final = 1 << 64
@@ -35,7 +35,7 @@ def stat_ring(
     with ObservedRing(path) as observed:
         entry = _all_of(observed, drain_of(path.parent) is not None)
     if as_json:
-        typer.echo(json.dumps(entry))
+        typer.echo(json_text(entry))
     else:
         _write(entry)
 

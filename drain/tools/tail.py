@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
@@ -18,7 +17,7 @@ from drain.tools.looking.ring_selection import (
     select,
 )
 from drain.tools.looking.span_filter import SpanFilter, with_span_filter
-from drain.tools.looking.span_text import json_object, line, printable
+from drain.tools.looking.span_text import json_object, json_text, line, printable
 from drain.tools.looking.table import has_colour
 from drain.tools.looking.watched_rings import WatchedRings
 from ringbuf.exceptions import RingFormatError
@@ -157,7 +156,7 @@ class _Tail:
 
 def json_line(ring: ObservedRing, record: np.void) -> str:
     """Return a span as one line of JSON."""
-    return json.dumps(json_object(ring, record), ensure_ascii=False)
+    return json_text(json_object(ring, record))
 
 
 def coloured_line(ring: ObservedRing, record: np.void) -> str:

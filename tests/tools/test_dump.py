@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -190,3 +191,57 @@ def test_a_binary_form_is_nothing_for_a_terminal(ring_dir: Path) -> None:
 def test_a_file_that_cannot_be_made_is_told(shop: Emitter, ring_dir: Path, tmp_path: Path) -> None:
     result = invoke("dump", "--ring-dir", ring_dir, "-o", tmp_path / "nowhere" / "spans.jsonl")
     assert (result.exit_code, "No such file" in result.stderr) == (1, True)
+
+
+STEERING = "=1+1\x1b[2J\x9b31m\x7f\u202e"
+HOSTILE = SpanLayout(
+    span_names=["=HYPERLINK(1)"],
+    attributes=[Attribute("+key", "str", 40), Attribute("@blob", "bytes", 3), Attribute("-number", "i64")],
+)
+
+
+@pytest.fixture
+def hostile(ring_dir: Path) -> Iterator[Emitter]:
+    """Return an emitter whose names and values are made for whoever looks at them."""
+    with ringbuf.Emitter("-evil\x1b[31m", ring_dir=ring_dir, layout=HOSTILE, capacity=4, lanes=1) as emitter:
+        site = emitter.site("=HYPERLINK(1)", varying=["+key", "@blob", "-number"])
+        assert site.emit(1000, 900, STEERING, b"\xf8\x00\x00", -5)
+        yield emitter
+
+
+def test_no_cell_of_csv_is_a_formula(hostile: Emitter, ring_dir: Path, tmp_path: Path) -> None:
+    (row,) = csv.DictReader(io.StringIO(dumped(ring_dir, tmp_path, "csv").read_text()))
+    assert (row["name"], row["service"], row["'+key"], row["'@blob"]) == (
+        "'=HYPERLINK(1)",
+        "'-evil\x1b[31m",
+        f"'{STEERING}",
+        "'+AAA",
+    )
+    assert (row["duration_nano"], row["'-number"]) == ("-100", "-5"), "a number below zero is none"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("dump",),
+        ("dump", "--format", "csv"),
+        ("tail", "--no-follow", "--json"),
+        ("tail", "--no-follow"),
+        ("list",),
+        ("list", "--json"),
+        ("stat", "*pid*"),
+        ("stat", "*pid*", "--json"),
+        ("top", "--once", "--interval", "0.1"),
+        ("top", "--once", "--interval", "0.1", "--json"),
+    ],
+)
+def test_no_span_steers_a_terminal(hostile: Emitter, ring_dir: Path, arguments: tuple[str, ...]) -> None:
+    words = [str(os.getpid()) if word == "*pid*" else word for word in arguments]
+    environment = {"TERM": "dumb"}  # where no command writes a control character of its own
+    with OnTerminal(*words, "--ring-dir", ring_dir, columns=200, environment=environment) as terminal:
+        assert terminal.end() == 0
+        text = terminal.output.decode()
+    assert not [character for character in text if not (character.isprintable() or character in "\r\n")]
+    if words[0] != "top" and ("--json" in words or words == ["dump"]):
+        values = json.dumps([json.loads(line) for line in text.splitlines() if line.startswith("{")])
+        assert json.dumps("-evil\x1b[31m") in values, "the value is the same"

@@ -175,3 +175,12 @@ def test_on_a_terminal_with_200_services(ring_dir: Path, columns: int, number: i
     assert sum("service-wi" in line for line in screen) >= 10
     for emitter in emitters:
         emitter.close()
+
+
+def test_a_terminal_without_a_cursor_gets_one_picture_after_the_other(shop: ringbuf.Emitter, ring_dir: Path) -> None:
+    arguments = ("top", "--ring-dir", ring_dir, "--interval", "0.1")
+    with OnTerminal(*arguments, columns=80, environment={"TERM": "dumb"}) as terminal:
+        terminal.read_until(b"spans/s", 4)  # of two pictures: in the title, and over its column
+        assert terminal.interrupt() == 130
+    assert b"\x1b" not in terminal.output
+    assert b"shop" in terminal.output

@@ -59,15 +59,15 @@ def dump(
 ) -> None:
     """Write the spans that rings hold now to a file, without taking them from the drain.
 
-    JSON lines are those of the drain's file exporter: `ringbuf-drain replay` and `ringbuf report` read them. A file
-    gets its name when it is whole.
+    JSON lines are those of the drain's file exporter: `ringbuf-drain replay` and `ringbuf report` read them. In CSV, a
+    text that a spreadsheet would take for a formula begins with an apostrophe. A file gets its name when it is whole.
     """
     if form in (Format.PARQUET, Format.NUMPY) and output == Path("-") and is_terminal():
         fail(f"--format {form.value} is nothing for a terminal: name a file with --output", EXIT_USAGE)
     found, unreadable = observe(select(ring_dir, rings), service)
     try:
         with _opened(output) as to:
-            writer = _writer(form, to, found)
+            writer = _writer(form, to, found, is_terminal=output == Path("-") and is_terminal())
             spans, others, missed, broken = _dump(found, wanted, writer)
             writer.end()
     except MissingLibraryError as error:
@@ -85,13 +85,13 @@ def dump(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _writer(form: Format, to: IO[bytes], rings: list[ObservedRing]) -> Writer:
+def _writer(form: Format, to: IO[bytes], rings: list[ObservedRing], *, is_terminal: bool) -> Writer:
     schema = Schema.of(ring.layout for ring in rings)
     match form:
         case Format.JSONL:
-            return JsonLines(to)
+            return JsonLines(to, is_terminal=is_terminal)
         case Format.CSV:
-            return Csv(to, schema)
+            return Csv(to, schema, is_terminal=is_terminal)
         case Format.PARQUET:
             return Parquet(to, schema)
         case Format.NUMPY:

@@ -11,7 +11,7 @@ import numpy as np
 
 from drain.otlp.encode_plan import find_spans
 from drain.otlp.encoder import Encoder
-from drain.tools.looking.span_text import json_value
+from drain.tools.looking.span_text import escaped_json, json_value, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +35,16 @@ class Writer(Protocol):
 
 
 class JsonLines:
-    """OTLP JSON lines, as the drain's file exporter writes them: one `TracesData` for each piece of a ring."""
+    """OTLP JSON lines, as the drain's file exporter writes them: one `TracesData` for each piece of a ring.
 
-    def __init__(self, to: IO[bytes]) -> None:
+    Args:
+        to: the file.
+        is_terminal: whether it is one, which no character may steer.
+    """
+
+    def __init__(self, to: IO[bytes], *, is_terminal: bool = False) -> None:
         self._to = to
+        self._is_terminal = is_terminal
         self._encoders: dict[ObservedRing, Encoder] = {}
 
     def write(self, ring: ObservedRing, records: np.ndarray) -> int:
@@ -47,7 +53,8 @@ class JsonLines:
             self._encoders[ring] = Encoder(ring.layout, ring.resource)
         encoded = self._encoders[ring].encode_json(records)
         if encoded.spans:
-            self._to.write(b'{"resourceSpans":[%s]}\n' % encoded.body)
+            line = b'{"resourceSpans":[%s]}\n' % encoded.body
+            self._to.write(escaped_json(line.decode()).encode() if self._is_terminal else line)
         return encoded.spans
 
     def end(self) -> None:
@@ -55,20 +62,39 @@ class JsonLines:
 
 
 class Csv:
-    """A line a span, and a first one with the names; None is empty, bytes are base64."""
+    """A line a span, and a first one with the names; None is empty, bytes are base64.
 
-    def __init__(self, to: IO[bytes], schema: Schema) -> None:
+    A text that a spreadsheet would take for a formula begins with an apostrophe: its producer chose it.
+
+    Args:
+        to: the file.
+        schema: the columns.
+        is_terminal: whether it is one, which no character may steer.
+    """
+
+    def __init__(self, to: IO[bytes], schema: Schema, *, is_terminal: bool = False) -> None:
+        self._is_terminal = is_terminal
         self._text = io.TextIOWrapper(to, "utf-8", newline="", write_through=True)
         self._schema = schema
         self._csv = csv.writer(self._text, lineterminator="\n")
-        self._csv.writerow(schema.types)
+        self._csv.writerow(map(self._cell, schema.types))
 
     def write(self, ring: ObservedRing, records: np.ndarray) -> int:
         """Write records of a ring; return how many of them were spans."""
         spans = records[find_spans(records, ring.layout)]
         columns = self._schema.columns(ring, spans).values()
-        self._csv.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+        self._csv.writerows([self._cell(value) for value in row] for row in zip(*columns, strict=True))
         return len(spans)
+
+    def _cell(self, value: Any) -> Any:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        cell = json_value(value)
+        if not isinstance(cell, str):
+            return cell
+        if cell.startswith(_FORMULA_STARTS):
+            cell = f"'{cell}"
+        return printable(cell, len(cell)) if self._is_terminal else cell
 
     def end(self) -> None:
         """Leave the file to whoever opened it."""
@@ -143,6 +169,8 @@ class Numpy:
 
 
 _SIGNS = (("u", "uint"), ("i", "int"))
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet reads as a formula (OWASP, "CSV Injection")."""
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -159,9 +187,3 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     )
     # Not np.concatenate, which would move the fields together.
     return np.frombuffer(b"".join(part.tobytes() for part in parts), in_order)
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json_value(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,22 @@ def printable(text: str, most: int = 200) -> str:
     """
     cut = text if len(text) <= most else text[: most - 1] + "…"
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+
+
+def json_text(value: object) -> str:
+    r"""Return a value as JSON on one line, in which nothing steers a terminal: it means the same to a program.
+
+    >>> json_text({"name": "é\x1b[31m\x9b"})
+    '{"name": "é\\u001b[31m\\u009b"}'
+    """
+    return escaped_json(json.dumps(value, ensure_ascii=False))
+
+
+def escaped_json(text: str) -> str:
+    """Return JSON with escapes for all characters that are not printable; ends of lines stay."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else _json_escape(one) for one in text)
 
 
 def duration(nano: int) -> str:
@@ -124,6 +141,11 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def _word(value: Any) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+_WITHOUT_CURSOR: Final = frozenset({"dumb", "unknown"})  # as rich has it, which shows nothing there
 _GAP: Final = 2
 _BAR_CELLS: Final = 10
 _LEAST_TEXT: Final = 10  # to which a column of text is cut at most; before that, columns of a rank go
@@ -39,9 +40,14 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def has_screen() -> bool:
+    """Whether standard output is a terminal with a cursor, so that a picture can take the place of the last."""
+    return is_terminal() and os.environ.get("TERM", "").lower() not in _WITHOUT_CURSOR
+
+
 def has_colour() -> bool:
     """Whether standard output is a terminal whose user wants colours; see no-color.org."""
-    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return has_screen() and not os.environ.get("NO_COLOR")
 
 
 def bar(share: float, cells: int = _BAR_CELLS) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 import signal
 import sys
 import time
@@ -19,8 +18,8 @@ from drain.tools.looking.ring_selection import (
     drain_of,
     select,
 )
-from drain.tools.looking.span_text import printable
-from drain.tools.looking.table import is_terminal
+from drain.tools.looking.span_text import json_text, printable
+from drain.tools.looking.table import has_screen
 from drain.tools.looking.watched_rings import WatchedRings
 from drain.tools.top.frames import Frame, Frames, as_json
 from drain.tools.top.screen import plain_screen, rich_screen
@@ -51,7 +50,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="One picture, after one interval.")] = False,
     as_json_lines: JsonOption = False,
 ) -> None:
-    """Show what the rings do, live; in a pipe, one picture after the other.
+    """Show what the rings do, live; in a pipe or on a terminal without a cursor, one picture after the other.
 
     Spans a second, fill and drops are counted by the producers; p50 and p99 are of the spans that were seen in the last
     ten pictures. Lag: since the end of the oldest span that the drain has not released. Ctrl-C ends it.
@@ -68,13 +67,13 @@ def top(
         return frames.take()
 
     try:
-        if is_terminal() and not once and not as_json_lines:
+        if has_screen() and not once and not as_json_lines:
             _live(next_frame, ring_dir, by.value)
         while True:
             frame = next_frame()
             drain_pid = drain_of(ring_dir)
             if as_json_lines:
-                text = json.dumps(as_json(frame, drain_pid)) + "\n"
+                text = json_text(as_json(frame, drain_pid)) + "\n"
             else:
                 text = plain_screen(frame, by.value, str(ring_dir), drain_pid)
             sys.stdout.write(text if as_json_lines or once else text + "\n")

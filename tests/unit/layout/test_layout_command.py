@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +18,7 @@ from ringbuf.layout.c_names import identifier
 from ringbuf.layout_c import main, to_c_header
 from ringbuf.layout_source import load_layout
 from tests.property.strategies import layouts
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.tools.running import invoke
 
 LAYOUT = ringbuf.SpanLayout(
     span_names=["kv.get"],
@@ -84,6 +82,46 @@ def test_several_layouts_are_told_apart_by_their_names(python_file: Path) -> Non
 def test_what_is_no_layout_is_refused_in_words(source: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         load_layout(source)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import nothing_like_this\n", "layouts.py:1: ModuleNotFoundError: No module named 'nothing_like_this'"),
+        ("\ndef f(:\n", "layouts.py:2: SyntaxError: invalid syntax"),
+        ("def f():\n    return 1 // 0\n\nf()\n", "layouts.py:2: ZeroDivisionError: "),
+        ("import sys\nsys.exit(3)\n", "layouts.py:2: SystemExit: 3"),
+        ("raise ValueError('one\\ntwo')\n", "layouts.py:1: ValueError: one two"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_line(tmp_path: Path, code: str, reason: str) -> None:
+    path = tmp_path / "layouts.py"
+    path.write_text(code)
+    done = invoke("layout", path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"ringbuf: {tmp_path}/{reason}")
+    assert done.stderr.count("\n") == 1
+    with pytest.raises(ValueError, match=r"layouts\.py:"):
+        load_layout(str(path))
+
+
+def test_of_a_ring_no_more_than_its_header_is_read(tmp_path: Path, ring_dir: Path) -> None:
+    with ringbuf.Emitter("kv", ring_dir=ring_dir, layout=LAYOUT, capacity=1 << 16) as emitter:
+        path = emitter.stats().path
+        assert path is not None
+        assert path.stat().st_size > 4 << 20
+        before = bytes_read()
+        assert load_layout(str(path)) == LAYOUT
+        assert bytes_read() - before < 1 << 20
+    (tmp_path / "large.json").write_bytes(b" " * (1 << 20))
+    with pytest.raises(ValueError, match="larger than a layout can be"):
+        load_layout(str(tmp_path / "large.json"))
+
+
+def bytes_read() -> int:
+    """Return how many bytes this process has read from files."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["rchar"])
 
 
 def test_json_and_rings_have_layouts(tmp_path: Path, ring_dir: Path) -> None:
