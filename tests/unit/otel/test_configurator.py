@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from ringbuf.otel import RingSpanExporter, RingSpanProcessor, configurator
 from tests.python import output_of
@@ -133,6 +136,17 @@ def test_a_provider_that_takes_no_processor_is_said(
     sdk.provider = object()
     configure()
     assert "takes no span processor" in caplog.text
+
+
+def test_a_configuration_file_finds_the_exporter_by_its_entry_point(ring_dir: Path) -> None:
+    (found,) = entry_points(group="opentelemetry_traces_exporter", name="ringbuf")
+    exporter = found.load()(ring_dir=str(ring_dir), slot_bytes=2048)  # as `ringbuf: {slot_bytes: 2048}` has it
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    provider.get_tracer("lib").start_span("sale").end()
+    (emitter,) = exporter.processor.emitters
+    assert (emitter.layout.slot_bytes, emitter.stats().published) == (2048, 1)
+    provider.shutdown()
 
 
 REAL = """

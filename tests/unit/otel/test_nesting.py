@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.python import run
+
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 PROGRAM = """
@@ -229,9 +230,7 @@ APART = """
 
 
 def outcome(ring_dir: Path, body: str, nest: str = "nest()") -> subprocess.CompletedProcess[str]:
-    program = PROGRAM.replace("{body}", body).replace("{nest}", nest)
-    command = [sys.executable, "-W", "error", "-c", program, str(ring_dir)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return run(PROGRAM.replace("{body}", body).replace("{nest}", nest), ring_dir, timeout=60)
 
 
 @pytest.mark.parametrize("name", BODIES)
