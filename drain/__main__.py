@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drain.entry import enter
+from drain.standard_streams import open_closed_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command."""
+    open_closed_streams()
     enter("ringbuf-drain", _loaded)
 
 

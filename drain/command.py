@@ -23,12 +23,13 @@ import ringbuf
 from drain import assembly
 from drain.entry import EXIT_INTERRUPTED
 from drain.exporters.measured import MeasuredExporter
-from drain.log import configure_log
+from drain.log import configure_log, log_native_lines
 from drain.replay.replay import Replay, show
 from drain.replay.sources import files_of
 from drain.rings.directory import DirectoryLockedError, RingDirectory
 from drain.service import Service
 from drain.settings.settings import Configuration, ConfigurationError, Settings, flag_of, load
+from drain.standard_streams import STDERR, STDOUT, StandardStream
 from drain.telemetry.telemetry import Telemetry
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
@@ -165,6 +166,8 @@ def replay(
         code = EXIT_INTERRUPTED
     raise typer.Exit(code)
 
+    open_closed_streams()
+
 
 app.command("replay")(_with_settings(replay, _REPLAY_FIELDS))
 
@@ -191,7 +194,7 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
             directory = RingDirectory(configuration.settings.ring_dir)
             directory.note_crashes()
         except DirectoryLockedError as error:
-            typer.echo(f"ringbuf-drain: {error}", err=True)
+            _say(error)
             return EXIT_LOCKED
         except (RingBufferError, OSError) as error:
             _cannot_start(error)
@@ -205,6 +208,8 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
             stores = assembly.open_stores(configuration, log)
             telemetry = Telemetry(exporter, stores, configuration.settings.max_series, log=log)
             service = _service(configuration, directory, exporter, stores, telemetry, log)
+            if "grpc" in sys.modules:
+                log_native_lines(log)
         except (RingBufferError, ValueError, OSError) as error:
             directory.close()
             _cannot_start(error)
@@ -215,7 +220,6 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
             telemetry.close()
         if not service.close():
             # A thread still hangs in an attempt: neither it nor the exporter's own threads may hold up the exit.
-            sys.stdout.flush()
             os._exit(code)
     return code
 
@@ -240,7 +244,8 @@ def _replay(configuration: Configuration, paths: list[Path], *, remove: bool) ->
     is_whole = show(run.run(paths, remove=remove), sys.stderr if _is_output_taken(settings) else sys.stdout)
     code = EXIT_DELIVERED if is_whole else EXIT_UNDELIVERED
     if not run.close():
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         os._exit(code)
     exporter.close()
     return code
@@ -267,7 +272,7 @@ def _service(
         assembly.limits(configuration),
         log=log,
         stores=stores,
-        audit_to=sys.stderr if _is_output_taken(configuration.settings) else sys.stdout,
+        audit_to=StandardStream(STDERR if _is_output_taken(configuration.settings) else STDOUT),
         telemetry=telemetry,
     )
 
@@ -315,6 +320,11 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _say(reason: object) -> None:
+    with contextlib.suppress(OSError):  # nobody hears it; the exit code says it, too
+        StandardStream(STDERR).write(f"ringbuf-drain: {reason}\n")
+
+
 def _cannot_start(reason: object) -> NoReturn:
-    typer.echo(f"ringbuf-drain: {reason}", err=True)
+    _say(reason)
     raise typer.Exit(EXIT_USAGE)

@@ -1,44 +1,174 @@
-"""The drain's log: readable on a terminal, one JSON object a line anywhere else, always on standard error."""
+"""The drain's log: readable on a terminal, one JSON object a line anywhere else, always on standard error.
+
+Logging never harms delivery: a line that cannot be written at once is dropped and counted (`lines_dropped`), and the
+log says so when it can. Of warnings and errors of one kind so many are logged in a minute; the rest is counted, too.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from drain.standard_streams import STDERR, StandardStream
 
-    from structlog.typing import FilteringBoundLogger
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from structlog.typing import EventDict, FilteringBoundLogger
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 _REPEAT_SECONDS: Final = 60.0
+_LINES_OF_A_KIND: Final = 20
+_LIMITED: Final = frozenset({"warning", "error", "exception", "critical"})
+_LONGEST_NATIVE_LINE: Final = 1000
+
+_lines_dropped = 0
+
+
+def lines_dropped() -> int:
+    """Return how many lines could not be written since this process began."""
+    return _lines_dropped
 
 
 def configure_log(level: LogLevel) -> FilteringBoundLogger:
     """Return the logger of this process, which drops lines below `level`."""
-    is_terminal = sys.stderr.isatty()
-    processors: list[Any] = [
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    rendering: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not is_terminal),
         structlog.processors.format_exc_info,
     ]
     if is_terminal:
         # Names come out of ring files: as reprs they cannot carry escape sequences to the terminal.
-        processors.append(structlog.dev.ConsoleRenderer(repr_native_str=True))
+        rendering.append(structlog.dev.ConsoleRenderer(repr_native_str=True))
     else:
-        processors.append(structlog.processors.JSONRenderer())
+        rendering.append(structlog.processors.JSONRenderer())
+    sink = _Sink(StandardStream(STDERR), rendering)
     structlog.configure(
-        processors=processors,
+        processors=[_Limit(sink.warn), *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sink),  # type: ignore[arg-type]  # it has what of a TextIO is used
     )
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+class _Sink:
+    """Where lines go; none of its methods raises or waits.
+
+    Args:
+        stream: takes them.
+        rendering: makes a line of an event, for those that this class has to say.
+    """
+
+    def __init__(self, stream: StandardStream, rendering: Sequence[Any]) -> None:
+        self._stream = stream
+        self._rendering = rendering
+        self._lock = threading.Lock()
+        self._untold = 0
+
+    def write(self, line: str) -> None:
+        global _lines_dropped  # noqa: PLW0603 - the number of a process, as its standard error is
+        with self._lock:
+            if self._untold and self._put(self._rendered("log lines could not be written", lines=self._untold)):
+                self._untold = 0
+            if not self._put(line):
+                self._untold += 1
+                _lines_dropped += 1
+
+    def flush(self) -> None:
+        pass
+
+    def warn(self, event: str, **fields: object) -> None:
+        self.write(self._rendered(event, **fields))
+
+    def _put(self, line: str) -> bool:
+        try:
+            self._stream.write(line)
+        except OSError:
+            return False
+        return True
+
+    def _rendered(self, event: str, **fields: object) -> str:
+        line: Any = {"event": event, **fields}
+        for processor in self._rendering:
+            line = processor(None, "warning", line)
+        return f"{line}\n"
+
+
+@dataclass(slots=True)
+class _Minute:
+    began: float
+    lines: int = 0
+    not_logged: int = 0
+
+
+class _Limit:
+    """Lets so many warnings and errors of a kind through in a minute, and says how many more there were.
+
+    Args:
+        tell: logs that.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, tell: Callable[..., None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._tell = tell
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._minutes: dict[str, _Minute] = {}
+
+    def __call__(self, _logger: object, method: str, event: EventDict) -> EventDict:
+        kind = str(event.get("event"))
+        with self._lock:
+            now = self._clock()
+            over = list(self._over(now))
+            is_logged = method not in _LIMITED or self._counts(kind, now)
+        for other, minute in over:
+            if minute.not_logged:
+                self._tell("more lines of a kind than are logged", kind=other, not_logged=minute.not_logged)
+        if not is_logged:
+            raise structlog.DropEvent
+        return event
+
+    def _counts(self, kind: str, now: float) -> bool:
+        minute = self._minutes.setdefault(kind, _Minute(now))
+        minute.lines += 1
+        minute.not_logged += minute.lines > _LINES_OF_A_KIND
+        return minute.lines <= _LINES_OF_A_KIND
+
+    def _over(self, now: float) -> Iterator[tuple[str, _Minute]]:
+        for kind, minute in list(self._minutes.items()):
+            if now - minute.began >= _REPEAT_SECONDS:
+                yield kind, self._minutes.pop(kind)
+
+
+def log_native_lines(log: FilteringBoundLogger) -> None:
+    """Let what C code writes to standard error go through the log, too: gRPC's core knows no other way.
+
+    From now on descriptor 2 is a pipe into the log, which has the terminal, file or socket for itself.
+    """
+    # Python's own lines, tracebacks above all, stay what they are.
+    sys.stderr = os.fdopen(os.dup(STDERR), "w", buffering=1, errors="backslashreplace")
+    reader, writer = os.pipe()
+    os.dup2(writer, STDERR)
+    os.close(writer)
+    trouble = RepeatedTrouble(log)
+
+    def run() -> None:
+        with os.fdopen(reader, "rb") as lines:
+            while line := lines.readline(_LONGEST_NATIVE_LINE):
+                text = line.decode(errors="replace").strip()
+                if text:
+                    trouble.warn("a library wrote to standard error", text=text)
+
+    threading.Thread(target=run, name="native-lines", daemon=True).start()
 
 
 class RepeatedTrouble:

@@ -21,7 +21,6 @@ from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from typing import TextIO
 
     import numpy as np
     from structlog.typing import FilteringBoundLogger
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from drain.exporters.protocol import Exporter
     from drain.rings.directory import RingDirectory
     from drain.rings.ring import Lane, Ring
+    from drain.standard_streams import TextStream
     from drain.telemetry.telemetry import Telemetry
 
 _LONGEST_NAP_SECONDS: Final = 0.02
@@ -100,7 +100,7 @@ class Service:
         limits: Limits,
         *,
         log: FilteringBoundLogger,
-        audit_to: TextIO,
+        audit_to: TextStream,
         stores: Stores | None = None,
         telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -7,6 +7,8 @@ The sums outlive the rings: a ring that is gone leaves its numbers here.
 
 from __future__ import annotations
 
+import io
+import shutil
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from structlog.typing import FilteringBoundLogger
+
+    from drain.standard_streams import TextStream
 
 
 class Audit:
@@ -86,7 +90,7 @@ def _that_count(sums: Sums | SpoolSums, names: Sequence[str], always: AbstractSe
 
 
 def write_audit(
-    services: Mapping[str, Sums], to: TextIO, spool: Mapping[str, SpoolSums] = MappingProxyType({})
+    services: Mapping[str, Sums], to: TextStream, spool: Mapping[str, SpoolSums] = MappingProxyType({})
 ) -> None:
     """Write the audit as tables for people: with rich on a terminal, as plain text elsewhere.
 
@@ -94,24 +98,31 @@ def write_audit(
         services: of the rings.
         to: where to.
         spool: of the spool, by service; empty without one.
+
+    Raises:
+        OSError: it cannot be written.
     """
+    # As one text: what takes it may take it at once or not at all.
+    text = io.StringIO()
     total = Sums()
     for sums in services.values():
         total.add(sums)
     always = {"rings", "published", "delivered", "pending"}
-    _write_table("What became of the spans", _table([*services.items(), ("total", total)], SUM_NAMES, always), to)
-    if not spool:
-        return
-    spool_total = SpoolSums(*(sum(getattr(sums, name) for sums in spool.values()) for name in SPOOL_SUM_NAMES))
-    always = {"spooled", "delivered", "waiting"}
-    to.write("\n")
-    table = _table([*spool.items(), ("total", spool_total)], SPOOL_SUM_NAMES, always)
-    _write_table("Of those that were spooled", table, to)
+    table = _table([*services.items(), ("total", total)], SUM_NAMES, always)
+    _write_table("What became of the spans", table, text, for_terminal=to.isatty())
+    if spool:
+        spool_total = SpoolSums(*(sum(getattr(sums, name) for sums in spool.values()) for name in SPOOL_SUM_NAMES))
+        always = {"spooled", "delivered", "waiting"}
+        text.write("\n")
+        table = _table([*spool.items(), ("total", spool_total)], SPOOL_SUM_NAMES, always)
+        _write_table("Of those that were spooled", table, text, for_terminal=to.isatty())
+    to.write(text.getvalue())
+    to.flush()
 
 
-def _write_table(title: str, content: tuple[list[str], list[list[str]]], to: TextIO) -> None:
+def _write_table(title: str, content: tuple[list[str], list[list[str]]], to: TextIO, *, for_terminal: bool) -> None:
     head, rows = content
-    if to.isatty():
+    if for_terminal:
         from rich.console import Console  # noqa: PLC0415 - 100 ms, for a table that few runs show
         from rich.table import Table  # noqa: PLC0415 - likewise 100 ms
         from rich.text import Text  # noqa: PLC0415 - no markup: names come out of ring files
@@ -121,7 +132,7 @@ def _write_table(title: str, content: tuple[list[str], list[list[str]]], to: Tex
             table.add_column(name, justify="left" if name == "service" else "right")
         for row in rows:
             table.add_row(*map(Text, row))
-        Console(file=to).print(table)
+        Console(file=to, force_terminal=True, width=shutil.get_terminal_size().columns).print(table)
         return
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
@@ -130,7 +141,6 @@ def _write_table(title: str, content: tuple[list[str], list[list[str]]], to: Tex
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         to.write("  ".join(cells).rstrip() + "\n")
-    to.flush()
 
 
 def _table(

@@ -38,6 +38,7 @@ class Reading:
         dead_letters: None where there are none.
         stalled_seconds: since the loop last went round.
         connections_refused: by the listener, for want of room.
+        log_lines_dropped: that nobody could be told.
     """
 
     snapshot: Snapshot
@@ -49,6 +50,7 @@ class Reading:
     dead_letters: DeadLetters | None
     stalled_seconds: float
     connections_refused: int
+    log_lines_dropped: int
 
 
 class Distribution(NamedTuple):
@@ -363,6 +365,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         "connections_refused",
         lambda reading: _one(reading.connections_refused),
         "HTTP connections that were closed unanswered, since there were too many or too slow ones.",
+    ),
+    _counter(
+        "log_lines_dropped",
+        lambda reading: _one(reading.log_lines_dropped),
+        "Lines of the log that could not be written: its disk is full, or nobody reads it.",
     ),
     _gauge("span_series", _span_series, "Series of ringbuf_span_duration_seconds, without the one for the rest."),
     _counter(

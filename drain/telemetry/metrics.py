@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+from drain.log import lines_dropped
 from drain.telemetry.metric_table import METRICS, Distribution, Reading
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class DrainCollector(Collector):
             dead_letters=sources.dead_letters,
             stalled_seconds=sources.health.stalled_seconds,
             connections_refused=self._connections_refused(),
+            log_lines_dropped=lines_dropped(),
         )
         for metric in METRICS:
             family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-EVERYBODY: Final = {"log", "private_folder", "entry"}  # what every folder may import
+EVERYBODY: Final = {"log", "private_folder", "entry", "standard_streams"}  # what every folder may import
 ALLOWED: Final = {
     "settings": set(),
     "otlp": set(),
@@ -34,6 +34,7 @@ ALLOWED: Final = {
     "command": {"assembly", "settings", "rings", "delivery", "exporters", "service", "telemetry", "replay"},
     "log": set(),
     "private_folder": set(),
+    "standard_streams": set(),
 }
 NOT_YET: Final = {
     ("spool", "exporters"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -57,3 +58,68 @@ def test_on_a_terminal_no_name_can_send_escape_sequences(
     assert "attached" in told
     assert "\x1b[2J" not in told
     assert told.count("\n") == 1
+
+
+def lines_of(code: str, **options: object) -> list[dict[str, object]]:
+    """Return the lines of JSON that a process of its own logs; descriptor 2 is the test's to play with."""
+    script = "import os, sys, time\nfrom drain.log import *\nlog = configure_log('info')\n" + code
+    done = subprocess.run(
+        [sys.executable, "-c", script], stderr=subprocess.PIPE, timeout=60, check=True, text=True, **options
+    )  # type: ignore[call-overload]  # of the options none changes what is returned
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_lines_that_cannot_be_written_are_counted_and_told_when_they_can() -> None:
+    code = """
+import structlog
+from drain.standard_streams import StandardStream
+sink = structlog.get_config()["logger_factory"]._file
+good, sink._stream = sink._stream, StandardStream(os.open("/dev/full", os.O_WRONLY))
+for number in range(3):
+    log.info("lost", number=number)
+sink._stream = good
+log.info("found", dropped=lines_dropped())
+"""
+    told, found = lines_of(code)
+    assert (told["event"], told["lines"]) == ("log lines could not be written", 3)
+    assert (found["event"], found["dropped"]) == ("found", 3)
+
+
+def test_of_warnings_of_a_kind_only_so_many_are_logged_and_the_rest_is_counted() -> None:
+    code = """
+import drain.log
+for number in range(4700):
+    log.warning("file left alone", number=number)
+for number in range(30):
+    log.info("attached", number=number)
+log.warning("another kind")
+drain.log._REPEAT_SECONDS = 0
+log.info("a minute later")
+"""
+    events = [(line["event"], line.get("not_logged")) for line in lines_of(code)]
+    assert events.count(("file left alone", None)) == 20
+    assert events.count(("attached", None)) == 30
+    assert events.count(("another kind", None)) == 1
+    assert ("more lines of a kind than are logged", 4680) in events
+
+
+def test_what_c_code_writes_to_standard_error_is_a_line_of_the_log() -> None:
+    code = """
+log_native_lines(log)
+os.write(2, b"E1129 chttp2_transport.cc: Received a GOAWAY\\n")
+log.info("between")
+print('{"event": "python"}', file=sys.stderr)
+deadline = time.monotonic() + 30
+while "a library wrote to standard error" not in told and time.monotonic() < deadline:
+    time.sleep(0.01)
+"""
+    spy = """
+told = []
+write = structlog.get_config()["logger_factory"]._file.write
+structlog.get_config()["logger_factory"]._file.write = lambda line: (write(line), told.append(line[-300:]), told.append(
+    "a library wrote to standard error" if "a library wrote" in line else ""))
+"""
+    events = lines_of("import structlog\n" + spy + code)
+    assert {str(line["event"]) for line in events} == {"a library wrote to standard error", "between", "python"}
+    (native,) = (line for line in events if line["event"] == "a library wrote to standard error")
+    assert native["text"] == "E1129 chttp2_transport.cc: Received a GOAWAY"

@@ -1,0 +1,131 @@
+"""Standard output and error, written without ever waiting: whoever reads them cannot hold up the drain.
+
+A disk that is full, a reader that is gone or stands still, a descriptor that was closed: what cannot be written at once
+is not written, and the caller hears so by an OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import stat
+import sys
+import threading
+from typing import Final, Protocol
+
+STDOUT: Final = 1
+STDERR: Final = 2
+# Linux takes so much at once from whoever was told that a pipe has room (pipe(7), PIPE_BUF).
+_PIPE_BUF: Final = 4096
+
+
+class TextStream(Protocol):
+    """What of a text file is used."""
+
+    def write(self, text: str, /) -> int:
+        """Write a text, or raise OSError."""
+        ...
+
+    def flush(self) -> None:
+        """Let nothing be held back."""
+        ...
+
+    def isatty(self) -> bool:
+        """Whether a person reads it."""
+        ...
+
+
+class StandardStream:
+    """A descriptor as a text file of which each `write` is whole or raises OSError.
+
+    Args:
+        descriptor: of the process; later it may be closed or lead elsewhere.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._lock = threading.Lock()
+        self._is_torn = False
+        self._own: int | None = None
+        self._socket: socket.socket | None = None
+        self._may_wait = False
+        with contextlib.suppress(OSError):  # it is closed: each write will say so
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISSOCK(mode):
+                self._socket = socket.socket(fileno=os.dup(descriptor))
+            elif stat.S_ISREG(mode):
+                self._own = os.dup(descriptor)  # whose position others share; it makes nobody wait
+            else:
+                self._own = self._opened_anew(descriptor)
+
+    def _opened_anew(self, descriptor: int) -> int:
+        """Return a descriptor that does not wait, while those who share the given one with us still may."""
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            return os.open(f"/proc/self/fd/{descriptor}", flags)
+        except OSError:  # it was opened by another user
+            self._may_wait = True
+            return os.dup(descriptor)
+
+    def write(self, text: str) -> int:
+        """Write all of a text at once.
+
+        Raises:
+            OSError: not all of it could be written; what was begun is ended by a newline before the next.
+        """
+        data = text.encode("utf-8", "backslashreplace")
+        with self._lock:
+            self._put(b"\n" + data if self._is_torn else data)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back."""
+
+    def isatty(self) -> bool:
+        """Whether a person reads it."""
+        return self._own is not None and os.isatty(self._own)
+
+    def close(self) -> None:
+        """Give up what was opened here; the process's descriptor stays."""
+        with self._lock:
+            own, self._own = self._own, None
+            if own is not None:
+                os.close(own)
+            if self._socket is not None:
+                self._socket.close()
+
+    def _put(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = self._put_some(rest)
+            rest = rest[written:]
+            self._is_torn = bool(rest)
+
+    def _put_some(self, data: memoryview) -> int:
+        if self._socket is not None:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        if self._own is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        if not self._may_wait:
+            return os.write(self._own, data)
+        room = select.poll()
+        room.register(self._own, select.POLLOUT)
+        if not room.poll(0):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return os.write(self._own, data[:_PIPE_BUF])
+
+
+def open_closed_streams() -> None:
+    """Open /dev/null where a standard descriptor is closed.
+
+    Else the next file that is opened gets its number, and what is written to "standard error" lands in a ring.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(STDOUT, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(STDERR, "w", closefd=False)
