@@ -166,8 +166,6 @@ def replay(
         code = EXIT_INTERRUPTED
     raise typer.Exit(code)
 
-    open_closed_streams()
-
 
 app.command("replay")(_with_settings(replay, _REPLAY_FIELDS))
 
@@ -208,6 +206,7 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
             stores = assembly.open_stores(configuration, log)
             telemetry = Telemetry(exporter, stores, configuration.settings.max_series, log=log)
             service = _service(configuration, directory, exporter, stores, telemetry, log)
+            exporter.when_gone = service.request_end
             if "grpc" in sys.modules:
                 log_native_lines(log)
         except (RingBufferError, ValueError, OSError) as error:
@@ -221,6 +220,7 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
         if not service.close():
             # A thread still hangs in an attempt: neither it nor the exporter's own threads may hold up the exit.
             os._exit(code)
+    _forget_unwritten_output()
     return code
 
 
@@ -237,7 +237,8 @@ def _replay(configuration: Configuration, paths: list[Path], *, remove: bool) ->
     if not policy.elapsed_limit:
         policy = dataclasses.replace(policy, elapsed_limit=_REPLAY_SECONDS)
     try:
-        exporter = assembly.make_exporter(configuration, holds=False)
+        exporter = MeasuredExporter(assembly.make_exporter(configuration, holds=False))
+        exporter.when_gone = _end_by_sigpipe
     except (RingBufferError, ValueError, OSError) as error:
         _cannot_start(error)
     run = Replay(exporter, policy, concurrency=settings.concurrency, batch_spans=settings.batch_spans, log=log)
@@ -249,6 +250,11 @@ def _replay(configuration: Configuration, paths: list[Path], *, remove: bool) ->
         os._exit(code)
     exporter.close()
     return code
+
+
+def _end_by_sigpipe() -> None:
+    """End as any program does whose reader has gone: files that were not replayed whole are left as they are."""
+    os._exit(_EXIT_SIGNAL + signal.SIGPIPE)
 
 
 def _is_output_taken(settings: Settings) -> bool:
@@ -318,6 +324,16 @@ def _raise_descriptor_limit() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _forget_unwritten_output() -> None:
+    """Let nothing be left to be flushed when the interpreter ends: that would fail once more, with exit code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, STDOUT)
+        os.close(nowhere)
 
 
 def _say(reason: object) -> None:

@@ -142,6 +142,7 @@ class Service:
         self._spool_lost_before = self._spool_lost()
         self._not_delivered = 0  # of what this drain took up: rejected, dead letters, invalid
         self._stop_requested = False
+        self._is_hopeless = False
         self._audit_requested = False
         self._is_finishing = False
         self._came_late = False
@@ -156,6 +157,11 @@ class Service:
 
     def request_stop(self) -> None:
         """Let `run` deliver what is there and return; for signal handlers."""
+        self._stop_requested = True
+
+    def request_end(self) -> None:
+        """Let `run` and `drain_once` return without another attempt: nobody takes spans any more, and nobody will."""
+        self._is_hopeless = True
         self._stop_requested = True
 
     def request_audit(self) -> None:
@@ -419,7 +425,7 @@ class Service:
             is_progress = self._delivery.in_flight < in_flight or (with_spool and self._spooled_batches() < spooled)
             if is_progress and not self._stop_requested:
                 deadline = self._clock() + self._limits.shutdown_timeout
-            if self._clock() >= deadline:
+            if self._is_hopeless or self._clock() >= deadline:
                 break
         return self._end_delivery(deadline - self._clock())
 

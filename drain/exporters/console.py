@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import threading
@@ -79,7 +80,8 @@ class ConsoleExporter:
                 self._out.write(text)
                 self._out.flush()
             except OSError as error:
-                return Result(Verdict.RETRY, message=f"console: {error.strerror}")
+                is_gone = error.errno == errno.EPIPE
+                return Result(Verdict.RETRY, message=f"console: {error.strerror}", reader_is_gone=is_gone)
         return Result(Verdict.DELIVERED)
 
     def close(self) -> None:

@@ -9,6 +9,8 @@ Where this leaves OTLP's letter, and why:
 - Until the backend has taken its first batch, a refusal is more likely to be about the configuration than about spans.
   It is held likewise, and tried in halves where it may be about some of the spans.
 - A refusal in words for "too large" is one, whatever its code.
+- A batch that is refused for its spans (400 and the like) is sent in halves until those are alone, `_HALVINGS` times a
+  minute: they cost no other its delivery.
 
 `--no-hold` has refusals as OTLP has them; `--retry-codes` and `--refuse-codes` decide by code.
 """
@@ -16,6 +18,7 @@ Where this leaves OTLP's letter, and why:
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +29,8 @@ from drain.exporters.protocol import Result, Verdict
 from drain.log import RepeatedTrouble
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drain.otlp.request import Request
     from drain.settings.otlp_environment import OtlpSettings
 
@@ -42,6 +47,8 @@ _ABOUT_SPANS: Final = frozenset({"400", "422", "INVALID_ARGUMENT", "FAILED_PRECO
 _THROTTLED: Final = frozenset({"429", "RESOURCE_EXHAUSTED"})
 _MAY_BE_COMPRESSION: Final = frozenset({"400", "415", "422", "UNIMPLEMENTED"})
 _REPEATED: Final = 3
+_HALVINGS: Final = 200
+_HALVINGS_SECONDS: Final = 60.0
 _MOST_REMEMBERED: Final = 1000
 
 _CREDENTIALS: Final = "check the credentials in OTEL_EXPORTER_OTLP_HEADERS or --headers-file"
@@ -62,9 +69,13 @@ class Judge:
     Args:
         settings: `hold`, `retry_codes`, `refuse_codes`, and `compression` for a hint.
         compression: of the requests, as they go out.
+        clock: seconds that never go back.
     """
 
-    def __init__(self, settings: OtlpSettings, compression: str) -> None:
+    def __init__(self, settings: OtlpSettings, compression: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._halvings_since = clock()
+        self._halvings = 0
         self._settings = settings
         self._is_compressed = compression != "none"
         self._has_delivered = False
@@ -92,7 +103,7 @@ class Judge:
         """
         settings = self._settings
         if code in settings.refuse_codes and code not in _NEVER_FINAL:
-            return Result(Verdict.REFUSED, message=message, is_divisible=code in _ABOUT_SPANS)
+            return self._refusal(code, message, request)
         if code == "413" or says_too_large(text):
             return Result(Verdict.TOO_LARGE, message=message)
         may_be_size = code in _THROTTLED and retry_after is None
@@ -103,7 +114,7 @@ class Judge:
             return Result(Verdict.RETRY, message=message, retry_after=retry_after)
         if code in _NEVER_FINAL or (settings.hold and (is_operators(code) or not self._has_delivered)):
             return self.hold(message, hint or self._hint(code))
-        return Result(Verdict.REFUSED, message=_with(message, hint), is_divisible=code in _ABOUT_SPANS)
+        return self._refusal(code, _with(message, hint), request)
 
     def unanswered(self, message: str, request: Request, *, status: str = "", hint: str = "") -> Result:
         """Return what an attempt means to which no OTLP backend said anything: it is made again, or in halves.
@@ -125,6 +136,24 @@ class Judge:
         message = _with(message, hint)
         self._trouble.error("backend takes no spans until somebody mends this; they are held", reason=message)
         return Result(Verdict.RETRY, message=message, needs_operator=True)
+
+    def _refusal(self, code: str, message: str, request: Request) -> Result:
+        """Return a refusal for good, or halves where it may be about some of the spans: no other is lost with these.
+
+        A span that is refused is alone after as many halvings as its batch has binary digits of spans. Where nearly all
+        are refused, the bound keeps that from becoming a load of its own.
+        """
+        if code in _ABOUT_SPANS and request.spans > 1 and self._may_halve():
+            return Result(Verdict.TOO_LARGE, message=message)
+        return Result(Verdict.REFUSED, message=message)
+
+    def _may_halve(self) -> bool:
+        with self._lock:
+            now = self._clock()
+            if now - self._halvings_since >= _HALVINGS_SECONDS:
+                self._halvings_since, self._halvings = now, 0
+            self._halvings += 1
+            return self._halvings <= _HALVINGS
 
     def _hint(self, code: str) -> str:
         if code in _MAY_BE_COMPRESSION and self._is_compressed and not self._has_delivered:

@@ -51,9 +51,13 @@ class MeasuredExporter:
     Args:
         exporter: does the work.
         clock: seconds that never go back.
+
+    Attributes:
+        when_gone: called by a thread that finds the reader gone (`Result.reader_is_gone`), each time.
     """
 
     def __init__(self, exporter: Exporter, clock: Callable[[], float] = time.monotonic) -> None:
+        self.when_gone: Callable[[], None] = lambda: None
         self.encoding: Encoding = exporter.encoding
         self.endpoint = exporter.endpoint
         self._exporter = exporter
@@ -78,6 +82,8 @@ class MeasuredExporter:
             result = self._exporter.export(request)
         finally:
             self._ended(started, request, result)
+        if result.reader_is_gone:
+            self.when_gone()
         return result
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ class Verdict(enum.Enum):
     REFUSED = "refused"
     """The backend will never take it: sending it again is forbidden by OTLP."""
     TOO_LARGE = "too large"
-    """The backend takes no request of this size: the halves may be sent."""
+    """The backend takes no request of this size, or refuses it for some of its spans: the halves may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Result:
         message: one printable line for the log; empty when there is nothing to tell.
         retry_after: seconds that the backend asks to be left alone, or None.
         sent_bytes: size of the body as it went out, None where the exporter cannot tell.
+        reader_is_gone: nobody takes anything any more, and nobody will: there is nothing left to do but to end.
         needs_operator: any batch would be answered so, until somebody mends something.
-        is_divisible: the refusal may be due to some of the spans: halves may be sent, to lose no others.
     """
 
     verdict: Verdict
@@ -46,8 +46,8 @@ class Result:
     message: str = ""
     retry_after: float | None = None
     sent_bytes: int | None = field(default=None, compare=False)
+    reader_is_gone: bool = field(default=False, compare=False)
     needs_operator: bool = field(default=False, compare=False)
-    is_divisible: bool = field(default=False, compare=False)
 
 
 class Exporter(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -38,7 +39,8 @@ class StdoutExporter:
                 # What was written of a line cannot be taken back here, but it must not swallow the next one.
                 self._write(b"\n" + line if self._torn else line)
             except OSError as error:
-                return Result(Verdict.RETRY, message=f"standard output: {error.strerror}")
+                is_gone = error.errno == errno.EPIPE
+                return Result(Verdict.RETRY, message=f"standard output: {error.strerror}", reader_is_gone=is_gone)
             self._torn = False
         return Result(Verdict.DELIVERED)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Mood = Literal["takes", "away at first", "away", "refuses"]
-_STATUS: dict[Mood, int] = {"takes": 200, "away at first": 503, "away": 503, "refuses": 400}
+_STATUS: dict[Mood, int] = {"takes": 200, "away at first": 503, "away": 503, "refuses": 405}
 _REFUSALS = 4
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import ringbuf
 from tests.service.draining import LAYOUT, SECONDS, emit, numbers_in_file
+from tests.service.exporters.batches import request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +95,38 @@ def test_audits_and_the_stop_need_nobody_who_reads(
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
     assert numbers_in_file(output) == list(range(50))
+
+
+@pytest.mark.parametrize("arguments", [("--exporter", "console"), ("--output", "-")])
+@pytest.mark.parametrize("once", [True, False])
+def test_a_drain_ends_when_nobody_reads_its_spans_any_more(
+    arguments: tuple[str, ...], once: bool, ring_dir: Path, tmp_path: Path, emitter: ringbuf.Emitter
+) -> None:
+    emit(emitter, range(50))
+    more = ("--once",) if once else ("--listen", "off")
+    with stream("a pipe that nobody has") as out, (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-Im", "drain", "--ring-dir", str(ring_dir), *arguments, *more]
+        # So long that only a drain that knows ends in time.
+        command += ["--shutdown-timeout", "1000"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
+        try:
+            assert process.wait(SECONDS) == 1
+        finally:
+            process.kill()
+            process.wait()
+    assert emitter.stats().pending == 50  # for the next drain
+
+
+def test_a_replay_ends_when_nobody_reads_its_spans_any_more(tmp_path: Path) -> None:
+    (tmp_path / "spans.jsonl").write_bytes(request(3, "json").body)
+    with stream("a pipe that nobody has") as out:
+        command = [sys.executable, "-Im", "drain", "replay", "--exporter", "console", str(tmp_path / "spans.jsonl")]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL)
+        try:
+            assert process.wait(SECONDS) == 128 + signal.SIGPIPE
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_a_usage_error_that_nobody_hears_has_its_exit_code(ring_dir: Path) -> None:

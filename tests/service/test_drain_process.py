@@ -103,7 +103,7 @@ def test_once_with_a_dead_endpoint_exits_1_and_the_spans_wait_for_the_next_drain
     assert numbers_in_file(output) == list(range(100))
 
 
-@pytest.mark.parametrize("status", [400, 401])
+@pytest.mark.parametrize("status", [405, 401])
 def test_once_exits_1_when_the_backend_refuses_the_spans(
     status: int, ring_dir: Path, log: Path, emitter: ringbuf.Emitter
 ) -> None:

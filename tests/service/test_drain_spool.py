@@ -381,10 +381,10 @@ def test_a_refused_batch_is_a_file_and_exit_code_1(
 ) -> None:
     emit(emitter, range(5))
     with OtlpHttpServer() as server:
-        server.play(refusal(400, "bad spans"))
+        server.play(refusal(405, "bad spans"))
         assert run_once(log, ring_dir, *arguments(server, tmp_path, "--no-hold")) == 1
     (path,) = (tmp_path / "state" / "dead-letters").iterdir()
-    assert parse_dead_letter(path.read_bytes()).reason == "HTTP 400: bad spans"
+    assert parse_dead_letter(path.read_bytes()).reason == "HTTP 405: bad spans"
 
 
 def test_a_second_drain_with_the_same_state_cannot_start(

@@ -289,7 +289,7 @@ def test_a_spool_is_replayed_as_far_as_it_is_sound(inputs: Path, output: Path) -
 def test_what_the_backend_refuses_is_not_delivered(inputs: Path) -> None:
     (inputs / "body.pb").write_bytes(batches.request(4).body)
     with OtlpHttpServer() as server:
-        server.play(refusal(400, "no"))
+        server.play(refusal(405, "no"))
         ended = replay("--exporter", "otlp-http", "--endpoint", server.url, "--remove", inputs)
     assert ended.code == 1
     assert "0 spans delivered, 4 not delivered" in ended.lines[0]
@@ -343,7 +343,7 @@ def test_dead_letters_of_a_drain_are_sent_again(ring_dir: Path, tmp_path: Path, 
     with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=64, lanes=1) as emitter:
         emit(emitter, range(20))
     with OtlpHttpServer() as server:
-        server.play(refusal(400, "not today"))
+        server.play(refusal(405, "not today"))
         flags = ("--exporter", "otlp-http", "--endpoint", server.url, "--no-hold", "--state-dir", state)
         with DrainProcess(tmp_path / "log", ring_dir, "--once", *flags) as drain:
             assert drain.wait() == 1

@@ -62,7 +62,7 @@ class Receiver(BaseHTTPRequestHandler):
 
     def refuse(self) -> None:
         self.keep(self.refused)
-        self.answer(400, {"Content-Type": "text/plain"}, b"no")
+        self.answer(405, {"Content-Type": "text/plain"}, b"no")
 
     def redirect(self) -> None:
         self.keep(self.refused)

@@ -32,14 +32,16 @@ def server() -> Iterator[OtlpGrpcServer]:
         yield running
 
 
-def outcome(server: OtlpGrpcServer, answer: GrpcAnswer, settings: OtlpSettings | None = None) -> Result:
+def outcome(
+    server: OtlpGrpcServer, answer: GrpcAnswer, settings: OtlpSettings | None = None, *, spans: int = 3
+) -> Result:
     """Return what one attempt comes to, at a backend that has taken a batch before; it may cause no second call."""
     exporter = OtlpGrpcExporter(server.url, settings or OtlpSettings())
     assert exporter.export(request()).verdict is Verdict.DELIVERED
     before = len(server.requests)
     server.play(answer)
     try:
-        return exporter.export(request())
+        return exporter.export(request(spans))
     finally:
         exporter.close()
         assert len(server.requests) == before + 1
@@ -71,7 +73,7 @@ def test_the_retryable_codes_are_retried(server: OtlpGrpcServer, name: str) -> N
 
 @pytest.mark.parametrize("name", sorted(FINAL))
 def test_every_other_code_is_final(server: OtlpGrpcServer, name: str) -> None:
-    result = outcome(server, GrpcAnswer(grpc.StatusCode[name], "no"))
+    result = outcome(server, GrpcAnswer(grpc.StatusCode[name], "no"), spans=1)
     assert result == Result(Verdict.REFUSED, message=f"gRPC {name}: no")
 
 

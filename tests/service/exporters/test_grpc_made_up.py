@@ -47,12 +47,12 @@ MADE_UP = {
 }
 
 
-def attempt(answer: Callable[[int], bytes], settings: OtlpSettings | None = None) -> Result:
-    settings = settings or OtlpSettings(hold=False, timeout_seconds=5)
+def attempt(answer: Callable[[int], bytes], spans: int = 3) -> Result:
+    settings = OtlpSettings(hold=False, timeout_seconds=5)
     with RawHttp2Server(answer) as server:
         exporter = OtlpGrpcExporter(server.url, settings)
         try:
-            return exporter.export(request())
+            return exporter.export(request(spans))
         finally:
             exporter.close()
 
@@ -86,7 +86,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("answer", REFUSALS.values(), ids=REFUSALS.keys())
 def test_what_the_server_said_is_a_refusal(answer: Callable[[int], bytes]) -> None:
-    assert attempt(answer).verdict is Verdict.REFUSED
+    assert attempt(answer, spans=1).verdict is Verdict.REFUSED
 
 
 def test_ok_without_a_reply_is_delivered() -> None:

@@ -55,7 +55,9 @@ def exporter_to(url: str, settings: OtlpSettings | None = None, encoding: Encodi
     return OtlpHttpExporter(url + "/v1/traces", encoding, settings or OtlpSettings(timeout_seconds=10))
 
 
-def outcome(server: OtlpHttpServer, play: Callable[..., None], settings: OtlpSettings | None = None) -> Result:
+def outcome(
+    server: OtlpHttpServer, play: Callable[..., None], settings: OtlpSettings | None = None, *, spans: int = 3
+) -> Result:
     """Return what one attempt against this play comes to, at a backend that has taken a batch before.
 
     No attempt may cause a second request.
@@ -65,7 +67,7 @@ def outcome(server: OtlpHttpServer, play: Callable[..., None], settings: OtlpSet
     assert exporter.export(request()).verdict is Verdict.DELIVERED
     before = len(server.requests)
     try:
-        return exporter.export(request())
+        return exporter.export(request(spans))
     finally:
         exporter.close()
         assert len(server.requests) == before + 1
@@ -102,7 +104,7 @@ def test_compression_is_gzip_unless_said_otherwise(server: OtlpHttpServer) -> No
 
 def test_batches_share_a_kept_alive_connection(server: OtlpHttpServer) -> None:
     exporter = exporter_to(server.url)
-    server.play(success(), refusal(400, "bad"), reply(503), success())
+    server.play(success(), refusal(405, "bad"), reply(503), success())
     verdicts = [exporter.export(request()).verdict for _ in range(4)]
     exporter.close()
     assert verdicts == [Verdict.DELIVERED, Verdict.REFUSED, Verdict.RETRY, Verdict.DELIVERED]
@@ -132,7 +134,7 @@ def test_the_four_retryable_codes_are_retried(server: OtlpHttpServer, status: in
 
 @pytest.mark.parametrize("status", [400, 402, 405, 408, 409, 415, 418, 422, 425, 500, 501, 505, 507, 599])
 def test_every_other_error_is_final(server: OtlpHttpServer, status: int) -> None:
-    assert outcome(server, refusal(status, "no")) == Result(Verdict.REFUSED, message=f"HTTP {status}: no")
+    assert outcome(server, refusal(status, "no"), spans=1) == Result(Verdict.REFUSED, message=f"HTTP {status}: no")
 
 
 def test_413_and_the_collectors_400_for_it_ask_for_smaller_requests(server: OtlpHttpServer) -> None:
@@ -188,7 +190,7 @@ def test_redirects_are_not_followed(server: OtlpHttpServer, status: int) -> None
 def test_the_reason_of_a_refusal_is_told_in_one_printable_line(
     server: OtlpHttpServer, body: bytes, headers: dict[str, str], text: str
 ) -> None:
-    assert outcome(server, reply(400, body, headers)) == Result(Verdict.REFUSED, message=f"HTTP 400{text}")
+    assert outcome(server, reply(400, body, headers), spans=1) == Result(Verdict.REFUSED, message=f"HTTP 400{text}")
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -260,7 +262,7 @@ def test_an_answer_that_breaks_off_is_retried(server: OtlpHttpServer, play: Call
 
 
 def test_a_refusal_that_breaks_off_is_a_refusal(server: OtlpHttpServer) -> None:
-    assert outcome(server, truncated(400)) == Result(Verdict.REFUSED, message="HTTP 400")
+    assert outcome(server, truncated(400), spans=1) == Result(Verdict.REFUSED, message="HTTP 400")
 
 
 def test_a_backend_that_is_down_is_retried_and_found_again_when_it_is_back() -> None:
@@ -309,7 +311,7 @@ def test_a_server_that_does_not_read_is_ended_by_the_timeout() -> None:
     ("status", "verdict"), [(200, Verdict.DELIVERED), (400, Verdict.REFUSED), (503, Verdict.RETRY)]
 )
 def test_an_endless_reply_is_read_to_its_bound_only(server: OtlpHttpServer, status: int, verdict: Verdict) -> None:
-    assert outcome(server, endless(status)).verdict is verdict
+    assert outcome(server, endless(status), spans=1).verdict is verdict
 
 
 def test_a_reply_of_just_the_bound_is_read_whole(server: OtlpHttpServer) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
+from drain.delivery.halves import halves
 from drain.exporters.judge import Judge
 from drain.exporters.make import make_exporter
 from drain.exporters.otlp_reply import says_too_large
@@ -16,12 +18,13 @@ from drain.exporters.protocol import Result, Verdict
 from drain.settings.otlp_environment import OtlpSettings, parse_codes
 
 from .batches import request
-from .otlp_server import GrpcAnswer, OtlpGrpcServer, OtlpHttpServer, refusal, reply, success
+from .otlp_server import GrpcAnswer, OtlpGrpcServer, OtlpHandler, OtlpHttpServer, refusal, reply, success
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drain.exporters.protocol import Exporter
+    from drain.otlp.request import Request
 
 HTTP_OPERATORS = [301, 308, 401, 403, 404, 407]
 GRPC_OPERATORS = ["UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"]
@@ -84,7 +87,7 @@ def test_before_the_first_delivery_a_refusal_is_held(http: OtlpHttpServer, statu
     http.play(refusal(status, "no"), success(), refusal(status, "no"))
     before, _, after = attempts(http, 3)
     assert (before.verdict, before.needs_operator) == (Verdict.RETRY, True)
-    assert after.verdict is Verdict.REFUSED
+    assert after.verdict is (Verdict.TOO_LARGE if status in {400, 422} else Verdict.REFUSED)
 
 
 def test_a_batch_that_is_refused_before_the_first_delivery_is_tried_in_halves(http: OtlpHttpServer) -> None:
@@ -235,9 +238,45 @@ def test_a_batch_that_is_throttled_again_and_again_in_the_same_words_is_tried_in
         assert judge.refused(code, "no", "no", request(5), retry_after=1.0).verdict is Verdict.RETRY
 
 
-@pytest.mark.parametrize(("code", "is_divisible"), [("400", True), ("INVALID_ARGUMENT", True), ("405", False)])
-def test_a_refusal_that_may_be_about_some_of_the_spans_says_so(code: str, is_divisible: bool) -> None:
-    judge = Judge(OtlpSettings(), "none")
-    judge.took(Result(Verdict.DELIVERED))
-    result = judge.refused(code, "no", "no", request())
-    assert (result.verdict, result.is_divisible) == (Verdict.REFUSED, is_divisible)
+def spans_in(request: Request) -> list[Span]:
+    (resource,) = TracesData.FromString(request.body).resource_spans
+    return list(resource.scope_spans[0].spans)
+
+
+def test_one_span_that_is_refused_costs_no_other_its_delivery(http: OtlpHttpServer) -> None:
+    def refuse_seven(handler: OtlpHandler) -> None:
+        poison = any(span.trace_id == (7).to_bytes(16, "big") for span in http.requests[-1].spans)
+        (refusal(400, "span 7: bad double") if poison else success())(handler)
+
+    http.play(success(), *[refuse_seven] * 100)
+    exporter = exporter_to(http)
+    exporter.export(request(1))
+    waiting, refused, attempts_made = [request(1000)], [], 0
+    while waiting:
+        part = waiting.pop()
+        attempts_made += 1
+        match exporter.export(part).verdict:
+            case Verdict.TOO_LARGE:
+                waiting += halves(part)
+            case Verdict.REFUSED:
+                refused += spans_in(part)
+            case verdict:
+                assert verdict is Verdict.DELIVERED
+    exporter.close()
+    assert [span.trace_id for span in refused] == [(7).to_bytes(16, "big")]
+    assert attempts_made <= 2 * 10 + 1
+
+
+def test_halvings_have_a_bound_in_a_minute() -> None:
+    now = 0.0
+    judge = Judge(OtlpSettings(hold=False), "none", lambda: now)
+    for _ in range(2):
+        verdicts = [judge.refused("400", "no", f"no {number}", request()).verdict for number in range(300)]
+        assert verdicts == [Verdict.TOO_LARGE] * 200 + [Verdict.REFUSED] * 100
+        now += 60
+
+
+@pytest.mark.parametrize("code", ["405", "500", "INTERNAL"])
+def test_a_refusal_that_is_not_about_spans_is_not_tried_in_halves(code: str) -> None:
+    judge = Judge(OtlpSettings(hold=False), "none")
+    assert judge.refused(code, "no", "no", request()).verdict is Verdict.REFUSED
