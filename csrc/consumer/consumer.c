@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,22 +15,8 @@
 #include "consumer/consumer_state.h"
 #include "shared/atomics.h"
 #include "shared/crc32.h"
+#include "shared/error.h"
 #include "shared/point.h"
-
-__attribute__((format(printf, 4, 5))) static int fail(rb_error *error, int status, int os_errno, const char *format,
-                                                      ...)
-{
-    if (error != NULL) {
-        va_list arguments;
-        va_start(arguments, format);
-        error->status = status;
-        error->os_errno = os_errno;
-        errno = os_errno; /* for %m */
-        vsnprintf(error->detail, sizeof error->detail, format, arguments);
-        va_end(arguments);
-    }
-    return status;
-}
 
 /* ---- attach ---- */
 
@@ -42,10 +27,10 @@ static int read_whole(int fd, void *to, uint64_t bytes, rb_error *error)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return fail(error, RB_E_SYSTEM, errno, "pread: %m");
+            return rb_fail(error, RB_E_SYSTEM, errno, "pread: %m");
         if (n == 0)
-            return fail(error, RB_E_NOT_A_RING, 0, "the file ends after %llu bytes, within the header",
-                        (unsigned long long)got);
+            return rb_fail(error, RB_E_NOT_A_RING, 0, "the file ends after %llu bytes, within the header",
+                           (unsigned long long)got);
         got += (uint64_t)n;
     }
     return RB_OK;
@@ -54,15 +39,15 @@ static int read_whole(int fd, void *to, uint64_t bytes, rb_error *error)
 static int check_version(const rb_header *header, rb_error *error)
 {
     if (memcmp(header->magic, "ringbuf", 8) != 0)
-        return fail(error, RB_E_NOT_A_RING, 0, "the file does not begin with the magic \"ringbuf\"");
+        return rb_fail(error, RB_E_NOT_A_RING, 0, "the file does not begin with the magic \"ringbuf\"");
     if (header->abi_major > RB_ABI_MAJOR)
-        return fail(error, RB_E_ABI_NEWER, 0, "format version %u.%u, this reader knows up to %d",
-                    (unsigned)header->abi_major, (unsigned)header->abi_minor, RB_ABI_MAJOR);
+        return rb_fail(error, RB_E_ABI_NEWER, 0, "format version %u.%u, this reader knows up to %d",
+                       (unsigned)header->abi_major, (unsigned)header->abi_minor, RB_ABI_MAJOR);
     if (header->abi_major != RB_ABI_MAJOR)
-        return fail(error, RB_E_ABI_UNKNOWN, 0, "format version %u.%u never was", (unsigned)header->abi_major,
-                    (unsigned)header->abi_minor);
+        return rb_fail(error, RB_E_ABI_UNKNOWN, 0, "format version %u.%u never was", (unsigned)header->abi_major,
+                       (unsigned)header->abi_minor);
     if (header->flags != 0)
-        return fail(error, RB_E_FLAGS, 0, "unknown ring flags 0x%x", (unsigned)header->flags);
+        return rb_fail(error, RB_E_FLAGS, 0, "unknown ring flags 0x%x", (unsigned)header->flags);
     return RB_OK;
 }
 
@@ -72,25 +57,25 @@ static int check_sizes(const rb_header *header, uint64_t actual_bytes, rb_error 
     uint32_t capacity = header->capacity_slots;
     if (header->header_bytes < RB_PAGE_BYTES || header->header_bytes % RB_PAGE_BYTES != 0 ||
         header->header_bytes > 2 * RB_MAX_JSON_BYTES + RB_PAGE_BYTES)
-        return fail(error, RB_E_GEOMETRY, 0, "header_bytes is %u", (unsigned)header->header_bytes);
+        return rb_fail(error, RB_E_GEOMETRY, 0, "header_bytes is %u", (unsigned)header->header_bytes);
     if (header->slot_bytes < RB_CORE_BYTES || header->slot_bytes % 64 != 0 || header->slot_bytes > RB_MAX_SLOT_BYTES)
-        return fail(error, RB_E_GEOMETRY, 0, "slot_bytes is %u", (unsigned)header->slot_bytes);
+        return rb_fail(error, RB_E_GEOMETRY, 0, "slot_bytes is %u", (unsigned)header->slot_bytes);
     if (header->lane_count < 1 || header->lane_count > RB_MAX_LANES)
-        return fail(error, RB_E_GEOMETRY, 0, "lane_count is %u", (unsigned)header->lane_count);
+        return rb_fail(error, RB_E_GEOMETRY, 0, "lane_count is %u", (unsigned)header->lane_count);
     if (capacity < RB_MIN_CAPACITY_SLOTS || capacity > RB_MAX_CAPACITY_SLOTS || (capacity & (capacity - 1)) != 0)
-        return fail(error, RB_E_GEOMETRY, 0, "capacity_slots is %u", (unsigned)capacity);
+        return rb_fail(error, RB_E_GEOMETRY, 0, "capacity_slots is %u", (unsigned)capacity);
     if (header->lane_stride_bytes % RB_PAGE_BYTES != 0 ||
         header->lane_stride_bytes < RB_LANE_BYTES + (uint64_t)capacity * header->slot_bytes ||
         header->lane_stride_bytes > (uint64_t)RB_MAX_CAPACITY_SLOTS * RB_MAX_SLOT_BYTES + RB_PAGE_BYTES)
-        return fail(error, RB_E_GEOMETRY, 0, "lane_stride_bytes is %llu",
-                    (unsigned long long)header->lane_stride_bytes);
+        return rb_fail(error, RB_E_GEOMETRY, 0, "lane_stride_bytes is %llu",
+                       (unsigned long long)header->lane_stride_bytes);
     if (header->file_bytes != header->header_bytes + header->lane_count * header->lane_stride_bytes)
-        return fail(error, RB_E_GEOMETRY, 0, "file_bytes is %llu, header and lanes have %llu",
-                    (unsigned long long)header->file_bytes,
-                    (unsigned long long)(header->header_bytes + header->lane_count * header->lane_stride_bytes));
+        return rb_fail(error, RB_E_GEOMETRY, 0, "file_bytes is %llu, header and lanes have %llu",
+                       (unsigned long long)header->file_bytes,
+                       (unsigned long long)(header->header_bytes + header->lane_count * header->lane_stride_bytes));
     if (header->file_bytes != actual_bytes)
-        return fail(error, RB_E_FILE_SIZE, 0, "the header says %llu bytes, the file has %llu",
-                    (unsigned long long)header->file_bytes, (unsigned long long)actual_bytes);
+        return rb_fail(error, RB_E_FILE_SIZE, 0, "the header says %llu bytes, the file has %llu",
+                       (unsigned long long)header->file_bytes, (unsigned long long)actual_bytes);
     return RB_OK;
 }
 
@@ -107,14 +92,14 @@ static int check_content(rb_header *copy, rb_error *error)
     uint32_t actual = rb_crc32(copy, copy->header_bytes);
     copy->crc32 = expected;
     if (actual != expected)
-        return fail(error, RB_E_CRC, 0, "the header's CRC-32 is %08x, its field says %08x", (unsigned)actual,
-                    (unsigned)expected);
+        return rb_fail(error, RB_E_CRC, 0, "the header's CRC-32 is %08x, its field says %08x", (unsigned)actual,
+                       (unsigned)expected);
     if (!is_inside(copy, copy->layout_offset, copy->layout_bytes))
-        return fail(error, RB_E_JSON_BOUNDS, 0, "the layout (offset %u, %u bytes) lies outside the header",
-                    (unsigned)copy->layout_offset, (unsigned)copy->layout_bytes);
+        return rb_fail(error, RB_E_JSON_BOUNDS, 0, "the layout (offset %u, %u bytes) lies outside the header",
+                       (unsigned)copy->layout_offset, (unsigned)copy->layout_bytes);
     if (!is_inside(copy, copy->resource_offset, copy->resource_bytes))
-        return fail(error, RB_E_JSON_BOUNDS, 0, "the resource (offset %u, %u bytes) lies outside the header",
-                    (unsigned)copy->resource_offset, (unsigned)copy->resource_bytes);
+        return rb_fail(error, RB_E_JSON_BOUNDS, 0, "the resource (offset %u, %u bytes) lies outside the header",
+                       (unsigned)copy->resource_offset, (unsigned)copy->resource_bytes);
     return RB_OK;
 }
 
@@ -124,9 +109,9 @@ static int copy_header(int fd, uint32_t access, uint64_t max_file_bytes, rb_head
     struct stat status;
     rb_header first;
     if (fstat(fd, &status) != 0)
-        return fail(error, RB_E_SYSTEM, errno, "fstat: %m");
+        return rb_fail(error, RB_E_SYSTEM, errno, "fstat: %m");
     if (!S_ISREG(status.st_mode))
-        return fail(error, RB_E_NOT_A_RING, 0, "not a regular file");
+        return rb_fail(error, RB_E_NOT_A_RING, 0, "not a regular file");
     int rv = read_whole(fd, &first, sizeof first, error);
     if (rv == RB_OK)
         rv = check_version(&first, error);
@@ -135,20 +120,20 @@ static int copy_header(int fd, uint32_t access, uint64_t max_file_bytes, rb_head
     if (rv != RB_OK)
         return rv;
     if (max_file_bytes != 0 && first.file_bytes > max_file_bytes)
-        return fail(error, RB_E_TOO_LARGE, 0, "%llu bytes, the limit is %llu", (unsigned long long)first.file_bytes,
-                    (unsigned long long)max_file_bytes);
+        return rb_fail(error, RB_E_TOO_LARGE, 0, "%llu bytes, the limit is %llu", (unsigned long long)first.file_bytes,
+                       (unsigned long long)max_file_bytes);
     RB_POINT(attach_unread);
     /* Reading a hole of a tmpfs file allocates it: it could eat the machine. Copies on disk may have holes. */
     if (access == RB_CONSUME && (uint64_t)status.st_blocks * 512 < first.file_bytes)
-        return fail(error, RB_E_SPARSE, 0, "%llu of %llu bytes are allocated",
-                    (unsigned long long)status.st_blocks * 512, (unsigned long long)first.file_bytes);
+        return rb_fail(error, RB_E_SPARSE, 0, "%llu of %llu bytes are allocated",
+                       (unsigned long long)status.st_blocks * 512, (unsigned long long)first.file_bytes);
     rb_header *whole = malloc(first.header_bytes);
     if (whole == NULL)
-        return fail(error, RB_E_SYSTEM, ENOMEM, "%m");
+        return rb_fail(error, RB_E_SYSTEM, ENOMEM, "%m");
     rv = read_whole(fd, whole, first.header_bytes, error);
     /* Changed between the two reads: then it is no header, those are immutable. */
     if (rv == RB_OK && memcmp(whole, &first, sizeof first) != 0)
-        rv = fail(error, RB_E_CRC, 0, "the header changes while it is read");
+        rv = rb_fail(error, RB_E_CRC, 0, "the header changes while it is read");
     if (rv == RB_OK)
         rv = check_content(whole, error);
     if (rv == RB_OK)
@@ -196,12 +181,12 @@ static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
         tail = rb_load_acquire(&lane->shared->tail);
     }
     if (tail - head > header->capacity_slots)
-        return fail(error, RB_E_POSITION, 0, "lane %u: tail %llu is not within %u of head %llu", (unsigned)index,
-                    (unsigned long long)tail, (unsigned)header->capacity_slots, (unsigned long long)head);
+        return rb_fail(error, RB_E_POSITION, 0, "lane %u: tail %llu is not within %u of head %llu", (unsigned)index,
+                       (unsigned long long)tail, (unsigned)header->capacity_slots, (unsigned long long)head);
     /* So many spans no ring has had: head lies behind the first position, and counts from there would wrap. */
     if (head - header->first_position > (uint64_t)INT64_MAX)
-        return fail(error, RB_E_POSITION, 0, "lane %u: head %llu is behind the first position %llu", (unsigned)index,
-                    (unsigned long long)head, (unsigned long long)header->first_position);
+        return rb_fail(error, RB_E_POSITION, 0, "lane %u: head %llu is behind the first position %llu", (unsigned)index,
+                       (unsigned long long)head, (unsigned long long)header->first_position);
     RB_POINT(attach_lane);
     lane->read = head;
     lane->released = head;
@@ -214,8 +199,8 @@ static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
     int is_drains = adds_up(&lane->outcome, head - header->first_position, &excess) && excess <= tail - head;
     /* An observer may see the words of a release whose head it has missed. */
     if (!is_drains && consumer->access == RB_CONSUME)
-        return fail(error, RB_E_POSITION, 0, "lane %u: the outcome words do not add up to head %llu - %llu",
-                    (unsigned)index, (unsigned long long)head, (unsigned long long)header->first_position);
+        return rb_fail(error, RB_E_POSITION, 0, "lane %u: the outcome words do not add up to head %llu - %llu",
+                       (unsigned)index, (unsigned long long)head, (unsigned long long)header->first_position);
     lane->counted_before = is_drains ? excess : 0;
     return RB_OK;
 }
@@ -224,7 +209,7 @@ int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **co
 {
     rb_header *header = NULL;
     if (consumer == NULL || access > RB_CONSUME)
-        return fail(error, RB_E_ARGUMENT, 0, "access is %u", (unsigned)access);
+        return rb_fail(error, RB_E_ARGUMENT, 0, "access is %u", (unsigned)access);
     int rv = copy_header(fd, access, max_file_bytes, &header, error);
     if (rv != RB_OK)
         return rv;
@@ -232,7 +217,7 @@ int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **co
     rb_consumer *made = calloc(1, sizeof *made + header->lane_count * sizeof(struct lane));
     if (made == NULL) {
         free(header);
-        return fail(error, RB_E_SYSTEM, ENOMEM, "%m");
+        return rb_fail(error, RB_E_SYSTEM, ENOMEM, "%m");
     }
     made->header = header;
     made->map_bytes = header->file_bytes;
@@ -241,7 +226,7 @@ int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **co
     void *map =
         mmap(NULL, header->file_bytes, access == RB_CONSUME ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED) {
-        rv = fail(error, RB_E_SYSTEM, errno, "mmap: %m");
+        rv = rb_fail(error, RB_E_SYSTEM, errno, "mmap: %m");
         rb_consumer_free(made);
         return rv;
     }
@@ -253,7 +238,7 @@ int rb_attach(int fd, uint32_t access, uint64_t max_file_bytes, rb_consumer **co
         rv = adopt_lane(made, i, error);
     rb_guard_leave();
     if (rb_load32_acquire(&made->faulted)) /* pairs with on_sigbus()'s release */
-        rv = fail(error, RB_E_TRUNCATED, 0, "the file lost pages while it was attached");
+        rv = rb_fail(error, RB_E_TRUNCATED, 0, "the file lost pages while it was attached");
     RB_POINT(attach_done);
     if (rv == RB_OK)
         *consumer = made;

@@ -17,6 +17,7 @@
 
 #include "ringbuf.h"
 #include "shared/doorbell_ring.h"
+#include "shared/error.h"
 #include "shared/point.h"
 #include "shared/reserve.h"
 
@@ -41,34 +42,24 @@ struct awaited {
     uint32_t reserved;
 };
 
-static int fail(rb_error *error, const char *what)
-{
-    if (error != NULL) {
-        error->status = RB_E_SYSTEM;
-        error->os_errno = errno;
-        snprintf(error->detail, sizeof error->detail, "%s: %m", what);
-    }
-    return RB_E_SYSTEM;
-}
-
 int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbell, rb_error *error)
 {
     struct stat status;
     /* Created once and kept: producers have it mapped, and a new file would never ring again. */
     int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
     if (fd < 0)
-        return fail(error, "opening the doorbell");
+        return rb_fail(error, RB_E_SYSTEM, errno, "opening the doorbell: %m");
     RB_POINT(doorbell_empty);
     if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_nlink != 1) {
         errno = EMLINK; /* its mode is changed: in the group form others could give this name to a file of ours */
-        fail(error, "opening the doorbell");
+        rb_fail(error, RB_E_SYSTEM, errno, "opening the doorbell: %m");
         close(fd);
         return RB_E_SYSTEM;
     }
     /* A full tmpfs must not keep out the drain, which makes room: its timed wait does, as on a truncated doorbell. */
     if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || fchmod(fd, file_mode) != 0 ||
         ((errno = rb_reserve(fd, RB_PAGE_BYTES)) != 0 && errno != ENOSPC)) {
-        fail(error, "preparing the doorbell");
+        rb_fail(error, RB_E_SYSTEM, errno, "preparing the doorbell: %m");
         close(fd);
         return RB_E_SYSTEM;
     }
@@ -76,7 +67,7 @@ int rb_doorbell_open(const char *path, uint32_t file_mode, rb_doorbell **doorbel
     void *map = mmap(NULL, RB_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     rb_doorbell *made = map != MAP_FAILED ? malloc(sizeof *made) : NULL;
     if (made == NULL) {
-        fail(error, "mapping the doorbell");
+        rb_fail(error, RB_E_SYSTEM, errno, "mapping the doorbell: %m");
         if (map != MAP_FAILED)
             munmap(map, RB_PAGE_BYTES);
         close(fd);

@@ -4,9 +4,9 @@
 #include "otlp/builder.h"
 #include "otlp/json.h"
 #include "otlp/protobuf.h"
+#include "shared/error.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* How many bytes of a record a value takes; 0 when the attribute is not sound. */
@@ -61,34 +61,26 @@ static const char *attribute_fault(const rb_plan_config *config, const rb_plan_a
     return NULL;
 }
 
-static int refuse(rb_error *error, const char *part, uint32_t index, const char *fault)
-{
-    if (error != NULL) {
-        *error = (rb_error){.status = RB_E_ARGUMENT};
-        snprintf(error->detail, sizeof error->detail, "%s %u: %s", part, index, fault);
-    }
-    return RB_E_ARGUMENT;
-}
-
 static int check_config(const rb_plan_config *config, rb_error *error)
 {
     if (config->slot_bytes < RB_CORE_BYTES || config->slot_bytes > RB_MAX_SLOT_BYTES || config->slot_bytes % 64)
-        return refuse(error, "slot_bytes", config->slot_bytes, "no multiple of 64 within the limits");
+        return rb_fail(error, RB_E_ARGUMENT, 0, "slot_bytes %u: no multiple of 64 within the limits",
+                       config->slot_bytes);
     if (config->span_name_count < 1 || config->span_name_count > 65536 || config->span_names == NULL)
-        return refuse(error, "span_name_count", config->span_name_count, "not between 1 and 65536");
+        return rb_fail(error, RB_E_ARGUMENT, 0, "span_name_count %u: not between 1 and 65536", config->span_name_count);
     if (config->attribute_count > RB_MAX_ATTRIBUTES || (config->attribute_count && config->attributes == NULL))
-        return refuse(error, "attribute_count", config->attribute_count, "too many");
+        return rb_fail(error, RB_E_ARGUMENT, 0, "attribute_count %u: too many", config->attribute_count);
     for (uint32_t i = 0; i < config->span_name_count; i++)
         if (!is_text(&config->span_names[i]))
-            return refuse(error, "span name", i, "too long");
+            return rb_fail(error, RB_E_ARGUMENT, 0, "span name %u: too long", i);
     uint32_t otlp_count = 0;
     for (uint32_t i = 0; i < config->attribute_count; i++) {
         const char *fault = attribute_fault(config, &config->attributes[i]);
         if (fault != NULL)
-            return refuse(error, "attribute", i, fault);
+            return rb_fail(error, RB_E_ARGUMENT, 0, "attribute %u: %s", i, fault);
         otlp_count += config->attributes[i].type == RB_TYPE_OTLP;
         if (otlp_count > 1)
-            return refuse(error, "attribute", i, "a second one of type otlp");
+            return rb_fail(error, RB_E_ARGUMENT, 0, "attribute %u: a second one of type otlp", i);
     }
     return RB_OK;
 }
@@ -164,12 +156,9 @@ int rb_plan_new(const rb_plan_config *config, rb_plan **plan_out, rb_error *erro
     if (plan == NULL || plan->bytes == NULL)
         free(builder.bytes);
     rb_plan_free(plan);
-    if (error != NULL) {
-        *error = (rb_error){.status = status, .os_errno = status == RB_E_SYSTEM ? ENOMEM : 0};
-        snprintf(error->detail, sizeof error->detail, "%s",
-                 status == RB_E_TOO_LARGE ? "names, keys and labels would take more than 16 MiB" : "memory is short");
-    }
-    return status;
+    if (status == RB_E_SYSTEM)
+        return rb_fail(error, status, ENOMEM, "%m");
+    return rb_fail(error, status, 0, "names, keys and labels would take more than 16 MiB");
 }
 
 void rb_plan_free(rb_plan *plan)

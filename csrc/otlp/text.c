@@ -5,6 +5,7 @@
  * RFC 8259, section 7.
  */
 #include "otlp/text.h"
+#include "shared/hex.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD"
 
@@ -84,7 +85,6 @@ static int is_plain(uint8_t byte) { return byte >= 0x20 && byte < 0x80 && byte !
 static uint8_t *put_escape(uint8_t *out, uint8_t byte)
 {
     static const char letters[] = "btn\0fr"; /* of 8 to 13; 11 has none */
-    static const char digits[] = "0123456789abcdef";
     out[0] = '\\';
     if (byte == '"' || byte == '\\')
         out[1] = byte;
@@ -93,7 +93,7 @@ static uint8_t *put_escape(uint8_t *out, uint8_t byte)
     else {
         out = rb_put(out, "\\u00", 4);
         out[0] = byte < 0x10 ? '0' : '1';
-        out[1] = (uint8_t)digits[byte & 15];
+        out[1] = (uint8_t)rb_hex_digit(byte);
     }
     return out + 2;
 }

@@ -22,6 +22,7 @@
 #include "shared/atomics.h"
 #include "shared/crc32.h"
 #include "shared/doorbell_ring.h"
+#include "shared/error.h"
 #include "shared/point.h"
 #include "shared/reserve.h"
 
@@ -141,17 +142,6 @@ static void free_disturbances(const struct disturbances *before)
     pthread_setcancelstate(before->cancellation, NULL);
 }
 
-static int fail(rb_error *error, int status, const char *what, int os_errno)
-{
-    if (error != NULL) {
-        error->status = status;
-        error->os_errno = os_errno;
-        errno = os_errno; /* for %m, which unlike strerror is safe beside threads */
-        snprintf(error->detail, sizeof error->detail, os_errno != 0 ? "%s: %m" : "%s", what);
-    }
-    return status;
-}
-
 /* ---- private state ---- */
 
 static uint64_t round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
@@ -184,17 +174,17 @@ static int shape_of(const rb_config *config, struct shape *shape, rb_error *erro
     uint32_t capacity = config->capacity_slots;
     if (config->ring_dir == NULL || config->service_name == NULL || config->layout_json == NULL ||
         config->resource_json == NULL)
-        return fail(error, RB_E_ARGUMENT, "a string is NULL", 0);
+        return rb_fail(error, RB_E_ARGUMENT, 0, "a string is NULL");
     if (capacity < RB_MIN_CAPACITY_SLOTS || capacity > RB_MAX_CAPACITY_SLOTS || (capacity & (capacity - 1)) != 0)
-        return fail(error, RB_E_ARGUMENT, "capacity_slots is not a power of two between 4 and 16777216", 0);
+        return rb_fail(error, RB_E_ARGUMENT, 0, "capacity_slots is not a power of two between 4 and 16777216");
     if (config->slot_bytes < RB_CORE_BYTES || config->slot_bytes > RB_MAX_SLOT_BYTES || config->slot_bytes % 64 != 0)
-        return fail(error, RB_E_ARGUMENT, "slot_bytes is not a multiple of 64 between 64 and 16384", 0);
+        return rb_fail(error, RB_E_ARGUMENT, 0, "slot_bytes is not a multiple of 64 between 64 and 16384");
     if (config->lane_count < 1 || config->lane_count > RB_MAX_LANES)
-        return fail(error, RB_E_ARGUMENT, "lane_count is not between 1 and 64", 0);
+        return rb_fail(error, RB_E_ARGUMENT, 0, "lane_count is not between 1 and 64");
     if (config->span_name_count < 1 || config->span_name_count > UINT16_MAX)
-        return fail(error, RB_E_ARGUMENT, "span_name_count is not between 1 and 65535", 0);
+        return rb_fail(error, RB_E_ARGUMENT, 0, "span_name_count is not between 1 and 65535");
     if (config->layout_bytes > RB_MAX_JSON_BYTES || config->resource_bytes > RB_MAX_JSON_BYTES)
-        return fail(error, RB_E_ARGUMENT, "layout or resource has more than 262144 bytes", 0);
+        return rb_fail(error, RB_E_ARGUMENT, 0, "layout or resource has more than 262144 bytes");
     shape->header_bytes =
         (uint32_t)round_up(sizeof(rb_header) + (uint64_t)config->layout_bytes + config->resource_bytes, RB_PAGE_BYTES);
     shape->lane_stride_bytes = round_up(RB_LANE_BYTES + (uint64_t)capacity * config->slot_bytes, RB_PAGE_BYTES);
@@ -315,14 +305,14 @@ static int link_file(int dir_fd, int fd, const rb_config *config, char *path, rb
     snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
     for (int tries = 0;; tries++) {
         if (file_name(name, config->service_name) != RB_OK)
-            return fail(error, RB_E_SYSTEM, "getrandom", errno);
+            return rb_fail(error, RB_E_SYSTEM, errno, "getrandom: %m");
         if ((size_t)snprintf(path, RB_MAX_PATH_BYTES, "%s/%s", config->ring_dir, name) >= RB_MAX_PATH_BYTES)
-            return fail(error, RB_E_ARGUMENT, "the ring directory's path is too long", 0);
+            return rb_fail(error, RB_E_ARGUMENT, 0, "the ring directory's path is too long");
         RB_POINT(create_unlinked);
         if (linkat(AT_FDCWD, source, dir_fd, name, AT_SYMLINK_FOLLOW) == 0)
             return RB_OK;
         if (errno != EEXIST || tries == 3)
-            return fail(error, RB_E_SYSTEM, "linkat through /proc/self/fd", errno);
+            return rb_fail(error, RB_E_SYSTEM, errno, "linkat through /proc/self/fd: %m");
     }
 }
 
@@ -331,23 +321,23 @@ static int fill_file(int dir_fd, int fd, const rb_config *config, const struct s
                      struct stat *found, char *path, rb_error *error)
 {
     if (fchmod(fd, config->file_mode) != 0) /* the umask shall not decide */
-        return fail(error, RB_E_SYSTEM, "fchmod", errno);
+        return rb_fail(error, RB_E_SYSTEM, errno, "fchmod: %m");
     if (fstat(fd, found) != 0)
-        return fail(error, RB_E_SYSTEM, "fstat", errno);
+        return rb_fail(error, RB_E_SYSTEM, errno, "fstat: %m");
     RB_POINT(create_unlocked);
     if (lock_file(fd) != 0)
-        return fail(error, RB_E_SYSTEM, "locking the ring", errno);
+        return rb_fail(error, RB_E_SYSTEM, errno, "locking the ring: %m");
     RB_POINT(create_locked);
     int rv = rb_reserve(fd, shape->file_bytes);
     if (rv != 0)
-        return fail(error, RB_E_SYSTEM, "reserving the ring's memory (posix_fallocate)", rv);
+        return rb_fail(error, RB_E_SYSTEM, rv, "reserving the ring's memory (posix_fallocate): %m");
     RB_POINT(create_reserved);
     uint8_t *mapped = mmap(NULL, shape->file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED)
-        return fail(error, RB_E_SYSTEM, "mmap", errno);
+        return rb_fail(error, RB_E_SYSTEM, errno, "mmap: %m");
     RB_POINT(create_mapped);
     if (madvise(mapped, shape->file_bytes, MADV_DONTFORK) != 0 || prefault(mapped, shape->file_bytes) != 0) {
-        rv = fail(error, RB_E_SYSTEM, "madvise", errno);
+        rv = rb_fail(error, RB_E_SYSTEM, errno, "madvise: %m");
     } else {
         RB_POINT(create_prefaulted);
         fill_header(mapped, config, shape);
@@ -366,7 +356,7 @@ static int make_ring(int dir_fd, const rb_config *config, const struct shape *sh
 {
     int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); /* a killed creator leaves nothing */
     if (fd < 0)
-        return fail(error, RB_E_SYSTEM, "opening a new file in the ring directory (O_TMPFILE)", errno);
+        return rb_fail(error, RB_E_SYSTEM, errno, "opening a new file in the ring directory (O_TMPFILE): %m");
     RB_POINT(create_opened);
     int rv = fill_file(dir_fd, fd, config, shape, map, found, path, error);
     close(fd); /* the mapping keeps the locks; a descriptor would hand them to children */
@@ -476,7 +466,7 @@ static int replace_ring(rb_producer *producer, const rb_config *config, uint8_t 
 {
     uint64_t bytes = producer->map_bytes;
     if (take_all_lanes(producer) != RB_OK)
-        return fail(error, RB_BUSY, "a lane stays held", 0);
+        return rb_fail(error, RB_BUSY, 0, "a lane stays held");
     RB_POINT(replace_begin);
     /* Threads that find no lane count meanwhile: a second mapping of the old ring shows the last of it. */
     uint8_t *old = mremap(producer->map, 0, bytes, MREMAP_MAYMOVE);
@@ -551,13 +541,13 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
     /* Pairs with set_state()'s release; `life` orders them too. */
     uint32_t state = rb_state_here(producer, rb_load32_acquire(&producer->state));
     if (state == RB_STATE_CLOSED)
-        return fail(error, RB_CLOSED, "the producer is closed", 0);
+        return rb_fail(error, RB_CLOSED, 0, "the producer is closed");
     const char *changed = state == RB_STATE_OPEN ? what_changed(producer, config, shape) : NULL;
     if (changed != NULL)
-        return fail(error, RB_E_ARGUMENT, changed, 0);
+        return rb_fail(error, RB_E_ARGUMENT, 0, "%s", changed);
     int dir_fd = open(config->ring_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
-        return fail(error, RB_E_SYSTEM, "opening the ring directory", errno);
+        return rb_fail(error, RB_E_SYSTEM, errno, "opening the ring directory: %m");
     RB_POINT(create_begin);
     uint8_t *map = NULL;
     struct stat found;
@@ -590,7 +580,7 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
 
 int64_t rb_ring_bytes(const rb_config *config)
 {
-    struct shape shape;
+    struct shape shape = {0};
     int rv = shape_of(config, &shape, NULL);
     return rv == RB_OK ? (int64_t)shape.file_bytes : rv;
 }
@@ -617,10 +607,10 @@ static void end_making(rb_producer *producer, int taken)
 
 int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error *error)
 {
-    struct shape shape;
+    struct shape shape = {0};
     struct disturbances before;
     if (producer == NULL || config == NULL || path == NULL)
-        return fail(error, RB_E_ARGUMENT, "a pointer is NULL", 0);
+        return rb_fail(error, RB_E_ARGUMENT, 0, "a pointer is NULL");
     int rv = shape_of(config, &shape, error);
     if (rv != RB_OK)
         return rv;
@@ -629,7 +619,7 @@ int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error
     if (taken >= 0)
         rv = open_ring(producer, config, &shape, path, error);
     else
-        rv = fail(error, RB_BUSY, "another thread opens or closes a producer", 0);
+        rv = rb_fail(error, RB_BUSY, 0, "another thread opens or closes a producer");
     end_making(producer, taken);
     free_disturbances(&before);
     return rv;

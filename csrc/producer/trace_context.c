@@ -6,6 +6,7 @@
 
 #include "producer/producer_state.h"
 #include "shared/atomics.h"
+#include "shared/hex.h"
 
 /* Relaxed, as in is_wanted(): a new ring's sampler may come meanwhile. */
 static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
@@ -91,10 +92,9 @@ int rb_parent_from_traceparent(const char *text, size_t bytes, rb_span *parent)
 
 static char *write_hex(char *text, const uint8_t *bytes, unsigned count)
 {
-    static const char digits[] = "0123456789abcdef";
     for (unsigned i = 0; i < count; i++) {
-        *text++ = digits[bytes[i] >> 4];
-        *text++ = digits[bytes[i] & 15];
+        *text++ = rb_hex_digit(bytes[i] >> 4);
+        *text++ = rb_hex_digit(bytes[i]);
     }
     return text;
 }
