@@ -71,14 +71,17 @@ static __attribute__((noinline)) int no_ring(rb_producer *producer)
 
 /* ---- check-out, publish, check-in ---- */
 
-/*
- * The first free lane with room, from the thread's own on; NULL when there is none, and then *found_full says whether
- * any lane was full (else all were held by others).
- */
-static rb_held_lane *check_out(rb_producer *producer, int *found_full)
+/* NULL where no lane could be had; `is_full`: one was full, else all were held by others. */
+struct checked_out {
+    rb_held_lane *lane;
+    int is_full;
+};
+
+/* The first free lane with room, from the thread's own on. By value: no address of the caller's stack is taken. */
+static struct checked_out check_out(rb_producer *producer)
 {
     uint32_t index = own_lane(producer);
-    *found_full = 0;
+    int is_full = 0;
     for (uint32_t tries = producer->lane_count; tries > 0; tries--) {
         rb_held_lane *lane = &producer->lanes[index];
         if (++index == producer->lane_count)
@@ -88,21 +91,21 @@ static rb_held_lane *check_out(rb_producer *producer, int *found_full)
             continue;
         RB_POINT(checkout_taken);
         if (lane->tail - lane->head < producer->capacity_slots)
-            return lane;
+            return (struct checked_out){lane, 0};
         /* Pairs with rb_release's store: the slots below `head` were copied out before it was stored. */
         lane->head = rb_load_acquire(&lane->shared->head);
         RB_POINT(checkout_head);
         if (lane->tail - lane->head < producer->capacity_slots)
-            return lane;
-        *found_full = 1;
+            return (struct checked_out){lane, 0};
+        is_full = 1;
         RB_POINT(checkout_full);
         rb_give_back(&lane->busy);
     }
-    return NULL;
+    return (struct checked_out){NULL, is_full};
 }
 
 /* Counts `spans` that found no lane. A closed producer holds all lanes for good: then they are local. */
-static int drop(rb_producer *producer, uint64_t spans, int found_full)
+static int drop(rb_producer *producer, uint64_t spans, int is_full)
 {
     if (!rb_has_ring(producer)) {
         rb_count_local(producer, spans);
@@ -110,9 +113,9 @@ static int drop(rb_producer *producer, uint64_t spans, int found_full)
     }
     rb_lane *counters = own_counters(producer);
     RB_POINT(drop_uncounted);
-    rb_add_relaxed(found_full ? &counters->full : &counters->contended, spans);
+    rb_add_relaxed(is_full ? &counters->full : &counters->contended, spans);
     RB_POINT(drop_counted);
-    return NOT_WRITTEN | set_aside(counters) | (found_full ? unread(producer) : 0);
+    return NOT_WRITTEN | set_aside(counters) | (is_full ? unread(producer) : 0);
 }
 
 static rb_record *slot_at(const rb_producer *producer, const rb_held_lane *lane, uint64_t position)
@@ -209,10 +212,10 @@ int rb_emit(rb_producer *producer, const rb_record *record)
         RB_POINT(unsampled_counted);
         return NOT_WRITTEN;
     }
-    int found_full;
-    rb_held_lane *lane = check_out(producer, &found_full);
+    struct checked_out out = check_out(producer);
+    rb_held_lane *lane = out.lane;
     if (lane == NULL)
-        return drop(producer, 1, found_full);
+        return drop(producer, 1, out.is_full);
     RB_POINT(slot_begin);
     copy_slots(slot_at(producer, lane, lane->tail), record, producer->slot_bytes);
     int aside = publish(producer, lane, 1, end_of(bytes));
@@ -248,8 +251,8 @@ static uint64_t room_in(const rb_producer *producer, rb_held_lane *lane)
  */
 static int write_at_once(rb_producer *producer, const uint8_t *records, uint64_t count)
 {
-    int found_full;
-    rb_held_lane *lane = check_out(producer, &found_full);
+    struct checked_out out = check_out(producer);
+    rb_held_lane *lane = out.lane;
     if (lane == NULL)
         return 0;
     uint64_t slot_bytes = producer->slot_bytes;
@@ -285,10 +288,10 @@ static uint64_t write_in_runs(rb_producer *producer, const uint8_t *records, uin
             taken++;
             continue;
         }
-        int found_full;
-        rb_held_lane *lane = check_out(producer, &found_full);
+        struct checked_out out = check_out(producer);
+        rb_held_lane *lane = out.lane;
         if (lane == NULL) {
-            drop(producer, count - taken, found_full);
+            drop(producer, count - taken, out.is_full);
             break;
         }
         uint64_t room = room_in(producer, lane);

@@ -65,14 +65,15 @@ static uint64_t id_word(const rb_producer *producer, uint64_t count, unsigned st
 /* The ids of a span by its count; a root has a trace id, too. False when one came out as zero, which no id may be. */
 static int ids_of(const rb_producer *producer, uint64_t count, uint8_t *trace_id, uint8_t *span_id)
 {
-    uint64_t words[3] = {id_word(producer, count, 0), 1, 1};
-    memcpy(span_id, &words[0], 8);
-    if (trace_id != NULL) {
-        words[1] = id_word(producer, count, 1);
-        words[2] = id_word(producer, count, 2);
-        memcpy(trace_id, &words[1], 16);
-    }
-    return words[0] != 0 && (words[1] | words[2]) != 0;
+    uint64_t of_span = id_word(producer, count, 0);
+    memcpy(span_id, &of_span, 8);
+    if (trace_id == NULL)
+        return of_span != 0;
+    uint64_t first = id_word(producer, count, 1);
+    uint64_t second = id_word(producer, count, 2);
+    memcpy(trace_id, &first, 8);
+    memcpy(trace_id + 8, &second, 8);
+    return of_span != 0 && (first | second) != 0;
 }
 
 void rb_make_ids(rb_producer *producer, uint8_t *trace_id, uint8_t *span_id)
