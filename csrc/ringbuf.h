@@ -12,7 +12,7 @@
  *
  *   lane:  +0    struct rb_lane, three 128-byte lines, each with one writer:
  *                 +0    producer   tail, closed
- *                 +128  producer   full, contended, oversized, unsampled, truncated
+ *                 +128  producer   full, contended, unsampled, truncated
  *                 +256  drain      head, what became of the released records, consumer_state, sleeping
  *          +384  capacity_slots slots of slot_bytes: position p lives in slot p & (capacity_slots - 1)
  *
@@ -36,7 +36,7 @@
  *
  * What adds up (the conservation law):
  *
- *   producer  attempts = local + unsampled + full + contended + oversized + published
+ *   producer  attempts = local + unsampled + full + contended + published
  *   ring      tail - first_position = pending + (head - first_position)
  *             head - first_position = delivered + spooled + rejected + dead_lettered + invalid
  *             (after a kill of the drain the outcome words may exceed head by the batches not yet released)
@@ -140,7 +140,7 @@ typedef struct rb_lane {
 
     uint64_t full; /* spans not written, by reason: relaxed atomic adds, any thread of the producer */
     uint64_t contended;
-    uint64_t oversized;
+    uint64_t reserved; /* zero: no writer ever counted here */
     uint64_t unsampled;
     uint64_t truncated; /* values, not spans, cut to their field; counted whether or not the span was then written */
     uint8_t pad1[88];
@@ -260,7 +260,6 @@ typedef struct rb_producer_stats {
     uint64_t published;
     uint64_t full;
     uint64_t contended;
-    uint64_t oversized;
     uint64_t unsampled;
     uint64_t truncated;
     uint64_t local;          /* no ring, or closed: only this process knows */
@@ -287,7 +286,7 @@ typedef struct rb_producer_stats {
 /*
  * Emitting. These never block, allocate or raise; they return
  *   1  written
- *   0  not written and counted (full, contended, oversized, unsampled, or local once closed)
+ *   0  not written and counted (full, contended, unsampled, or local once closed)
  *   +2 added to either when something is to be done outside the hot path: rb_open, if the drain has set this ring aside
  *      (rb_is_set_aside) or somebody has removed its file (rb_is_removed), else rb_find_doorbell, if the drain sleeps and
  *      came after the ring was made (rb_lacks_doorbell). A ring that nobody reads asks so at most once a second.
@@ -504,7 +503,7 @@ void rb_producer_free(rb_producer *producer);
 /*
  * rb_stats - what this process did with the producer, over all rings that it had: the producer's side of the law.
  *
- * Returns: RB_OK, or RB_BUSY. attempts = local + unsampled + full + contended + oversized + published.
+ * Returns: RB_OK, or RB_BUSY. attempts = local + unsampled + full + contended + published.
  */
 int rb_stats(rb_producer *producer, rb_producer_stats *stats);
 
@@ -550,7 +549,6 @@ typedef struct rb_lane_view {
     uint64_t read;     /* copied so far: released <= read <= tail */
     uint64_t full;
     uint64_t contended;
-    uint64_t oversized;
     uint64_t unsampled;
     uint64_t truncated;
     uint64_t delivered;

@@ -16,12 +16,11 @@ class EmitterStats:
     """What an emitter did in this process: the producer's side of the conservation law, in spans.
 
     Attributes:
-        attempts: `local + unsampled + full + contended + oversized + published`.
+        attempts: `local + unsampled + full + contended + published`.
         published: written to a ring.
         unsampled: not written because the parent or the sampler said so.
         full: dropped because every lane was full, or the last that was tried.
         contended: dropped because every lane was in use by another thread.
-        oversized: dropped because the span does not fit a slot.
         local: dropped without a ring, or after the close.
         truncated: values (not spans) that were cut to their field.
         pending: published in the present ring and not yet taken by a drain.
@@ -35,7 +34,6 @@ class EmitterStats:
     unsampled: int
     full: int
     contended: int
-    oversized: int
     local: int
     truncated: int
     pending: int
@@ -52,17 +50,11 @@ class EmitterStats:
             path: of its latest ring.
         """
         return cls(
-            attempts=counts.published
-            + counts.full
-            + counts.contended
-            + counts.oversized
-            + counts.unsampled
-            + counts.local,
+            attempts=counts.published + counts.full + counts.contended + counts.unsampled + counts.local,
             published=counts.published,
             unsampled=counts.unsampled,
             full=counts.full,
             contended=counts.contended,
-            oversized=counts.oversized,
             local=counts.local,
             truncated=counts.truncated,
             pending=counts.pending,

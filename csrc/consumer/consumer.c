@@ -275,7 +275,6 @@ static void look(const struct lane *lane, rb_lane_view *view)
     view->tail = rb_load_acquire(&shared->tail);       /* pairs with publish(); who copies loads it again */
     view->full = rb_load_relaxed(&shared->full);
     view->contended = rb_load_relaxed(&shared->contended);
-    view->oversized = rb_load_relaxed(&shared->oversized);
     view->unsampled = rb_load_relaxed(&shared->unsampled);
     view->truncated = rb_load_relaxed(&shared->truncated);
     view->consumer_state = rb_load32_relaxed(&shared->consumer_state);

@@ -397,7 +397,6 @@ static void add_lane_counts(const rb_producer *producer, const uint8_t *map, rb_
         sum->published += rb_load_relaxed(&lane->tail) - producer->first_position;
         sum->full += rb_load_relaxed(&lane->full);
         sum->contended += rb_load_relaxed(&lane->contended);
-        sum->oversized += rb_load_relaxed(&lane->oversized);
         sum->unsampled += rb_load_relaxed(&lane->unsampled);
         sum->truncated += rb_load_relaxed(&lane->truncated);
     }

@@ -102,7 +102,7 @@ def sums_of(producers: Iterable[EmitterStats], audit: Mapping[str, int], arrived
     return Sums(
         emitted=sum(count.attempts for count in counts),
         delivered=arrived,
-        dropped=sum(count.full + count.contended + count.oversized + count.local for count in counts)
+        dropped=sum(count.full + count.contended + count.local for count in counts)
         + sum(audit.get(name, 0) for name in given_up),
         unsampled=sum(count.unsampled for count in counts),
         pending=audit.get("pending", 0) + audit.get("spooled", 0),

@@ -29,7 +29,6 @@ class Sums:
         repeated: sent again, since a drain was killed before it could release them; not part of the law.
         full: not written, since every lane was full or busy and one was full.
         contended: not written, since every lane was busy.
-        oversized: not written, since the record was larger than a slot.
         unsampled: not written, since the trace is not sampled.
         truncated: values cut to their field; the spans were written.
     """
@@ -46,7 +45,6 @@ class Sums:
     repeated: int = 0
     full: int = 0
     contended: int = 0
-    oversized: int = 0
     unsampled: int = 0
     truncated: int = 0
 

@@ -129,7 +129,7 @@ def _of_spool(reading: Reading, value: Callable[[SpoolStatus], float]) -> Values
 
 
 def _dropped(reading: Reading) -> Values:
-    for reason in ("full", "contended", "oversized"):
+    for reason in ("full", "contended"):
         for (service,), count in _by_service(reading, operator.attrgetter(reason)):
             yield (service, reason), count
 
@@ -246,7 +246,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter(
         "spans_dropped",
         _dropped,
-        "Spans that producers could not write: all lanes full, all lanes contended, or oversized for a slot.",
+        "Spans that producers could not write: all lanes full, or all lanes contended.",
         SERVICE_LABEL,
         "reason",
     ),

@@ -24,7 +24,7 @@ from drain.tools.looking.table import Column, bar, is_terminal, percent, write_t
 if TYPE_CHECKING:
     from drain.tools.looking.observed_ring import ObservedRing
 
-DROPS: Final = ("full", "contended", "oversized", "unsampled")
+DROPS: Final = ("full", "contended", "unsampled")
 """The reasons for which a producer does not write a span."""
 
 _COLUMNS: Final = (

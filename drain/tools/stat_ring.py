@@ -10,7 +10,7 @@ from typing import Any, Final
 import typer
 
 from drain.tools.list_rings import DROPS, describe
-from drain.tools.looking.observed_ring import COUNTERS, ObservedRing
+from drain.tools.looking.observed_ring import COUNTERS, OUTCOMES, ObservedRing
 from drain.tools.looking.ring_selection import (
     JsonOption,
     RingArgument,
@@ -54,7 +54,7 @@ def _all_of(ring: ObservedRing, is_served: bool) -> dict[str, Any]:
         "first_position": int(header.first_position),
         "resource": ring.resource,
         "layout_json": json.loads(ring.layout.to_json()),
-        "outcomes": {name: getattr(sums, name) for name in COUNTERS[5:]},
+        "outcomes": {name: getattr(sums, name) for name in OUTCOMES},
         "lane_counters": [
             {
                 "tail": int(view.tail),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OUTCOMES = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
-DROPS = ("full", "contended", "oversized", "unsampled")
+DROPS = ("full", "contended", "unsampled")
 
 
 class Observed:

@@ -21,9 +21,9 @@ STREAMS: Final = 1 << 18
 STREAMS_OF_A_PROCESS: Final = 16
 NUMBER_BITS: Final = 32
 # Of a stream. A producer writes INTENT before a call and DONE behind it, so that a kill leaves the difference in doubt.
-INTENT, DONE, FULL, CONTENDED, OVERSIZED, UNSAMPLED, LOCAL, CHILDREN = range(8)
+INTENT, DONE, FULL, CONTENDED, UNSAMPLED, LOCAL, CHILDREN = range(7)
 WORDS: Final = 8
-REASONS: Final = {"full": FULL, "contended": CONTENDED, "oversized": OVERSIZED, "unsampled": UNSAMPLED, "local": LOCAL}
+REASONS: Final = {"full": FULL, "contended": CONTENDED, "unsampled": UNSAMPLED, "local": LOCAL}
 _CHUNK: Final = 1 << 16
 _RANGES_SHOWN: Final = 5
 

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTENT, DONE, FULL, CONTENDED, OVERSIZED, UNSAMPLED, LOCAL, WORDS = 8, NUMBER_BITS = 32, NO_ROOM = 3 };
+enum { INTENT, DONE, FULL, CONTENDED, UNSAMPLED, LOCAL, WORDS = 8, NUMBER_BITS = 32, NO_ROOM = 3 };
 
 typedef struct numbered {
     rb_record core;
@@ -43,7 +43,6 @@ static void tell_drops(rb_producer *producer, volatile uint64_t *words)
         return;
     words[FULL] = stats.full;
     words[CONTENDED] = stats.contended;
-    words[OVERSIZED] = stats.oversized;
     words[LOCAL] = stats.local;
 }
 

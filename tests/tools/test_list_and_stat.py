@@ -44,7 +44,7 @@ def test_drops_by_their_reason(ring_dir: Path) -> None:
             emitter.emit(record[0])
             record["span_id"] = 0
         (entry,) = listed(ring_dir)
-        assert entry["dropped"] == {"full": 2, "contended": 0, "oversized": 0, "unsampled": 0}
+        assert entry["dropped"] == {"full": 2, "contended": 0, "unsampled": 0}
         assert "full:2" in output_of("list", "--ring-dir", ring_dir)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-WORDS = ("tail", "head", "full", "contended", "oversized", "unsampled", "truncated", "delivered", "invalid")
+WORDS = ("tail", "head", "full", "contended", "unsampled", "truncated", "delivered", "invalid")
 WATCHERS = ("top", "tail")
 
 

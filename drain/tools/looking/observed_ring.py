@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from ringbuf.resource import AttributeValue
 
-COUNTERS: Final = (
-    *("full", "contended", "oversized", "unsampled", "truncated"),
-    *("delivered", "spooled", "rejected", "dead_lettered", "invalid"),
-)
+OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
+"""The words of a lane that say what became of its records."""
+
+COUNTERS: Final = ("full", "contended", "unsampled", "truncated", *OUTCOMES)
 """The words of a lane that the tools show, beside its positions."""
 
 _POSITIONS: Final = 1 << 64

@@ -24,7 +24,7 @@ class RingCount(NamedTuple):
         published: spans written to it.
         pending: spans that no drain has released.
         taken: spans that a drain has released.
-        dropped: spans not written for want of room: full, contended, oversized.
+        dropped: spans not written for want of room: full, contended.
         unsampled: spans not written since their trace is not sampled.
         missed: spans that a drain released while they were being read.
         invalid: records that are no spans.
@@ -74,7 +74,7 @@ def write_json_lines(path: Path, file: IO[bytes]) -> RingCount:
         sums.published,
         sums.pending,
         sums.published - sums.pending,
-        sums.full + sums.contended + sums.oversized,
+        sums.full + sums.contended,
         sums.unsampled,
         missed,
         invalid,

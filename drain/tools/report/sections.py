@@ -198,7 +198,7 @@ def rings_section(rings: Sequence[RingCount]) -> str:
     )
     words = (
         '<p class="note">The spans of a ring that this page shows are those that were pending; dropped are those that '
-        "found no room (full, contended, oversized); missed are those that the drain took while they were read.</p>"
+        "found no room (full, contended); missed are those that the drain took while they were read.</p>"
     )
     return _section("rings", "Rings", words + _sortable("Counters of the rings", head, 2, rows))
 

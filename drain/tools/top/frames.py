@@ -230,7 +230,7 @@ def as_json(frame: Frame, drain_pid: int | None) -> dict[str, Any]:
 
 
 def _dropped(ring: ObservedRing) -> int:
-    return sum(view.full + view.contended + view.oversized for view in ring.views)
+    return sum(view.full + view.contended for view in ring.views)
 
 
 def _quantile(durations: np.ndarray, share: float) -> int:

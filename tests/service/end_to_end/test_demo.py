@@ -197,7 +197,6 @@ def stats(published: int, *, full: int = 0) -> EmitterStats:
         unsampled=0,
         full=full,
         contended=0,
-        oversized=0,
         local=0,
         truncated=0,
         pending=0,

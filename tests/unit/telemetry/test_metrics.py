@@ -51,7 +51,6 @@ FULL = Snapshot(
             repeated=7,
             full=11,
             contended=12,
-            oversized=13,
             unsampled=14,
             truncated=15,
         ),
@@ -222,7 +221,7 @@ def test_drops_are_told_by_reason_and_what_was_not_sampled_is_no_drop(full_regis
         for (name, labels), number in samples(full_registry).items()
         if name == "ringbuf_drain_spans_dropped_total" and ("service", "shop") in labels
     }
-    assert reasons == {"full": 11, "contended": 12, "oversized": 13}
+    assert reasons == {"full": 11, "contended": 12}
     assert value(full_registry, "drain_spans_unsampled_total", service="shop") == 14
     assert value(full_registry, "drain_values_truncated_total", service="shop") == 15
 
