@@ -21,9 +21,9 @@ from isal import isal_zlib
 
 from bench.encode import records
 from bench.measure import Figure
+from drain.accounting.outcome import Outcome
 from drain.otlp.encoder import Encoder
 from drain.otlp.request import Request
-from drain.rings.ring import Outcome
 from drain.spool.spool import Spool, SpoolLimits
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from drain.accounting.audit import Audit, log_audit, write_audit
+from drain.accounting.outcome import Outcome
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.delivery.batch import Batcher
 from drain.delivery.delivery import Delivery
@@ -14,9 +15,10 @@ from drain.delivery.stores import Stores
 from drain.log import RepeatedTrouble
 from drain.otlp.encoder import Encoded
 from drain.rings.doorbell import Doorbell
-from drain.rings.reader import Admission, Reader
-from drain.rings.ring import Life, Outcome, Segment
-from drain.rings.upkeep import Following
+from drain.rings.reader import Reader
+from drain.rings.ring import Life
+from drain.rings.segment import Segment
+from drain.rings.upkeep import Upkeep
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
     from drain.delivery.retry import RetryPolicy
     from drain.exporters.protocol import Exporter
     from drain.rings.directory import RingDirectory
-    from drain.rings.ring import Lane, Ring
+    from drain.rings.intake import Admission
+    from drain.rings.ring import Ring
+    from drain.rings.segment import Lane
     from drain.standard_streams import TextStream
     from drain.telemetry.telemetry import Telemetry
 
@@ -126,7 +130,7 @@ class Service:
             spans=None if telemetry is None else telemetry.spans,
             clock=clock,
         )
-        self._following = Following(directory, self._doorbell, self._reader, log=log, clock=clock)
+        self._upkeep = Upkeep(directory, self._doorbell, self._reader, log=log, clock=clock)
         self._batcher = Batcher(exporter.encoding, limits.batch_spans, limits.batch_bytes)
         self._delivery = Delivery(
             exporter,
@@ -153,7 +157,7 @@ class Service:
     @property
     def is_superseded(self) -> bool:
         """Whether another drain serves the directory, so that `run` ends and leaves the rings to it."""
-        return self._following.is_superseded
+        return self._upkeep.is_superseded
 
     def request_stop(self) -> None:
         """Let `run` deliver what is there and return; for signal handlers."""
@@ -244,7 +248,7 @@ class Service:
             self._threads_ended &= self.stores.spool.close(_LAST_MOMENT_SECONDS)
         if self._threads_ended:  # one that still runs may ring
             self._doorbell.close()
-        self._following.directory.close()
+        self._upkeep.directory.close()
         return self._threads_ended
 
     def _round(self) -> bool:
@@ -257,7 +261,7 @@ class Service:
                 self._stop_at_tails()
         if not self._is_finishing:
             worked |= self._reader.look()
-            self._following.look()
+            self._upkeep.look()
             if self.is_superseded:
                 return True
         for ring in self._reader.watch.with_news():

@@ -6,13 +6,13 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from drain.accounting.outcome import Outcome
 from drain.otlp.request import Request
-from drain.rings.ring import Outcome
 
 if TYPE_CHECKING:
     from drain.otlp.encoder import Encoded
     from drain.otlp.request import Encoding
-    from drain.rings.ring import Segment
+    from drain.rings.segment import Segment
 
 
 @dataclass(slots=True)

@@ -20,13 +20,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, assert_never
 
+from drain.accounting.outcome import Outcome
 from drain.delivery.breaker import Breaker
 from drain.delivery.halves import halves
 from drain.delivery.job import Job, Keeping, Sending
 from drain.delivery.queue import Send, Take, Wait, next_step
 from drain.delivery.storing import Storing
 from drain.exporters.protocol import Result, Verdict
-from drain.rings.ring import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

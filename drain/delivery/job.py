@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drain.rings.ring import Outcome
+from drain.accounting.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections import deque

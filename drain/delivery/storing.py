@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from drain.rings.ring import Outcome
+    from drain.accounting.outcome import Outcome
     from drain.spool.spool import Entry, Spool
 
 _STORE_AGAIN_SECONDS: Final = 1.0  # when the spool had no room

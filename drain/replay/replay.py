@@ -14,7 +14,7 @@ from isal.igzip_lib import IsalError
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
 from drain.replay.sources import SourceError, files_of, read
-from drain.rings.ring import Segment
+from drain.rings.segment import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

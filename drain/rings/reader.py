@@ -1,21 +1,18 @@
-"""Finds the rings of a directory, takes them in, sets the unsound aside, and sees to the end of each."""
+"""The rings that are attached: taken in, set aside where they are unsound, and seen to their end."""
 
 from __future__ import annotations
 
-import errno
 import os
-import resource
-import stat
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from drain.log import RepeatedTrouble
 from drain.rings.directory import file_id
 from drain.rings.examination import Examination
 from drain.rings.examiner import Suspect
+from drain.rings.intake import Intake
 from drain.rings.quarantine import Quarantine
-from drain.rings.ring import OPEN_FLAGS, Life, Ring, Scratch
+from drain.rings.ring import Life, Ring, Scratch
 from drain.rings.watch import Watch
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError, RingVersionError
@@ -30,52 +27,17 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding
     from drain.rings.directory import FileId, RingDirectory
     from drain.rings.examiner import Verdict
+    from drain.rings.intake import Admission
 
 # A quantum of records: small enough to stay in a core's cache, and to be fair to the other rings.
 _SCRATCH_BYTES: Final = 512 << 10
-# Kept free of rings: for the backend, the spool, and as many clients as the listener takes.
-_OTHER_DESCRIPTORS: Final = 320
 _LIVENESS_SECONDS: Final = 1.0
-_RESCAN_SECONDS: Final = 1.0  # after trouble that lies in this process or machine, not in the file
-
-_NOT_A_RING_ERRNOS: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV, errno.EACCES, errno.EPERM})
 
 _LAST_DRAIN: Final = {
     lib.RB_CONSUMER_NONE: "none, or stopped",
     lib.RB_CONSUMER_ATTACHED: "killed",  # what is pending may have been sent already
     lib.RB_CONSUMER_DETACHED: "gave it up",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Which files a drain takes in.
-
-    Attributes:
-        uids: owners beside the drain's own user.
-        gids: groups whose files are taken, whoever owns them.
-        max_ring_bytes: larger files are left alone.
-    """
-
-    uids: frozenset[int]
-    gids: frozenset[int]
-    max_ring_bytes: int
-
-    def refusal(self, status: os.stat_result) -> str | None:
-        """Return why this file is not even looked into, None when it is.
-
-        Args:
-            status: of the open file.
-        """
-        if not stat.S_ISREG(status.st_mode):
-            return "not a regular file"
-        if status.st_uid != os.geteuid() and status.st_uid not in self.uids and status.st_gid not in self.gids:
-            return f"belongs to uid {status.st_uid}, gid {status.st_gid}; see --allow-uid and --allow-gid"
-        if status.st_nlink > 1:
-            return f"has {status.st_nlink} names"
-        if status.st_size > self.max_ring_bytes:
-            return f"has {status.st_size} bytes, --max-ring-bytes is {self.max_ring_bytes}"
-        return None
 
 
 class Reader:
@@ -107,18 +69,13 @@ class Reader:
         self._directory = directory
         self._spans = spans
         self._quarantine = Quarantine(directory)
-        self._admission = admission
+        self._intake = Intake(directory, admission, log=log, clock=clock)
         self._encoding = encoding
         self._audit = audit
         self._log = log
-        self._trouble = RepeatedTrouble(log, clock)
         self._clock = clock
         self._scratch = Scratch(_SCRATCH_BYTES)
         self._rings: dict[int, Ring] = {}  # by inode
-        self._left_alone: dict[int, str] = {}  # by inode: names of files that were refused, and said to be
-        self._rescan_at: float | None = None
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._ring_descriptors = descriptors - min(_OTHER_DESCRIPTORS, descriptors // 2)
         self._next_liveness = 0.0
         self._batch_spans = batch_spans
         # Of the rings that were there when a drain died of a fault; None: none did, or the first look is to come.
@@ -134,7 +91,7 @@ class Reader:
     @property
     def left_alone(self) -> int:
         """How many files of the directory are not read: refused, or of a newer version."""
-        return len(self._left_alone)
+        return self._intake.left_alone
 
     @property
     def in_examination(self) -> int:
@@ -152,7 +109,7 @@ class Reader:
         """Take in new rings and see which lost their producer or their file; return whether anything changed."""
         now = self._clock()
         is_changed = False
-        if self._directory.changed() or (self._rescan_at is not None and now >= self._rescan_at):
+        if self._intake.is_due():
             is_changed = self.scan()
         if now >= self._next_liveness:
             self._next_liveness = now + _LIVENESS_SECONDS
@@ -161,12 +118,8 @@ class Reader:
 
     def scan(self) -> bool:
         """Compare the directory with what is attached; return whether a ring was attached or lost its name."""
-        self._rescan_at = None
-        try:
-            names = self._directory.ring_files()
-        except OSError as error:  # no descriptor, no memory: the rings that are attached go on
-            self._rescan_at = self._clock() + _RESCAN_SECONDS
-            self._trouble.warn("ring directory cannot be read now", reason=str(error))
+        names = self._intake.names()
+        if names is None:
             return False
         name_by_inode = {inode: name for name, inode in names.items()}
         is_changed = False
@@ -178,11 +131,10 @@ class Reader:
             else:
                 is_changed = True
                 self._lost_its_file(ring)
-        self._left_alone = {inode: name for inode, name in self._left_alone.items() if names.get(name) == inode}
         is_to_examine = bool(self._directory.crash) and self._examination is None
         suspects = []
         for name, inode in names.items():
-            fd = None if self._is_known(inode) else self._admitted(name, inode)
+            fd = None if self._is_known(inode) else self._intake.opened(name, inode)
             if fd is None:
                 continue
             if is_to_examine:
@@ -269,6 +221,7 @@ class Reader:
         """
         self._renew_quarantine(directory)
         self._directory = directory
+        self._intake.move_to(directory)
         self._end_examination()
         self.scan()
 
@@ -305,14 +258,14 @@ class Reader:
 
     def _is_known(self, inode: int) -> bool:
         is_in_examination = self._examination is not None and self._examination.is_waiting(inode)
-        return is_in_examination or inode in self._rings or inode in self._left_alone
+        return is_in_examination or inode in self._rings or self._intake.is_left_alone(inode)
 
     def _examine(self, suspects: list[Suspect]) -> None:
         self._examination = Examination(
             self._directory.path,
             suspects,
             encoding=self._encoding,
-            max_bytes=self._admission.max_ring_bytes,
+            max_bytes=self._intake.admission.max_ring_bytes,
             batch_spans=self._batch_spans,
             log=self._log,
         )
@@ -324,7 +277,7 @@ class Reader:
 
     def _judge(self, name: str, verdict: Verdict) -> None:
         """Read a ring that was examined, or not; what kills is not read again."""
-        fd = self._admitted(name, verdict.inode)
+        fd = self._intake.opened(name, verdict.inode)
         if fd is None:
             return
         if not verdict.is_attachable:
@@ -338,18 +291,6 @@ class Reader:
             elif verdict.unsafe:
                 self._log.error("records killed a drain: they are invalid", ring=name, positions=verdict.unsafe)
 
-    def _admitted(self, name: str, inode: int) -> int | None:
-        """Open a file; None where it is left alone, gone, or not to be had now."""
-        fd = self._opened(name, inode)
-        if fd is None:
-            return None
-        refusal = self._admission.refusal(os.fstat(fd))
-        if refusal is not None:
-            os.close(fd)
-            self._leave_alone(name, inode, refusal)
-            return None
-        return fd
-
     def _take_in(self, name: str, fd: int) -> bool:
         file = file_id(fd)
         try:
@@ -357,16 +298,16 @@ class Reader:
                 name,
                 self._directory.path / name,
                 fd,
-                max_bytes=self._admission.max_ring_bytes,
+                max_bytes=self._intake.admission.max_ring_bytes,
                 encoding=self._encoding,
                 scratch=self._scratch,
             )
         except RingVersionError as error:
-            self._leave_alone(name, file.inode, error.reason)
+            self._intake.leave_alone(name, file.inode, error.reason)
         except RingFormatError as error:
             self._quarantine_unread(name, file, error)
         except (OSError, MemoryError) as error:
-            self._try_again_later(name, error)
+            self._intake.try_again_later(name, error)
         else:
             self._rings[file.inode] = ring
             self._watch = None
@@ -390,22 +331,6 @@ class Reader:
         self.quarantined += 1
         self._move_away(name, file, {"reason": error.reason, "status": error.status})
 
-    def _opened(self, name: str, inode: int) -> int | None:
-        try:
-            fd = os.open(name, OPEN_FLAGS, dir_fd=self._directory.fd)
-            if fd >= self._ring_descriptors:  # the kernel gives the lowest that is free
-                os.close(fd)
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301 - met below like the one of the kernel
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno in _NOT_A_RING_ERRNOS:
-                self._leave_alone(name, inode, f"cannot be opened: {error.strerror}")
-            else:
-                self._try_again_later(name, error)
-            return None
-        return fd
-
     def _renew_quarantine(self, directory: RingDirectory) -> None:
         quarantine = Quarantine(directory)
         self._quarantine.close()
@@ -422,18 +347,10 @@ class Reader:
         ring.is_named = False
         ring.set_consumer_state(lib.RB_CONSUMER_DETACHED)
 
-    def _leave_alone(self, name: str, inode: int, reason: str) -> None:
-        self._left_alone[inode] = name
-        self._log.warning("file left alone", ring=name, reason=reason)
-
-    def _try_again_later(self, name: str, error: OSError | MemoryError) -> None:
-        self._rescan_at = self._clock() + _RESCAN_SECONDS
-        self._trouble.warn("ring cannot be attached now", ring=name, reason=str(error))
-
     def _move_away(self, name: str, file: FileId, reason: dict[str, Any]) -> None:
         try:
             self._quarantine.take(name, file, reason)
         except OSError as error:
-            # Without this it would be opened, found unsound and reported at every look.
-            self._left_alone[file.inode] = name
+            # Else it would be opened, found unsound and reported at every look.
+            self._intake.never_again(name, file.inode)
             self._log.error("ring cannot be moved to quarantine", ring=name, reason=str(error))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import enum
 import fcntl
 import os
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from drain.accounting.label_names import label_value
 from drain.accounting.sums import Sums
 from drain.otlp.encoder import Encoder
 from drain.rings.directory import FileId, file_id
+from drain.rings.segment import Lane
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
 from ringbuf.layout.layout import CORE_OFFSETS, SpanLayout
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from drain.accounting.span_metrics import SpanCounter, SpanSummary
+    from drain.accounting.span_metrics import SpanCounter
     from drain.otlp.encoder import Encoded
     from drain.otlp.request import Encoding
 
@@ -35,56 +34,6 @@ _POSITIONS: Final = 1 << 64
 _U64_BYTES: Final = 8
 _OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
 _COUNTERS: Final = (*_OUTCOMES, "repeated", "full", "contended", "unsampled", "truncated")
-
-
-class Outcome(NamedTuple):
-    """What became of records; `rb_outcome` of ringbuf.h."""
-
-    delivered: int = 0
-    spooled: int = 0
-    rejected: int = 0
-    dead_lettered: int = 0
-    invalid: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Segment:
-    """Records that were copied out of a lane in one go, and are released in one go.
-
-    Attributes:
-        ring: whose they are.
-        lane: which of its lanes.
-        spans: how many of them are spans.
-        invalid: how many are not.
-        outcome: what became of them all; None until that is known.
-        summary: what the spans add to the span metrics at their release.
-    """
-
-    ring: Ring
-    lane: Lane
-    spans: int
-    invalid: int
-    outcome: Outcome | None = None
-    summary: SpanSummary | None = None
-
-
-class Lane:
-    """The drain's own account of a lane.
-
-    Attributes:
-        index: of the lane in its ring.
-        unreleased: records copied and not released.
-        segments: these records, in the order in which they were copied, which is the order of their release.
-        last: position at which copying ends for good, None while there is no such end.
-    """
-
-    __slots__ = ("index", "last", "segments", "unreleased")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.unreleased = 0
-        self.segments: deque[Segment] = deque()
-        self.last: int | None = None
 
 
 class Scratch:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 1.0
 
 
-class Following:
+class Upkeep:
     """Looks after the ring directory once a second.
 
     Args:

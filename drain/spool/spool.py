@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.accounting.outcome import Outcome
     from drain.accounting.spool_sums import SpoolSums
-    from drain.rings.ring import Outcome
     from drain.spool.database import Fate, Stored
 
 __all__ = ["Entry", "Spool", "SpoolLimits", "SpoolLockedError", "SpoolRefusedError", "SpoolStatus"]

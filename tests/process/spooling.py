@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from drain.accounting.outcome import Outcome
 from drain.otlp.request import Request
-from drain.rings.ring import Outcome
 from drain.spool.spool import Spool, SpoolLimits
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.json_lines import from_json_line
 from drain.rings.directory import RingDirectory
-from drain.rings.reader import Admission
+from drain.rings.intake import Admission
 from drain.service import Limits, Service
 from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import Attribute, SpanLayout
@@ -156,8 +156,8 @@ class SteppedDrain:
 
     def step(self) -> None:
         self.service._reader._next_liveness = 0.0  # a round looks at everything, whatever the clock says
-        self.service._following._next_look = 0.0
-        self.service._following.directory._seen_mtime_nano = None
+        self.service._upkeep._next_look = 0.0
+        self.service._upkeep.directory._seen_mtime_nano = None
         self.service._round()
         time.sleep(0.0005)  # lets the delivery's threads run
 

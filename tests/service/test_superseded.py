@@ -31,7 +31,7 @@ def test_what_is_delivered_after_the_other_was_found_is_not_released(
         drain.until(lambda: backend.waiting)
         fcntl.flock(other, fcntl.LOCK_EX)
         (ring_dir / "other").rename(ring_dir / "drain.lock")
-        monkeypatch.setattr(service._following, "_next_look", 0.0)
+        monkeypatch.setattr(service._upkeep, "_next_look", 0.0)
         stop = service._delivery.stop
 
         def deliver_and_stop(seconds: float) -> bool:

@@ -38,7 +38,6 @@ ALLOWED: Final = {
 }
 NOT_YET: Final = {
     ("spool", "exporters"),
-    ("spool", "rings"),
     ("delivery", "rings"),
     ("service", "telemetry"),
     ("telemetry", "service"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch, Batcher
 from drain.otlp.encoder import Encoded
 from drain.otlp.request import Request
-from drain.rings.ring import Outcome, Segment
+from drain.rings.segment import Segment
 
 NOBODY: Any = None  # these tests release nothing
 

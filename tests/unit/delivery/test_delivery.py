@@ -10,12 +10,13 @@ import pytest
 import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
+from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
-from drain.rings.ring import Outcome, Segment
+from drain.rings.segment import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
-from drain.rings.ring import Outcome, Segment
+from drain.rings.segment import Segment
 from tests.service.draining import SECONDS, until
 
 if TYPE_CHECKING:

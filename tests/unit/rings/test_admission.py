@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from drain.rings.reader import Admission
+from drain.rings.intake import Admission
 
 OURS = os.geteuid()
 OTHER_UID = OURS + 1000

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+from drain.accounting.outcome import Outcome
 from drain.accounting.spool_sums import SpoolSums
 from drain.otlp.request import Request
-from drain.rings.ring import Outcome
 from drain.spool.database import SpoolDatabase
 from drain.spool.holds import Holds
 from drain.spool.spool import Entry, Spool, SpoolLimits, SpoolLockedError, SpoolRefusedError
