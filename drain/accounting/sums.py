@@ -26,7 +26,8 @@ class Sums:
         invalid: records that were no span.
         pending: in a ring, neither released nor counted by a drain that was killed before it could release them.
         quarantined: pending when their ring was set aside.
-        repeated: sent again, since a drain was killed before it could release them; not part of the law.
+        repeated: counted by a drain that was killed before it could release them, and sent again; not part of the law,
+            and a lower bound: what the backend had and that drain had not counted is sent again, too.
         full: not written, since every lane was full or busy and one was full.
         contended: not written, since every lane was busy.
         unsampled: not written, since the trace is not sampled.

@@ -241,7 +241,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _service_counter(
         "spans_repeated",
         lambda sums: sums.repeated,
-        "Spans sent again, since a drain was killed before it could release them; part of no sum.",
+        "Spans that a killed drain had counted and not released, sent again; a lower bound, and part of no sum.",
     ),
     _counter(
         "spans_dropped",
