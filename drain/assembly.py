@@ -51,6 +51,7 @@ def make_exporter(configuration: Configuration, *, holds: bool = True) -> Export
         client_certificate=settings.client_certificate,
         insecure=settings.insecure,
         headers_file=settings.headers_file,
+        json_non_finite=settings.json_non_finite,
         hold=settings.hold and holds,
         retry_codes=parse_codes(settings.retry_codes),
         refuse_codes=parse_codes(settings.refuse_codes),

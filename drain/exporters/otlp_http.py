@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+import structlog
 import urllib3
 from urllib3.exceptions import HTTPError
 
@@ -22,6 +23,8 @@ from drain.exporters.otlp_reply import delivered, error_text, is_page, one_line,
 from drain.exporters.proxy import proxy_for, proxy_headers
 from drain.exporters.renewal import Renewal, made_after_rotation
 from drain.exporters.tls import client_context
+from drain.log import RepeatedTrouble
+from drain.otlp.strict_json import with_lists, without_non_finite
 from drain.otlp.transcode import in_encoding
 from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import header_problem
@@ -82,11 +85,12 @@ class OtlpHttpExporter:
         self._compress = compressor(self._compression)
         self._judge = Judge(settings, self._compression)
         self._renewal = Renewal(settings)
+        self._trouble = RepeatedTrouble(structlog.get_logger())
         self._pool, self._headers = made_after_rotation(self._connect, settings)
 
     def export(self, request: Request) -> Result:
         """Post one batch and judge the answer; see `drain.exporters.protocol.Exporter`."""
-        body = in_encoding(request, self.encoding).body
+        body = self._body(request)
         sent = body if self._compress is None else self._compress(body)
         if self._renewal.is_due():
             self._renew()
@@ -118,6 +122,16 @@ class OtlpHttpExporter:
     def close(self) -> None:
         """Close the idle connections; those in use close when their attempt ends."""
         self._pool.clear()
+
+    def _body(self, request: Request) -> bytes:
+        body = in_encoding(request, self.encoding).body
+        if self.encoding == "protobuf":
+            return body
+        if self._settings.json_non_finite == "omit":
+            body, left_out = without_non_finite(body)
+            if left_out:
+                self._trouble.warn("doubles that are no numbers are left out", values=left_out, spans=request.spans)
+        return with_lists(body)
 
     def _connect(self) -> tuple[urllib3.PoolManager, dict[str, str]]:
         headers = _headers(self.encoding, self._compression, all_headers(self._settings))

@@ -53,6 +53,7 @@ class OtlpSettings:
         hold: hold what is refused for a reason that an operator has to mend, or before anything was ever taken.
         retry_codes: HTTP statuses and names of gRPC codes that are retried beside the usual ones.
         refuse_codes: those that are final, whatever they are else.
+        json_non_finite: what JSON has for NaN and infinite doubles: "text", as protobuf has it, or "omit".
         max_connection_age: seconds after which a new connection is made, so that load balancing sees it; 0: never.
         origins: the variable that gave a value, by field name; a field that is missing has its default.
         warnings: one line for every variable, or part of one, that was ignored.
@@ -72,6 +73,7 @@ class OtlpSettings:
     hold: bool = True
     retry_codes: frozenset[str] = frozenset()
     refuse_codes: frozenset[str] = frozenset()
+    json_non_finite: Literal["text", "omit"] = "text"
     max_connection_age: float = 300.0
     origins: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     insecure: bool = _otlp("gRPC without TLS where the endpoint has no scheme.", default=False)
     headers_file: Path | None = _otlp("More headers, `Name: value` a line; read again when it changes.", default=None)
     max_connection_age: float = _otlp("Seconds after which a new connection is made; 0: never.", default=300.0, ge=0)
+    json_non_finite: Literal["text", "omit"] = _otlp(
+        "NaN and infinite doubles in JSON: as text, or left out for receivers that refuse them.", default="text"
+    )
     hold: bool = _otlp(
         "Hold what is refused for what an operator has to mend, or before anything was taken.", default=True
     )

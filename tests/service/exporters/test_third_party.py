@@ -13,7 +13,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Result, Verdict
-from drain.otlp.json_lines import from_json_line
+from drain.otlp.json_lines import from_json_line, to_json_line
+from drain.otlp.request import Request
 from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request, traces
@@ -84,6 +85,26 @@ def test_rotel_says_too_large_in_its_own_way(
     rotel_receiver: Receiver, kind: str, compression: str, megabytes: int
 ) -> None:
     assert deliver(rotel_receiver, kind, compression, megabytes, 1 << 20).verdict is Verdict.TOO_LARGE
+
+
+def test_a_span_that_rotel_cannot_read_costs_no_other_its_delivery(
+    rotel_receiver: Receiver, behind_rotel: OtlpGrpcServer
+) -> None:
+    message = traces(20)
+    poison = message.resource_spans[0].scope_spans[0].spans[6].attributes
+    poison.add(key="empty").value.array_value.SetInParent()
+    for number in (float("nan"), float("inf"), float("-inf")):
+        poison.add(key=str(number)).value.double_value = number
+    behind_rotel.requests.clear()
+    settings = OtlpSettings(json_non_finite="omit", hold=False)
+    exporter = make_exporter("otlp-http-json", endpoint=rotel_receiver.http, otlp=settings)
+    assert exporter.export(Request(to_json_line(message), 20, "json")) == Result(Verdict.DELIVERED)
+    exporter.close()
+    deadline = time.monotonic() + START_SECONDS
+    while not behind_rotel.requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    del poison[-3:]
+    assert list(behind_rotel.requests[0].message.resource_spans) == list(message.resource_spans)
 
 
 @WAYS
