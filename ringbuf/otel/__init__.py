@@ -9,10 +9,18 @@ The ring has the SDK's resource (with `process.pid`, `host.name` and `service.in
 record has its own instrumentation scope, so that a process needs one ring however many libraries are instrumented.
 """
 
-from ringbuf.otel.context import nest
-from ringbuf.otel.exporter import RingSpanExporter
-from ringbuf.otel.processor import DEFAULT_CAPACITY, DEFAULT_LARGE_CAPACITY, DEFAULT_SLOT_BYTES, RingSpanProcessor
-from ringbuf.otel.span import SPAN_NAME
+try:
+    from ringbuf.otel.context import nest
+    from ringbuf.otel.exporter import RingSpanExporter
+    from ringbuf.otel.processor import DEFAULT_CAPACITY, DEFAULT_LARGE_CAPACITY, DEFAULT_SLOT_BYTES, RingSpanProcessor
+    from ringbuf.otel.span import SPAN_NAME
+except ImportError as error:
+    if (error.name or "").partition(".")[0] == "opentelemetry":
+        raise ImportError(
+            f"ringbuf.otel needs opentelemetry-sdk 1.36 or later: pip install 'ringbuf-spans[otel]' ({error})",
+            name=error.name,
+        ) from error
+    raise
 
 __all__ = [
     "DEFAULT_CAPACITY",

@@ -168,3 +168,13 @@ def test_the_sdk_itself_gets_the_processor(monkeypatch: pytest.MonkeyPatch, ring
     for signal in ("METRICS", "LOGS"):
         monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
     assert output_of(REAL) == "RingSpanProcessor [1]\n"
+
+
+# No SDK, and one that lacks what every release from 1.36 on has.
+WITHOUT = ["sys.modules['opentelemetry'] = None", "import opentelemetry.sdk.trace as t; del t.SpanProcessor"]
+
+
+@pytest.mark.parametrize("missing", WITHOUT)
+def test_without_a_fitting_sdk_the_import_says_which(missing: str) -> None:
+    code = f"import sys\n{missing}\ntry:\n    import ringbuf.otel\nexcept ImportError as error:\n    print(error)"
+    assert output_of(code).startswith("ringbuf.otel needs opentelemetry-sdk 1.36 or later: pip install")

@@ -300,6 +300,20 @@ def test_a_warning_through_a_traced_handler_ends(trouble: str, ring_dir: Path, t
     processor.shutdown()
 
 
+def test_within_the_handling_of_a_warning_there_is_no_other(
+    provider: TracerProvider, processor: RingSpanProcessor
+) -> None:
+    handler = TracedHandler(lambda: processor.on_end(no_ids()))
+    logging.getLogger("ringbuf").addHandler(handler)
+    try:
+        provider.get_tracer("lib").start_span("larger", attributes={"text": "x" * 20_000}).end()
+        assert (handler.calls, processor.emitters[0].stats().local) == (1, 2)
+        processor.on_end(no_ids())
+        assert handler.calls == 2, "it is said when it may be"
+    finally:
+        logging.getLogger("ringbuf").removeHandler(handler)
+
+
 def test_a_handler_that_raises_does_not_hurt_the_program(processor: RingSpanProcessor) -> None:
     class Broken(logging.Handler):
         def emit(self, _record: logging.LogRecord) -> None:
