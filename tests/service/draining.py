@@ -93,7 +93,11 @@ def numbers_in_file(path: Path) -> list[int]:
 
 
 class MemoryBackend:
-    """Keeps what it gets; requests for which `holds` says so wait until `let_go`."""
+    """Keeps what it gets; requests for which `holds` says so wait until `let_go`.
+
+    An exception in a thread of the delivery is a failed attempt for it, so that a check in here would fail no test:
+    `step` and `close` of a `SteppedDrain` raise what is in `faults`.
+    """
 
     encoding: Encoding = "protobuf"
     endpoint = "memory"
@@ -103,14 +107,22 @@ class MemoryBackend:
         self.verdicts = list(verdicts)
         self.holds: Callable[[Request], bool] = lambda _request: False
         self.waiting = 0
+        self.faults: list[Exception] = []
         self._gate = threading.Event()
         self._lock = threading.Lock()
 
     def export(self, request: Request) -> Result:
+        try:
+            return self.answer(request)
+        except Exception as fault:
+            self.faults.append(fault)
+            raise
+
+    def answer(self, request: Request) -> Result:
         if self.holds(request):
             with self._lock:
                 self.waiting += 1
-            assert self._gate.wait(SECONDS)
+            assert self._gate.wait(2 * SECONDS), "nobody let it go"  # longer than what waits for the effects of this
         with self._lock:
             self.requests.append(request)
             verdict = self.verdicts.pop(0) if self.verdicts else Verdict.DELIVERED
@@ -155,6 +167,7 @@ class SteppedDrain:
         self.is_closed = False
 
     def step(self) -> None:
+        self._raise_faults()
         self.service._reader._next_liveness = 0.0  # a round looks at everything, whatever the clock says
         self.service._upkeep._next_look = 0.0
         self.service._upkeep.directory._seen_mtime_nano = None
@@ -175,6 +188,11 @@ class SteppedDrain:
             self.service._threads_ended = self.service._delivery.stop(SECONDS)
             self.service._settle()
             self.service.close()
+            self._raise_faults()
+
+    def _raise_faults(self) -> None:
+        if self.backend.faults:
+            raise self.backend.faults.pop(0)
 
     def __enter__(self) -> Self:
         return self

@@ -54,11 +54,11 @@ class Backend(MemoryBackend):
         self.fails: Callable[[list[int]], bool] = lambda _numbers: False
         self.attempts = 0
 
-    def export(self, request: Request) -> Result:
+    def answer(self, request: Request) -> Result:
         self.attempts += 1
         if self.is_down or self.fails(numbers_of(request)):
             return Result(Verdict.RETRY, message="down")
-        return super().export(request)
+        return super().answer(request)
 
     @property
     def batches(self) -> list[list[int]]:
