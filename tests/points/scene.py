@@ -17,11 +17,11 @@ from isal import isal_zlib
 
 from drain.delivery.dead_letters import SUFFIX, parse_dead_letter
 from ringbuf._ringbuf import lib
-from tests.nursery import SECONDS
 from tests.points.ledger import REFUSED, TRIED, WRITTEN, Ledger
 from tests.points.observed import Observed
 from tests.points.receiver import numbers_of
 from tests.points.victim import Victim
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,11 +198,11 @@ class Scene:
         return bodies
 
     def until(self, condition: Callable[[], object], step: Callable[[], object], why: Callable[[], str]) -> None:
-        end = time.monotonic() + SECONDS
-        while not condition():
-            assert time.monotonic() < end, why()
+        def step_and_pause() -> None:
             step()
             time.sleep(_TICK_SECONDS)
+
+        until(condition, step_and_pause, why=why)
 
     # ---- afterwards ----
 

@@ -26,6 +26,7 @@ import ringbuf
 from ringbuf._ringbuf import ffi, lib
 from tests.consumer import rings_in
 from tests.service.draining import LAYOUT, emit
+from tests.waiting import comes_true
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,11 +94,11 @@ class Vandal:
         fate = self.random.choice(list(self.fates))
         path, fd = self.place(self.sound)
         inode = os.fstat(fd).st_ino
-        is_attached = self.random.random() < 0.7 and until(lambda: self.is_attached(fd))
+        is_attached = self.random.random() < 0.7 and comes_true(lambda: self.is_attached(fd), within=PATIENCE)
         self.fates[fate](path, fd)
         self.spoil_a_little(fd)
         ends_by_itself = fate in {"cut to nothing", "cut in half", "cut and grown again", "lanes rewritten"}
-        is_gone = not ends_by_itself or until(lambda: not has_inode(path, inode))
+        is_gone = not ends_by_itself or comes_true(lambda: not has_inode(path, inode), within=PATIENCE)
         self.tell(path, fd, fate, is_attached=is_attached, is_gone=is_gone)
 
     def tell(self, path: Path, fd: int, fate: str, *, is_attached: bool, is_gone: bool = True) -> None:
@@ -108,9 +109,9 @@ class Vandal:
         self.was_newer = False
         if is_newer and not is_attached:
             # One of a newer version is left alone: who made it, removes it.
-            until(lambda: not has_inode(path, inode), seconds=0.5)
+            comes_true(lambda: not has_inode(path, inode), within=0.5)
             path.unlink(missing_ok=True)
-        is_gone = is_gone and until(lambda: not has_inode(path, inode))
+        is_gone = is_gone and comes_true(lambda: not has_inode(path, inode), within=PATIENCE)
         line = {"ring": path.name, "fate": fate, "attached": is_attached, "gone": is_gone}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
@@ -206,16 +207,6 @@ def has_inode(path: Path, inode: int) -> bool:
         return path.stat().st_ino == inode
     except FileNotFoundError:
         return False
-
-
-def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-    """Wait for a condition, a bounded time; return whether it came true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.001)
-    return True
 
 
 def main() -> None:

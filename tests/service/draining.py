@@ -24,6 +24,7 @@ from drain.rings.intake import Admission
 from drain.service import Limits, Service
 from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import Attribute, SpanLayout
+from tests import waiting
 from tests.nursery import can_fork_here, shared
 
 if TYPE_CHECKING:
@@ -38,18 +39,11 @@ if TYPE_CHECKING:
     from drain.telemetry.telemetry import Telemetry
     from tests.nursery import Child
 
-SECONDS = 30.0  # bounds every wait: a test that hangs fails
+SECONDS = waiting.SECONDS
+until = waiting.until
 LAYOUT = SpanLayout(span_names=["work"], attributes=[Attribute("number", "u64")], scope_name="test")
 ANY_RING = Admission(frozenset(), frozenset(), 1 << 30)
 SMALL = Limits(batch_spans=8192, batch_bytes=4_000_000, batch_delay=0.0, concurrency=2, shutdown_timeout=SECONDS)
-
-
-def until(condition: Callable[[], object], step: Callable[[], object] = lambda: time.sleep(0.002)) -> None:
-    """Repeat `step` until the condition holds."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        step()
 
 
 def records(emitter: ringbuf.Emitter, numbers: Iterable[int]) -> np.ndarray[Any, Any]:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from ringbuf import get_include, get_library_dir
+from tests.ports import free_ports
 from tests.python import command
 from tests.service.draining import LAYOUT, DrainProcess, until
 from tests.soak.ledger import STREAMS, STREAMS_OF_A_PROCESS, Arrivals, open_ledger
@@ -49,12 +49,6 @@ def build_native(folder: Path) -> Path:
     return program
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def has_ended(process: subprocess.Popen[str]) -> bool:
     return process.poll() is not None
 
@@ -80,7 +74,7 @@ class World:
         self.log = folder / "drain.log"
         self.mood_file = folder / "mood"
         self.set_mood("well")
-        self.port, self.listen_port = free_port(), free_port()
+        self.port, self.listen_port = free_ports(2)
         self.counts: Counter[str] = Counter()
         self.arrivals, self.refusals = Arrivals(), Arrivals()
         self.ledger = open_ledger(folder / "ledger")

@@ -12,6 +12,7 @@ import ringbuf
 from drain.tools.looking.watched_rings import WatchedRings
 from drain.tools.top.frames import Frame, Frames, Group, Kind, as_json
 from drain.tools.top.screen import plain_screen
+from tests.clocks import Clock
 from tests.consumer import Consumer, rings_in
 from tests.records import fresh_records
 from tests.service.draining import LAYOUT, emit
@@ -22,17 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

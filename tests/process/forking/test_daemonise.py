@@ -10,9 +10,10 @@ import pytest
 
 from ringbuf._ringbuf import lib
 from tests.consumer import rings_in
-from tests.process.forking.test_fork import is_alive, until
+from tests.process.forking.test_fork import is_alive
 from tests.process.numbered import check_all_told, told_in
 from tests.python import output_of
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ def test_a_daemon_goes_on_with_its_own_ring(ring_dir: Path, tmp_path: Path, pare
         assert list(alive.values()) == [0]  # the parent's, though its grandchild lives
     finally:
         os.kill(daemon, signal.SIGTERM)
-    assert until(lambda: not is_alive(daemon))
+    until(lambda: not is_alive(daemon))
     if parent_emits:
         check_all_told(ring_dir, told, 2)
     assert told_in(told)[daemon] == 2 * 60

@@ -11,9 +11,10 @@ import pytest
 
 from ringbuf._ringbuf import lib
 from tests.consumer import rings_in
-from tests.process.forking.test_fork import is_alive, until
+from tests.process.forking.test_fork import is_alive
 from tests.process.numbered import check_all_told, left_by, told_in
 from tests.python import PREAMBLE, command, output_of
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,4 +142,4 @@ def test_programs_that_live_on_hold_no_ring(ring_dir: Path, tmp_path: Path) -> N
     finally:
         for pid in children:
             os.kill(pid, signal.SIGTERM)
-        assert until(lambda: not any(is_alive(pid) for pid in children))
+        until(lambda: not any(is_alive(pid) for pid in children))

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from ringbuf._ringbuf import lib
 from tests.consumer import Consumer, records_in, rings_in, span_ids
 from tests.process.forking.forks import SPANS, WAYS
 from tests.python import command, output_of
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,17 +26,6 @@ WITHOUT_A_RING_OF_ITS_OWN = ("a child that closes at once",)
 # Its own ring's atexit runs in some, os._exit skips it in others: either way the ring ends with the process.
 EMITTED = 3 * SPANS // 2
 PATIENCE = 30.0
-
-
-def until(condition: object) -> bool:
-    """Poll a condition until it is true, for at most PATIENCE seconds."""
-    assert callable(condition)
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.001)
-    return True
 
 
 @pytest.fixture(params=["wipes on fork", "does not"])
@@ -318,14 +307,14 @@ def test_a_killed_producers_lock_is_free_though_its_child_lives(ring_dir: Path, 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         parent.kill()
         assert parent.wait(PATIENCE) == -signal.SIGKILL
-        assert until(lambda: lib.rb_producer_alive(file.fileno()) == 0)
+        until(lambda: lib.rb_producer_alive(file.fileno()) == 0)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.kill(child, 0)  # it lives
     with Consumer(path) as consumer:
         assert len(consumer.take()) == 1
     assert parent.stdin is not None
     parent.stdin.close()
-    assert until(lambda: not is_alive(child))
+    until(lambda: not is_alive(child))
 
 
 def is_alive(pid: int) -> bool:

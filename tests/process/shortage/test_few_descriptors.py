@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import ringbuf
+from tests.ports import free_ports
 from tests.python import output_of
 from tests.service.draining import LAYOUT, DrainProcess, emit, ring_files, until
 from tests.service.exporters.otlp_server import OtlpHttpServer
@@ -69,8 +70,7 @@ def test_a_drain_with_fewer_descriptors_than_rings_serves_them_in_turn(ring_dir:
         ]
         for number, emitter in enumerate(emitters):
             emit(emitter, range(number * 10, number * 10 + 10))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        (port,) = free_ports(1)
         flags = ("--exporter", "otlp-http", "--endpoint", server.url, "--retry-initial", 0.1, "--retry-maximum", 0.1)
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))

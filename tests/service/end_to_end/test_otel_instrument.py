@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.ports import free_ports
 from tests.service.draining import run_once, spans_in_file, until
-from tests.service.exporters.receivers import free_ports, wait_for_port
+from tests.service.exporters.receivers import wait_for_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

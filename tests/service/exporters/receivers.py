@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_ports
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -28,13 +30,6 @@ class Receiver:
 
     grpc: str
     http: str
-
-
-def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from drain.exporters.protocol import Result, Verdict
 from drain.exporters.rotation import rotated_files
 from drain.otlp.json_lines import from_json_line
 from drain.settings.otlp_environment import OtlpSettings
+from tests.clocks import Clock
 from tests.examples import examples
 
 from .batches import request, traces
@@ -42,14 +43,6 @@ LINE = request(2, "json").body
 OpenFile: TypeAlias = "Callable[..., FileExporter]"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "spans.jsonl"
@@ -60,7 +53,7 @@ def open_file(path: Path) -> Iterator[Callable[..., FileExporter]]:
     opened = []
 
     def open_(options: FileOptions | None = None, clock: Clock | None = None) -> FileExporter:
-        exporter = FileExporter(path, options, clock=clock or Clock())
+        exporter = FileExporter(path, options, clock=clock or Clock(0.0))
         opened.append(exporter)
         return exporter
 
@@ -252,7 +245,7 @@ def test_a_line_larger_than_the_size_has_a_file_of_its_own(path: Path, open_file
 
 
 def test_rotation_by_age_counts_from_the_opening(path: Path, open_file: OpenFile) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     exporter = open_file(FileOptions(rotate_seconds=60), clock)
     for clock.now in (0.0, 59.9, 60.0, 119.0, 120.0):
         exporter.export(request(2, "json"))

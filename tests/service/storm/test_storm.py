@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import secrets
-import socket
 import struct
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from tests.ports import free_ports
 from tests.service.draining import DrainProcess, number_of, ring_files, until
 
 if TYPE_CHECKING:
@@ -26,13 +26,6 @@ HERE = Path(__file__).parent
 STEADY = ("steady-0", "steady-1")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Storm:
     """The processes of a storm, and what is done to them."""
 
@@ -40,7 +33,7 @@ class Storm:
         self.dice = random.Random(seed)  # noqa: S311 - a seed is what is wanted
         self.ring_dir = ring_dir
         self.folder = folder
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.kept: list[Path] = []
         self.log = folder / "drain.log"
         self.kills: Counter[str] = Counter()

@@ -6,7 +6,6 @@ import gzip
 import json
 import re
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection
@@ -22,6 +21,7 @@ from prometheus_client.registry import Collector
 from drain.settings.address import Address
 from drain.telemetry.listener import Bounds, Listener
 from tests.python import ROOT
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,13 +101,6 @@ def raw(address: Address, data: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
 def test_metrics_are_text_and_openmetrics_by_accept(listening: Callable[..., Listener]) -> None:
     address = listening().address
     response, body = get(address, "/metrics")
@@ -185,7 +178,7 @@ def test_clients_that_send_their_request_byte_by_byte_keep_nobody_out(listening:
             slow = open_ones.enter_context(socket.create_connection(listener.address, timeout=30))
             slow.sendall(b"GET /metrics HTT")
         assert get(listener.address, "/healthz")[0].status == 200
-        wait_until(lambda: listener.connections_refused >= 2 * BOUNDS.connections)
+        until(lambda: listener.connections_refused >= 2 * BOUNDS.connections)
 
 
 def test_a_connection_that_never_asks_is_closed(listening: Callable[..., Listener]) -> None:
@@ -199,7 +192,7 @@ def test_a_client_that_does_not_read_is_dropped(listening: Callable[..., Listene
     listener = listening(BOUNDS)
     with socket.create_connection(listener.address, timeout=30) as connection:
         connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
-        wait_until(lambda: listener.connections_refused == 1)
+        until(lambda: listener.connections_refused == 1)
     page.series = 1
     assert get(listener.address, "/healthz")[0].status == 200
 
@@ -221,7 +214,7 @@ def test_close_ends_connections_and_frees_the_port(listening: Callable[..., List
     listener = Listener(LOOPBACK, registry, Patient(), log=structlog.get_logger())  # type: ignore[arg-type]  # as above
     address = listener.address
     with socket.create_connection(address, timeout=30) as connection:
-        wait_until(lambda: len(listener._tasks) == 1)
+        until(lambda: len(listener._tasks) == 1)
         listener.close()
         assert connection.recv(1) == b""
     again = Listener(address, registry, Patient(), log=structlog.get_logger())  # type: ignore[arg-type]  # as above

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import urllib.parse
 from contextlib import contextmanager
@@ -16,18 +15,13 @@ import yaml
 
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, site
+from tests.ports import free_ports
 from tests.service.draining import SECONDS, DrainProcess, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[3]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def asked(port: int, query: str) -> list[dict[str, Any]] | None:
@@ -48,7 +42,7 @@ def prometheus(program: str, folder: Path, target: int) -> Iterator[int]:
     scrape = {"job_name": "ringbuf-drain", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
     config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": [scrape]}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
-    port = free_port()
+    (port,) = free_ports(1)
     command = [
         program,
         f"--config.file={folder / 'prometheus.yaml'}",

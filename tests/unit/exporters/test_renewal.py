@@ -9,17 +9,10 @@ import pytest
 from drain.exporters import renewal
 from drain.exporters.renewal import Renewal, made_after_rotation
 from drain.settings.otlp_environment import OtlpSettings
+from tests.clocks import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_after_their_age_and_only_once() -> None:

@@ -25,6 +25,7 @@ from drain.telemetry.health import Health
 from drain.telemetry.metric_table import METRICS
 from drain.telemetry.metrics import DrainCollector, Sources, registry_of
 from ringbuf.phase219 import DATAPLANE_LAYOUT
+from tests.clocks import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,14 +79,6 @@ SPOOL = SpoolStatus(
     set_aside=22,
     is_writable=True,
 )
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Backend:

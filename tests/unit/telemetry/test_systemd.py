@@ -12,18 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drain.telemetry.systemd import ServiceManager
+from tests.clocks import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @contextlib.contextmanager
