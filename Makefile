@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 # Processes that tests run in; ARGS=-n0 runs them in one, as a debugger needs it.
-JOBS ?= auto
+JOBS ?= $(shell nproc)
 XDIST = -n $(JOBS) --maxprocesses 8
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
