@@ -12,7 +12,7 @@
  *
  *   lane:  +0    struct rb_lane, three 128-byte lines, each with one writer:
  *                 +0    producer   tail, closed
- *                 +128  producer   full, contended, unsampled, truncated
+ *                 +128  producer   full, contended, unsampled, truncated, invalid_values
  *                 +256  drain      head, what became of the released records, consumer_state, sleeping
  *          +384  capacity_slots slots of slot_bytes: position p lives in slot p & (capacity_slots - 1)
  *
@@ -143,7 +143,8 @@ typedef struct rb_lane {
     uint64_t reserved; /* zero: no writer ever counted here */
     uint64_t unsampled;
     uint64_t truncated; /* values, not spans, cut to their field; counted whether or not the span was then written */
-    uint8_t pad1[88];
+    uint64_t invalid_values; /* values left out of a span since they do not fit their attribute; counted as those */
+    uint8_t pad1[80];
 
     uint64_t head;      /* release store by the drain after the copy was delivered; pairs with check-out's acquire */
     uint64_t delivered; /* outcome words: stored before `head`, so that head never exceeds their sum */
@@ -262,6 +263,7 @@ typedef struct rb_producer_stats {
     uint64_t contended;
     uint64_t unsampled;
     uint64_t truncated;
+    uint64_t invalid_values;
     uint64_t local;          /* no ring, or closed: only this process knows */
     uint64_t pending;        /* published in the present ring and not released */
     uint64_t capacity_slots; /* of all lanes of the present ring */
@@ -353,14 +355,18 @@ void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8])
 void rb_fill_ids(rb_producer *producer, rb_record *records, uint64_t count, uint32_t stride_bytes);
 
 /*
- * rb_count_local, rb_count_truncated - count what no door can count by itself.
+ * rb_count_local, rb_count_truncated, rb_count_invalid_values - count what no door can count by itself.
  *
  * `count` attempts that found no ring (after RB_NO_RING, once the caller gives up), and `count` values, not spans, that
- * were cut to their field. They show in rb_stats, and the second in the ring and in the drain's metrics, where there is
- * a ring.
+ * were cut to their field, or left out since they do not fit it. They show in rb_stats, and the values in the ring and in
+ * the drain's metrics, where there is a ring.
  */
 void rb_count_local(rb_producer *producer, uint64_t count);
 void rb_count_truncated(rb_producer *producer, uint64_t count);
+void rb_count_invalid_values(rb_producer *producer, uint64_t count);
+
+/* rb_dropped - how many spans found no slot in the present ring: full and contended. 0 without a ring. */
+uint64_t rb_dropped(const rb_producer *producer);
 
 /* rb_clock_unix_nano, rb_clock_monotonic_nano - CLOCK_REALTIME and CLOCK_MONOTONIC in nanoseconds. */
 uint64_t rb_clock_unix_nano(void);
@@ -551,6 +557,7 @@ typedef struct rb_lane_view {
     uint64_t contended;
     uint64_t unsampled;
     uint64_t truncated;
+    uint64_t invalid_values;
     uint64_t delivered;
     uint64_t spooled;
     uint64_t rejected;

@@ -25,6 +25,7 @@ from ringbuf.phase219 import (
     dataplane_span_kind_for_op_type,
 )
 from ringbuf.producer import new_producer
+from ringbuf.refusal import Refusals
 from ringbuf.shared import SHARED, get_emitter
 from ringbuf.span import KNOWN_TRACE_FLAGS, LOCAL, REMOTE, Parent
 from ringbuf.traceparent import parse_traceparent
@@ -71,6 +72,7 @@ _RESOURCE_KIND: Final = {
 
 # Ids for records that no emitter has seen; its memory is wiped on fork, so that a child has a seed of its own.
 _ids, _ids_owner = new_producer()
+_refused_ids: Final = Refusals("emit_dataplane_span")
 
 
 def site(op: OpType, *, resource_kind: ResourceKind | None = None, emitter: Emitter | None = None) -> DataplaneSite:
@@ -195,25 +197,37 @@ def emit_dataplane_span(
     """Write a span to the process's shared emitter, and return whether it was written.
 
     The arguments are those of `build_dataplane_span`. An unsampled span (trace_flags without bit 0, or a root that
-    OTEL_TRACES_SAMPLER does not want) is counted and not written.
+    OTEL_TRACES_SAMPLER does not want) is counted and not written. What is of the right type and does not fit (a number
+    out of range, a lease id of another form) is left out, is counted in `EmitterStats.invalid_values`, and the first is
+    warned about; ids that cannot be start a new trace, and an end before the start is written as it is.
 
     Raises:
-        ValueError, TypeError: as `build_dataplane_span`; nothing is counted then.
+        TypeError: an argument of another type; nothing is counted then.
+        ValueError: an operation of another family or TASKLET_SUBMIT; with RINGBUF_STRICT=1 all that
+            `build_dataplane_span` refuses.
     """
     try:
         emit_under = SHARED[None].sites[None]
     except KeyError:
         emit_under = _any_of(get_emitter())
-    parent = None  # C makes the ids and asks the sampler
+    parent, invalid = None, 0  # C makes the ids and asks the sampler
     if trace_id is not None or parent_span_id is not None or trace_flags is not _SAMPLED:
-        parent = _given_parent(trace_id, parent_span_id, trace_flags)
+        try:
+            parent = _given_parent(trace_id, parent_span_id, trace_flags)
+        except ValueError as error:
+            _refused_ids("its ids", error)
+            invalid = 1
     try:
-        return emit_under(  # type: ignore[no-any-return] # `sites` is for anything
+        written: bool = emit_under(
             parent, kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes
         )
     except (TypeError, ValueError):
-        _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+        _check_operation(kind, resource_kind, operation)  # which of the three does not go with the others
+        _check_type("outcome", outcome, Outcome)
         raise
+    if invalid:
+        hot.rb_count_invalid_values(get_emitter().producer, invalid)
+    return written
 
 
 def _given_parent(trace_id: bytes | None, parent_span_id: bytes | None, trace_flags: int) -> Parent | None:
@@ -242,10 +256,11 @@ def emit_dataplane_span_from_traceparent(
     """Write a span under the one that a `traceparent` header names, and return whether it was written.
 
     No header (None) or an invalid one starts a new trace; an unsampled one is honoured: the span is counted and not
-    written. The other arguments are those of `build_dataplane_span`.
+    written. The other arguments are those of `build_dataplane_span`; one that does not fit is left out, as by
+    `emit_dataplane_span`.
 
     Raises:
-        ValueError, TypeError: as `build_dataplane_span`; nothing is counted then.
+        TypeError, ValueError: as `emit_dataplane_span`; nothing is counted then.
     """
     try:
         emit_under = SHARED[None].sites[None]
@@ -256,7 +271,8 @@ def emit_dataplane_span_from_traceparent(
             traceparent, kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes
         )
     except (TypeError, ValueError):
-        _checked(kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes)
+        _check_operation(kind, resource_kind, operation)  # which of the three does not go with the others
+        _check_type("outcome", outcome, Outcome)
         raise
 
 

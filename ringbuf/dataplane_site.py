@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ringbuf._site import SpanValue
 from ringbuf.argument import END, START, Argument, pack_time
 from ringbuf.layout.packing import pack_constants
-from ringbuf.layout.value import pack_value
+from ringbuf.layout.value import pack_value, shown
 from ringbuf.phase219 import (
     DATAPLANE_LAYOUT,
     DataplaneSpanKind,
@@ -77,7 +77,8 @@ class DataplaneSite(Site):
             _OUTCOME.attribute.key: Outcome.OK,  # until the argument says another
         }
         record = pack_constants(DATAPLANE_LAYOUT, kind.span_name, constants)
-        return cls.bind(emitter, record, _ARGUMENTS, _ON_EXCEPTION, _convert, DataplaneSpan)
+        origin = (cls, (emitter, op, resource_kind))
+        return cls.bind(emitter, kind.span_name, record, _ARGUMENTS, _ON_EXCEPTION, _convert, DataplaneSpan, origin)
 
     if TYPE_CHECKING:  # the base class has them, for any arguments
 
@@ -92,7 +93,8 @@ class DataplaneSite(Site):
             """Write a span under the enclosing `with` span, or a root, and return whether it was written.
 
             Times are nanoseconds since 1970 (`ringbuf.unix_nano`); no end: now. An end before the start is delivered
-            as it is. Raises TypeError or ValueError when an argument is of another type or does not fit 64 bits.
+            as it is. Raises TypeError when an argument is of another type. What does not fit 64 bits is left out and
+            counted, see `Site`.
             """
             ...
 
@@ -147,27 +149,38 @@ def any_operation(emitter: Emitter) -> Site:
     if emitter.layout != DATAPLANE_LAYOUT:
         raise ValueError("the emitter has another layout than DATAPLANE_LAYOUT")
     record = pack_constants(DATAPLANE_LAYOUT, DATAPLANE_LAYOUT.span_names[0], {})
-    return Site.bind(emitter, record, _ANY_ARGUMENTS, None, _convert_any, Span)
+    name, origin = DATAPLANE_LAYOUT.scope_name, (any_operation, (emitter,))
+    return Site.bind(emitter, name, record, _ANY_ARGUMENTS, None, _convert_any, Span, origin)
 
 
 def _convert_any(argument: int, value: Any) -> tuple[bytes, bool]:
-    """Take a lease in any form; all else that C does not take is wrong, and the caller says how."""
-    if _ANY_ARGUMENTS[argument].name == "lease_id":
-        return LeaseId(value), False
-    raise ValueError(f"{_ANY_ARGUMENTS[argument].name}: {value!r}")
+    """Pack what C does not take at once: a lease in any form. Or say what is wrong with it."""
+    match _ANY_ARGUMENTS[argument].name:
+        case "lease_id":
+            return LeaseId(value), False
+        case "start_unix_nano" | "end_unix_nano" as name:
+            return pack_time(name, value), False
+        case "nbytes":
+            return _pack_nbytes(value)
+        case name:
+            raise TypeError(f"{name}: {shown(value)} is none that goes with the others")
 
 
 def _convert(argument: int, value: Any) -> tuple[bytes, bool]:
     """Pack what C does not take at once, or say what is wrong with it."""
     match _ARGUMENTS[argument].name:
         case "lease":
-            raise TypeError(f"lease: {value!r} is no LeaseId; make one with LeaseId(…), once per lease")
+            raise TypeError(f"lease: {shown(value)} is no LeaseId; make one with LeaseId(…), once per lease")
         case "nbytes":
-            try:
-                return pack_value(_BYTES, value)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"nbytes, {error}") from None
+            return _pack_nbytes(value)
         case "outcome":
-            raise TypeError(f"outcome: {value!r} is no Outcome")
+            raise TypeError(f"outcome: {shown(value)} is no Outcome")
         case name:
             return pack_time(name, value), False
+
+
+def _pack_nbytes(value: Any) -> tuple[bytes, bool]:
+    try:
+        return pack_value(_BYTES, value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"nbytes, {error}") from None

@@ -23,6 +23,7 @@ class EmitterStats:
         contended: dropped because every lane was in use by another thread.
         local: dropped without a ring, or after the close.
         truncated: values (not spans) that were cut to their field.
+        invalid_values: values (not spans) that were left out because they do not fit their attribute.
         pending: published in the present ring and not yet taken by a drain.
         capacity: slots of the present ring, 0 without one.
         drain_attached: whether a drain reads the present ring (or was killed while it did).
@@ -36,6 +37,7 @@ class EmitterStats:
     contended: int
     local: int
     truncated: int
+    invalid_values: int
     pending: int
     capacity: int
     drain_attached: bool
@@ -57,6 +59,7 @@ class EmitterStats:
             contended=counts.contended,
             local=counts.local,
             truncated=counts.truncated,
+            invalid_values=counts.invalid_values,
             pending=counts.pending,
             capacity=counts.capacity_slots,
             drain_attached=counts.consumer_state == lib.RB_CONSUMER_ATTACHED,

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, TypeAlias
 
+from ringbuf.log import warn_aside
+
 Scalar: TypeAlias = str | bool | int | float
 AttributeValue: TypeAlias = "Scalar | Sequence[AttributeValue] | Mapping[str, AttributeValue] | None"
 """What JSON and OTLP's AnyValue both hold: within at most 15 others."""
@@ -195,7 +197,7 @@ def _attributes_of(environ: Mapping[str, str]) -> dict[str, str]:
         if name and separator:
             attributes[name] = _percent_decoded(value.strip())
         else:
-            _warn("OTEL_RESOURCE_ATTRIBUTES: %r is not key=value and is skipped", pair)
+            warn_aside("OTEL_RESOURCE_ATTRIBUTES: %r is not key=value and is skipped", pair)
     if service_name := environ.get("OTEL_SERVICE_NAME"):
         attributes[SERVICE_NAME] = _as_utf8(service_name)
     return attributes
@@ -227,9 +229,3 @@ def random_uuid() -> str:
     octets[8] = octets[8] & 0x3F | 0x80
     digits = octets.hex()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-
-
-def _warn(message: str, *arguments: str) -> None:
-    from logging import getLogger  # noqa: PLC0415 - 8 ms, for a warning that is rare
-
-    getLogger("ringbuf").warning(message, *arguments)

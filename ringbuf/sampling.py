@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from ringbuf.log import warn_aside
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -45,7 +47,7 @@ def root_sampling_bound(environ: Mapping[str, str] = os.environ) -> int:
     given = environ.get("OTEL_TRACES_SAMPLER") or _DEFAULT
     sampler = given.lower()
     if sampler not in _BOUND_OF_SAMPLER:
-        _warn("OTEL_TRACES_SAMPLER=%s is not known here; roots are sampled as by %s", given, _DEFAULT)
+        warn_aside("OTEL_TRACES_SAMPLER=%s is not known here; roots are sampled as by %s", given, _DEFAULT)
         sampler = _DEFAULT
     bound = _BOUND_OF_SAMPLER[sampler]
     return _ratio_bound(environ.get("OTEL_TRACES_SAMPLER_ARG") or "1.0") if bound is None else bound
@@ -70,12 +72,6 @@ def _ratio_bound(argument: str) -> int:
     except ValueError:
         ratio = -1.0
     if not 0.0 <= ratio <= 1.0:  # NaN too
-        _warn("OTEL_TRACES_SAMPLER_ARG=%s is no number from 0 to 1; every root is sampled", argument)
+        warn_aside("OTEL_TRACES_SAMPLER_ARG=%s is no number from 0 to 1; every root is sampled", argument)
         return _TWO_TO_64
     return round(ratio * _TWO_TO_64)
-
-
-def _warn(message: str, *arguments: str) -> None:
-    from logging import getLogger  # noqa: PLC0415 - 8 ms, for a warning that is rare
-
-    getLogger("ringbuf").warning(message, *arguments)

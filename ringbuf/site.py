@@ -8,6 +8,7 @@ from ringbuf import _site
 from ringbuf.argument import END, START, Argument, pack_time
 from ringbuf.layout.packing import pack_constants
 from ringbuf.layout.value import pack_value
+from ringbuf.refusal import Refusals
 from ringbuf.span import Span
 
 if TYPE_CHECKING:
@@ -31,15 +32,18 @@ class Site(_site.Site):
     """A place that emits spans of one name. Made by `Emitter.site`.
 
     `emit(start_unix_nano, end_unix_nano, *values) -> bool` writes a span under the enclosing `with` span, or a root,
-    and returns whether it was written. None as the end: now. None as a value: the attribute is absent. Raises TypeError
-    or ValueError, naming the attribute, for a value that does not fit.
+    and returns whether it was written. None as the end: now. None as a value: the attribute is absent. Raises
+    TypeError, naming the attribute, for a value of a type that it does not take. One of the right type that does not
+    fit (a number out of range, an unknown label, too many bytes) is left out and counted in
+    `EmitterStats.invalid_values`, and the first of a site is warned about; a start that does not fit becomes the end,
+    such an end is now. RINGBUF_STRICT=1 in the environment makes them raise ValueError, for tests.
 
     `emit_under(parent, start_unix_nano, end_unix_nano, *values)` does the same under a given parent: another span, a
     `traceparent` header (an invalid one starts a new trace, as W3C has it), or None for a root.
 
     `span(*values, traceparent=None)` returns a span for a `with` block; an `Exception` that passes, other than the
     end of an iteration, makes its status ERROR. Values that are missing are absent until they are set as
-    `span[key] = value`.
+    `span[key] = value`. The end of a block raises nothing of its own: what is of a wrong type is left out, too.
 
     >>> import tempfile, ringbuf
     >>> layout = ringbuf.SpanLayout(span_names=["get"], attributes=[ringbuf.Attribute("bytes", "u64")])
@@ -58,27 +62,32 @@ class Site(_site.Site):
         fields = _varying_fields(emitter, constants, varying)
         arguments = (START, END, *(Argument.of_field(field) for field in fields))
         record = pack_constants(emitter.layout, name, constants)
-        return cls.bind(emitter, record, arguments, None, _converter(fields), SiteSpan)
+        origin = (cls, (emitter, name, dict(constants), tuple(varying)))
+        return cls.bind(emitter, name, record, arguments, None, _converter(fields), SiteSpan, origin)
 
     @classmethod
     def bind(
         cls,
         emitter: Emitter,
+        name: str,
         record: bytes,
         arguments: tuple[Argument, ...],
         failure: tuple[int, int, object] | None,
         convert: Callable[[int, Any], tuple[bytes, bool]],
         span_type: type[Span],
+        origin: tuple[Callable[..., Any], tuple[Any, ...]],
     ) -> Self:
         """Make the site from its parts, those of `Site` in csrc/python/site.c.
 
         Args:
             emitter: whose ring it writes to.
+            name: of its spans, for people.
             record: a whole record with what all its spans share.
             arguments: those of `emit`, in their order.
             failure: what an exception makes of an argument: its index, the index of the label, the value.
             convert: `convert(index of the argument, value) -> (bytes, cut)`, for what C does not take at once.
             span_type: of what `span` returns.
+            origin: a callable and its arguments, which bind the site anew where it is unpickled.
         """
         emitter.is_bound = True
         return super().__new__(
@@ -88,9 +97,11 @@ class Site(_site.Site):
             arguments,
             failure,
             convert,
+            Refusals(name),
             emitter.recover,
             emitter.attend,
             span_type,
+            origin,
         )
 
 

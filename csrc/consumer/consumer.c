@@ -277,6 +277,7 @@ static void look(const struct lane *lane, rb_lane_view *view)
     view->contended = rb_load_relaxed(&shared->contended);
     view->unsampled = rb_load_relaxed(&shared->unsampled);
     view->truncated = rb_load_relaxed(&shared->truncated);
+    view->invalid_values = rb_load_relaxed(&shared->invalid_values);
     view->consumer_state = rb_load32_relaxed(&shared->consumer_state);
 }
 

@@ -50,6 +50,24 @@ void rb_count_truncated(rb_producer *producer, uint64_t count)
         rb_add_relaxed(&own_counters(producer)->truncated, count);
 }
 
+uint64_t rb_dropped(const rb_producer *producer)
+{
+    uint64_t spans = 0;
+    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN) /* pairs with rb_open's release */
+        return 0;
+    for (uint32_t i = 0; i < producer->lane_count; i++) {
+        const rb_lane *lane = producer->lanes[i].shared;
+        spans += rb_load_relaxed(&lane->full) + rb_load_relaxed(&lane->contended);
+    }
+    return spans;
+}
+
+void rb_count_invalid_values(rb_producer *producer, uint64_t count)
+{
+    if (rb_load32_acquire(&producer->state) == RB_STATE_OPEN) /* pairs with rb_open's release */
+        rb_add_relaxed(&own_counters(producer)->invalid_values, count);
+}
+
 static int set_aside(const rb_lane *lane)
 {
     return rb_load32_relaxed(&lane->consumer_state) == RB_CONSUMER_DETACHED ? ATTEND : 0;

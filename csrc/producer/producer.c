@@ -399,6 +399,7 @@ static void add_lane_counts(const rb_producer *producer, const uint8_t *map, rb_
         sum->contended += rb_load_relaxed(&lane->contended);
         sum->unsampled += rb_load_relaxed(&lane->unsampled);
         sum->truncated += rb_load_relaxed(&lane->truncated);
+        sum->invalid_values += rb_load_relaxed(&lane->invalid_values);
     }
 }
 

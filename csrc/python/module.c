@@ -19,7 +19,7 @@ static PyObject *enclosing_traceparent(PyObject *module, PyObject *unused)
     (void)unused;
     const rb_span *span;
     PyObject *keep;
-    if (rb_parent_enclosing(PyModule_GetState(module), &span, &keep) < 0)
+    if (rb_parent_enclosing(PyModule_GetState(module), NULL, &span, &keep) < 0)
         return NULL;
     PyObject *text = span == NULL ? Py_NewRef(Py_None) : rb_span_traceparent(span);
     Py_XDECREF(keep);

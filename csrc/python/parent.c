@@ -36,6 +36,20 @@ static PyObject *parent_make(PyTypeObject *type, PyObject *arguments, PyObject *
     return made;
 }
 
+/* Pickled, and copied, as what makes it again. */
+static PyObject *parent_reduce(PyObject *self, PyObject *unused)
+{
+    const rb_span *span = &((rb_py_parent *)self)->span;
+    (void)unused;
+    return Py_BuildValue("O(y#y#I)", (PyObject *)Py_TYPE(self), (const char *)span->trace_id, (Py_ssize_t)16,
+                         (const char *)span->span_id, (Py_ssize_t)8, span->child_flags);
+}
+
+static PyMethodDef parent_methods[] = {
+    {"__reduce__", parent_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static void parent_free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -48,6 +62,7 @@ static PyType_Slot parent_slots[] = {
     {Py_tp_doc, "Parent(trace_id: bytes, span_id: bytes, child_flags: int)\n\nA span of another process.\n\n"
                 "A span id of zeros: the trace exists, and a span under this Parent is its root."},
     {Py_tp_new, parent_make},
+    {Py_tp_methods, parent_methods},
     {Py_tp_dealloc, parent_free},
     {0, NULL},
 };
@@ -60,8 +75,9 @@ PyType_Spec rb_parent_spec = {
 };
 
 /* What Python says of a header that is not of the plain form: a Parent, or None. */
-static int ask_python(rb_site_module *module, PyObject *header, const rb_span **parent, PyObject **keep)
+static int ask_python(rb_py_site *site, PyObject *header, const rb_span **parent, PyObject **keep)
 {
+    const rb_site_module *module = site->module;
     if (module->read_header == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "ringbuf.span is not imported");
         return -1;
@@ -70,15 +86,16 @@ static int ask_python(rb_site_module *module, PyObject *header, const rb_span **
     PyObject *found = PyObject_CallFunctionObjArgs(reader, header, NULL);
     Py_DECREF(reader);
     if (found == NULL)
-        return -1;
+        return rb_site_refuse(site, NULL);
     if (Py_TYPE(found) == module->parent)
         *parent = &((rb_py_parent *)found)->span;
     *keep = found;
     return 0;
 }
 
-int rb_parent_of(rb_site_module *module, PyObject *given, const rb_span **parent, PyObject **keep, rb_span *space)
+int rb_parent_of(rb_py_site *site, PyObject *given, const rb_span **parent, PyObject **keep, rb_span *space)
 {
+    const rb_site_module *module = site->module;
     *parent = NULL;
     *keep = NULL;
     if (given == Py_None)
@@ -108,7 +125,7 @@ int rb_parent_of(rb_site_module *module, PyObject *given, const rb_span **parent
             return 0;
         }
     }
-    return ask_python(module, given, parent, keep);
+    return ask_python(site, given, parent, keep);
 }
 
 int rb_span_current(const rb_site_module *module, rb_py_span **current)
@@ -131,7 +148,18 @@ int rb_span_current(const rb_site_module *module, rb_py_span **current)
     return 0;
 }
 
-int rb_parent_outer(const rb_site_module *module, const rb_span **parent, PyObject **keep)
+/* An exception is pending that is no fault of the caller's. 0; -1 when it is to pass all the same. */
+static int go_on(rb_py_site *site)
+{
+    if (site != NULL)
+        return rb_site_refuse(site, NULL);
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
+int rb_parent_outer(const rb_site_module *module, rb_py_site *site, const rb_span **parent, PyObject **keep)
 {
     *parent = NULL;
     *keep = NULL;
@@ -142,7 +170,7 @@ int rb_parent_outer(const rb_site_module *module, const rb_span **parent, PyObje
     PyObject *found = PyObject_CallNoArgs(ask);
     Py_DECREF(ask);
     if (found == NULL)
-        return -1;
+        return go_on(site);
     if (Py_TYPE(found) == module->parent)
         *parent = &((rb_py_parent *)found)->span;
     else if (PyObject_TypeCheck(found, module->span) && ((rb_py_span *)found)->process != 0)
@@ -156,16 +184,16 @@ int rb_span_is_overruled(const rb_site_module *module, const rb_py_span *current
     return module->outer_current != NULL && current->was_told;
 }
 
-int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject **keep)
+int rb_parent_enclosing(const rb_site_module *module, rb_py_site *site, const rb_span **parent, PyObject **keep)
 {
     rb_py_span *current;
-    if (rb_parent_outer(module, parent, keep) < 0)
+    if (rb_parent_outer(module, site, parent, keep) < 0)
         return -1;
     if (*parent != NULL)
         return 0;
     Py_CLEAR(*keep);
     if (rb_span_current(module, &current) < 0)
-        return -1;
+        return go_on(site);
     if (current != NULL && rb_span_is_overruled(module, current))
         Py_CLEAR(current);
     if (current != NULL) {

@@ -4,62 +4,149 @@
 #include "producer/producer_state.h"
 #include "site.h"
 
-enum { RAISED = -100 };
-
 /* ---- writing ---- */
 
-int rb_site_put(rb_py_site *site, uint32_t argument, PyObject *value, uint8_t *record, uint64_t *cuts)
+int rb_site_refuse(rb_py_site *site, PyObject *name)
 {
-    const rb_argument *one = &site->arguments[argument];
-    if (rb_argument_put_plain(one, value, record))
-        return 0;
-    PyObject *converted = PyObject_CallFunction(site->convert, "IO", argument, value);
+    PyObject *type;
+    PyObject *error;
+    PyObject *traceback;
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    PyObject *told = PyObject_CallFunctionObjArgs(site->refuse, name == NULL ? Py_None : name, error, NULL);
+    int rv = 0;
+    if (told == NULL) {
+        PyObject *raised_type;
+        PyObject *raised;
+        PyObject *raised_traceback;
+        PyErr_Fetch(&raised_type, &raised, &raised_traceback);
+        PyErr_NormalizeException(&raised_type, &raised, &raised_traceback);
+        /* To say it may fail in turn, say where the stack is at its end. */
+        if (raised == error || !PyErr_GivenExceptionMatches(raised_type, PyExc_Exception)) {
+            PyErr_Restore(raised_type, raised, raised_traceback);
+            rv = -1;
+        } else {
+            Py_XDECREF(raised_type);
+            Py_XDECREF(raised);
+            Py_XDECREF(raised_traceback);
+        }
+    }
+    Py_XDECREF(told);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return rv;
+}
+
+/* What Python made of a value. 0, or -1 with an exception. */
+static int put_converted(const rb_argument *argument, PyObject *converted, uint8_t *record, rb_tally *tally)
+{
     const char *data;
     Py_ssize_t bytes;
     int was_cut;
-    if (converted == NULL)
+    if (!PyArg_ParseTuple(converted, "y#p", &data, &bytes, &was_cut))
         return -1;
-    if (!PyArg_ParseTuple(converted, "y#p", &data, &bytes, &was_cut)) {
-        Py_DECREF(converted);
-        return -1;
-    }
-    if (bytes != (Py_ssize_t)one->bytes) {
-        PyErr_Format(PyExc_SystemError, "%U: %zd bytes where its record has %u", one->name, bytes, one->bytes);
-        Py_DECREF(converted);
+    if (bytes != (Py_ssize_t)argument->bytes) {
+        PyErr_Format(PyExc_SystemError, "%U: %zd bytes where its record has %u", argument->name, bytes,
+                     argument->bytes);
         return -1;
     }
-    if (one->type == RB_TYPE_LABEL && one->role == RB_ROLE_VALUE) {
+    if (argument->type == RB_TYPE_LABEL && argument->role == RB_ROLE_VALUE) {
         uint64_t index = 0;
-        memcpy(&index, data, one->bytes);
-        if (index < one->label_count)
-            rb_argument_put_label(one, index, record);
+        memcpy(&index, data, argument->bytes);
+        if (index < argument->label_count)
+            rb_argument_put_label(argument, index, record);
     } else {
-        memcpy(record + one->offset, data, one->bytes);
+        memcpy(record + argument->offset, data, argument->bytes);
     }
-    ((rb_record *)(void *)record)->present |= one->present;
-    *cuts += (uint64_t)was_cut;
-    Py_DECREF(converted);
+    ((rb_record *)(void *)record)->present |= argument->present;
+    tally->truncated += (uint64_t)was_cut;
     return 0;
 }
 
-/* Make a ring where there is none. 1, 0, or RAISED. */
-static int recover(const rb_py_site *site)
+/* The pending exception says why a value does not go into the record. A span cannot do without its name, or a time. */
+static int leave_out(rb_py_site *site, const rb_argument *argument, uint8_t *record, rb_tally *tally,
+                     enum rb_place place)
+{
+    int names_span = argument->role == RB_ROLE_NAME || argument->names != NULL;
+    if (place == RB_IN_CALL && (names_span || PyErr_ExceptionMatches(PyExc_TypeError)))
+        return -1;
+    if (rb_site_refuse(site, argument->name) < 0)
+        return -1;
+    tally->invalid++;
+    if (argument->role == RB_ROLE_START)
+        tally->lacks_start = 1;
+    if (argument->role == RB_ROLE_END)
+        ((rb_record *)(void *)record)->end_unix_nano = rb_clock_unix_nano();
+    return 0;
+}
+
+/* An end before the start is delivered as it is, and told of where the argument says so. */
+static int check_order(rb_py_site *site, const rb_argument *argument, const uint8_t *record, rb_tally *tally)
+{
+    const rb_record *core = (const rb_record *)(const void *)record;
+    if (core->start_unix_nano <= core->end_unix_nano)
+        return 0;
+    tally->invalid++;
+    PyErr_Format(PyExc_ValueError, "%U: %llu lies before the start, %llu", argument->name,
+                 (unsigned long long)core->end_unix_nano, (unsigned long long)core->start_unix_nano);
+    return rb_site_refuse(site, argument->name);
+}
+
+int rb_site_put_other(rb_py_site *site, uint32_t argument, PyObject *value, uint8_t *record, rb_tally *tally,
+                      enum rb_place place)
+{
+    const rb_argument *one = &site->arguments[argument];
+    PyObject *converted = PyObject_CallFunction(site->convert, "IO", argument, value);
+    int rv = converted == NULL ? -1 : put_converted(one, converted, record, tally);
+    Py_XDECREF(converted);
+    if (rv < 0)
+        return leave_out(site, one, record, tally, place);
+    return one->in_order ? check_order(site, one, record, tally) : 0;
+}
+
+/* Make a ring where there is none. 1, 0, or -1 with an exception. */
+static int recover(rb_py_site *site)
 {
     PyObject *made = PyObject_CallNoArgs(site->recover);
     if (made == NULL)
-        return RAISED;
+        return rb_site_refuse(site, NULL);
     int is_made = made == Py_True;
     Py_DECREF(made);
     return is_made;
 }
 
+/* Do what the +2 of rb_emit asks for. 0, or -1 with an exception. */
+static int attend(rb_py_site *site)
+{
+    PyObject *done = PyObject_CallNoArgs(site->attend);
+    if (done == NULL)
+        return rb_site_refuse(site, NULL);
+    Py_DECREF(done);
+    return 0;
+}
+
+/* The first span of a process that found no slot is worth a word. */
+static int is_first_drop(rb_py_site *site)
+{
+    if (rb_dropped(site->producer) == 0)
+        return 0;
+    uint64_t process = rb_process_mark(site->producer);
+    int is_first = site->dropped_in != process;
+    site->dropped_in = process;
+    return is_first;
+}
+
 int rb_site_begin(rb_py_site *site, const rb_span *parent, rb_span *span)
 {
-    int rv = rb_span_begin(site->producer, parent, span);
-    if (rv == RB_OK)
-        return rv;
-    rv = recover(site);
-    return rv == RAISED ? RAISED : rb_span_begin(site->producer, parent, span);
+    if (rb_span_begin(site->producer, parent, span) == RB_OK)
+        return 0;
+    if (recover(site) < 0)
+        return -1;
+    rb_span_begin(site->producer, parent, span); /* without a ring, too, it has ids */
+    return 0;
 }
 
 /* rb_emit copies as many bytes as a slot of the ring has: none may be behind those that the site's records have. */
@@ -70,18 +157,25 @@ static int emit_record(const rb_py_site *site, const uint8_t *record)
     return rb_emit(site->producer, (const rb_record *)(const void *)record);
 }
 
-int rb_site_write(rb_py_site *site, const uint8_t *record, uint64_t cuts)
+static void count_values(const rb_py_site *site, const rb_tally *tally)
 {
-    if (cuts != 0)
-        rb_count_truncated(site->producer, cuts);
+    if (tally->truncated != 0)
+        rb_count_truncated(site->producer, tally->truncated);
+    if (tally->invalid != 0)
+        rb_count_invalid_values(site->producer, tally->invalid);
+}
+
+int rb_site_write(rb_py_site *site, uint8_t *record, const rb_tally *tally)
+{
+    rb_record *core = (rb_record *)(void *)record;
+    if (tally->lacks_start)
+        core->start_unix_nano = core->end_unix_nano;
     int rv = emit_record(site, record);
-    if (rv == 1 || rv == 0)
-        return rv;
     if (rv == RB_NO_RING) {
-        rv = recover(site);
-        if (rv == RAISED)
+        int made = recover(site);
+        if (made < 0)
             return -1;
-        rv = rv ? emit_record(site, record) : RB_NO_RING;
+        rv = made ? emit_record(site, record) : RB_NO_RING;
         if (rv == RB_NO_RING) {
             rb_count_local(site->producer, 1);
             return 0;
@@ -91,12 +185,9 @@ int rb_site_write(rb_py_site *site, const uint8_t *record, uint64_t cuts)
         PyErr_SetString(PyExc_ValueError, rb_strerror(rv));
         return -1;
     }
-    if (rv > 1) {
-        PyObject *done = PyObject_CallNoArgs(site->attend);
-        if (done == NULL)
-            return -1;
-        Py_DECREF(done);
-    }
+    count_values(site, tally); /* behind the emit: there is a ring now that counts them */
+    if ((rv > 1 || (rv == 0 && is_first_drop(site))) && attend(site) < 0)
+        return -1;
     return rv & 1;
 }
 
@@ -117,7 +208,7 @@ static int argument_named(const rb_py_site *site, PyObject *name)
 }
 
 static int put_named(rb_py_site *site, PyObject *const *values, PyObject *names, uint64_t *given, uint8_t *record,
-                     uint64_t *cuts)
+                     rb_tally *tally)
 {
     for (Py_ssize_t i = 0; i < PyTuple_Size(names); i++) {
         int argument = argument_named(site, PyTuple_GetItem(names, i));
@@ -129,7 +220,7 @@ static int put_named(rb_py_site *site, PyObject *const *values, PyObject *names,
             return -1;
         }
         *given |= UINT64_C(1) << argument;
-        if (rb_site_put(site, (uint32_t)argument, values[i], record, cuts) < 0)
+        if (rb_site_put(site, (uint32_t)argument, values[i], record, tally, RB_IN_CALL) < 0)
             return -1;
     }
     return 0;
@@ -148,7 +239,7 @@ static int check_missing(const rb_py_site *site, uint64_t given)
 
 /* The record of a call's arguments, all but its ids. 0, or -1 with an exception; nothing was counted then. */
 static int fill(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, PyObject *names, uint8_t *record,
-                uint64_t *cuts)
+                rb_tally *tally)
 {
     if (count > (Py_ssize_t)site->argument_count) {
         PyErr_Format(PyExc_TypeError, "emit() takes %u arguments, not %zd", site->argument_count, count);
@@ -156,32 +247,31 @@ static int fill(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, 
     }
     memcpy(record, site->template, site->slot_bytes);
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (rb_site_put(site, (uint32_t)i, arguments[i], record, cuts) < 0)
+        if (rb_site_put(site, (uint32_t)i, arguments[i], record, tally, RB_IN_CALL) < 0)
             return -1;
     }
     if (names == NULL && count == (Py_ssize_t)site->argument_count)
         return 0;
     uint64_t given = (UINT64_C(1) << count) - 1;
-    if (names != NULL && put_named(site, arguments + count, names, &given, record, cuts) < 0)
+    if (names != NULL && put_named(site, arguments + count, names, &given, record, tally) < 0)
         return -1;
     if (check_missing(site, given) < 0)
         return -1;
     /* An end that was left out is now, as one that is None. */
     for (uint32_t i = 0; i < site->argument_count; i++) {
         if (site->arguments[i].role == RB_ROLE_END && !(given >> i & 1))
-            return rb_site_put(site, i, Py_None, record, cuts);
+            return rb_site_put(site, i, Py_None, record, tally, RB_IN_CALL);
     }
     return 0;
 }
 
-static PyObject *begin_and_write(rb_py_site *site, const rb_span *parent, uint8_t *record, uint64_t cuts)
+static PyObject *begin_and_write(rb_py_site *site, const rb_span *parent, uint8_t *record, const rb_tally *tally)
 {
     rb_span span;
-    int rv = rb_site_begin(site, parent, &span);
-    if (rv == RAISED)
+    if (rb_site_begin(site, parent, &span) < 0)
         return NULL;
     rb_span_identify(&span, (rb_record *)(void *)record);
-    rv = rb_site_write(site, record, cuts);
+    int rv = rb_site_write(site, record, tally);
     if (rv < 0)
         return NULL;
     return Py_NewRef(rv ? Py_True : Py_False);
@@ -191,12 +281,13 @@ static PyObject *site_emit(rb_py_site *site, PyObject *const *arguments, Py_ssiz
 {
     uint64_t words[RB_RECORD_WORDS(site)];
     uint8_t *record = (uint8_t *)words;
-    uint64_t cuts = 0;
+    rb_tally tally = {0, 0, 0};
     const rb_span *parent;
     PyObject *keep;
-    if (fill(site, arguments, count, names, record, &cuts) < 0 || rb_parent_enclosing(site->module, &parent, &keep) < 0)
+    if (fill(site, arguments, count, names, record, &tally) < 0 ||
+        rb_parent_enclosing(site->module, site, &parent, &keep) < 0)
         return NULL;
-    PyObject *result = begin_and_write(site, parent, record, cuts);
+    PyObject *result = begin_and_write(site, parent, record, &tally);
     Py_XDECREF(keep);
     return result;
 }
@@ -205,7 +296,7 @@ static PyObject *site_emit_under(rb_py_site *site, PyObject *const *arguments, P
 {
     uint64_t words[RB_RECORD_WORDS(site)];
     uint8_t *record = (uint8_t *)words;
-    uint64_t cuts = 0;
+    rb_tally tally = {0, 0, 0};
     const rb_span *parent;
     PyObject *keep;
     rb_span space;
@@ -213,10 +304,10 @@ static PyObject *site_emit_under(rb_py_site *site, PyObject *const *arguments, P
         PyErr_SetString(PyExc_TypeError, "emit_under() missing its first argument, the parent");
         return NULL;
     }
-    if (fill(site, arguments + 1, count - 1, names, record, &cuts) < 0 ||
-        rb_parent_of(site->module, arguments[0], &parent, &keep, &space) < 0)
+    if (fill(site, arguments + 1, count - 1, names, record, &tally) < 0 ||
+        rb_parent_of(site, arguments[0], &parent, &keep, &space) < 0)
         return NULL;
-    PyObject *result = begin_and_write(site, parent, record, cuts);
+    PyObject *result = begin_and_write(site, parent, record, &tally);
     Py_XDECREF(keep);
     return result;
 }
@@ -226,210 +317,7 @@ static PyObject *site_span(rb_py_site *site, PyObject *const *arguments, Py_ssiz
     return rb_span_new(site, arguments, count, names);
 }
 
-/* ---- making ---- */
-
-static PyObject *or_null(PyObject *object) { return object == Py_None ? NULL : Py_NewRef(object); }
-
-static void release_argument(rb_argument *argument)
-{
-    Py_XDECREF(argument->name);
-    Py_XDECREF((PyObject *)argument->only);
-    Py_XDECREF(argument->labels);
-    Py_XDECREF(argument->statuses);
-    Py_XDECREF(argument->names);
-}
-
-/*
- * A copy of the labels: a lookup in the caller's dict, whose keys may be anything, could run code that changes it.
- * *count: how many. NULL with an exception.
- */
-static PyObject *copy_labels(PyObject *given, uint32_t *count)
-{
-    PyObject *key;
-    PyObject *index;
-    Py_ssize_t at = 0;
-    PyObject *labels = PyDict_Check(given) ? PyDict_Copy(given) : NULL;
-    while (labels != NULL && PyDict_Next(labels, &at, &key, &index)) {
-        if (!PyUnicode_CheckExact(key) || !PyLong_CheckExact(index))
-            Py_CLEAR(labels);
-    }
-    if (labels != NULL)
-        *count = (uint32_t)PyDict_Size(labels);
-    else if (!PyErr_Occurred())
-        PyErr_SetString(PyExc_TypeError, "labels are a dict from str to int");
-    return labels;
-}
-
-static int take_labels(rb_argument *argument, PyObject *given)
-{
-    if (given == Py_None)
-        return 0;
-    if (argument->role == RB_ROLE_NAME && PyTuple_Check(given)) {
-        argument->labels = Py_NewRef(given);
-        argument->label_count = (uint32_t)PyTuple_Size(given);
-        return 0;
-    }
-    argument->labels = copy_labels(given, &argument->label_count);
-    return argument->labels == NULL ? -1 : 0;
-}
-
-/* What is written to the record: the bytes of a type, and as many as it takes of the record. */
-static int has_sound_size(const rb_argument *argument, uint32_t slot_bytes)
-{
-    if (argument->bytes == 0 || argument->offset > slot_bytes || argument->bytes > slot_bytes - argument->offset)
-        return 0;
-    if (argument->type == RB_TYPE_F64)
-        return argument->bytes == sizeof(double);
-    return argument->type > RB_TYPE_LABEL || argument->bytes <= sizeof(uint64_t);
-}
-
-static int is_sound(const rb_argument *argument, uint32_t slot_bytes)
-{
-    if (argument->role == RB_ROLE_NAME)
-        return argument->label_count > 0 && PyTuple_Check(argument->labels);
-    if (!has_sound_size(argument, slot_bytes))
-        return 0;
-    if ((argument->type == RB_TYPE_LABEL) != (argument->labels != NULL))
-        return 0;
-    if (argument->only != NULL && (!PyType_Check((PyObject *)argument->only) ||
-                                   (argument->type == RB_TYPE_HEX && !PyType_IsSubtype(argument->only, &PyBytes_Type))))
-        return 0;
-    Py_ssize_t count = (Py_ssize_t)argument->label_count;
-    return (argument->statuses == NULL ||
-            (PyBytes_Check(argument->statuses) && PyBytes_Size(argument->statuses) >= count)) &&
-           (argument->names == NULL || (PyBytes_Check(argument->names) && PyBytes_Size(argument->names) >= count));
-}
-
-static int read_argument(const rb_py_site *site, PyObject *description, rb_argument *argument)
-{
-    PyObject *name;
-    PyObject *only;
-    PyObject *labels;
-    PyObject *statuses;
-    PyObject *span_names;
-    int required;
-    int takes_none;
-    int in_order;
-    if (!PyArg_ParseTuple(description,
-                          "UIIIIIOOOOppp;an argument is (name, role, type, offset, bytes, present, only, "
-                          "labels, statuses, names, required, takes_none, in_order)",
-                          &name, &argument->role, &argument->type, &argument->offset, &argument->bytes,
-                          &argument->present, &only, &labels, &statuses, &span_names, &required, &takes_none,
-                          &in_order))
-        return -1;
-    argument->name = Py_NewRef(name);
-    PyUnicode_InternInPlace(&argument->name);
-    argument->only = (PyTypeObject *)or_null(only);
-    argument->statuses = or_null(statuses);
-    argument->names = or_null(span_names);
-    argument->required = (uint8_t)required;
-    argument->takes_none = (uint8_t)takes_none;
-    argument->in_order = (uint8_t)in_order;
-    if (take_labels(argument, labels) < 0)
-        return -1;
-    if (!is_sound(argument, site->slot_bytes)) {
-        PyErr_Format(PyExc_ValueError, "%U: no such argument", name);
-        return -1;
-    }
-    return 0;
-}
-
-static int read_arguments(rb_py_site *site, PyObject *descriptions)
-{
-    Py_ssize_t count = PyTuple_Size(descriptions);
-    if (count > RB_MAX_ATTRIBUTES + 3) {
-        PyErr_SetString(PyExc_ValueError, "too many arguments");
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        rb_argument argument;
-        memset(&argument, 0, sizeof argument);
-        if (read_argument(site, PyTuple_GetItem(descriptions, i), &argument) < 0) {
-            release_argument(&argument);
-            return -1;
-        }
-        /* All at once, at the end: the collector shows a site that is being made to whoever asks it. */
-        site->arguments[i] = argument;
-        site->argument_count++;
-        if (argument.role == RB_ROLE_VALUE && site->value_count < RB_MAX_ATTRIBUTES)
-            site->value_arguments[site->value_count++] = (uint8_t)i;
-    }
-    return 0;
-}
-
-static int read_failure(rb_py_site *site, PyObject *failure)
-{
-    if (failure == Py_None)
-        return 0;
-    PyObject *value;
-    if (!PyArg_ParseTuple(failure, "IIO", &site->failure_argument, &site->failure_label, &value))
-        return -1;
-    if (site->failure_argument >= site->argument_count ||
-        site->arguments[site->failure_argument].role != RB_ROLE_VALUE ||
-        site->failure_label >= site->arguments[site->failure_argument].label_count) {
-        PyErr_SetString(PyExc_ValueError, "failure: no such label");
-        return -1;
-    }
-    site->failure = Py_NewRef(value);
-    return 0;
-}
-
-/* Site(owner of the producer, template, arguments, failure, convert, recover, attend, span type) */
-static PyObject *site_make(PyTypeObject *type, PyObject *arguments, PyObject *names)
-{
-    PyObject *owner;
-    const char *template;
-    Py_ssize_t template_bytes;
-    PyObject *descriptions;
-    PyObject *failure;
-    PyObject *convert;
-    PyObject *recover_ring;
-    PyObject *attend;
-    PyObject *span_type;
-    if (names != NULL && PyDict_Size(names) != 0) {
-        PyErr_SetString(PyExc_TypeError, "Site takes no keyword arguments");
-        return NULL;
-    }
-    if (!PyArg_ParseTuple(arguments, "Oy#O!OOOOO!", &owner, &template, &template_bytes, &PyTuple_Type, &descriptions,
-                          &failure, &convert, &recover_ring, &attend, &PyType_Type, &span_type))
-        return NULL;
-    rb_producer *producer = PyCapsule_GetPointer(owner, RB_PRODUCER_CAPSULE);
-    if (producer == NULL)
-        return NULL;
-    PyObject *home;
-    rb_site_module *module = rb_module_of(type, &home);
-    if (module == NULL || !PyType_IsSubtype((PyTypeObject *)span_type, module->span)) {
-        PyErr_SetString(PyExc_TypeError, "Site needs the type of its spans");
-        return NULL;
-    }
-    if (template_bytes < RB_CORE_BYTES || template_bytes > RB_MAX_SLOT_BYTES || template_bytes % 64 != 0) {
-        PyErr_SetString(PyExc_ValueError, "the template is no record");
-        return NULL;
-    }
-    rb_py_site *site = (rb_py_site *)PyType_GenericAlloc(type, 0);
-    if (site == NULL)
-        return NULL;
-    site->module = module;
-    site->home = Py_NewRef(home);
-    site->owner = Py_NewRef(owner);
-    site->producer = producer;
-    site->convert = Py_NewRef(convert);
-    site->recover = Py_NewRef(recover_ring);
-    site->attend = Py_NewRef(attend);
-    site->span_type = (PyTypeObject *)Py_NewRef(span_type);
-    site->slot_bytes = (uint32_t)template_bytes;
-    site->template = PyMem_Malloc((size_t)template_bytes);
-    if (site->template == NULL) {
-        Py_DECREF(site);
-        return PyErr_NoMemory();
-    }
-    memcpy(site->template, template, (size_t)template_bytes);
-    if (read_arguments(site, descriptions) < 0 || read_failure(site, failure) < 0) {
-        Py_DECREF(site);
-        return NULL;
-    }
-    return (PyObject *)site;
-}
+/* ---- life ---- */
 
 static int site_traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -438,6 +326,8 @@ static int site_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(site->home);
     Py_VISIT(site->owner);
     Py_VISIT(site->convert);
+    Py_VISIT(site->refuse);
+    Py_VISIT(site->origin);
     Py_VISIT(site->recover);
     Py_VISIT(site->attend);
     Py_VISIT((PyObject *)site->span_type);
@@ -455,8 +345,10 @@ static void site_free(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     for (uint32_t i = 0; i < site->argument_count; i++)
-        release_argument(&site->arguments[i]);
+        rb_argument_release(&site->arguments[i]);
     Py_XDECREF(site->convert);
+    Py_XDECREF(site->refuse);
+    Py_XDECREF(site->origin);
     Py_XDECREF(site->recover);
     Py_XDECREF(site->attend);
     Py_XDECREF((PyObject *)site->span_type);
@@ -469,7 +361,15 @@ static void site_free(PyObject *self)
     Py_DECREF(type);
 }
 
+/* Pickled as what binds it anew: with the emitter, which may be another process's then. */
+static PyObject *site_reduce(rb_py_site *site, PyObject *unused)
+{
+    (void)unused;
+    return Py_NewRef(site->origin);
+}
+
 static PyMethodDef site_methods[] = {
+    {"__reduce__", (PyCFunction)(void (*)(void))site_reduce, METH_NOARGS, NULL},
     {"emit", (PyCFunction)(void (*)(void))site_emit, METH_FASTCALL | METH_KEYWORDS,
      "Write a span under the enclosing one, or a root, and return whether it was written."},
     {"emit_under", (PyCFunction)(void (*)(void))site_emit_under, METH_FASTCALL | METH_KEYWORDS,
@@ -482,7 +382,7 @@ static PyMethodDef site_methods[] = {
 
 static PyType_Slot site_slots[] = {
     {Py_tp_doc, "A place that emits spans of one name. Made by Emitter.site."},
-    {Py_tp_new, site_make},
+    {Py_tp_new, rb_site_make},
     {Py_tp_methods, site_methods},
     {Py_tp_traverse, site_traverse},
     {Py_tp_dealloc, site_free},

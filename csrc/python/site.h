@@ -40,17 +40,22 @@ extern PyType_Spec rb_parent_spec;
 /* A new Parent. NULL with an exception. */
 PyObject *rb_parent_new(const rb_site_module *module, const rb_span *span);
 
+struct rb_py_site;
+
 /*
  * The span that `given` stands for (a Span, a Parent, a header, None), in *parent: NULL for a root. *keep: what the
  * caller must release when it is done with *parent. 0, or -1 with an exception.
  */
-int rb_parent_of(rb_site_module *module, PyObject *given, const rb_span **parent, PyObject **keep, rb_span *space);
+int rb_parent_of(struct rb_py_site *site, PyObject *given, const rb_span **parent, PyObject **keep, rb_span *space);
 
-/* The same for the enclosing span: another tracing library's, else the current one. */
-int rb_parent_enclosing(rb_site_module *module, const rb_span **parent, PyObject **keep);
+/*
+ * The same for the enclosing span: another tracing library's, else the current one. `site` tells of what fails there;
+ * it may be NULL.
+ */
+int rb_parent_enclosing(const rb_site_module *module, struct rb_py_site *site, const rb_span **parent, PyObject **keep);
 
 /* What another tracing library says is around, if it says anything: as rb_parent_enclosing. */
-int rb_parent_outer(const rb_site_module *module, const rb_span **parent, PyObject **keep);
+int rb_parent_outer(const rb_site_module *module, struct rb_py_site *site, const rb_span **parent, PyObject **keep);
 
 /* ---- argument.c ---- */
 
@@ -71,11 +76,11 @@ typedef struct rb_argument {
     uint32_t label_count;
     uint8_t required;
     uint8_t takes_none; /* None: absent, or for the end: now */
-    uint8_t in_order;   /* of the end, after the start: it may not lie before it */
+    uint8_t in_order;   /* of the end, after the start: told of where it lies before it */
 } rb_argument;
 
 /*
- * Put a value into the record. 1: done; 0: it is not of the plain kind, Python must look at it (rb_argument_put does);
+ * Put a value into the record. 1: done; 0: it is not of the plain kind, or out of order: Python must look at it;
  * never an exception.
  */
 int rb_argument_put_plain(const rb_argument *argument, PyObject *value, uint8_t *record);
@@ -83,7 +88,14 @@ int rb_argument_put_plain(const rb_argument *argument, PyObject *value, uint8_t 
 /* Put a label by its index, with the status that it stands for. */
 void rb_argument_put_label(const rb_argument *argument, uint64_t index, uint8_t *record);
 
-/* ---- site.c ---- */
+/* ---- bind.c, site.c ---- */
+
+/* What became of the values of a span. */
+typedef struct rb_tally {
+    uint64_t truncated;
+    uint64_t invalid;
+    int lacks_start; /* it did not fit: it becomes the end */
+} rb_tally;
 
 typedef struct rb_py_site {
     PyObject_HEAD rb_site_module *module;
@@ -91,21 +103,29 @@ typedef struct rb_py_site {
     PyObject *owner; /* of the producer, a capsule: kept until we are gone, see site_free */
     rb_producer *producer;
     PyObject *convert; /* convert(argument index, value) -> (bytes, cut): for values that are not of the plain kind */
+    PyObject *refuse;  /* refuse(argument name or None, exception): say what was left out; raises it to be strict */
     PyObject *recover; /* recover() -> bool: make a ring where there is none */
     PyObject *attend;  /* attend(): what the +2 of rb_emit asks for */
     PyTypeObject *span_type;
+    PyObject *origin;  /* (callable, arguments): what binds the site anew, where it is unpickled */
     PyObject *failure; /* the value that an exception gives to an argument, NULL: it only sets the status */
     uint32_t failure_argument;
     uint32_t failure_label;
     uint32_t argument_count;
     uint32_t value_count;
     uint32_t slot_bytes;
+    uint64_t dropped_in; /* rb_process_mark of the process whose first drop was told of */
     rb_argument arguments[RB_MAX_ATTRIBUTES + 3];
     uint8_t value_arguments[RB_MAX_ATTRIBUTES]; /* the argument of each value */
     uint8_t *template;                          /* slot_bytes: the record of a span without its ids, times and values */
 } rb_py_site;
 
 extern PyType_Spec rb_site_spec;
+
+/* tp_new of it. */
+PyObject *rb_site_make(PyTypeObject *type, PyObject *arguments, PyObject *names);
+
+void rb_argument_release(rb_argument *argument);
 
 /* Words of a record on the stack: as many as the slot has, since the stack may be a small thread's. */
 #define RB_RECORD_WORDS(site) ((site)->slot_bytes / sizeof(uint64_t))
@@ -116,13 +136,33 @@ extern PyType_Spec rb_site_spec;
 /* The state of our module that made `type` or a base of it, and the module in *home (borrowed). NULL: there is none. */
 rb_site_module *rb_module_of(PyTypeObject *type, PyObject **home);
 
-/* Put a value of any kind. 0, or -1 with an exception. *cuts grows by one when it was cut. */
-int rb_site_put(rb_py_site *site, uint32_t argument, PyObject *value, uint8_t *record, uint64_t *cuts);
+/*
+ * An exception is pending that must not pass into the application: something of the span is left out, and Python told why.
+ * `name` is the argument's, NULL where it is none. 0; -1 when an exception is to pass all the same: an interrupt, or
+ * any where tests want to see them (RINGBUF_STRICT).
+ */
+int rb_site_refuse(rb_py_site *site, PyObject *name);
 
-/* Write a finished record. 1 written, 0 not and counted, -1 with an exception. */
-int rb_site_write(rb_py_site *site, const uint8_t *record, uint64_t cuts);
+/* Where a value is put: what the signature forbids raises in a call, but never at the end of a block. */
+enum rb_place { RB_IN_CALL, RB_IN_BLOCK };
 
-/* rb_span_begin, once more when a ring could be made. RB_OK, RB_NO_RING, or -100 with an exception. */
+/* Put a value that is not of the plain kind, or leave it out when it does not fit. 0, or -1 with an exception. */
+int rb_site_put_other(rb_py_site *site, uint32_t argument, PyObject *value, uint8_t *record, rb_tally *tally,
+                      enum rb_place place);
+
+/* The same for a value of any kind. */
+static inline int rb_site_put(rb_py_site *site, uint32_t argument, PyObject *value, uint8_t *record, rb_tally *tally,
+                              enum rb_place place)
+{
+    if (rb_argument_put_plain(&site->arguments[argument], value, record))
+        return 0;
+    return rb_site_put_other(site, argument, value, record, tally, place);
+}
+
+/* Write a finished record. 1 written, 0 not and counted, -1 with an exception, nothing counted. */
+int rb_site_write(rb_py_site *site, uint8_t *record, const rb_tally *tally);
+
+/* rb_span_begin, once more when a ring could be made. 0, or -1 with an exception. */
 int rb_site_begin(rb_py_site *site, const rb_span *parent, rb_span *span);
 
 /* ---- span.c ---- */

@@ -60,7 +60,7 @@ PyObject *rb_span_new(rb_py_site *site, PyObject *const *arguments, Py_ssize_t c
         const rb_span *found;
         PyObject *keep;
         rb_span space;
-        if (rb_parent_of(site->module, header, &found, &keep, &space) < 0)
+        if (rb_parent_of(site, header, &found, &keep, &space) < 0)
             return NULL;
         parent = found == NULL ? Py_NewRef(Py_None) : rb_parent_new(site->module, found);
         Py_XDECREF(keep);
@@ -91,27 +91,27 @@ static PyObject *span_refuse(PyTypeObject *type, PyObject *arguments, PyObject *
 /* Give the span its ids: under its header's span, or under the enclosing one. */
 static int begin(rb_py_span *self)
 {
-    const rb_site_module *module = self->site->module;
+    rb_py_site *site = self->site;
     const rb_span *parent = NULL;
     PyObject *keep = self->parent; /* our own: what begins a span may run code that has this one in its hands */
     self->parent = NULL;
-    if (rb_span_current(module, &self->outer) < 0) {
+    if (rb_span_current(site->module, &self->outer) < 0 && rb_site_refuse(site, NULL) < 0) {
         Py_XDECREF(keep);
         return -1;
     }
     if (self->outer != NULL)
         self->outer->open_inner++;
     if (keep == NULL) {
-        if (rb_parent_outer(module, &parent, &keep) < 0)
+        if (rb_parent_outer(site->module, site, &parent, &keep) < 0)
             return -1;
-        if (parent == NULL && self->outer != NULL && !rb_span_is_overruled(module, self->outer))
+        if (parent == NULL && self->outer != NULL && !rb_span_is_overruled(site->module, self->outer))
             parent = &self->outer->span; /* kept while this one is open, if not before */
     } else if (keep != Py_None) {
         parent = &((rb_py_parent *)keep)->span;
     }
-    int rv = rb_site_begin(self->site, parent, &self->span);
+    int rv = rb_site_begin(site, parent, &self->span);
     Py_XDECREF(keep);
-    return rv == RB_OK || rv == RB_NO_RING ? 0 : -1;
+    return rv;
 }
 
 /* A callable of the module may be replaced while it runs. */
@@ -139,12 +139,12 @@ static PyObject *span_enter(rb_py_span *self, PyObject *unused)
     self->process = rb_process_mark(self->site->producer);
     if (module->outer_enter != NULL) {
         self->outer_token = call_with(module->outer_enter, (PyObject *)self);
-        if (self->outer_token == NULL)
+        if (self->outer_token == NULL && rb_site_refuse(self->site, NULL) < 0)
             return NULL;
-        self->was_told = 1;
+        self->was_told = self->outer_token != NULL;
     }
     self->token = PyObject_CallFunctionObjArgs(module->set_current, (PyObject *)self, NULL);
-    if (self->token == NULL)
+    if (self->token == NULL && rb_site_refuse(self->site, NULL) < 0)
         return NULL;
     rb_span_start(&self->span);
     return Py_NewRef((PyObject *)self);
@@ -159,15 +159,15 @@ static void displace(PyObject *inner, const rb_py_span *self)
         one->is_displaced = 1;
 }
 
-/* Make current what was before. 1: done, or not needed; 0: this is another context; -1 with an exception. */
+/* Make current what was before. Whether it was done, or is not needed: not in another context; never an exception. */
 static int reset_current(const rb_py_span *self, PyObject *token)
 {
     const rb_site_module *module = self->site->module;
-    if (self->is_displaced)
+    if (self->is_displaced || token == NULL)
         return 1;
     PyObject *inner = self->open_inner == 0 ? NULL : PyObject_CallNoArgs(module->get_current);
-    if (inner == NULL && PyErr_Occurred())
-        return -1;
+    if (inner == NULL && self->open_inner != 0)
+        PyErr_Clear();
     PyObject *done = PyObject_CallFunctionObjArgs(module->reset_current, token, NULL);
     if (done != NULL && inner != NULL)
         displace(inner, self);
@@ -176,8 +176,6 @@ static int reset_current(const rb_py_span *self, PyObject *token)
         Py_DECREF(done);
         return 1;
     }
-    if (!PyErr_ExceptionMatches(PyExc_ValueError))
-        return -1;
     PyErr_Clear();
     return 0;
 }
@@ -209,9 +207,7 @@ static int leave_context(rb_py_span *self)
     if (self->outer != NULL)
         self->outer->open_inner--;
     int was_reset = reset_current(self, token);
-    Py_DECREF(token);
-    if (was_reset < 0)
-        return -1;
+    Py_XDECREF(token);
     if (was_reset)
         Py_CLEAR(self->outer);
     else
@@ -222,7 +218,7 @@ static int leave_context(rb_py_span *self)
         PyObject *done = call_with(module->outer_leave, outer);
         Py_DECREF(outer);
         if (done == NULL)
-            return -1;
+            return rb_site_refuse(self->site, NULL);
         Py_DECREF(done);
     } else {
         Py_XDECREF(outer);
@@ -263,45 +259,75 @@ static void fail(rb_py_span *self, uint8_t *record)
     }
 }
 
-static int write_span(rb_py_span *self, uint64_t monotonic_nano, int failed)
+/* The first exception that is to pass when all is done: an interrupt, or what RINGBUF_STRICT raises. */
+typedef struct kept_exception {
+    PyObject *type;
+    PyObject *value;
+    PyObject *traceback;
+} kept_exception;
+
+static void keep_exception(kept_exception *kept)
+{
+    if (kept->type == NULL)
+        PyErr_Fetch(&kept->type, &kept->value, &kept->traceback);
+    else
+        PyErr_Clear();
+}
+
+static void put_values(rb_py_span *self, uint8_t *record, rb_tally *tally, kept_exception *kept)
 {
     rb_py_site *site = self->site;
-    uint64_t words[RB_RECORD_WORDS(site)];
-    uint8_t *record = (uint8_t *)words;
-    uint64_t cuts = 0;
-    memcpy(record, site->template, site->slot_bytes);
     for (uint32_t i = 0; i < site->value_count; i++) {
         PyObject *value = self->values[i];
         if (value == NULL)
             continue;
         Py_INCREF(value); /* a conversion may run anything, a __setitem__ of this span too */
-        int rv = rb_site_put(site, site->value_arguments[i], value, record, &cuts);
+        if (rb_site_put(site, site->value_arguments[i], value, record, tally, RB_IN_BLOCK) < 0)
+            keep_exception(kept);
         Py_DECREF(value);
-        if (rv < 0)
-            return -1;
     }
+}
+
+static void write_span(rb_py_span *self, uint64_t monotonic_nano, int failed, kept_exception *kept)
+{
+    rb_py_site *site = self->site;
+    uint64_t words[RB_RECORD_WORDS(site)];
+    uint8_t *record = (uint8_t *)words;
+    rb_record *core = (rb_record *)(void *)record;
+    rb_tally tally = {0, 0, 0};
+    memcpy(record, site->template, site->slot_bytes);
+    put_values(self, record, &tally, kept);
     if (failed)
         fail(self, record);
-    rb_span_end(&self->span, monotonic_nano, (rb_record *)(void *)record);
-    return rb_site_write(site, record, cuts) < 0 ? -1 : 0;
+    rb_span_end(&self->span, monotonic_nano, core);
+    if (rb_site_write(site, record, &tally) >= 0)
+        return;
+    /* Of a ring with other records: the emitter was given another layout. */
+    if (PyErr_ExceptionMatches(PyExc_ValueError))
+        rb_count_local(site->producer, 1);
+    if (rb_site_refuse(site, NULL) < 0)
+        keep_exception(kept);
 }
 
 static PyObject *span_exit(rb_py_span *self, PyObject *const *arguments, Py_ssize_t count)
 {
     uint64_t now = rb_clock_monotonic_nano();
-    if (self->token == NULL) { /* leave_context takes it: a second time would write the same ids again */
+    kept_exception kept = {NULL, NULL, NULL};
+    if (self->process == 0 || self->was_left) { /* a second time would write the same ids again */
         PyErr_SetString(PyExc_RuntimeError, "the block of this span was not entered, or was left already");
         return NULL;
     }
     if (leave_context(self) < 0)
-        return NULL;
+        keep_exception(&kept);
     /* Who entered the block writes its span: a forked child that leaves it, too, would write it again. */
     if (self->process == rb_process_mark(self->site->producer)) {
         int failed = count > 0 && is_failure(arguments[0]);
-        if (write_span(self, now, failed) < 0)
-            return NULL;
+        write_span(self, now, failed, &kept);
     }
-    Py_RETURN_NONE;
+    if (kept.type == NULL)
+        Py_RETURN_NONE;
+    PyErr_Restore(kept.type, kept.value, kept.traceback);
+    return NULL;
 }
 
 /* ---- looking ---- */
@@ -337,6 +363,15 @@ static PyObject *get_traceparent(rb_py_span *self, void *unused)
 {
     (void)unused;
     return check_entered(self) < 0 ? NULL : rb_span_traceparent(&self->span);
+}
+
+static PyObject *span_reduce(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    PyErr_SetString(PyExc_TypeError,
+                    "a span belongs to the block that it times: to go on from it elsewhere, hand on its "
+                    "`traceparent`");
+    return NULL;
 }
 
 /* span[key] = value */
@@ -397,8 +432,7 @@ static void free_one(rb_py_span *span)
         span->site->module->entered--;
     span_clear((PyObject *)span);
     Py_XDECREF((PyObject *)span->site);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(span);
+    PyObject_GC_Del(span); /* as PyType_GenericAlloc got it */
     Py_DECREF(type);
 }
 
@@ -437,6 +471,7 @@ static void span_free(PyObject *self)
 static PyMethodDef span_methods[] = {
     {"__enter__", (PyCFunction)(void (*)(void))span_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))span_exit, METH_FASTCALL, NULL},
+    {"__reduce__", span_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -476,6 +511,7 @@ typedef struct rb_py_span_value {
     PyObject_HEAD Py_ssize_t index;
     PyObject *unset;
     PyTypeObject *span_type; /* whose instances have values */
+    PyTypeObject *seen_type; /* the last type that was found to inherit from it, or NULL */
 } rb_py_span_value;
 
 static PyObject *span_value_make(PyTypeObject *type, PyObject *arguments, PyObject *names)
@@ -503,10 +539,23 @@ static PyObject *span_value_make(PyTypeObject *type, PyObject *arguments, PyObje
     return (PyObject *)made;
 }
 
-/* Where `object` keeps the value. NULL with an exception: it is no span, or one without such a value. */
-static PyObject **value_place(const rb_py_span_value *self, PyObject *object)
+static int is_span(rb_py_span_value *self, PyObject *object)
 {
-    if (!PyObject_TypeCheck(object, self->span_type)) {
+    PyTypeObject *type = Py_TYPE(object);
+    if (type == self->seen_type)
+        return 1;
+    if (!PyType_IsSubtype(type, self->span_type))
+        return 0;
+    PyTypeObject *before = self->seen_type;
+    self->seen_type = (PyTypeObject *)Py_NewRef((PyObject *)type);
+    Py_XDECREF((PyObject *)before);
+    return 1;
+}
+
+/* Where `object` keeps the value. NULL with an exception: it is no span, or one without such a value. */
+static PyObject **value_place(rb_py_span_value *self, PyObject *object)
+{
+    if (!is_span(self, object)) {
         PyErr_SetString(PyExc_TypeError, "only a span has values");
         return NULL;
     }
@@ -546,6 +595,7 @@ static int span_value_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((rb_py_span_value *)self)->unset);
     Py_VISIT((PyObject *)((rb_py_span_value *)self)->span_type);
+    Py_VISIT((PyObject *)((rb_py_span_value *)self)->seen_type);
     return 0;
 }
 
@@ -555,6 +605,7 @@ static void span_value_free(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_XDECREF(((rb_py_span_value *)self)->unset);
     Py_XDECREF((PyObject *)((rb_py_span_value *)self)->span_type);
+    Py_XDECREF((PyObject *)((rb_py_span_value *)self)->seen_type);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);

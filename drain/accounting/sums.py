@@ -32,6 +32,7 @@ class Sums:
         contended: not written, since every lane was busy.
         unsampled: not written, since the trace is not sampled.
         truncated: values cut to their field; the spans were written.
+        invalid_values: values left out since they do not fit their attribute; the spans were written.
     """
 
     rings: int = 0
@@ -48,6 +49,7 @@ class Sums:
     contended: int = 0
     unsampled: int = 0
     truncated: int = 0
+    invalid_values: int = 0
 
     def add(self, other: Sums) -> None:
         """Add each number of `other`."""

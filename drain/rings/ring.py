@@ -33,7 +33,7 @@ OPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _POSITIONS: Final = 1 << 64
 _U64_BYTES: Final = 8
 _OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
-_COUNTERS: Final = (*_OUTCOMES, "repeated", "full", "contended", "unsampled", "truncated")
+_COUNTERS: Final = (*_OUTCOMES, "repeated", "full", "contended", "unsampled", "truncated", "invalid_values")
 
 
 class Scratch:

@@ -258,6 +258,11 @@ METRICS: Final[tuple[Metric, ...]] = (
     _service_counter(
         "values_truncated", lambda sums: sums.truncated, "Attribute values that producers cut to their field."
     ),
+    _service_counter(
+        "values_invalid",
+        lambda sums: sums.invalid_values,
+        "Attribute values that producers left out, since they do not fit their attribute.",
+    ),
     _gauge(
         "lag_seconds",
         _lag,

@@ -101,6 +101,7 @@ def describe(ring: ObservedRing, is_served: bool) -> dict[str, Any]:
         "pending": sums.pending,
         "dropped": {name: getattr(sums, name) for name in DROPS},
         "truncated": sums.truncated,
+        "invalid_values": sums.invalid_values,
         "drain": "gone" if drain == "attached" and not is_served else drain,
     }
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import typer
 
-from drain.tools.list_rings import DROPS, describe
+from drain.tools.list_rings import describe
 from drain.tools.looking.observed_ring import COUNTERS, OUTCOMES, ObservedRing
 from drain.tools.looking.ring_selection import (
     JsonOption,
@@ -94,10 +94,13 @@ def _write(entry: dict[str, Any]) -> None:
             **{name.replace("_", "-"): f"{count:,}" for name, count in entry["outcomes"].items()},
         },
     )
-    dropped = {**entry["dropped"], "truncated": entry["truncated"]}
     _section(
         "not written",
-        {name: f"{count:,}{'' if name in DROPS else ' values cut'}" for name, count in dropped.items()},
+        {
+            **{name: f"{count:,}" for name, count in entry["dropped"].items()},
+            "truncated": f"{entry['truncated']:,} values cut",
+            "invalid": f"{entry['invalid_values']:,} values left out",
+        },
     )
     _section("resource", {key: str(value) for key, value in entry["resource"].items()})
     layout = entry["layout_json"]

@@ -86,7 +86,7 @@ class Far(SiteSpan):
     next = _site.SpanValue(0, "unset")
 layout = ringbuf.SpanLayout(span_names=["get"], attributes=[])
 with ringbuf.Emitter("service", ring_dir=sys.argv[1], capacity=4, layout=layout) as emitter:
-    made = Site.bind(emitter, bytes(64), (), None, print, Far).span()
+    made = Site.bind(emitter, "get", bytes(64), (), None, print, Far, (print, ())).span()
     for name in ("far", "next"):
         for call in (lambda: getattr(made, name), lambda: setattr(made, name, 1)):
             try:
@@ -233,7 +233,7 @@ foreign = make(_struct, spec, _site.Site)
 with ringbuf.Emitter("service", ring_dir=sys.argv[1], capacity=4) as emitter:
     class Own(foreign):
         pass
-    made = Own(emitter.owner, bytes(128), (), None, print, print, print, Span)
+    made = Own(emitter.owner, bytes(128), (), None, print, print, print, print, Span, (print, ()))
     assert made.emit()
     with made.span():
         pass
@@ -268,7 +268,9 @@ def test_an_argument_that_is_no_part_of_the_record_is_refused(ring_dir: Path, ar
         ringbuf.Emitter("service", ring_dir=ring_dir, layout=LAYOUT, capacity=4) as emitter,
         pytest.raises((TypeError, ValueError)),
     ):
-        Site.bind(emitter, bytes(LAYOUT.slot_bytes), (START, END, argument), None, not_asked, SiteSpan)
+        Site.bind(
+            emitter, "get", bytes(LAYOUT.slot_bytes), (START, END, argument), None, not_asked, SiteSpan, (print, ())
+        )
 
 
 @pytest.mark.parametrize("failure", [(0, 0, None), (2, 0, None), (3, 2, None), (4, 0, None), (5, 0, None)])
@@ -277,27 +279,30 @@ def test_a_failure_that_is_no_label_is_refused(ring_dir: Path, failure: Any) -> 
         ringbuf.Emitter("service", ring_dir=ring_dir, layout=LAYOUT, capacity=4) as emitter,
         pytest.raises(ValueError, match="failure"),
     ):
-        Site.bind(emitter, bytes(LAYOUT.slot_bytes), (START, END, RATIO, TIER, ID), failure, not_asked, SiteSpan)
+        Site.bind(
+            emitter,
+            "get",
+            bytes(LAYOUT.slot_bytes),
+            (START, END, RATIO, TIER, ID),
+            failure,
+            not_asked,
+            SiteSpan,
+            (print, ()),
+        )
 
 
 def test_the_labels_of_a_site_are_its_own(ring_dir: Path) -> None:
     labels = {"ram": 0, "disk": 1}
+    argument, record = TIER._replace(labels=labels), bytes(LAYOUT.slot_bytes)
     with ringbuf.Emitter("service", ring_dir=ring_dir, layout=LAYOUT, capacity=4) as emitter:
-        made = Site.bind(
-            emitter,
-            bytes(LAYOUT.slot_bytes),
-            (TIER._replace(labels=labels),),
-            None,
-            not_asked,
-            SiteSpan,
-        )
+        made = Site.bind(emitter, "get", record, (argument,), None, not_asked, SiteSpan, (print, ()))
         labels.clear()
         assert made.emit("disk")
 
 
 def test_a_site_of_smaller_records_than_the_ring_has_writes_none(ring_dir: Path) -> None:
     with ringbuf.Emitter("service", ring_dir=ring_dir, layout=DATAPLANE_LAYOUT, capacity=4) as emitter:
-        made = Site.bind(emitter, bytes(64), (), None, not_asked, SiteSpan)
+        made = Site.bind(emitter, "get", bytes(64), (), None, not_asked, SiteSpan, (print, ()))
         with pytest.raises(ValueError, match="record"):
             made.emit()
         assert emitter.stats().published == 0
@@ -307,7 +312,7 @@ def test_a_site_of_smaller_records_than_the_ring_has_writes_none(ring_dir: Path)
 def test_a_site_takes_its_producer_from_who_owns_it(owner: Any) -> None:
     emitter: Any = SimpleNamespace(owner=owner, recover=print, attend=print)
     with pytest.raises((TypeError, ValueError)):
-        Site.bind(emitter, bytes(64), (), None, not_asked, SiteSpan)
+        Site.bind(emitter, "get", bytes(64), (), None, not_asked, SiteSpan, (print, ()))
 
 
 def test_nothing_is_no_producer() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
 """The words of a lane that say what became of its records."""
 
-COUNTERS: Final = ("full", "contended", "unsampled", "truncated", *OUTCOMES)
+COUNTERS: Final = ("full", "contended", "unsampled", "truncated", "invalid_values", *OUTCOMES)
 """The words of a lane that the tools show, beside its positions."""
 
 _POSITIONS: Final = 1 << 64

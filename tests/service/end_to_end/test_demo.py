@@ -199,6 +199,7 @@ def stats(published: int, *, full: int = 0) -> EmitterStats:
         contended=0,
         local=0,
         truncated=0,
+        invalid_values=0,
         pending=0,
         capacity=8192,
         drain_attached=True,

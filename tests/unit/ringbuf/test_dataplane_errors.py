@@ -1,4 +1,4 @@
-"""Programming errors raise before anything is counted; conditions return False and are counted."""
+"""Wrong types raise and count nothing; what does not fit is left out; conditions return False and are counted."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from tests.unit.doors import (
     TRACE,
     Shared,
     build,
+    build_with_header,
     emit,
     emit_under,
+    emit_with_header,
 )
 
 if TYPE_CHECKING:
@@ -76,21 +78,80 @@ ID_ERRORS: list[tuple[dict[str, object], type[Exception]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "error"), ERRORS, ids=lambda value: str(value)[:20])
-@pytest.mark.parametrize("function", EVERY_FUNCTION)
+UNFIT = [(name, value) for name, value, error in ERRORS if error is ValueError and name != "operation"]
+UNFIT_IDS: list[dict[str, Any]] = [arguments for arguments, error in ID_ERRORS if error is ValueError]
+
+
+def refuses(function: Callable[..., Any], name: str, error: type[Exception]) -> bool:
+    """Whether a function raises: a builder for all, a door for what is of another type or vocabulary."""
+    return function in (build, build_with_header) or error is TypeError or name == "operation"
+
+
+REFUSED = [
+    (function, strict, *row)
+    for function in EVERY_FUNCTION
+    for strict in (False, True)
+    for row in ERRORS
+    if strict or refuses(function, row[0], row[2])
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "strict", "name", "value", "error"),
+    REFUSED,
+    ids=lambda value: value.__name__ if callable(value) else str(value)[:20],
+)
 def test_a_wrong_argument_raises_and_nothing_is_counted(
-    process: Shared, function: Callable[..., Any], name: str, value: object, error: type[Exception]
+    process: Shared,
+    monkeypatch: pytest.MonkeyPatch,
+    function: Callable[..., Any],
+    strict: bool,
+    name: str,
+    value: object,
+    error: type[Exception],
 ) -> None:
+    if strict:
+        monkeypatch.setenv("RINGBUF_STRICT", "1")
     with pytest.raises(error, match=name.replace("lease_id", "lease id").replace("start", "(start|end)")):
         function(**{name: value})
     assert process.stats().attempts == 0
 
 
+@pytest.mark.parametrize(("name", "value"), UNFIT, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize("function", [emit, emit_with_header])
+def test_an_argument_that_does_not_fit_is_left_out(
+    process: Shared, function: Callable[..., Any], name: str, value: object
+) -> None:
+    assert function(**{"nbytes": 1, name: value})
+    (record,) = process.written()
+    values = DATAPLANE_LAYOUT.values(record)
+    key = {"nbytes": "grafos.bytes", "lease_id": "grafos.lease.id"}.get(name)
+    assert set(DATAPLANE_LAYOUT.offsets) - set(values) == ({key} if key else set())
+    assert record["start_unix_nano"] > 0
+    assert record["end_unix_nano"] > 0
+    assert (process.stats().published, process.stats().invalid_values) == (1, 1)
+
+
+@pytest.mark.parametrize("arguments", UNFIT_IDS, ids=lambda value: str(value)[:40])
+def test_ids_that_cannot_be_start_a_trace(process: Shared, arguments: dict[str, Any]) -> None:
+    assert emit(**arguments)
+    (record,) = process.written()
+    assert record["trace_id"].tobytes() not in (TRACE, bytes(16))
+    assert not record["parent_span_id"].any()
+    assert (process.stats().published, process.stats().invalid_values) == (1, 1)
+
+
 @pytest.mark.parametrize(("arguments", "error"), ID_ERRORS, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("function", [build, emit])
 def test_a_wrong_id_raises_and_nothing_is_counted(
-    process: Shared, function: Callable[..., Any], arguments: dict[str, object], error: type[Exception]
+    process: Shared,
+    monkeypatch: pytest.MonkeyPatch,
+    function: Callable[..., Any],
+    arguments: dict[str, object],
+    error: type[Exception],
 ) -> None:
+    if function is emit and error is ValueError:
+        monkeypatch.setenv("RINGBUF_STRICT", "1")
     with pytest.raises(error, match=r"trace_id|parent_span_id|trace_flags"):
         function(**arguments)
     assert process.stats().attempts == 0

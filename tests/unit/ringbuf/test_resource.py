@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.resources import OTELResourceDetector
 
 from ringbuf import resource
+from ringbuf.log import wait_until_told
 from ringbuf.resource import build_resource, resource_from_json, resource_to_json
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def test_the_pairs_of_the_variable_are_read(
 ) -> None:
     built = build("shop", OTEL_RESOURCE_ATTRIBUTES=variable)
     assert {name: built[name] for name in built.keys() - build("shop").keys()} == expected
+    wait_until_told(60)
     assert caplog.messages == []
 
 
@@ -144,6 +146,7 @@ def test_a_malformed_pair_is_warned_about_and_the_others_are_kept(
 ) -> None:
     built = build("shop", OTEL_RESOURCE_ATTRIBUTES=variable)
     assert built.keys() - build("shop").keys() == kept
+    wait_until_told(60)
     assert [(record.name, record.levelname) for record in caplog.records] == [("ringbuf", "WARNING")] * warnings
 
 

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 
 from ringbuf import sampling
+from ringbuf.log import wait_until_told
 from ringbuf.sampling import is_root_sampled, root_sampling_bound
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def test_what_is_set_or_left_out_is_followed_in_silence(
     environ: dict[str, str], bound: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert root_sampling_bound(environ) == bound
+    wait_until_told(60)
     assert caplog.messages == []
 
 
@@ -105,6 +107,7 @@ def test_a_bad_argument_is_warned_about_once_and_samples_every_root(
 ) -> None:
     environ = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": argument}
     assert root_sampling_bound(environ) == EVERY_ROOT
+    wait_until_told(60)
     assert [(record.name, record.levelname) for record in caplog.records] == [("ringbuf", "WARNING")]
     assert f"OTEL_TRACES_SAMPLER_ARG={argument} " in caplog.text
 
@@ -115,6 +118,7 @@ def test_an_unknown_sampler_is_warned_about_once_and_samples_every_root(
 ) -> None:
     environ = {"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": "0"}
     assert root_sampling_bound(environ) == EVERY_ROOT
+    wait_until_told(60)
     assert [(record.name, record.levelname) for record in caplog.records] == [("ringbuf", "WARNING")]
     assert f"OTEL_TRACES_SAMPLER={name} " in caplog.text
     assert sdk_samples(sdk_sampler(environ), b"\xff" * 16)

@@ -107,15 +107,13 @@ def test_a_site_that_cannot_be_is_refused_by_name(
         store.site(name, **arguments)
 
 
-def test_a_wrong_value_at_a_site_raises_and_nothing_is_counted(store: ringbuf.Emitter) -> None:
+def test_a_value_of_another_type_at_a_site_raises_and_nothing_is_counted(store: ringbuf.Emitter) -> None:
     get = store.site("get", varying=["bytes"])
-    for wrong, error in ((-1, ValueError), (2**64, ValueError), ("1", TypeError), (1.5, TypeError), (True, TypeError)):
-        with pytest.raises(error, match="bytes"):
+    for wrong in ("1", 1.5, True, b"1"):
+        with pytest.raises(TypeError, match="bytes"):
             get.emit(1, 2, wrong)
-        with pytest.raises(error, match="bytes"), get.span(wrong):
-            pass
-    for times in ((-1, 2), (1, 2**64), (None, 2), (1.5, 2), ("1", 2)):
-        with pytest.raises((TypeError, ValueError), match=r"start|end"):
+    for times in ((None, 2), (1.5, 2), ("1", 2), (1, True)):
+        with pytest.raises(TypeError, match=r"start|end"):
             get.emit(*times, 1)
     with pytest.raises(TypeError):
         get.emit(1, 2)

@@ -405,28 +405,6 @@ def test_what_is_set_in_the_block_is_written(read: DataplaneSite, ring_dir: Path
     assert (value(record, "grafos.bytes"), value(record, "grafos.outcome"), record["status"]) == (4096, "miss", 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "wrong", "error"),
-    [
-        ("outcome", "ok", TypeError),
-        ("outcome", 0, TypeError),
-        ("outcome", None, TypeError),
-        ("nbytes", -1, ValueError),
-        ("nbytes", 2**64, ValueError),
-        ("nbytes", 1.5, TypeError),
-        ("nbytes", "1", TypeError),
-    ],
-)
-def test_what_cannot_be_written_raises_at_the_end_of_the_block(
-    emitter: ringbuf.Emitter, read: DataplaneSite, name: str, wrong: object, error: type[Exception]
-) -> None:
-    span = read.span(LEASE)
-    with pytest.raises(error, match=name), span:
-        setattr(span, name, wrong)
-    assert emitter.stats().attempts == 0
-    assert ringbuf.current_traceparent() is None
-
-
 @pytest.mark.parametrize("wrong", [None, 7, b"x" * 16, "0" * 32, object()])
 def test_a_span_takes_a_lease_id_alone(read: DataplaneSite, wrong: Any) -> None:
     with pytest.raises(TypeError, match="LeaseId"):

@@ -54,6 +54,7 @@ FULL = Snapshot(
             contended=12,
             unsampled=14,
             truncated=15,
+            invalid_values=16,
         ),
         "bank": Sums(rings=1, published=10, delivered=9),
     },
@@ -217,6 +218,7 @@ def test_drops_are_told_by_reason_and_what_was_not_sampled_is_no_drop(full_regis
     assert reasons == {"full": 11, "contended": 12}
     assert value(full_registry, "drain_spans_unsampled_total", service="shop") == 14
     assert value(full_registry, "drain_values_truncated_total", service="shop") == 15
+    assert value(full_registry, "drain_values_invalid_total", service="shop") == 16
 
 
 def test_lag_is_zero_for_a_service_of_which_nothing_is_pending(full_registry: CollectorRegistry) -> None:
