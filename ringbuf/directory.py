@@ -12,7 +12,10 @@ from ringbuf.exceptions import RingCreateError
 __all__ = ["DEFAULT_MAX_BYTES", "GROUP_MODE", "check_ring_dir", "check_room", "default_ring_dir", "ensure_ring_dir"]
 
 DEFAULT_MAX_BYTES: Final = 1 << 30
-"""Bytes of rings in one directory beyond which no further ring is made, unless RINGBUF_MAX_BYTES says otherwise."""
+"""Bytes of rings in one directory beyond which no further ring is made, unless RINGBUF_MAX_BYTES says otherwise.
+
+Where the control group allows less than twice that memory, the bound is half of what it allows.
+"""
 
 GROUP_MODE: Final = 0o660
 """Mode of a ring that a drain of the same group may read: `Emitter(mode=0o660)`, RINGBUF_MODE=0660."""

@@ -7,8 +7,8 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from dataclasses import replace
-from logging import getLogger
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ringbuf._hot import lib as hot
@@ -16,6 +16,7 @@ from ringbuf._ringbuf import ffi, lib
 from ringbuf.emitter_stats import EmitterStats
 from ringbuf.exceptions import RingBufferError, RingCreateError
 from ringbuf.layout.layout import SpanLayout
+from ringbuf.log import logger, wait_until_told, warn_aside
 from ringbuf.producer import new_producer
 from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings, open_ring
 from ringbuf.sampling import is_root_sampled, root_sampling_bound
@@ -35,10 +36,8 @@ WRITTEN: Final = 1
 # A process that cannot have a ring asks again at most this often: each try costs system calls where spans are emitted.
 _RETRY_SECONDS: Final = 1.0
 
-_logger = getLogger("ringbuf")
-
-# Those to close at exit, by their id: an emitter that is gone leaves no entry.
-_at_exit: Final[weakref.WeakValueDictionary[int, Emitter]] = weakref.WeakValueDictionary()
+# Those of this process by their mark, to close them at exit and to know one that comes back from a pickle.
+_emitters: Final[weakref.WeakValueDictionary[bytes, Emitter]] = weakref.WeakValueDictionary()
 
 
 class Emitter:
@@ -113,7 +112,7 @@ class Emitter:
         emitter._warn = warn or _warn_of_no_ring  # noqa: SLF001 - our own
         return emitter
 
-    def _begin(self, layout: SpanLayout | None, settings: RingSettings) -> None:
+    def _begin(self, layout: SpanLayout | None, settings: RingSettings, mark: bytes | None = None) -> None:
         self.producer, self.owner = new_producer()
         self._take_layout(layout if layout is not None else _dataplane_layout())
         self.sites: dict[Any, Any] = {}  # made for doors that look theirs up
@@ -123,14 +122,42 @@ class Emitter:
         # By pid, the thread that makes a ring. No lock: a fork would leave the child one that is held for ever.
         self._makers: dict[int, tuple[int, object]] = {}
         self._next_look = 0.0  # monotonic time from which ring and doorbell may be looked for
-        self._warned_in = 0  # pid
+        self._warned_in = 0  # pid that was told that it has no ring
         self._warn: Callable[[Exception], None] = _warn_of_no_ring
+        self._has_told_of_drops = False
         self.is_bound = False  # whether sites rely on the layout
         self.root_bound: int | None = None  # of the sampler, read when a ring is made
         self.closed = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         if self.closed:
             lib.rb_close(self.producer)
-        _at_exit[id(self)] = self
+        self._mark = mark or os.urandom(16)
+        _emitters[self._mark] = self
+
+    def __reduce__(self) -> tuple[Callable[..., Emitter], tuple[Any, ...]]:
+        """Pickle as what a process that is spawned needs to make its own ring, at its first span.
+
+        Where the emitter itself is known (here, and in a forked child) it comes back as it is.
+        """
+        from ringbuf import shared  # noqa: PLC0415 - it imports this module
+
+        made = (self._mark, self.layout, self._settings, self.closed)
+        return (shared.unpickled, made) if shared.SHARED.get(None) is self else (_unpickled, (type(self), *made))
+
+    @classmethod
+    def anew(cls, mark: bytes, layout: SpanLayout, settings: RingSettings, *, closed: bool) -> Self:
+        """Return the emitter that a process has pickled, without a ring as yet; the same for the same mark."""
+        emitter = cls.__new__(cls)
+        emitter._begin(layout, settings, mark)  # noqa: SLF001 - our own
+        if closed:
+            emitter.close()
+        return emitter
+
+    def adopt(self, layout: SpanLayout, settings: RingSettings) -> None:
+        """Take over what another process has configured, unless this one is configured, or sites rely on its layout."""
+        may_be_laid_out = not self.is_bound or layout == self.layout
+        if self._settings == RingSettings() and not self._counts().is_open and may_be_laid_out:
+            self._take_layout(layout)
+            self._settings = settings
 
     def configure(
         self,
@@ -179,6 +206,7 @@ class Emitter:
         self._path = open_ring(self.producer, self._settings, self.layout, self.root_bound)
         # Later rings go where the first one is, whatever becomes the working directory.
         self._settings = replace(self._settings, ring_dir=self._path.parent)
+        self._has_told_of_drops = False  # a forked child has its own to tell of
 
     def recover(self) -> bool:
         """Make a ring where a door found none, or one set aside or removed; at most once a second, never raising.
@@ -258,10 +286,16 @@ class Emitter:
             raise ValueError(_words(result))
         if result > WRITTEN:
             self.attend()
+        elif result != WRITTEN:
+            self._tell_of_drops()
         return bool(result & WRITTEN)
 
     def attend(self) -> None:
-        """Do what a door found to be done: another ring where this is set aside or removed, else find the doorbell."""
+        """Do what a door found to be done.
+
+        Say once that spans are dropped; make another ring where this is set aside or removed, else find the doorbell.
+        """
+        self._tell_of_drops()
         if hot.rb_is_set_aside(self.producer):
             self.recover()
         elif self._path is not None and time.monotonic() >= self._next_look:
@@ -271,23 +305,44 @@ class Emitter:
             else:
                 lib.rb_find_doorbell(self.producer, os.fsencode(self._path.parent))
 
+    def _tell_of_drops(self) -> None:
+        if self._has_told_of_drops or not hot.rb_dropped(self.producer):
+            return
+        self._has_told_of_drops = True
+        warn_aside(
+            "spans of process %d are dropped: no slot of %s is free; is a drain running (ringbuf-drain --ring-dir %s)? "
+            "This is told once, EmitterStats counts on",
+            os.getpid(), self._path, self._path.parent if self._path else "",
+        )  # fmt: skip
+
     def close(self) -> None:
-        """End the ring: threads that still emit get False from now on, and the drain removes it when it is empty."""
+        """End the ring: threads that still emit get False from now on, and the drain removes it when it is empty.
+
+        A ring that never had a span, and that no drain reads, is removed here: short processes would leave theirs.
+        """
         if self.closed:
             return
         is_set_aside = hot.rb_is_set_aside(self.producer)  # a drain has them, and has said so
         is_removed = lib.rb_is_removed(self.producer)
         self.closed = True
-        lib.rb_close(self.producer)
-        stats = self.stats()
+        try:
+            ringless = self._counts().local  # what comes after the close is nobody's loss
+            is_whole = lib.rb_close(self.producer) == lib.RB_OK
+            stats = self.stats()
+        except RingBufferError:  # another thread makes a ring for a second already
+            lib.rb_close(self.producer)
+            return
+        if is_whole and not is_removed and not stats.published + stats.unsampled + stats.full + stats.contended:
+            _remove_ring(stats)
+        _tell_of_losses(stats, ringless)
         if not stats.pending or stats.drain_attached or is_set_aside:
             return
         if is_removed:
-            _logger.warning(
+            logger.warning(
                 "%s was removed with %d spans that no drain had taken: they are lost", stats.path, stats.pending
             )
         else:
-            _logger.warning(
+            logger.warning(
                 "%s is closed with %d spans that no drain has taken: start one (ringbuf-drain --ring-dir %s)",
                 stats.path,
                 stats.pending,
@@ -313,13 +368,13 @@ class Emitter:
             ValueError: an id is zero, or name, kind, status or the reserved word is out of bounds.
         """
         if getattr(record, "dtype", None) is not self.layout.dtype:
-            self._check_dtype(record)
+            record = self._taken(record)
         if getattr(record, "shape", None) != ():
             raise TypeError("emit takes one record; emit_batch takes an array of them")
         # As many bytes as a slot has, whatever the object says of itself.
         pointer = ffi.cast("rb_record *", ffi.from_buffer(self._slot_type, record))
         result = hot.rb_emit(self.producer, pointer)
-        return bool(result) and (result == WRITTEN or self.settle(result, hot.rb_emit, self.producer, pointer))
+        return bool(result == WRITTEN) or self.settle(result, hot.rb_emit, self.producer, pointer)
 
     def emit_batch(self, records: np.ndarray[tuple[int], np.dtype[np.void]]) -> int:
         """Write the longest prefix that fits, and return its length; the rest is counted as dropped.
@@ -333,7 +388,7 @@ class Emitter:
             TypeError: it is of another dtype.
             ValueError: one record is as `emit` refuses it; nothing is written then.
         """
-        self._check_dtype(records)
+        records = self._taken(records)
         if getattr(records, "ndim", None) != 1:
             raise TypeError("emit_batch takes a one-dimensional array of records")
         if not records.flags.c_contiguous:
@@ -352,7 +407,8 @@ class Emitter:
         if taken < 0:
             raise ValueError(_words(taken))
         if (
-            hot.rb_is_set_aside(self.producer)
+            taken < count
+            or hot.rb_is_set_aside(self.producer)
             or hot.rb_lacks_doorbell(self.producer)
             or hot.rb_is_unread(self.producer)
         ):
@@ -365,18 +421,31 @@ class Emitter:
         Raises:
             TypeError: the array is of another dtype, not contiguous or not writable.
         """
-        self._check_dtype(records)
+        given, records = records, self._taken(records)
         try:
             data = ffi.from_buffer(records, require_writable=True)
         except (BufferError, ValueError):
             raise TypeError("fill_ids takes a contiguous array that may be written") from None
         count = len(data) // self.layout.slot_bytes
         hot.rb_fill_ids(self.producer, ffi.cast("rb_record *", data), count, self.layout.slot_bytes)
+        if records is not given:
+            try:
+                given[...] = records
+            except ValueError:
+                raise TypeError("fill_ids takes a contiguous array that may be written") from None
 
-    def _check_dtype(self, records: Any) -> None:
-        dtype = getattr(records, "dtype", None)
-        if dtype != self.layout.dtype:
+    def _taken(self, records: Any) -> Any:
+        """Return records as they lie in the ring; those that numpy has packed (`np.concatenate` does) are copied."""
+        wanted, dtype = self.layout.dtype, getattr(records, "dtype", None)
+        if dtype == wanted:
+            return records
+        if not _has_the_same_fields(dtype, wanted):
             raise TypeError(f"records of dtype {dtype}, where the emitter's layout has {self.layout!r}")
+        import numpy as np  # noqa: PLC0415 - it is there: its records are
+
+        copied = np.zeros(np.shape(records), wanted)  # zeros: what lies between the fields goes into the ring, too
+        copied[...] = records
+        return copied
 
     def site(self, name: str, *, constants: Mapping[str, object] | None = None, varying: Sequence[str] = ()) -> Site:
         """Bind what is constant where spans are emitted.
@@ -440,20 +509,49 @@ class Emitter:
 
 @atexit.register
 def _close_at_exit() -> None:
-    for reference in _at_exit.valuerefs():
+    wait_until_told(_RETRY_SECONDS)
+    for reference in _emitters.valuerefs():
         emitter = reference()
         if emitter is not None:
             emitter.close()
 
 
 def _warn_of_no_ring(error: Exception) -> None:
-    _logger.warning("no ring in process %d, spans are counted as local: %s", os.getpid(), error)
+    warn_aside("no ring in process %d, spans are counted as local: %s", os.getpid(), str(error))
+
+
+def _remove_ring(stats: EmitterStats) -> None:
+    """Remove a ring that never had a span, unless a drain reads it: then that does."""
+    # Of a ring that a forked child has inherited, its own stats have no path.
+    if stats.path is None or stats.drain_attached:
+        return
+    with suppress(OSError):  # gone, or in the hands of a drain that will remove it
+        stats.path.unlink()
+
+
+def _tell_of_losses(stats: EmitterStats, ringless: int) -> None:
+    lost = stats.full + stats.contended + ringless
+    if lost:
+        logger.warning(
+            "%d of %d spans of process %d were dropped: %d found the ring full, %d in use, %d no ring",
+            lost, stats.attempts, os.getpid(), stats.full, stats.contended, ringless,
+        )  # fmt: skip
+
+
+def _unpickled(cls: type[Emitter], mark: bytes, layout: SpanLayout, settings: RingSettings, closed: bool) -> Emitter:
+    found = _emitters.get(mark)
+    return found if found is not None else cls.anew(mark, layout, settings, closed=closed)
 
 
 def _dataplane_layout() -> SpanLayout:
     from ringbuf.dataplane import DATAPLANE_LAYOUT  # noqa: PLC0415 - it imports this module
 
     return DATAPLANE_LAYOUT
+
+
+def _has_the_same_fields(dtype: Any, wanted: np.dtype[np.void]) -> bool:
+    names = getattr(dtype, "names", None)
+    return names == wanted.names and all(dtype[name] == wanted[name] for name in wanted.names or ())
 
 
 def _words(status: int) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf import __version__
 from ringbuf._ringbuf import ffi, lib
+from ringbuf.cgroup import memory_limit
 from ringbuf.directory import DEFAULT_MAX_BYTES, GROUP_MODE, check_room, default_ring_dir, ensure_ring_dir
 from ringbuf.exceptions import RingCreateError
 from ringbuf.resource import AttributeValue, build_resource, resource_to_json
@@ -161,7 +162,11 @@ def _default_lanes() -> int:
 
 
 def _max_bytes() -> int:
-    text = os.environ.get("RINGBUF_MAX_BYTES") or DEFAULT_MAX_BYTES
+    """Return RINGBUF_MAX_BYTES; without it the default, or half of what the control group allows, if that is less."""
+    text = os.environ.get("RINGBUF_MAX_BYTES")
+    if not text:
+        limit = memory_limit()
+        return DEFAULT_MAX_BYTES if limit is None else min(DEFAULT_MAX_BYTES, limit // 2)
     try:
         return int(text)
     except ValueError:

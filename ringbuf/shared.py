@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf.emitter import Emitter
+
+if TYPE_CHECKING:
+    from ringbuf.layout.layout import SpanLayout
+    from ringbuf.ring_settings import RingSettings
 
 __all__ = ["configure", "get_emitter"]
 
@@ -41,4 +45,13 @@ def configure(service_name: str | None = None, **arguments: Any) -> Emitter:
         SHARED[None] = found = Emitter(service_name, **arguments)
         return found
     found.configure(service_name, **arguments)
+    return found
+
+
+def unpickled(mark: bytes, layout: SpanLayout, settings: RingSettings, closed: bool) -> Emitter:
+    """Return the shared emitter where another process has pickled its own: settings go with it, unless it has some."""
+    found = SHARED.get(None)
+    if found is None:
+        found = SHARED.setdefault(None, Emitter.anew(mark, layout, settings, closed=closed))
+    found.adopt(layout, settings)
     return found

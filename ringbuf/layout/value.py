@@ -3,7 +3,7 @@
 What a value may be, by its attribute's type:
 
     any type    None: absent
-    bool        a bool
+    bool        a bool, or numpy's
     i8 to u64   an int in range, or what stands for one (numpy's integers, an IntEnum's member); not a bool
     f64         a float or int, or what has a float value (numpy's, a Decimal); not a bool, not a str
     label       one of the labels (as a StrEnum's member is), or its index (as an IntEnum's member may be)
@@ -19,6 +19,7 @@ from __future__ import annotations
 import operator
 import reprlib
 import struct
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ringbuf.layout.attribute_types import Shape
@@ -142,14 +143,21 @@ def _pack_number(field: LayoutField, value: Any) -> bytes:
     number = value
     if wanted is int:
         number = integer(key, value)
-    elif (type(value) is bool) != (wanted is bool):
+    elif _is_bool(value) != (wanted is bool):
         raise TypeError(f"{key}: {shown(value)} is no {kind}")
     try:
         return struct.pack("<" + field.format, number)
     except (OverflowError, struct.error):
-        if wanted is float and not isinstance(value, int):  # it has no float value; float() would take a str
+        if wanted is float and not hasattr(value, "__float__"):  # float() would take a str
             raise TypeError(f"{key}: {shown(value)} is no {kind}") from None
         raise ValueError(f"{key}: {shown(value)} is out of the range of {kind}") from None
+
+
+def _is_bool(value: object) -> bool:
+    if type(value) is bool:
+        return True
+    numpy = sys.modules.get("numpy")  # who has no numpy has none of its values either
+    return numpy is not None and isinstance(value, numpy.bool_)
 
 
 def _text(key: str, value: Any) -> bytes:

@@ -44,9 +44,8 @@ WORK = {
     "waits for a drain": "until_handled(lambda: numbered.emitter.wait_drained(0.001))",
     "makes and closes rings": """
 def make():
-    with ringbuf.Emitter("other", ring_dir=ring_dir, capacity=16) as emitter:
-        path = emitter.stats().path
-    os.unlink(path)
+    with ringbuf.Emitter("other", ring_dir=ring_dir, capacity=16):
+        pass
 until_handled(make)
 """,
     "loses its ring": """

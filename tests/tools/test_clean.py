@@ -20,14 +20,20 @@ def dead_and_alive(ring_dir: Path) -> Iterator[dict[str, Path]]:
     """Return rings by service: `empty` and `full` are dead, the second with 7 spans; `closed` is empty too."""
     found: dict[str, Path] = {}
     with ProducerProcess(ring_dir, 7, "alive"):
-        for service, count in (("empty", 0), ("full", 7), ("closed", 0)):
+        for service, count in (("empty", 0), ("full", 7), ("closed", 1)):
             with ProducerProcess(ring_dir, count, service) as producer:
                 if service == "closed":
+                    take_all(next(path for path in rings_in(ring_dir) if path.name.startswith("closed")))
                     producer.tell("close")
                     producer.expect("closed")
                 producer.kill()
         found = {path.stem.split("-")[0]: path for path in rings_in(ring_dir)}
         yield found
+
+
+def take_all(path: Path) -> None:
+    with Consumer(path) as consumer:
+        consumer.take_all()
 
 
 def services_in(ring_dir: Path) -> set[str]:

@@ -162,10 +162,10 @@ def test_a_ring_is_for_its_user_unless_told_otherwise_whatever_the_umask(
     try:
         with ringbuf.Emitter("service", ring_dir=ring_dir, mode=asked) as emitter:
             path = emitter.stats().path
+            assert path is not None
+            assert stat.S_IMODE(path.stat().st_mode) == mode
     finally:
         os.umask(before)
-    assert path is not None
-    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_a_service_name_is_percent_encoded_in_the_path(ring_dir: Path) -> None:

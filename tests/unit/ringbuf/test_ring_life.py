@@ -153,24 +153,29 @@ def test_no_more_bytes_of_rings_are_made_than_the_directory_may_hold(
     assert rings_in(ring_dir) == []
 
 
-def test_a_directory_holds_a_gibibyte_of_rings_unless_told_otherwise(
-    ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("allowed", "bound"),
+    [(None, 1 << 30), (1 << 40, 1 << 30), (2 << 30, 1 << 30), (512 << 20, 256 << 20), (9, 4)],
+    ids=["no limit", "more", "twice", "less", "nothing"],
+)
+def test_a_directory_holds_a_gibibyte_of_rings_or_half_of_what_the_control_group_allows(
+    ring_dir: Path, monkeypatch: pytest.MonkeyPatch, allowed: int | None, bound: int
 ) -> None:
     monkeypatch.delenv("RINGBUF_MAX_BYTES", raising=False)
+    monkeypatch.setattr("ringbuf.ring_settings.memory_limit", lambda: None)
     with ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4) as emitter:
         path = emitter.stats().path
         assert path is not None
         size = path.stat().st_size
-    path.unlink()
+    monkeypatch.setattr("ringbuf.ring_settings.memory_limit", lambda: allowed)
     other = ring_dir / "other.ring"
     for left, is_room in ((size, True), (size - 1, False)):
         with other.open("wb") as file:
-            file.truncate((1 << 30) - left)
-        if is_room:
+            file.truncate(max(bound - left, 0))
+        if is_room and bound >= size:
             ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4).close()
-            next(path for path in rings_in(ring_dir) if path != other).unlink()
         else:
-            with pytest.raises(ringbuf.RingCreateError, match=f"the limit is {1 << 30}"):
+            with pytest.raises(ringbuf.RingCreateError, match=f"the limit is {bound};"):
                 ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4)
 
 

@@ -10,6 +10,7 @@ import pytest
 import ringbuf
 from ringbuf import shared
 from ringbuf.dataplane import LeaseId, OpType, site
+from ringbuf.log import wait_until_told
 from tests.consumer import Consumer, records_in, rings_in
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def test_a_shared_emitter_without_a_ring_warns_once(
     monkeypatch.setattr("ringbuf.emitter._RETRY_SECONDS", 0.0)
     read = site(OpType.FBMU_READ)
     assert [read.emit(LEASE, 1, 2) for _ in range(5)] == [False] * 5
+    wait_until_told(60)
     (record,) = caplog.records
     assert "/dev/null/rings" in record.getMessage()
     assert ringbuf.get_emitter().stats().local == 5
