@@ -81,7 +81,11 @@ def retry_policy(configuration: Configuration) -> RetryPolicy:
     """
     settings = configuration.settings
     return RetryPolicy(
-        initial=settings.retry_initial, maximum=settings.retry_maximum, elapsed_limit=settings.retry_elapsed
+        initial=settings.retry_initial,
+        maximum=settings.retry_maximum,
+        elapsed_limit=settings.retry_elapsed,
+        attempts_limit=settings.retry_attempts,
+        longest_retry_after=settings.retry_after_maximum,
     )
 
 

@@ -1,8 +1,9 @@
 """What `ringbuf-drain` does: drain, print its settings, replay.
 
 Exit codes: 0 all delivered, or at a stop safe in the spool; 1 something undelivered; 2 it cannot start as it is
-configured; 75 another drain serves the ring directory, or came to while this one ran; 128 + n after a second signal n,
-which ends it at once (what is not delivered stays in rings and spool); 130 after Ctrl-C while it starts or replays.
+configured; 70 a thread of it has ended that was to go on, start it again; 75 another drain serves the ring directory,
+or came to while this one ran; 128 + n after a second signal n, which ends it at once (what is not delivered stays in
+rings and spool); 130 after Ctrl-C while it starts or replays.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 EXIT_DELIVERED: Final = 0
 EXIT_UNDELIVERED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
 EXIT_LOCKED: Final = 75  # EX_TEMPFAIL of sysexits.h
 _EXIT_SIGNAL: Final = 128
 _REPLAY_SECONDS: Final = 300.0
@@ -56,7 +58,17 @@ _REPLAY_FIELDS: Final = frozenset(
     for name, field in Settings.model_fields.items()
     if (isinstance(field.json_schema_extra, dict) and "exporter" in field.json_schema_extra)
     or name
-    in {"exporter", "retry_initial", "retry_maximum", "retry_elapsed", "batch_spans", "concurrency", "log_level"}
+    in {
+        "exporter",
+        "retry_initial",
+        "retry_maximum",
+        "retry_attempts",
+        "retry_after_maximum",
+        "retry_elapsed",
+        "batch_spans",
+        "concurrency",
+        "log_level",
+    }
 )
 
 _CONFIG_OPTION: Final = typer.Option("--config", envvar="RINGBUF_DRAIN_CONFIG", help="TOML file with settings.")
@@ -279,7 +291,7 @@ def _service(
         log=log,
         stores=stores,
         audit_to=StandardStream(STDERR if _is_output_taken(configuration.settings) else STDOUT),
-        telemetry=telemetry,
+        observer=telemetry,
     )
 
 
@@ -290,7 +302,9 @@ def _listen(
     if address is None:
         return
     try:
-        telemetry.listen(address, service, configuration.settings.spool_max_bytes)
+        telemetry.listen(
+            address, service.snapshots, service.seconds_until_attempt, configuration.settings.spool_max_bytes
+        )
     except OSError as error:
         if configuration.origins["listen"] != "default":
             service.close()
@@ -314,7 +328,11 @@ def _serve(service: Service, log: FilteringBoundLogger, *, once: bool) -> int:
     signal.signal(signal.SIGUSR1, lambda _number, _frame: service.request_audit())
     undelivered = service.drain_once() if once else service.run()
     service.tell_audit()
-    code = EXIT_LOCKED if service.is_superseded else EXIT_UNDELIVERED if undelivered else EXIT_DELIVERED
+    code = EXIT_UNDELIVERED if undelivered else EXIT_DELIVERED
+    if service.why_broken:
+        code = EXIT_BROKEN
+    elif service.is_superseded:
+        code = EXIT_LOCKED
     log.info("stopped", exit_code=code)
     return code
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from drain.accounting.audit import Audit, log_audit, write_audit
 from drain.accounting.outcome import Outcome
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from structlog.typing import FilteringBoundLogger
 
-    from drain.accounting.span_metrics import SpanSummary
+    from drain.accounting.span_metrics import SpanMetrics, SpanSummary
     from drain.accounting.spool_sums import SpoolSums
     from drain.accounting.sums import Sums
     from drain.delivery.retry import RetryPolicy
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from drain.rings.ring import Ring
     from drain.rings.segment import Lane
     from drain.standard_streams import TextStream
-    from drain.telemetry.telemetry import Telemetry
 
 _LONGEST_NAP_SECONDS: Final = 0.02
 _SHORTEST_NAP_SECONDS: Final = 0.001
@@ -72,6 +71,25 @@ class Limits:
     shutdown_timeout: float
 
 
+class Observer(Protocol):
+    """Who is told how a service does, by its thread.
+
+    Attributes:
+        spans: counts the spans that are released; None: nobody does.
+    """
+
+    spans: SpanMetrics | None
+
+    def went_round(self, status: Callable[[], str]) -> None:
+        """The loop goes round; `status` says in a line what it does now."""
+
+    def stopping(self, status: str) -> None:
+        """It delivers what is there, and ends."""
+
+    def broke(self, reason: str) -> None:
+        """A thread has ended that was to go on: the service is about to end, too."""
+
+
 class Service:
     """One drain of one ring directory; all methods but the `request_*` ones belong to one thread.
 
@@ -84,12 +102,13 @@ class Service:
         log: a line for each change of state.
         audit_to: where the audit's table goes.
         stores: where batches go that cannot be delivered; the service closes the spool.
-        telemetry: who is told how it goes; None: nobody.
+        observer: who is told how it goes; None: nobody.
         clock: seconds that never go back.
 
     Attributes:
         snapshots: where other threads ask what it does.
         stores: as given.
+        why_broken: which thread has ended that was to go on, and why; empty as long as none has.
 
     Raises:
         RingBufferError: the doorbell or the quarantine cannot be made.
@@ -106,10 +125,11 @@ class Service:
         log: FilteringBoundLogger,
         audit_to: TextStream,
         stores: Stores | None = None,
-        telemetry: Telemetry | None = None,
+        observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._telemetry = telemetry
+        self._observer = observer
+        self.why_broken = ""
         self.stores = stores or Stores()
         self.snapshots = SnapshotExchange(self._ring_doorbell, clock)
         self._limits = limits
@@ -127,7 +147,7 @@ class Service:
             self._audit,
             batch_spans=limits.batch_spans,
             log=log,
-            spans=None if telemetry is None else telemetry.spans,
+            spans=None if observer is None else observer.spans,
             clock=clock,
         )
         self._upkeep = Upkeep(directory, self._doorbell, self._reader, log=log, clock=clock)
@@ -175,15 +195,17 @@ class Service:
     def run(self) -> int:
         """Drain until a stop is requested, and then what is there at that moment; or until another drain is found.
 
+        Where a thread has ended that was to go on, that is as if a stop were requested.
+
         Returns:
             how many spans of that are left in the rings, and rings that are not examined yet; those in the spool are
             safe there.
         """
-        while not (self._stop_requested or self.is_superseded):
+        while not (self._stop_requested or self.is_superseded or self.why_broken):
             if not self._round():
                 self._sleep()
-        if self._telemetry is not None:
-            self._telemetry.stopping(self)
+        if self._observer is not None:
+            self._observer.stopping(self.status())
         if self.is_superseded:
             return self._leave()
         self._log.info("stopping", pending=sum(ring.pending for ring in self._reader.rings))
@@ -227,6 +249,10 @@ class Service:
             batches_in_flight=self._delivery.in_flight,
         )
 
+    def seconds_until_attempt(self) -> float:
+        """Return in how many seconds the backend is tried next, of what waits for that; any thread may ask."""
+        return self._delivery.seconds_until_attempt()
+
     def status(self) -> str:
         """Return one line about what it does now."""
         rings = self._reader.rings
@@ -264,6 +290,7 @@ class Service:
             self._upkeep.look()
             if self.is_superseded:
                 return True
+        self._batcher.max_spans = min(self._limits.batch_spans, self._delivery.size.spans)
         for ring in self._reader.watch.with_news():
             if self._batcher.full:
                 break  # the backend does not get on: what is not copied waits in the rings, where it has its bound
@@ -276,9 +303,19 @@ class Service:
             self.tell_audit()
         if self.snapshots.is_wanted:
             self.snapshots.publish(self.snapshot())
-        if self._telemetry is not None:
-            self._telemetry.went_round(self)
+        self._look_at_threads()
+        if self._observer is not None:
+            self._observer.went_round(self.status)
         return worked
+
+    def _look_at_threads(self) -> None:
+        spool = self.stores.spool
+        why = self._delivery.why_broken or ("the spool's thread has ended" if spool and spool.is_broken else "")
+        if why and not self.why_broken:
+            self.why_broken = why
+            self._log.error("the drain ends, to be started again: a thread has ended that was to go on", reason=why)
+            if self._observer is not None:
+                self._observer.broke(why)
 
     def _settle(self) -> bool:
         """Release what has its outcome, in order, lane by lane."""
@@ -322,7 +359,7 @@ class Service:
 
     def _read(self, ring: Ring, lane: Lane) -> None:
         self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
-        records = ring.copy(lane, self._limits.batch_spans)
+        records = ring.copy(lane, self._batcher.max_spans)
         done = 0
         for part, encoded in self._encoded(ring, records):
             segment = Segment(ring, lane, encoded.spans, encoded.invalid)

@@ -35,8 +35,11 @@ class Batch:
         return dict(spans)
 
     def fills_a_lane(self) -> bool:
-        """Whether half of a lane waits for its records to be released."""
-        return any(segment.lane.unreleased * 2 >= segment.ring.capacity_slots for segment in self.segments)
+        """Whether half of a lane waits for its records to be released; what is replayed from a file has no lane."""
+        return any(
+            bool(segment.ring) and segment.lane.unreleased * 2 >= segment.ring.capacity_slots
+            for segment in self.segments
+        )
 
     def settle(self, outcome: Outcome) -> None:
         """Say what became of the request's spans.
@@ -68,11 +71,17 @@ class Batcher:
         encoding: of all segments.
         max_spans: a batch with as many is full.
         max_bytes: of a batch, before compression; only a segment that is larger by itself exceeds it.
+
+    Attributes:
+        max_spans: as given, until somebody changes it.
+        full: batches that are to be sent.
+        spans: of the open batch.
+        is_urgent: somebody needs the open batch to be sent.
     """
 
     def __init__(self, encoding: Encoding, max_spans: int, max_bytes: int) -> None:
         self._encoding = encoding
-        self._max_spans = max_spans
+        self.max_spans = max_spans
         self._max_bytes = max_bytes
         self._bodies: list[bytes] = []
         self._segments: list[Segment] = []
@@ -91,7 +100,7 @@ class Batcher:
             now: seconds of the clock that `age` is asked with.
         """
         size = len(encoded.body)
-        if self._segments and (self._bytes + size > self._max_bytes or self.spans + encoded.spans > self._max_spans):
+        if self._segments and (self._bytes + size > self._max_bytes or self.spans + encoded.spans > self.max_spans):
             self.close()
         if not self._segments:
             self._opened_at = now
@@ -99,7 +108,7 @@ class Batcher:
         self._segments.append(segment)
         self._bytes += size
         self.spans += encoded.spans
-        if self.spans >= self._max_spans or self._bytes >= self._max_bytes:
+        if self.spans >= self.max_spans or self._bytes >= self._max_bytes:
             self.close()
 
     def age(self, now: float) -> float:

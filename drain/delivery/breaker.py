@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from drain.log import RepeatedTrouble
 
@@ -12,15 +14,43 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.delivery.job import Job
     from drain.delivery.retry import RetryPolicy
     from drain.exporters.protocol import Result
     from drain.otlp.request import Request
 
+_RECENT: Final = 30  # attempts that are remembered
+_FEWEST: Final = 5  # attempts that say anything
+# Of the recent attempts, those in vain. A backend that takes one of ten is better used than left alone.
+_OPEN_SHARE: Final = 1.0
+_STRESSED_SHARE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerState:
+    """What the queue asks the breaker.
+
+    Attributes:
+        is_open: nearly all that was tried lately failed: one attempt at a time.
+        is_probed: while it is open, that attempt is running.
+        wait: while it is open, seconds until a batch may be tried that has failed already.
+        untried_wait: the same of a batch that has not: it may be of those that the backend would take.
+        newest_first: so much of what was tried lately failed that the oldest batches may be what is wrong.
+        back_at: when it closed last, on the clock.
+    """
+
+    is_open: bool = False
+    is_probed: bool = False
+    wait: float = 0.0
+    untried_wait: float = 0.0
+    newest_first: bool = False
+    back_at: float = float("-inf")
+
 
 class Breaker:
-    """Opens when the backend is down: then one attempt at a time is made, after the waits of the policy.
+    """Opens when nearly all of the recent attempts failed: then one attempt at a time is made, after growing waits.
 
-    A batch that fails while others are delivered does not open it: then it is the batch.
+    A batch that fails while others get through fails for itself: that says nothing of the backend.
 
     Args:
         endpoint: for the log.
@@ -37,37 +67,52 @@ class Breaker:
         self._trouble = RepeatedTrouble(self._log, clock)
         self._clock = clock
         self._lock = threading.Lock()
-        self._down_since: float | None = None
-        self._opened_at = 0.0
-        self._open_until = 0.0
+        self._recent: deque[bool] = deque(maxlen=_RECENT)  # whether each attempt got an answer
+        self._open_since: float | None = None
+        self._back_at = float("-inf")
+        self._gate_set_at = 0.0
+        self._wait_until = 0.0
+        self._untried_wait_until = 0.0
         self._failures = 0  # waits in a row
         self._failed_attempts = 0
         self._last_answer = float("-inf")
-        self._is_probed = False
+        self._probes = 0
+        self._probe = 0  # the running one, 0 without
 
     @property
-    def is_down(self) -> bool:
-        """Whether the last that is known is a failure."""
-        return self._down_since is not None
+    def is_open(self) -> bool:
+        """Whether nearly all that was tried lately failed."""
+        return self._open_since is not None
 
-    def seconds_until_try(self) -> float | None:
-        """Return for how long nothing may be sent: 0 is now, None until the running probe has ended."""
+    def state(self) -> BreakerState:
+        """Return what the queue needs to know."""
         with self._lock:
-            if self._down_since is None:
-                return 0.0
-            if self._is_probed:
-                return None
-            return max(0.0, self._open_until - self._clock())
+            now = self._clock()
+            if self._open_since is None:
+                return BreakerState(newest_first=self._fails(_STRESSED_SHARE), back_at=self._back_at)
+            return BreakerState(
+                is_open=True,
+                is_probed=self._probe != 0,
+                wait=max(0.0, self._wait_until - now),
+                untried_wait=max(0.0, self._untried_wait_until - now),
+                newest_first=True,
+                back_at=self._back_at,
+            )
 
-    def begin(self) -> None:
-        """An attempt begins; while the backend is down it is the only one."""
+    def begin(self) -> int:
+        """An attempt begins; return what `end` is to be called with, whatever becomes of it."""
         with self._lock:
-            self._is_probed = self._down_since is not None
+            if self._open_since is None:
+                return 0
+            self._probes += 1
+            self._probe = self._probes
+            return self._probe
 
-    def cancel(self) -> None:
-        """The attempt that was begun is not made."""
+    def end(self, token: int) -> None:
+        """The attempt that was begun has ended, or was not made."""
         with self._lock:
-            self._is_probed = False
+            if token == self._probe:
+                self._probe = 0
 
     def took(self, request: Request, result: Result) -> None:
         """A batch was delivered."""
@@ -84,9 +129,14 @@ class Breaker:
         self._answered()
         self._trouble.warn("backend refused spans for good", spans=request.spans, reason=result.message)
 
-    def gave_up(self, request: Request, result: Result) -> None:
+    def gave_up(self, request: Request, result: Result, job: Job) -> None:
         """A batch is not sent again, however long the backend is away."""
-        self._trouble.warn("backend did not take spans in time", spans=request.spans, reason=result.message)
+        self._trouble.warn(
+            "backend did not take spans in time, or while it took others",
+            spans=request.spans,
+            attempts=job.failures,
+            reason=result.message,
+        )
 
     def found_too_large(self, request: Request, result: Result) -> None:
         """A batch is to be sent in halves."""
@@ -98,45 +148,91 @@ class Breaker:
             reason=result.message,
         )
 
-    def failed(self, request: Request, result: Result, started: float, failures: int) -> float:
-        """An attempt failed, and may be made again.
+    def failed(self, request: Request, result: Result, started: float, job: Job) -> None:
+        """An attempt failed, and may be made again: decides when, and what that says of the backend.
 
         Args:
             request: what was sent.
             result: what came of it.
             started: when, on the clock.
-            failures: of this batch, this one included.
-
-        Returns:
-            seconds until this batch should be sent again.
+            job: is told; its `failures` count this one.
         """
         with self._lock:
             now = self._clock()
-            self._is_probed = False
-            is_the_batch = self._last_answer >= started
-            is_news = self._down_since is None and not is_the_batch
-            if is_the_batch:
-                return self._policy.delay(failures, result.retry_after)
-            if is_news:
-                self._down_since = now
-            self._failed_attempts += 1
-            if is_news or started >= self._opened_at:  # those that had begun before it opened say nothing new
-                self._failures += 1
-                self._opened_at = now
-                self._open_until = now + self._policy.delay(self._failures, result.retry_after)
-            elif result.retry_after is not None:
-                self._open_until = max(self._open_until, now + self._policy.delay(1, result.retry_after))
-            wait = self._open_until - now
-        if is_news:
-            self._log.warning("backend is unavailable, spans wait", reason=result.message, spans=request.spans)
-        return wait
+            delay = self._policy.delay(job.failures, result.retry_after)
+            others_got_through = self._last_answer >= min(started, job.failed_at if job.failures > 1 else started)
+            job.failed_at = now
+            job.not_before = now + delay
+            job.is_told_when = result.retry_after is not None
+            if others_got_through:
+                job.own_failures += 1
+                job.sure_failures += not (result.needs_operator or self._fails(_STRESSED_SHARE))
+            else:
+                self._recent.append(False)
+            was_open = self._open_since is not None
+            if self._fails(_OPEN_SHARE) and not was_open:
+                self._open_since = now
+                self._failures = 0
+            if self._open_since is not None:
+                self._failed_attempts += 1
+                self._set_gate(result, started, now, is_news=not was_open)
+            opened = self._open_since is not None and not was_open
+            next_attempt = self._untried_wait_until - now
+        if opened:
+            self._log.warning(
+                "backend is unavailable, spans wait",
+                reason=result.message,
+                spans=request.spans,
+                next_attempt_seconds=round(next_attempt, 3),
+            )
+        elif not was_open:
+            self._trouble.warn(
+                "backend did not take a batch, it is sent again",
+                reason=result.message,
+                spans=request.spans,
+                attempts=job.failures,
+                next_attempt_seconds=round(delay, 3),
+            )
+
+    def met(self, error: Exception, *, spans: int) -> None:
+        """Something that is no trouble with the backend went wrong with a batch."""
+        self._trouble.warn(
+            "delivery met an unexpected error, the batch is tried again", reason=repr(error), spans=spans
+        )
+
+    def timed_out(self, request: Request, result: Result, largest: int) -> None:
+        """A request was not answered in time: smaller ones are sent from now on."""
+        self._trouble.warn(
+            "backend does not answer in time, smaller requests are sent",
+            spans=request.spans,
+            bytes=len(request.body),
+            largest=largest,
+            reason=result.message,
+        )
+
+    def _fails(self, share: float) -> bool:
+        failed = len(self._recent) - sum(self._recent)
+        return len(self._recent) >= _FEWEST and failed >= share * len(self._recent)
+
+    def _set_gate(self, result: Result, started: float, now: float, *, is_news: bool) -> None:
+        if is_news or started >= self._gate_set_at:  # those that had begun before it was set say nothing new
+            self._failures += 1
+            self._gate_set_at = now
+            self._wait_until = now + self._policy.delay(self._failures, result.retry_after)
+            self._untried_wait_until = now + self._policy.delay(1, result.retry_after)
+        elif result.retry_after is not None:
+            until = now + self._policy.delay(1, result.retry_after)
+            self._wait_until = max(self._wait_until, until)
+            self._untried_wait_until = max(self._untried_wait_until, until)
 
     def _answered(self) -> None:
         with self._lock:
-            self._is_probed = False
-            self._last_answer = self._clock()
-            down_since, self._down_since = self._down_since, None
+            self._last_answer = now = self._clock()
+            open_since, self._open_since = self._open_since, None
             failures, self._failed_attempts = self._failed_attempts, 0
-            self._failures = 0
-        if down_since is not None:
-            self._log.info("backend is back", seconds=round(self._clock() - down_since, 3), failures=failures)
+            if open_since is not None:
+                self._recent.clear()
+                self._back_at = now
+            self._recent.append(True)
+        if open_since is not None:
+            self._log.info("backend is back", seconds=round(now - open_since, 3), failures=failures)

@@ -23,6 +23,8 @@ class Sending(enum.Enum):
     RUNNING = "running"
     CONCLUDED = "concluded"
     """All of it has its final verdict."""
+    GONE = "gone"
+    """It is settled, or what is left to do is the spool's."""
 
 
 class Keeping(enum.Enum):
@@ -42,11 +44,16 @@ class Job:
         batch: to be settled in the rings; None when it was, or came out of the spool.
         entry: in the spool, once it is stored.
         spans: of the batch.
+        body_bytes: of the batch.
         parts: what is left to be sent; one request, as long as it was not too large.
         born: when it was first to be sent, on the delivery's clock.
         so_far: what has become of the parts that are not left.
         failures: attempts in vain.
+        own_failures: of them, those beside which other batches got through.
+        sure_failures: of these, those beside which most others got through.
+        failed_at: when the last attempt failed.
         not_before: when it may be sent again.
+        is_told_when: the backend has said so, and not this side.
         store_not_before: when it may be handed to the spool again.
         sending: where its attempts stand.
         keeping: where its spans are.
@@ -55,11 +62,38 @@ class Job:
     batch: Batch | None
     entry: Entry | None
     spans: int
+    body_bytes: int
     parts: deque[Request]
     born: float
     so_far: Outcome = field(default_factory=Outcome)
     failures: int = 0
+    own_failures: int = 0
+    sure_failures: int = 0
+    failed_at: float = float("-inf")
     not_before: float = 0.0
+    is_told_when: bool = False
     store_not_before: float = 0.0
     sending: Sending = Sending.WAITING
     keeping: Keeping = Keeping.IN_RINGS
+
+    @property
+    def is_untried(self) -> bool:
+        """Whether no attempt has failed."""
+        return not self.failures
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it failed while others got through: it may be what is wrong, and not the backend."""
+        return self.own_failures > 0
+
+    def ready_in(self, now: float, back_at: float) -> float:
+        """Return the seconds until it may be sent again.
+
+        Args:
+            now: the time.
+            back_at: when the backend was back last: what waited for nothing else waits no longer.
+        """
+        waits_for_backend = not (self.is_suspect or self.is_told_when)
+        if waits_for_backend and back_at >= self.failed_at:
+            return 0.0
+        return max(0.0, self.not_before - now)

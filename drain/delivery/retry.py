@@ -28,8 +28,10 @@ class RetryPolicy:
         jitter: the wait is spread evenly over [1 - jitter, 1 + jitter] times its length, so that many drains do not
             return to a restarted backend in step.
         elapsed_limit: seconds after a batch's first attempt at which it is given up; 0 is never.
-        longest_retry_after: seconds at which a backend's own wish is cut, so that a wrong clock or a wrong header
-            cannot silence the drain for days.
+        attempts_limit: failed attempts, while most other batches get through, after which a batch is given up; 0 is
+            never. Chance brings none there, at a backend that fails at random.
+        longest_retry_after: seconds at which a backend's own wish is cut, so that a wrong clock, a wrong header, or one
+            service of many cannot silence the drain for long.
         random: gives a number in [0, 1).
 
     Raises:
@@ -48,7 +50,8 @@ class RetryPolicy:
     multiplier: float = 1.5
     jitter: float = 0.5
     elapsed_limit: float = 0.0
-    longest_retry_after: float = 3600.0
+    attempts_limit: int = 100
+    longest_retry_after: float = 300.0
     random: Callable[[], float] = random.random
 
     def __post_init__(self) -> None:
@@ -59,8 +62,8 @@ class RetryPolicy:
             raise ValueError(f"retry: multiplier must be at least 1, not {self.multiplier}")
         if not 0 < self.jitter < 1:
             raise ValueError(f"retry: jitter must be between 0 and 1 (OTLP demands jitter), not {self.jitter}")
-        if self.elapsed_limit < 0 or self.longest_retry_after < 0:
-            raise ValueError("retry: elapsed limit and longest retry-after must not be negative")
+        if self.elapsed_limit < 0 or self.longest_retry_after < 0 or self.attempts_limit < 0:
+            raise ValueError("retry: elapsed limit, attempts limit and longest retry-after must not be negative")
 
     def delay(self, failures: int, retry_after: float | None = None) -> float:
         """Return the seconds to wait before the next attempt.
@@ -82,3 +85,7 @@ class RetryPolicy:
     def gives_up(self, elapsed: float) -> bool:
         """Return whether a batch that was first sent `elapsed` seconds ago is not to be sent again."""
         return 0 < self.elapsed_limit <= elapsed
+
+    def has_enough_of(self, sure_failures: int) -> bool:
+        """Return whether a batch that failed so often while most others got through is not to be sent again."""
+        return 0 < self.attempts_limit <= sure_failures

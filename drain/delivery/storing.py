@@ -4,23 +4,52 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from drain.delivery.job import Job, Keeping, Sending
-from drain.delivery.queue import LOOK_AGAIN_SECONDS
+from drain.delivery.queue import LOOK_AGAIN_SECONDS, SpoolView, Which
 from drain.spool.spool import SpoolRefusedError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from drain.accounting.outcome import Outcome
     from drain.spool.spool import Entry, Spool
 
-_STORE_AGAIN_SECONDS: Final = 1.0  # when the spool had no room
-_REST_SHARE: Final = 1.5  # of the backend's wait: the next probe is made with another batch, if there is one
-_MOST_FAILURES_KNOWN: Final = 10_000
+STORE_AGAIN_SECONDS: Final = 1.0  # when the spool had no room
+_MOST_KNOWN: Final = 10_000
+_MOST_ERRORS: Final = 100
+
+
+class _Past(NamedTuple):
+    """What is known of a batch in the spool that has failed."""
+
+    failures: int
+    own_failures: int
+    sure_failures: int
+    failed_at: float
+    is_told_when: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Told:
+    """What the spool says of a batch that it was given, and what is left to do about it (None: that is not known)."""
+
+    job: Job
+    future: Future[Entry] | None = None
+    steps: deque[Callable[[], None]] | None = None
+    errors: int = 0
+
+    def entry(self) -> Entry | None:
+        if self.future is None:
+            return None
+        try:
+            return self.future.result()
+        except SpoolRefusedError:
+            return None
 
 
 class Storing:
@@ -30,7 +59,11 @@ class Storing:
         spool: where the batches go.
         changed: the delivery's lock.
         clock: seconds that never go back.
-        stored: called by the spool's thread with a job and its entry, or with None when it was not taken.
+        stored: called by the spool's thread with a job and its entry, or with None when it was not taken; returns what
+            is left to do. What raises is done again.
+
+    Attributes:
+        why_broken: what it raised to the last; empty as long as all goes on.
     """
 
     def __init__(
@@ -38,61 +71,121 @@ class Storing:
         spool: Spool,
         changed: threading.Condition,
         clock: Callable[[], float],
-        stored: Callable[[Job, Entry | None], None],
+        stored: Callable[[Job, Entry | None], Iterator[Callable[[], None]]],
     ) -> None:
         self._spool = spool
         self._changed = changed
         self._clock = clock
         self._stored = stored
-        self._failures: dict[int, int] = {}  # of spooled batches, by id
-        self._take_not_before = 0.0
+        # Of spooled batches, by generation and id: those that came first are forgotten first.
+        self._past: dict[tuple[int, int], _Past] = {}
+        self._suspects: set[tuple[int, int]] = set()
+        self._look_at = dict.fromkeys(Which, 0.0)  # when the spool may have such a batch again
+        self._untold: dict[_Told, None] = {}  # whoever takes one out goes on with it
+        self.why_broken = ""
 
     def put(self, job: Job) -> None:
         """Store a batch, whose job says so already; `stored` is called with what came of it."""
         if job.batch is not None:
-            future = self._spool.put(job.batch.request, job.batch.spans_by_service())
-            future.add_done_callback(functools.partial(self._answered, job))
+            told = _Told(job)
+            services = job.batch.spans_by_service()
+            tell = functools.partial(self._tell, told)
+            self._untold[told] = None
+            try:
+                told.future = self._spool.put(job.batch.request, services)
+            except BaseException:
+                del self._untold[told]
+                raise
+            told.future.add_done_callback(tell)
 
-    def may_take(self) -> bool:
-        """Whether `take` may give something."""
-        return self._clock() >= self._take_not_before and self._spool.can_take()
+    def view(self) -> SpoolView:
+        """Return what `take` may give."""
+        now = self._clock()
+        can = {which: now >= at for which, at in self._look_at.items()}
+        has_any = can[Which.ANY] and self._spool.can_take()
+        return SpoolView(
+            untried=has_any and can[Which.UNTRIED],
+            unsuspected=has_any and can[Which.UNSUSPECTED],
+            suspect=has_any and bool(self._suspects),
+        )
 
-    def take(self) -> Job | None:
-        """Return the oldest batch that nobody has in hand; waits for the disk."""
-        entries = self._spool.take()
+    def take(self, which: Which, *, newest: bool) -> Job | None:
+        """Return a batch that nobody has in hand; waits for the disk."""
+        entries = self._spool.take(without=self._passed_over(which), newest=newest)
         if not entries:
             with self._changed:
-                self._take_not_before = self._clock() + LOOK_AGAIN_SECONDS
+                self._look_at[which] = self._clock() + LOOK_AGAIN_SECONDS
             return None
         (entry,) = entries
-        with self._changed:
-            failures = self._failures.get(entry.stored.id, 0)
-        job = Job(None, entry, entry.request.spans, deque([entry.request]), self._clock(), failures=failures)
-        job.born -= self._spool.age_seconds(entry)
-        job.sending, job.keeping = Sending.RUNNING, Keeping.STORED
-        return job
+        try:
+            return self._job(entry)
+        except BaseException:
+            self._spool.back(entry)
+            raise
 
     def give_back(self, job: Job, entry: Entry) -> None:
         """Let a batch wait in the spool for its next attempt."""
         with self._changed:
-            if len(self._failures) >= _MOST_FAILURES_KNOWN:
-                self._failures.clear()
-            self._failures[entry.stored.id] = job.failures
-        now = self._clock()
-        self._spool.back(entry, now + _REST_SHARE * max(0.0, job.not_before - now))
+            if job.failures:
+                key = (entry.generation, entry.stored.id)
+                self._forget(key)
+                if len(self._past) >= _MOST_KNOWN:
+                    self._forget(next(iter(self._past)))
+                self._past[key] = _Past(
+                    job.failures, job.own_failures, job.sure_failures, job.failed_at, job.is_told_when
+                )
+                if job.own_failures:
+                    self._suspects.add(key)
+            else:
+                self._look_at[Which.UNTRIED] = 0.0
+            if not job.own_failures:
+                self._look_at[Which.UNSUSPECTED] = 0.0
+        self._spool.back(entry, job.not_before)
 
     def remove(self, entry: Entry, outcome: Outcome) -> None:
         """Say what became of a batch, which leaves the spool."""
         with self._changed:
-            self._failures.pop(entry.stored.id, None)
+            self._forget((entry.generation, entry.stored.id))
         self._spool.done(entry, outcome)
 
-    def _answered(self, job: Job, future: Future[Entry]) -> None:
+    def _forget(self, key: tuple[int, int]) -> None:
+        self._past.pop(key, None)
+        self._suspects.discard(key)
+
+    def _passed_over(self, which: Which) -> frozenset[int]:
+        if which is Which.ANY:
+            return frozenset()
+        with self._changed:
+            return frozenset(identity for _, identity in (self._past if which is Which.UNTRIED else self._suspects))
+
+    def _job(self, entry: Entry) -> Job:
+        with self._changed:
+            past = self._past.get((entry.generation, entry.stored.id))
+        born = self._clock() - self._spool.age_seconds(entry)
+        job = Job(None, entry, entry.request.spans, len(entry.request.body), deque([entry.request]), born)
+        job.sending, job.keeping = Sending.RUNNING, Keeping.STORED
+        if past is not None:
+            job.failures, job.own_failures, job.sure_failures, job.failed_at, job.is_told_when = past
+        return job
+
+    def catch_up(self) -> None:
+        """Go on with what an error came between, when the spool's thread told of it; called by the loop."""
+        for told in tuple(self._untold):
+            if told.future is not None and told.future.done():
+                self._tell(told)
+
+    def _tell(self, told: _Told, _future: Future[Entry] | None = None) -> None:
+        if self._untold.pop(told, self) is self:
+            return  # another thread goes on with it
         try:
-            entry = future.result()
-        except SpoolRefusedError:
-            with self._changed:
-                job.store_not_before = self._clock() + _STORE_AGAIN_SECONDS
-            self._stored(job, None)
-        else:
-            self._stored(job, entry)
+            if told.steps is None:
+                told.steps = deque(self._stored(told.job, told.entry()))
+            while told.steps:
+                told.steps[0]()
+                told.steps.popleft()
+        except Exception as error:  # noqa: BLE001 - no memory: `catch_up` goes on with it
+            told.errors += 1
+            if told.errors > _MOST_ERRORS:
+                self.why_broken = repr(error)
+            else:
+                self._untold[told] = None

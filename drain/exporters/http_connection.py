@@ -41,6 +41,7 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self.expired = False
+        self.was_connected = False  # when it expired
         self._lock = threading.Lock()
         self._socket: Any = None
         self._timer = threading.Timer(seconds, self._expire)
@@ -75,6 +76,7 @@ class Deadline:
             self.expired = True
             if self._socket is None:
                 return  # still connecting, which has a timeout of its own
+            self.was_connected = True
             # TLS inside TLS (an https proxy) is no socket itself, but has one. SSLSocket.shutdown would take the TLS
             # state away from under the thread that reads.
             sock = getattr(self._socket, "socket", self._socket)

@@ -105,7 +105,8 @@ class OtlpGrpcExporter:
             reply = channel.export(body, timeout=self._timeout, metadata=channel.metadata)
         except grpc.RpcError as error:
             self._renewal.note(has_failed=error.code() in _NOT_THERE)
-            return self._judged(error, request)
+            is_timeout = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            return replace(self._judged(error, request), is_timeout=is_timeout)
         except ValueError:
             if self._is_closed:
                 return Result(Verdict.RETRY, message="the exporter is closed")

@@ -150,7 +150,8 @@ class OtlpHttpExporter:
     def _undelivered(self, error: Exception, deadline: Deadline, request: Request) -> Result:
         self._renewal.note(has_failed=True)
         if deadline.expired:
-            return self._judge.unanswered(f"no complete answer within {self._timeout:g} s", request)
+            result = self._judge.unanswered(f"no complete answer within {self._timeout:g} s", request)
+            return replace(result, is_timeout=deadline.was_connected)
         text = str(error)
         status = "407" if _NO_TUNNEL in text else ""
         return self._judge.unanswered(one_line(text), request, status=status, hint=_connection_hint(text))

@@ -39,6 +39,7 @@ class Result:
         sent_bytes: size of the body as it went out, None where the exporter cannot tell.
         reader_is_gone: nobody takes anything any more, and nobody will: there is nothing left to do but to end.
         needs_operator: any batch would be answered so, until somebody mends something.
+        is_timeout: the backend was there, and did not answer in time: a smaller request may fare better.
     """
 
     verdict: Verdict
@@ -48,6 +49,7 @@ class Result:
     sent_bytes: int | None = field(default=None, compare=False)
     reader_is_gone: bool = field(default=False, compare=False)
     needs_operator: bool = field(default=False, compare=False)
+    is_timeout: bool = field(default=False, compare=False)
 
 
 class Exporter(Protocol):

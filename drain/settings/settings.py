@@ -137,6 +137,15 @@ class Settings(BaseSettings):
     refuse_codes: Codes = _otlp("HTTP statuses and gRPC codes that are final, with commas.", default="")
     retry_initial: float = Field(1.0, gt=0, description="Seconds before the first retry, before jitter.")
     retry_maximum: float = Field(30.0, gt=0, description="Seconds that the wait between retries grows to.")
+    retry_attempts: int = Field(
+        100,
+        ge=0,
+        description="Failures of a batch, while most others get through, after which it becomes a dead letter, or is"
+        " rejected without --state-dir; 0: never.",
+    )
+    retry_after_maximum: float = Field(
+        300.0, ge=0, description="Seconds at which the backend's own Retry-After is cut."
+    )
     retry_elapsed: float = Field(0.0, ge=0, description="Seconds after which a batch is not sent again; 0: never.")
     state_dir: Path | None = Field(None, description="Folder of spool and dead letters; STATE_DIRECTORY, too.")
     spool_after: float = _state("Seconds that a batch waits for its delivery before it is spooled.", default=0.2, ge=0)

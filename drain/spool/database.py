@@ -12,13 +12,14 @@ import json
 import os
 import sqlite3
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from drain.accounting.spool_sums import SPOOL_SUM_NAMES, SpoolSums
 from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from pathlib import Path
 
     from drain.otlp.request import Encoding
@@ -137,14 +138,16 @@ class SpoolDatabase:
             "UPDATE queue SET batches = batches + ?, body_bytes = body_bytes + ?",
             (self._batches_change, self._body_bytes_change),
         )
-        self._connection.execute("COMMIT")
         changed = {
             service: self.sums.get(service, SpoolSums()).plus(change) for service, change in self._changes.items()
         }
-        self.sums = {**self.sums, **changed}  # a new one each time: whoever has the old one reads it without a lock
+        sums = {**self.sums, **changed}  # a new one each time: whoever has the old one reads it without a lock
+        self._connection.execute("COMMIT")
+        # Nothing here that may raise: what is durable is not to look as if it were undone.
+        self.sums = sums
         self.batches += self._batches_change
         self.body_bytes += self._body_bytes_change
-        self._forget_changes()
+        self._changes = {}
 
     def rollback(self) -> None:
         """Undo the transaction, if one is open: some errors of SQLite have ended it already."""
@@ -194,14 +197,23 @@ class SpoolDatabase:
         self._batches_change -= 1
         self._body_bytes_change -= stored.body_bytes
 
-    def oldest(self, most: int) -> list[Stored]:
+    def oldest(self, most: int, without: Container[int] = frozenset(), *, newest: bool = False) -> list[Stored]:
         """Return the oldest batches.
+
+        Args:
+            most: how many at most.
+            without: ids of those that are passed over.
+            newest: the newest instead, the last first.
 
         Raises:
             DamagedError: a row is none that a spool wrote.
         """
-        rows = self._connection.execute(f"SELECT {_STORED_COLUMNS} FROM batch ORDER BY id LIMIT ?", (most,))  # noqa: S608 - the names are this file's own
-        return [_stored(row) for row in rows]
+        order = "DESC" if newest else "ASC"
+        rows = self._connection.execute(f"SELECT {_STORED_COLUMNS} FROM batch ORDER BY id {order}")  # noqa: S608 - the names are this file's own
+        try:
+            return [_stored(row) for row in islice((row for row in rows if row[0] not in without), most)]
+        finally:
+            rows.close()  # of a reading that goes on, no log can be written back
 
     def body(self, stored: Stored) -> bytes:
         """Return the stored body of a batch."""

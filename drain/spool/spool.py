@@ -13,6 +13,7 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -31,7 +32,7 @@ from drain.spool.store import Addition, Removal, SpoolLimits, SpoolLockedError, 
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -45,6 +46,8 @@ __all__ = ["Entry", "Spool", "SpoolLimits", "SpoolLockedError", "SpoolRefusedErr
 DATABASE_NAME: Final = "spool.db"
 
 _TEND_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.05  # after an unexpected error
+_MOST_ERRORS: Final = 100  # in a row: then it is no passing want of memory
 _GZIP_WINDOW_BITS: Final = 31
 
 
@@ -102,12 +105,17 @@ class _Put:
     services: Mapping[str, int]
     future: Future[Entry]
     body: bytes = b""
+    kept: Stored | None = None
+    is_full: bool = False
 
 
 @dataclass(slots=True)
 class _Take:
     most: int
+    without: frozenset[int]
+    newest: bool
     future: Future[list[tuple[Stored, bytes, int]]]
+    taken: Sequence[tuple[Stored, bytes]] = ()
 
 
 class _Stop:
@@ -150,6 +158,7 @@ class Spool:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._holds = Holds(clock)
         self._refused_full = self._refused_failing = 0
+        self._is_closing = False
         self._store = SpoolStore(
             folder / DATABASE_NAME, limits, self._holds, log=self._log, unix_nano=unix_nano, clock=clock
         )
@@ -176,22 +185,30 @@ class Spool:
         self._jobs.put(_Put(request, services, future))
         return future
 
-    def take(self, most: int = 1) -> list[Entry]:
+    def take(self, most: int = 1, *, without: frozenset[int] = frozenset(), newest: bool = False) -> list[Entry]:
         """Return the oldest batches that nobody holds, which the caller then holds; waits for the spool's thread.
 
         Args:
             most: how many at most.
+            without: ids of those that are passed over.
+            newest: the newest instead.
         """
         future: Future[list[tuple[Stored, bytes, int]]] = Future()
-        self._jobs.put(_Take(most, future))
+        self._jobs.put(_Take(most, without, newest, future))
+        taken = future.result()
         entries = []
-        for stored, body, generation in future.result():
-            try:
-                whole = isal_zlib.decompress(body, _GZIP_WINDOW_BITS)
-            except IsalError as error:  # type: ignore[misc]  # isal's stub has it as an instance
-                self._set_body_aside(stored, body, generation, error)
-            else:
-                entries.append(Entry(Request(whole, stored.spans, stored.encoding), stored, generation))
+        try:
+            for stored, body, generation in taken:
+                try:
+                    whole = isal_zlib.decompress(body, _GZIP_WINDOW_BITS)
+                except IsalError as error:  # type: ignore[misc]  # isal's stub has it as an instance
+                    self._set_body_aside(stored, body, generation, error)
+                else:
+                    entries.append(Entry(Request(whole, stored.spans, stored.encoding), stored, generation))
+        except BaseException:
+            for stored, _, generation in taken:
+                self._holds.rest(stored.id, generation, 0.0)
+            raise
         return entries
 
     def done(self, entry: Entry, outcome: Outcome) -> None:
@@ -223,6 +240,11 @@ class Spool:
         """Return for how long an entry has been stored, whatever the clock was set to meanwhile."""
         return max(0.0, (self._unix_nano() - entry.stored.spooled_unix_nano) / 1e9)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether its thread has ended, and nobody has closed it: nothing is stored or given any more."""
+        return not (self._is_closing or self._thread.is_alive())
+
     def can_take(self) -> bool:
         """Whether `take` would return something now."""
         return self._store.contents.batches > len(self._holds.held())
@@ -249,6 +271,7 @@ class Spool:
 
         Nobody may use the spool any more.
         """
+        self._is_closing = True
         self._jobs.put(_Stop())
         self._thread.join(None if math.isinf(seconds) else seconds)
         return not self._thread.is_alive()
@@ -266,23 +289,35 @@ class Spool:
     def _work(self) -> None:
         next_tend = 0.0
         is_stopping = False
+        errors = 0  # in a row
+        jobs: deque[_Job] = deque()  # outlive an error: nobody may wait for ever
         # After the stop, too: whoever was told of a batch only now may have said what became of it behind it.
-        while not (is_stopping and self._jobs.empty()):
-            jobs = self._gather()
-            is_stopping |= any(isinstance(job, _Stop) for job in jobs)
+        while jobs or not (is_stopping and self._jobs.empty()):
             try:
-                self._serve(jobs)
-                if self._clock() >= next_tend:
-                    next_tend = self._clock() + _TEND_SECONDS
-                    self._store.tend(is_idle=not jobs)
-            except Exception:  # noqa: BLE001 - the thread must outlive a defect, or all wait for it for ever
-                self._log.exception("spool met an unexpected error")
-            self._refuse_unanswered(jobs)
+                if not jobs:
+                    self._gather(jobs)
+                    self._serve(jobs)
+                    if self._clock() >= next_tend:
+                        next_tend = self._clock() + _TEND_SECONDS
+                        self._store.tend(is_idle=not jobs)
+                while jobs:
+                    self._answer(jobs[0])
+                    is_stopping |= isinstance(jobs[0], _Stop)
+                    jobs.popleft()
+                errors = 0
+            except Exception as error:
+                errors += 1
+                if errors > _MOST_ERRORS:
+                    raise
+                for job in jobs:
+                    if isinstance(job, Removal):  # may be done already, which does no harm
+                        self._jobs.put(job)
+                self._trouble.warn("spool met an unexpected error", reason=repr(error))
+                time.sleep(_PAUSE_SECONDS)
         self._store.close()
 
-    def _gather(self) -> list[_Job]:
-        """Return the jobs that wait, as many as make one transaction; wait a while for the first."""
-        jobs: list[_Job] = []
+    def _gather(self, jobs: deque[_Job]) -> None:
+        """Add the jobs that wait, as many as make one transaction; wait a while for the first."""
         size = 0
         try:
             jobs.append(self._jobs.get(timeout=_TEND_SECONDS))
@@ -295,28 +330,28 @@ class Spool:
                 jobs.append(self._jobs.get_nowait())
         except queue.Empty:
             pass
-        return jobs
 
-    def _serve(self, jobs: list[_Job]) -> None:
+    def _serve(self, jobs: Iterable[_Job]) -> None:
         puts = [job for job in jobs if isinstance(job, _Put)]
         additions = [Addition(put.request.encoding, put.services, put.body) for put in puts]
         stored = self._store.write(additions, [job for job in jobs if isinstance(job, Removal)])
         for put, kept in zip(puts, stored or (), strict=False):
-            if kept is None:
-                self._refused_full += 1
-                put.future.set_exception(SpoolRefusedError("the spool is full"))
-            else:
-                put.future.set_result(Entry(put.request, kept, self._holds.generation))
+            put.kept = kept
+            put.is_full = kept is None
         for job in jobs:
             if isinstance(job, _Take):
-                taken = self._store.take(job.most)
-                job.future.set_result([(kept, body, self._holds.generation) for kept, body in taken])
+                job.taken = self._store.take(job.most, job.without, newest=job.newest)
 
-    def _refuse_unanswered(self, jobs: list[_Job]) -> None:
-        """Refuse what met a disk in trouble, or a defect: nobody may wait for ever."""
-        for job in jobs:
-            if isinstance(job, _Put) and not job.future.done():
+    def _answer(self, job: _Job) -> None:
+        """Say what became of a job; what met a disk in trouble, or a defect, is refused: nobody may wait for ever."""
+        if isinstance(job, _Put) and not job.future.done():
+            if job.kept is not None:
+                job.future.set_result(Entry(job.request, job.kept, self._holds.generation))
+            elif job.is_full:
+                self._refused_full += 1
+                job.future.set_exception(SpoolRefusedError("the spool is full"))
+            else:
                 self._refused_failing += 1
                 job.future.set_exception(SpoolRefusedError("the spool cannot be written now"))
-            elif isinstance(job, _Take) and not job.future.done():
-                job.future.set_result([])
+        elif isinstance(job, _Take) and not job.future.done():
+            job.future.set_result([(kept, body, self._holds.generation) for kept, body in job.taken])

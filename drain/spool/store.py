@@ -146,6 +146,7 @@ class SpoolStore:
         self._removals: list[Removal] = []  # not yet in the database
         self._pause_until = 0.0
         self._fails_with_additions = False
+        self._is_contents_old = False
         self._checkpoint_bytes = min(_LARGEST_CHECKPOINT_BYTES, limits.max_bytes // _CHECKPOINT_SHARE)
         self._reserve = Reserve(path.with_name(RESERVE_NAME), 2 * self._checkpoint_bytes)
         self.group_bytes = min(_LARGEST_GROUP_BYTES, limits.max_bytes // _GROUP_SHARE)
@@ -183,16 +184,23 @@ class SpoolStore:
                 self._use_the_reserve()
             self._remove_alone()
             return None
-        self._note_success(with_additions=bool(additions))
         return stored
 
-    def take(self, most: int) -> list[tuple[Stored, bytes]]:
-        """Return the oldest batches that nobody holds, with their bodies, and hold them."""
+    def take(
+        self, most: int, without: frozenset[int] = frozenset(), *, newest: bool = False
+    ) -> list[tuple[Stored, bytes]]:
+        """Return the oldest batches that nobody holds, with their bodies, and hold them.
+
+        Args:
+            most: how many at most.
+            without: ids of those that are passed over.
+            newest: the newest instead.
+        """
         if self._database is None:
             return []
         taken: list[tuple[Stored, bytes]] = []
         try:
-            for stored in self._oldest_free(self._database, most):
+            for stored in self._database.oldest(most, self._holds.held() | without, newest=newest):
                 taken.append((stored, self._database.body(stored)))
                 self._holds.hold(stored.id)
         except (sqlite3.Error, DamagedError) as error:
@@ -200,6 +208,9 @@ class SpoolStore:
             if not self._set_aside_if_damaged(error):
                 self._note_failure(error, with_additions=False)
             return []
+        except BaseException:
+            self._holds.let_go(stored.id for stored, _ in taken)
+            raise
         return taken
 
     def tend(self, *, is_idle: bool) -> None:
@@ -211,6 +222,9 @@ class SpoolStore:
         if self._database is None or not self._can_write():
             return
         try:
+            if self._is_contents_old:
+                self._note_contents(self._database)
+                self._is_contents_old = False
             self._expire(self._database)
             if is_idle and not self._database.batches and self._database.free_pages > _KEPT_FREE_PAGES:
                 self._database.shrink(_SHRUNK_AT_ONCE)
@@ -249,9 +263,17 @@ class SpoolStore:
             database.rollback()
             raise
         self._removals.clear()
-        self._holds.let_go(removal.stored.id for removal in removals)
-        self._note_contents(database)
+        try:
+            self._note_commit(database, removals, with_additions=bool(additions))
+        except Exception as error:  # noqa: BLE001 - what is durable must not look as if it were undone: it would be stored twice
+            self._is_contents_old = True
+            self._log.error("spool met an unexpected error after a commit", reason=repr(error))
         return stored
+
+    def _note_commit(self, database: SpoolDatabase, removals: Sequence[Removal], *, with_additions: bool) -> None:
+        self._holds.let_go([removal.stored.id for removal in removals])
+        self._note_contents(database)
+        self._note_success(with_additions=with_additions)
 
     def _use_the_reserve(self) -> None:
         """Let the log be written back and used again; what there is to remove then finds room in it."""
@@ -291,8 +313,7 @@ class SpoolStore:
         return True
 
     def _oldest_free(self, database: SpoolDatabase, most: int) -> list[Stored]:
-        held = self._holds.held()
-        return [stored for stored in database.oldest(len(held) + most) if stored.id not in held][:most]
+        return database.oldest(most, self._holds.held())
 
     def _expire(self, database: SpoolDatabase) -> None:
         if not self._limits.max_age_seconds:

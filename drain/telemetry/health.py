@@ -22,6 +22,9 @@ class Health:
     Args:
         exporter: tells whether the backend accepts anything.
         clock: seconds that never go back.
+
+    Attributes:
+        seconds_until_attempt: says when the backend is tried next.
     """
 
     def __init__(self, exporter: MeasuredExporter, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,6 +32,8 @@ class Health:
         self._clock = clock
         self._last_round = clock()
         self._serves = False
+        self._broken = ""
+        self.seconds_until_attempt: Callable[[], float] = lambda: 0.0
 
     def beat(self) -> None:
         """Note that the loop goes round."""
@@ -38,6 +43,10 @@ class Health:
         """Note whether rings are being read: from the first look at the directory until a stop is asked for."""
         self._serves = is_serving
 
+    def broke(self, reason: str) -> None:
+        """Note that a thread has ended that was to go on: only a new process is well again."""
+        self._broken = reason
+
     @property
     def stalled_seconds(self) -> float:
         """Seconds since the loop last went round."""
@@ -46,7 +55,10 @@ class Health:
     def not_alive(self) -> list[str]:
         """Return why the process should be started again; nothing while it is well."""
         stalled = self.stalled_seconds
-        return [f"the loop has not gone round for {stalled:.0f} s"] if stalled > _STALLED_SECONDS else []
+        reasons = [self._broken] if self._broken else []
+        if stalled > _STALLED_SECONDS:
+            reasons.append(f"the loop has not gone round for {stalled:.0f} s")
+        return reasons
 
     def not_ready(self) -> list[str]:
         """Return why spans do not arrive; nothing while they do, or while there are none to send."""
@@ -55,5 +67,7 @@ class Health:
             reasons.append("the ring directory is not served")
         state = self._exporter.state()
         if state.failing_seconds > _FAILING_SECONDS:
-            reasons.append(f"the backend has accepted nothing for {state.failing_seconds:.0f} s: {state.failure}")
+            reason = f"the backend has accepted nothing for {state.failing_seconds:.0f} s: {state.failure}"
+            wait = self.seconds_until_attempt()
+            reasons.append(f"{reason}; next attempt in {wait:.0f} s" if wait else reason)
         return reasons

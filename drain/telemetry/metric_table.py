@@ -36,6 +36,7 @@ class Reading:
         spool: None where there is none.
         spool_capacity_bytes: bound of `spool.file_bytes`.
         dead_letters: None where there are none.
+        seconds_until_attempt: at the backend.
         stalled_seconds: since the loop last went round.
         connections_refused: by the listener, for want of room.
         log_lines_dropped: that nobody could be told.
@@ -48,6 +49,7 @@ class Reading:
     spool: SpoolStatus | None
     spool_capacity_bytes: int
     dead_letters: DeadLetters | None
+    seconds_until_attempt: float
     stalled_seconds: float
     connections_refused: int
     log_lines_dropped: int
@@ -309,6 +311,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         "export_failing_seconds",
         lambda reading: _one(reading.exports.failing_seconds),
         "For how long the backend has accepted nothing of what it was sent; 0 when it accepted the last.",
+    ),
+    _gauge(
+        "next_attempt_seconds",
+        lambda reading: _one(reading.seconds_until_attempt),
+        "When the backend is tried next; 0 while an attempt is running, or nothing waits for one.",
     ),
     _gauge(
         "batches_in_flight",

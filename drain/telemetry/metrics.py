@@ -40,6 +40,7 @@ class Sources:
         spool: None where there is none.
         spool_capacity_bytes: what the spool may take.
         dead_letters: None where there are none.
+        seconds_until_attempt: says when the backend is tried next.
     """
 
     snapshots: SnapshotExchange
@@ -49,6 +50,7 @@ class Sources:
     spool: Spool | None = None
     spool_capacity_bytes: int = 0
     dead_letters: DeadLetters | None = None
+    seconds_until_attempt: Callable[[], float] = lambda: 0.0
 
 
 class DrainCollector(Collector):
@@ -75,6 +77,7 @@ class DrainCollector(Collector):
             spool=None if sources.spool is None else sources.spool.status(),
             spool_capacity_bytes=sources.spool_capacity_bytes,
             dead_letters=sources.dead_letters,
+            seconds_until_attempt=sources.seconds_until_attempt(),
             stalled_seconds=sources.health.stalled_seconds,
             connections_refused=self._connections_refused(),
             log_lines_dropped=lines_dropped(),

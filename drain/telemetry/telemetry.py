@@ -11,11 +11,13 @@ from drain.telemetry.metrics import DrainCollector, Sources, registry_of
 from drain.telemetry.systemd import ServiceManager
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import FilteringBoundLogger
 
+    from drain.accounting.snapshot import SnapshotExchange
     from drain.delivery.stores import Stores
     from drain.exporters.measured import MeasuredExporter
-    from drain.service import Service
     from drain.settings.address import Address
 
 
@@ -43,27 +45,37 @@ class Telemetry:
         self._log = log
         self._listener: Listener | None = None
         self._is_ready = False
+        self._is_broken = False
 
-    def listen(self, address: Address, service: Service, spool_capacity_bytes: int) -> None:
+    def listen(
+        self,
+        address: Address,
+        snapshots: SnapshotExchange,
+        seconds_until_attempt: Callable[[], float],
+        spool_capacity_bytes: int,
+    ) -> None:
         """Answer at an address until `close`.
 
         Args:
             address: where.
-            service: that is watched.
+            snapshots: of the service that is watched.
+            seconds_until_attempt: says when it tries the backend next.
             spool_capacity_bytes: what its spool may take, where it has one.
 
         Raises:
             OSError: nobody can listen there.
         """
         sources = Sources(
-            snapshots=service.snapshots,
+            snapshots=snapshots,
             exporter=self._exporter,
             health=self._health,
             spans=self.spans,
             spool=self._stores.spool,
             spool_capacity_bytes=spool_capacity_bytes,
             dead_letters=self._stores.dead_letters,
+            seconds_until_attempt=seconds_until_attempt,
         )
+        self._health.seconds_until_attempt = seconds_until_attempt
         registry = registry_of(
             DrainCollector(sources, lambda: self._listener.connections_refused if self._listener else 0)
         )
@@ -71,19 +83,29 @@ class Telemetry:
         host, port = self._listener.address
         self._log.info("listening", host=host, port=port)
 
-    def went_round(self, service: Service) -> None:
-        """Note that the service's loop goes round; it calls this each time."""
+    def went_round(self, status: Callable[[], str]) -> None:
+        """Note that the service's loop goes round; it calls this each time.
+
+        Args:
+            status: one line about what it does.
+        """
         self._health.beat()
         if not self._is_ready:
             self._is_ready = True
             self._health.serves(True)
-            self._manager.ready(service.status())
-        self._manager.alive(service.status)
+            self._manager.ready(status())
+        if not self._is_broken:  # a service manager with a watchdog is to end it, if it does not end by itself
+            self._manager.alive(status)
 
-    def stopping(self, service: Service) -> None:
+    def stopping(self, status: str) -> None:
         """Note that the service delivers what is there, and ends."""
         self._health.serves(False)
-        self._manager.stopping(service.status())
+        self._manager.stopping(status)
+
+    def broke(self, reason: str) -> None:
+        """Note that a thread has ended that was to go on."""
+        self._is_broken = True
+        self._health.broke(reason)
 
     def close(self) -> None:
         """Answer nobody any more; to be called before the service is closed."""

@@ -133,10 +133,10 @@ DRAIN_POINTS: Final = (
     DrainPoint("copy_half", 10),
     DrainPoint("copy_done", 10),
     *_both("service.Service._read", "delivery.batch.Batcher.add", most=5),
-    *_both("delivery.batch.Batcher.close", "delivery.delivery.Delivery.send", most=3),
+    *_both("delivery.batch.Batcher.close", "delivery.dispatch.Dispatch.send", most=3),
     # delivering
     *_both("exporters.measured.MeasuredExporter.export", most=4),
-    *_both("delivery.delivery.Delivery._settle", most=4),
+    *_both("delivery.dispatch.Dispatch._settle", most=4),
     DrainPoint("word_unrung", 4),
     *_both("service.Service._settle", most=5),
     # releasing
@@ -163,7 +163,7 @@ DRAIN_POINTS: Final = (
     *_both("spool.spool.Spool.put", "spool.spool.gzip", "spool.store.SpoolStore.write", mood="away at first"),
     *_both("spool.reserve.Reserve.take", mood="away at first"),
     *_both("spool.database.SpoolDatabase.begin", "spool.database.SpoolDatabase.commit", most=2, mood="away at first"),
-    *_both("spool.database.SpoolDatabase.add", "delivery.delivery.Delivery._stored", mood="away at first"),
+    *_both("spool.database.SpoolDatabase.add", "delivery.dispatch.Dispatch._stored", mood="away at first"),
     *_both("spool.spool.Spool.take", "spool.database.SpoolDatabase.body", mood="away at first"),
     *_both("delivery.storing.Storing.remove", "spool.spool.Spool.done", mood="away at first"),
     *_both("spool.database.SpoolDatabase.remove", mood="away at first"),

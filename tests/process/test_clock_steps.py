@@ -99,7 +99,7 @@ def test_spans_before_amid_and_after_a_step_arrive_once(
         with DrainProcess(tmp_path / "log", ring_dir, *flags, *waits) as drain, Producer(ring_dir) as producer:
             producer.go_on()
             assert producer.go_on() == 1  # published; the backend is away, so that it is spooled
-            drain.wait_for_event("backend is unavailable, spans wait")
+            drain.wait_for_event("backend did not take a batch, it is sent again")
             before = producer.go_on()
             clock.set(step)
             assert producer.go_on() == 2

@@ -156,7 +156,7 @@ class SteppedDrain:
             log=structlog.get_logger(),
             stores=stores,
             audit_to=sys.stderr,
-            telemetry=telemetry,
+            observer=telemetry,
         )
         self.is_closed = False
 

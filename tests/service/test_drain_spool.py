@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 import ringbuf
 from drain.accounting.spool_sums import SpoolSums
-from drain.delivery import storing
+from drain.delivery import dispatch
 from drain.delivery.dead_letters import DeadLetters, parse_dead_letter
 from drain.delivery.stores import Stores
 from drain.exporters.protocol import Result, Verdict
@@ -230,7 +230,7 @@ def test_a_batch_that_found_no_room_is_spooled_when_there_is_some(
     start: Callable[..., SteppedDrain],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(storing, "_STORE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(dispatch, "STORE_AGAIN_SECONDS", 0.01)
     stepped = start()
     spool = stepped.service.stores.spool
     assert spool is not None
@@ -301,7 +301,7 @@ def test_while_the_backend_is_down_it_is_not_hammered(
     for sent in range(0, 1000, 10):
         emit(emitter, range(sent, sent + 10))
         drain.until(lambda: emitter.stats().pending == 0)
-    assert 1 <= backend.attempts <= 8, "those that had begun when the first failed"
+    assert 5 <= backend.attempts <= 5 + 8, "as many as show it, and those that had begun"
 
 
 # ---- the process ----

@@ -39,8 +39,6 @@ ALLOWED: Final = {
 NOT_YET: Final = {
     ("spool", "exporters"),
     ("delivery", "rings"),
-    ("service", "telemetry"),
-    ("telemetry", "service"),
     ("telemetry", "delivery"),
     ("telemetry", "exporters"),
     ("telemetry", "settings"),

@@ -53,6 +53,6 @@ def test_a_batch_whose_attempt_raised_is_sent_again(error: Exception) -> None:
     until(lambda: delivery.has_settled)
     assert len(delivery.settled()) == 1
     assert exporter.errors == []
-    (said,) = [entry for entry in log.entries if entry["event"] == "backend is unavailable, spans wait"]
+    (said,) = [entry for entry in log.entries if entry["event"] == "backend did not take a batch, it is sent again"]
     assert type(error).__name__ in said["reason"]
     assert delivery.stop(SECONDS)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NOBODY: Any = None
 BATCH_SPANS = 5
-STORED: Any = SimpleNamespace(stored=SimpleNamespace(id=1))  # an entry
+STORED: Any = SimpleNamespace(stored=SimpleNamespace(id=1), generation=0)  # an entry
 
 
 class OneAnswer:
@@ -58,7 +58,7 @@ class NotedSpool:
         self.puts.append(Future())
         return self.puts[-1]
 
-    def back(self, _entry: Any, _not_before: float) -> None:
+    def back(self, _entry: Any, _not_before: float = 0.0) -> None:
         self.backs += 1
 
     def can_take(self) -> bool:

@@ -29,7 +29,7 @@ def test_jitter_is_rolled_anew_for_each_wait() -> None:
     assert len({RetryPolicy().delay(3) for _ in range(50)}) > 1
 
 
-@pytest.mark.parametrize(("retry_after", "wait"), [(None, 1.0), (0.0, 1.0), (0.5, 1.0), (40.0, 40.0), (1e9, 3600.0)])
+@pytest.mark.parametrize(("retry_after", "wait"), [(None, 1.0), (0.0, 1.0), (0.5, 1.0), (40.0, 40.0), (1e9, 300.0)])
 def test_a_backends_wish_is_never_undercut_and_bounded(retry_after: float | None, wait: float) -> None:
     assert policy().delay(1, retry_after) == wait
 

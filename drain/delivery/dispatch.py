@@ -1,0 +1,438 @@
+"""All batches that are on their way: what a thread that is free does next, and what becomes of what it did.
+
+What becomes of a batch is decided here and nowhere else: the records behind it are released by `drain.service`, in
+order, when its batch is settled. A batch that is not settled stays in the rings.
+
+                                        +--delivered, rejected, dead letter--> settled
+    send --> waiting <--> attempt ------+
+                |            |                          +--delivered, ...--> removed from the spool
+                +--too long--+--> spooled: settled -----+
+                                                        +--the attempt failed--> given back to the spool
+
+With a spool, a batch that waits too long is stored there while its attempt goes on.
+
+Any step may raise (a MemoryError, a defect): what a thread has in hand then waits for another attempt, and each step is
+such that it can be done again.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from drain.accounting.outcome import Outcome
+from drain.delivery.attempts import Attempts
+from drain.delivery.breaker import Breaker
+from drain.delivery.job import Job, Keeping, Sending
+from drain.delivery.queue import Send, Step, Take, Turns, Wait, Which, next_step, seconds_until_attempt
+from drain.delivery.request_size import RequestSize
+from drain.delivery.storing import STORE_AGAIN_SECONDS, Storing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.delivery.batch import Batch
+    from drain.delivery.dead_letters import DeadLetters
+    from drain.delivery.retry import RetryPolicy
+    from drain.exporters.protocol import Exporter
+    from drain.spool.spool import Entry, Spool
+
+# While the disk is slower than the rings: batches that may wait for it. Each holds up to --batch-bytes.
+_STORING_BATCHES: Final = 16
+# Of batches that wait in memory: of those that failed, and of all while nothing is taken, so that there is a choice of
+# what to try. Beyond, spans stay in the rings.
+WAITING_BYTES: Final = 64 << 20
+
+
+@dataclass(slots=True, eq=False)
+class Hand:
+    """What a thread has in hand; outlives an error in whatever it does.
+
+    Attributes:
+        job: what it sends.
+        is_suspect: of the job, when it was taken up.
+        probe: what the breaker said when it was.
+        error: what came between.
+        seen: number of the last change that it knows.
+    """
+
+    job: Job | None = None
+    is_suspect: bool = False
+    probe: int = 0
+    error: Exception | None = None
+    seen: int = 0
+
+
+class _Load(NamedTuple):
+    """How much is on its way; `change` says of when."""
+
+    change: int = -1
+    pressing: int = 0  # batches that run, or wait for their first attempt
+    waiting_bytes: int = 0
+    failed_bytes: int = 0
+
+
+class Dispatch:
+    """The batches that are on their way; any thread may call it.
+
+    Args:
+        exporter: makes the attempts.
+        policy: how long to wait between them.
+        concurrency: how many batches are sent at the same time.
+        done: called by a thread when it has settled a batch.
+        log: for state changes.
+        clock: seconds that never go back.
+        spool: where batches go that wait; None: they stay in the rings.
+        spool_after: seconds that a batch may wait before that.
+        dead_letters: where refused batches are kept; None: nowhere.
+
+    Attributes:
+        size: how large a request may be.
+        spool_after: as given.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        policy: RetryPolicy,
+        concurrency: int,
+        *,
+        done: Callable[[], None],
+        log: FilteringBoundLogger,
+        clock: Callable[[], float],
+        spool: Spool | None,
+        spool_after: float,
+        dead_letters: DeadLetters | None,
+    ) -> None:
+        self._policy = policy
+        self._concurrency = concurrency
+        self._done = done
+        self._clock = clock
+        self._breaker = Breaker(exporter.endpoint, policy, log, clock)
+        self.size = RequestSize()
+        self.spool_after = spool_after
+        self._attempts = Attempts(
+            exporter, policy, self._breaker, self.size, dead_letters, has_spool=spool is not None, clock=clock
+        )
+        self._settled: deque[Batch] = deque()
+        self._in_flight = 0
+        self._load = _Load()
+        # Below: guarded by this.
+        self._changed = threading.Condition()
+        self._changes = 0
+        self._waiting: list[Job] = []
+        self._unsettled: dict[Job, None] = {}
+        self._hands: list[Hand] = []
+        self._is_spools_turn = False
+        self._since_suspect = 0
+        self.is_stopping = False
+        self._storing = None if spool is None else Storing(spool, self._changed, clock, self._stored)
+
+    # ---- for the loop ----
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `send` may be called: one batch more than threads, so that a thread that is done has the next.
+
+        Batches that failed and wait for another attempt have no thread, and keep none from the others. While nothing
+        gets through more are taken in: one may be of those that would.
+        """
+        load = self._load_now()
+        most = self._concurrency + (_STORING_BATCHES if self._storing else 0)
+        if load.pressing <= most and load.failed_bytes < WAITING_BYTES:
+            return True
+        return self._breaker.is_open and load.waiting_bytes < WAITING_BYTES
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a thread waits for work."""
+        return self._load_now().pressing < self._concurrency
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that were sent and not taken back by `settled`."""
+        return self._in_flight
+
+    @property
+    def is_backend_down(self) -> bool:
+        """Whether nearly all that was tried lately failed."""
+        return self._breaker.is_open
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether `settled` has something to give."""
+        return bool(self._settled)
+
+    @property
+    def why_not_stored(self) -> str:
+        """What ended the storing of batches, empty while it goes on."""
+        return "" if self._storing is None else self._storing.why_broken
+
+    def send(self, batch: Batch) -> None:
+        """Send a batch; `settled` gives it back."""
+        request = batch.request
+        job = Job(batch, None, request.spans, len(request.body), deque([request]), self._clock())
+        with self._changed:
+            self._in_flight += 1
+            self._unsettled[job] = None
+            self._waiting.append(job)
+            self._changes += 1
+            self._changed.notify()
+
+    def settled(self) -> list[Batch]:
+        """Return the batches that got their final outcome since the last call."""
+        batches = []
+        while self._settled:
+            batches.append(self._settled.popleft())
+        self._in_flight -= len(batches)
+        return batches
+
+    def spool_late(self) -> None:
+        """Store the batches that have waited enough, or whose lane is half full; nothing to do without a spool."""
+        if self._storing is None:
+            return
+        late: deque[Job] = deque()
+        try:
+            with self._changed:
+                late.extend(job for at, job in enumerate(self._unsettled) if self._is_late(at, job))
+                for job in late:
+                    job.keeping = Keeping.STORING
+            self._storing.catch_up()
+            while late:
+                self._storing.put(late[0])
+                late.popleft()
+        except Exception as error:  # noqa: BLE001 - no memory: they are stored a moment later
+            self._keep_in_rings(late)
+            self._breaker.met(error, spans=sum(job.spans for job in late))
+
+    def seconds_until_attempt(self) -> float:
+        """Return when the next attempt is made; 0 while one is running, or nothing waits."""
+        with self._changed:
+            if any(hand.job is not None for hand in self._hands):
+                return 0.0
+            breaker = self._breaker.state()
+            seconds = seconds_until_attempt(self._waiting, breaker, self._clock())
+            if seconds is None and breaker.is_open:
+                seconds = breaker.untried_wait  # what waits is in the spool, or not yet there
+            return seconds or 0.0
+
+    def begin_stop(self) -> None:
+        """Let all threads come to their end: attempts that run are finished, waits are cut short."""
+        with self._changed:
+            self.is_stopping = True
+            self._change()
+
+    # ---- for the threads ----
+
+    def hand(self) -> Hand:
+        """Return what a thread is to call `advance` with."""
+        hand = Hand()
+        self._hands.append(hand)
+        return hand
+
+    def advance(self, hand: Hand) -> Wait | None:
+        """Make an attempt for one batch, a new or a spooled one; return how long to wait where there is nothing to do.
+
+        After an error, call it again with the same hand.
+        """
+        if hand.job is not None or hand.probe or hand.error is not None:
+            self._put_back(hand)
+        wait = self._take_up(hand)
+        job = hand.job
+        if job is not None:
+            if self._attempts.run(job):
+                self._conclude(job)
+            else:
+                self._let_wait(job)
+            self._put_down(hand)
+        return wait
+
+    def wait(self, hand: Hand, seconds: float | None) -> None:
+        """Wait for a change since the last call of `advance`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_stopping or self._changes != hand.seen, seconds)
+
+    def _take_up(self, hand: Hand) -> Wait | None:
+        while True:
+            with self._changed:
+                hand.seen = self._changes
+                if self.is_stopping:
+                    return Wait(0.0)
+                step = self._next_step()
+                if isinstance(step, Wait):
+                    return step
+                hand.probe = self._breaker.begin()
+                self._since_suspect += 1
+                if isinstance(step, Take) and step.which is Which.ANY:
+                    self._since_suspect = 0
+                if isinstance(step, Send):
+                    step.job.sending = Sending.RUNNING
+                    hand.job = step.job
+                    self._waiting.remove(step.job)
+            if isinstance(step, Send):
+                self._note_turn(hand, is_from_spool=False)
+                return None
+            hand.job = None if self._storing is None else self._storing.take(step.which, newest=step.newest)
+            if hand.job is not None:
+                self._note_turn(hand, is_from_spool=True)
+                return None
+            if hand.probe:
+                self._put_down(hand)
+
+    def _next_step(self) -> Step:
+        turns = Turns(
+            is_spools=self._is_spools_turn,
+            since_suspect=self._since_suspect,
+            suspects_running=sum(hand.job is not None and hand.is_suspect for hand in self._hands),
+            most_suspects=max(1, self._concurrency // 2),
+        )
+        spool = None if self._storing is None else self._storing.view()
+        return next_step(self._waiting, self._breaker.state(), spool, turns, self._clock())
+
+    def _note_turn(self, hand: Hand, *, is_from_spool: bool) -> None:
+        with self._changed:
+            hand.is_suspect = hand.job is not None and hand.job.is_suspect
+            if hand.is_suspect:
+                self._since_suspect = 0
+            self._is_spools_turn = not is_from_spool
+            self._changes += 1
+
+    def _put_down(self, hand: Hand) -> None:
+        hand.job = None
+        self._breaker.end(hand.probe)
+        hand.probe = 0
+        with self._changed:
+            self._change()
+
+    def _put_back(self, hand: Hand) -> None:
+        """Let what an error came between wait for another attempt."""
+        job = hand.job
+        if job is not None:
+            with self._changed:
+                is_unfinished = job.sending is Sending.RUNNING or (
+                    job.sending is Sending.CONCLUDED and job.keeping is not Keeping.STORING
+                )
+                if is_unfinished:
+                    job.failures += 1
+                    job.own_failures += 1
+                    job.sure_failures += 1
+                    job.failed_at = self._clock()
+                    job.not_before = job.failed_at + self._policy.delay(job.failures)
+                    job.sending = Sending.WAITING
+                    self._waiting.append(job)
+        self._put_down(hand)
+        error, hand.error = hand.error, None
+        if error is not None:
+            self._breaker.met(error, spans=0 if job is None else job.spans)
+
+    def _conclude(self, job: Job) -> None:
+        with self._changed:
+            job.sending = Sending.CONCLUDED
+            if job.keeping is Keeping.STORING:
+                return  # `_stored` goes on
+            self._unsettled.pop(job, None)
+        if job.entry is None:
+            self._settle(job, job.so_far)
+        else:
+            self._remove(job, job.entry)
+        job.sending = Sending.GONE
+
+    def _let_wait(self, job: Job) -> None:
+        """Let a batch wait for its next attempt: in the spool if it is there, and none of it was delivered."""
+        with self._changed:
+            if job.entry is None or any(job.so_far):
+                job.sending = Sending.WAITING
+                self._waiting.append(job)  # from where `_stored` may take it
+                return
+        self._give_back(job, job.entry)
+        job.sending = Sending.GONE
+
+    # ---- settling ----
+
+    def _is_late(self, at: int, job: Job) -> bool:
+        """Whether a batch should be in the spool; the `at`-th has that many before it."""
+        now = self._clock()
+        if job.keeping is not Keeping.IN_RINGS or now < job.store_not_before:
+            return False
+        has_no_turn = job.failures or self._breaker.is_open or at > 2 * self._concurrency
+        fills_a_lane = job.batch is not None and job.batch.fills_a_lane()
+        return bool(has_no_turn or now - job.born >= self.spool_after or fills_a_lane)
+
+    def _keep_in_rings(self, jobs: Iterable[Job]) -> None:
+        """Undo that batches were to be stored."""
+        with self._changed:
+            for job in jobs:
+                job.keeping = Keeping.IN_RINGS
+                job.store_not_before = self._clock() + STORE_AGAIN_SECONDS
+                if job.sending is Sending.CONCLUDED:  # meanwhile, and was left to the spool
+                    job.sending = Sending.WAITING
+                    self._waiting.append(job)
+            self._change()
+
+    def _stored(self, job: Job, entry: Entry | None) -> Iterator[Callable[[], None]]:
+        """Take note of what the spool says of a batch, and return what is left to do; called by the spool's thread."""
+        settle = functools.partial(self._settle, job, job.so_far if entry is None else Outcome(spooled=job.spans))
+        todo: list[Callable[[], None]] = [settle]
+        with self._changed:
+            is_concluded = job.sending is Sending.CONCLUDED
+            if entry is None and not is_concluded:
+                self._keep_in_rings([job])
+                return iter(())
+            waits = job.sending is Sending.WAITING and not any(job.so_far)
+            if entry is not None and is_concluded:
+                todo.append(functools.partial(self._remove, job, entry))
+            elif entry is not None and waits:
+                todo += [functools.partial(self._give_back, job, entry), self._note_change]
+            # Nothing from here on may raise: it is done once.
+            job.entry, job.keeping = entry, Keeping.IN_RINGS if entry is None else Keeping.STORED
+            self._unsettled.pop(job, None)
+            if waits and job in self._waiting:
+                self._waiting.remove(job)
+            if waits or is_concluded:
+                job.sending = Sending.GONE
+        return iter(todo)
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        batch = job.batch
+        if batch is not None:
+            batch.settle(outcome)
+            self._settled.append(batch)
+            job.batch = None
+            self._note_change()
+        self._done()
+
+    def _note_change(self) -> None:
+        with self._changed:
+            self._change()
+
+    def _change(self) -> None:
+        self._changes += 1
+        self._changed.notify_all()
+
+    def _give_back(self, job: Job, entry: Entry) -> None:
+        if self._storing is not None:
+            self._storing.give_back(job, entry)
+
+    def _remove(self, job: Job, entry: Entry) -> None:
+        if self._storing is not None:
+            self._storing.remove(entry, job.so_far)
+
+    def _load_now(self) -> _Load:
+        load = self._load
+        if load.change != self._changes:
+            with self._changed:
+                pressing = sum(hand.job is not None and hand.job.batch is not None for hand in self._hands)
+                untried_bytes = failed_bytes = 0
+                for job in self._waiting:
+                    if job.failures:
+                        failed_bytes += job.body_bytes
+                    else:
+                        untried_bytes += job.body_bytes
+                        pressing += job.batch is not None
+                load = self._load = _Load(self._changes, pressing, untried_bytes + failed_bytes, failed_bytes)
+        return load

@@ -1,0 +1,240 @@
+"""Every function of the delivery and of the spool raises once, at each of its calls: nothing is lost, counted twice, or
+left behind, and no thread ends."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import structlog
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
+
+from drain.accounting.outcome import Outcome
+from drain.delivery import (
+    attempts,
+    batch,
+    breaker,
+    dead_letters,
+    delivery,
+    dispatch,
+    halves,
+    job,
+    queue,
+    request_size,
+    retry,
+    storing,
+)
+from drain.delivery.batch import Batch
+from drain.delivery.dead_letters import DeadLetters
+from drain.delivery.delivery import Delivery
+from drain.delivery.retry import RetryPolicy
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
+from drain.rings.segment import Segment
+from drain.spool import database, holds, spool, store
+from drain.spool.spool import Spool, SpoolLimits
+from tests.service.draining import SECONDS, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from drain.otlp.request import Encoding
+
+MODULES = (
+    attempts, batch, breaker, dead_letters, delivery, dispatch, halves, job, queue, request_size, retry, storing,
+    database, holds, spool, store,
+)  # fmt: skip
+# Called by whoever makes or ends the delivery, or asks it something, who is told of the error.
+CALLERS = {
+    "Spool.__init__", "Spool.close", "Spool.status", "SpoolStore.__init__", "SpoolStore.close", "SpoolStore._open",
+    "SpoolDatabase.__init__", "SpoolDatabase._prepare", "SpoolDatabase._read_sums", "SpoolDatabase.close",
+    "Holds.__init__", "SpoolLimits.__post_init__", "_make_file", "Spool.is_broken",
+    "DeadLetters.__init__", "DeadLetters._look", "DeadLetters.size",
+    "Breaker.__init__", "Attempts.__init__", "Storing.__init__", "RequestSize.__init__", "RetryPolicy.__post_init__",
+    "Dispatch.__init__", "Dispatch.hand", "Dispatch.begin_stop", "Delivery.__init__", "Delivery.stop",
+    "Delivery.why_broken", "Dispatch.why_not_stored", "Dispatch.has_settled", "Dispatch.in_flight", "Dispatch.has_room",
+    "Dispatch.is_idle", "Dispatch._load_now", "Dispatch.settled", "Dispatch.send", "Dispatch.is_backend_down",
+    "Dispatch.seconds_until_attempt", "seconds_until_attempt", "Delivery._work",
+    "Spool._work", "Dispatch.spool_late",
+}  # fmt: skip
+AT_ONCE = RetryPolicy(initial=1e-3, maximum=1e-3)
+RING: Any = SimpleNamespace(service="shop", capacity_slots=1 << 20)
+LANE: Any = SimpleNamespace(unreleased=0)
+
+
+def batch_of(name: str, spans: int) -> Batch:
+    traces = TracesData()
+    scope_spans = traces.resource_spans.add().scope_spans.add()
+    scope_spans.spans.extend(Span(name=f"{name} {number}") for number in range(spans))
+    return Batch(Request(traces.SerializeToString(), spans, "protobuf"), [Segment(RING, LANE, spans, 0)])
+
+
+def names_of(request: Request) -> list[str]:
+    return [
+        span.name
+        for resource_spans in TracesData.FromString(request.body).resource_spans
+        for scope_spans in resource_spans.scope_spans
+        for span in scope_spans.spans
+    ]
+
+
+class Backend:
+    """Takes at most two spans a request, refuses "bad" ones, and fails a few attempts at first."""
+
+    encoding: Encoding = "protobuf"
+    endpoint = "test"
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.lock = threading.Lock()
+        self.fails = 3
+
+    def export(self, request: Request) -> Result:
+        names = names_of(request)
+        with self.lock:
+            if len(names) > 2:
+                return Result(Verdict.TOO_LARGE)
+            if self.fails:
+                self.fails -= 1
+                return Result(Verdict.RETRY, message="later", is_timeout=self.fails == 1)
+            if any(name.startswith("bad") for name in names):
+                return Result(Verdict.REFUSED, message="bad")
+            self.names += names
+        return Result(Verdict.DELIVERED)
+
+    def close(self) -> None:
+        pass
+
+
+def functions() -> Iterator[tuple[str, Any]]:
+    """Name the functions and methods that are written in `MODULES`."""
+    for module in MODULES:
+        for owner in (module, *(cls for _, cls in inspect.getmembers(module, inspect.isclass))):
+            if getattr(owner, "__module__", module.__name__) != module.__name__:
+                continue
+            for value in vars(owner).values():
+                function = value.fget if isinstance(value, property) else value
+                if inspect.isfunction(function) and function.__code__.co_filename == module.__file__:
+                    yield function.__qualname__, function.__code__
+
+
+CODES = dict(functions())
+
+
+class Fault:
+    """Raises in the n-th call of a function, wherever that is called from.
+
+    Args:
+        code: of the function.
+        nth: which of its calls, from 1.
+    """
+
+    def __init__(self, code: Any, nth: int) -> None:
+        self._code = code
+        self._calls = itertools.count(1)
+        self._nth = nth
+        self.is_armed = False
+        self.has_struck = False
+
+    def __call__(self, frame: Any, event: str, _argument: object) -> None:
+        if event == "call" and self.is_armed and frame.f_code is self._code and next(self._calls) == self._nth:
+            self.has_struck = True
+            raise MemoryError(f"planted in {self._code.co_qualname}")
+
+    def __enter__(self) -> Self:
+        threading.settrace(self)
+        sys.settrace(self)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        sys.settrace(None)
+        threading.settrace(None)
+
+
+def deliver(folder: Path, code: Any, nth: int) -> bool:
+    """Deliver a few batches while a fault strikes; return whether it did."""
+    backend = Backend()
+    log = structlog.get_logger()
+    with Fault(code, nth) as fault:
+        kept = Spool(folder / "spool", SpoolLimits(64 << 20), log=log)
+        letters = DeadLetters(folder / "letters", max_files=10, max_bytes=1 << 20, log=log)
+        made = Delivery(
+            backend, AT_ONCE, 2, done=lambda: None, log=log, spool=kept, spool_after=0.0, dead_letters=letters
+        )
+        fault.is_armed = True
+        sent = [batch_of("good", 5), batch_of("bad", 1), batch_of("fine", 2), batch_of("well", 3)]
+        for one in sent:
+            made.send(one)
+        settled: list[Batch] = []
+
+        def go_on() -> None:
+            made.spool_late()
+            settled.extend(made.settled())
+
+        def is_done() -> bool:
+            return len(settled) == len(sent) and not kept.status().batches
+
+        until(is_done, go_on)
+    assert made.why_broken == ""
+    assert not kept.is_broken
+    assert made.stop(SECONDS)
+    assert kept.close(SECONDS)
+    assert sorted(map(id, settled)) == sorted(map(id, sent)), "each is settled once"
+    outcomes = [one.segments[0].outcome or Outcome() for one in sent]
+    assert [sum(outcome) for outcome in outcomes] == [one.request.spans for one in sent]
+    sums = kept.status().services.get("shop")
+    spooled = sum(outcome.spooled for outcome in outcomes)
+    assert spooled == (sums.spooled if sums else 0), "nothing is spooled twice"
+    if sums is not None:
+        assert sums.spooled == sums.delivered + sums.dead_lettered + sums.rejected
+    assert set(backend.names) == {name for one in sent for name in names_of(one.request) if not name.startswith("bad")}
+    assert letters.kept >= 1
+    return fault.has_struck
+
+
+def worth_a_fault() -> list[str]:
+    return sorted(name for name in CODES if name not in CALLERS and "<" not in name)
+
+
+@pytest.mark.parametrize("name", worth_a_fault())
+def test_a_function_that_raises_once_costs_another_attempt(name: str, tmp_path: Path) -> None:
+    for nth in (1, 2, 5):
+        folder = tmp_path / str(nth)
+        folder.mkdir()
+        if not deliver(folder, CODES[name], nth):
+            break
+
+
+def test_the_functions_that_are_left_out_are_there() -> None:
+    assert CALLERS - CODES.keys() == set()
+    assert {"Attempts.run", "halves", "Spool._gather", "Spool.take", "Dispatch._settle"} <= set(worth_a_fault())
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Delivery]:
+    def start(error: BaseException) -> Delivery:
+        def advance(_dispatch: object, _hand: object) -> None:
+            raise error
+
+        monkeypatch.setattr(dispatch.Dispatch, "advance", advance)
+        monkeypatch.setattr(delivery, "_PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
+        return Delivery(Backend(), AT_ONCE, 1, done=lambda: None, log=structlog.get_logger())
+
+    return start
+
+
+@pytest.mark.parametrize("error", [MemoryError("no end of it"), SystemExit(3)], ids=["error", "exit"])
+def test_a_thread_that_ends_all_the_same_is_told(
+    broken: Callable[[BaseException], Delivery], error: BaseException
+) -> None:
+    made = broken(error)
+    until(lambda: made.why_broken)
+    assert repr(error) in made.why_broken
+    assert made.stop(SECONDS)

@@ -1,0 +1,174 @@
+"""A delivery without threads, time or disk: its `Dispatch` under a clock that goes from event to event."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from drain.accounting.outcome import Outcome
+from drain.delivery.batch import Batch
+from drain.delivery.dispatch import Dispatch
+from drain.delivery.retry import RetryPolicy
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
+from drain.rings.segment import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from drain.delivery.dead_letters import DeadLetters
+    from drain.otlp.request import Encoding
+
+RING: Any = SimpleNamespace(service="shop", capacity_slots=1 << 40)
+LANE: Any = SimpleNamespace(unreleased=0)
+ATTEMPT_SECONDS = 0.02
+
+
+def batch_of(body: bytes, ring: Any = RING, lane: Any = LANE) -> Batch:
+    return Batch(Request(body, 1, "protobuf"), [Segment(ring, lane, 1, 0)])
+
+
+class FakeSpool:
+    """Keeps everything at once, in memory."""
+
+    is_broken = False
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._not_before: dict[int, float] = {}
+        self.entries: dict[int, Any] = {}
+        self.puts = 0
+        self.outcomes: list[Outcome] = []
+
+    def put(self, request: Request, _services: Mapping[str, int]) -> Future[Any]:
+        self.puts += 1
+        self.entries[self.puts] = SimpleNamespace(
+            request=request, stored=SimpleNamespace(id=self.puts), generation=0, born=self._clock()
+        )
+        self._not_before[self.puts] = float("inf")
+        future: Future[Any] = Future()
+        future.set_result(self.entries[self.puts])
+        return future
+
+    def take(self, *, without: frozenset[int], newest: bool) -> list[Any]:
+        for identity in sorted(self.entries, reverse=newest):
+            if identity not in without and self._not_before[identity] <= self._clock():
+                self._not_before[identity] = float("inf")
+                return [self.entries[identity]]
+        return []
+
+    def back(self, entry: Any, not_before: float = 0.0) -> None:
+        assert self._not_before[entry.stored.id] == float("inf"), "given back twice"
+        self._not_before[entry.stored.id] = not_before
+
+    def done(self, entry: Any, outcome: Outcome) -> None:
+        del self.entries[entry.stored.id]
+        self.outcomes.append(outcome)
+
+    def can_take(self) -> bool:
+        return any(at <= self._clock() for at in self._not_before.values())
+
+    def age_seconds(self, entry: Any) -> float:
+        return self._clock() - float(entry.born)
+
+
+class World:
+    """Batches that come at their time, a backend that judges them, and as many workers as `concurrency`.
+
+    Args:
+        judge: says what the backend does with a body at a time.
+        has_spool: whether there is one.
+        seed: of all chance.
+        concurrency: workers.
+    """
+
+    encoding: Encoding = "protobuf"
+    endpoint = "world"
+
+    def __init__(
+        self,
+        judge: Callable[[bytes, float], Result],
+        *,
+        has_spool: bool,
+        seed: int,
+        concurrency: int = 4,
+        policy: RetryPolicy | None = None,
+        dead_letters: DeadLetters | None = None,
+    ) -> None:
+        self.now = 1000.0
+        self._judge = judge
+        self.random = random.Random(seed)  # noqa: S311 - it guards nothing
+        self.spool = FakeSpool(lambda: self.now) if has_spool else None
+        self.attempts: deque[tuple[float, bytes]] = deque()
+        self.delivered: dict[bytes, float] = {}
+        self.settled: list[Batch] = []
+        self.in_rings: deque[Batch] = deque()
+        self._coming: list[tuple[float, int, bytes]] = []
+        self.sent = 0
+        spool: Any = self.spool
+        self.dispatch = Dispatch(
+            self,
+            policy or RetryPolicy(random=self.random.random),
+            concurrency,
+            done=lambda: None,
+            log=structlog.get_logger(),
+            clock=lambda: self.now,
+            spool=spool,
+            spool_after=0.2,
+            dead_letters=dead_letters,
+        )
+        self._workers = [(self.dispatch.hand(), 0.0) for _ in range(concurrency)]
+
+    def export(self, request: Request) -> Result:
+        self.attempts.append((self.now, request.body))
+        result = self._judge(request.body, self.now)
+        if result.verdict is Verdict.DELIVERED:
+            assert request.body not in self.delivered, "sent again after it was delivered"
+            self.delivered[request.body] = self.now
+        return result
+
+    def close(self) -> None:
+        pass
+
+    def come(self, at: float, body: bytes) -> None:
+        """Let a batch be there at a time from now."""
+        self.sent += 1
+        heapq.heappush(self._coming, (self.now + at, self.sent, body))
+
+    def run(self, seconds: float) -> None:
+        """Let time go by."""
+        end = self.now + seconds
+        while self.now < end:
+            while self._coming and self._coming[0][0] <= self.now:
+                self.in_rings.append(batch_of(heapq.heappop(self._coming)[2]))
+            while self.in_rings and self.dispatch.has_room:
+                self.dispatch.send(self.in_rings.popleft())
+            self.dispatch.spool_late()
+            self.settled += self.dispatch.settled()
+            nexts = [end, self.now + 1.0, *(at for at, *_ in self._coming[:1])]
+            for number, (hand, busy_until) in enumerate(self._workers):
+                if busy_until > self.now:
+                    nexts.append(busy_until)
+                    continue
+                wait = self.dispatch.advance(hand)
+                if wait is None:
+                    busy = self.now + ATTEMPT_SECONDS
+                    self._workers[number] = (hand, busy)
+                    nexts.append(busy)
+                elif wait.seconds is not None:
+                    nexts.append(self.now + max(wait.seconds, 0.001))
+            self.now = min(nexts)
+
+    @property
+    def outcomes(self) -> Outcome:
+        """What became of all spans, in rings and spool; `spooled` is what waits there."""
+        of_rings = [batch.segments[0].outcome or Outcome() for batch in self.settled]
+        of_spool = [] if self.spool is None else self.spool.outcomes
+        total = Outcome(*map(sum, zip(Outcome(), *of_rings, *of_spool, strict=True)))
+        return total._replace(spooled=0 if self.spool is None else len(self.spool.entries))
