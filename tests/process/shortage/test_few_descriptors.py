@@ -23,6 +23,7 @@ CLIENTS = 60
 PRODUCER = """
 import logging, os, resource, sys
 import ringbuf
+from ringbuf.log import wait_until_told
 from tests.service.draining import LAYOUT, emit
 
 first = ringbuf.Emitter("shop", ring_dir=sys.argv[1], layout=LAYOUT, capacity=64)
@@ -44,6 +45,7 @@ logging.getLogger("ringbuf").handlers[-1].emit = lambda record: said.append(reco
 pid = os.fork()
 if not pid:
     results = [emit(first, range(1)) for _ in range(3)]
+    wait_until_told(60)
     is_right = results == [0, 0, 0] and first.stats().local == 3 and len(said) == 1 and "Too many" in said[0]
     os._exit(0 if is_right else 1)
 print("a child counts and warns once:", os.waitpid(pid, 0)[1])

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import ringbuf
 from ringbuf._ringbuf import lib
 from ringbuf.dataplane import LeaseId, OpType, site
+from ringbuf.log import wait_until_told
 from ringbuf.otel import RingSpanProcessor
 from tests.consumer import Consumer, records_in, rings_in
 from tests.records import fresh_records
@@ -119,6 +120,7 @@ def test_a_removed_ring_that_cannot_be_made_anew_is_warned_about(
     try:
         ring_dir.write_bytes(b"")
         emitter.stats()
+        wait_until_told(60)
         (record,) = caplog.records
         assert "was removed, what it still takes is lost" in record.getMessage()
     finally:
