@@ -97,8 +97,7 @@ static inline void tracer_close(tracer *t)
     rb_producer_stats stats;
     if (rb_stats(t->producer, &stats) == RB_OK)
         fprintf(stderr, "%llu spans written, %llu dropped, %llu values cut, ring %s\n",
-                (unsigned long long)stats.published,
-                (unsigned long long)(stats.full + stats.contended + stats.local),
+                (unsigned long long)stats.published, (unsigned long long)(stats.full + stats.contended + stats.local),
                 (unsigned long long)stats.truncated, t->path);
     if (rb_close(t->producer) == RB_OK)
         rb_producer_free(t->producer);
