@@ -136,12 +136,16 @@ void rb_argument_release(rb_argument *argument);
 /* The state of our module that made `type` or a base of it, and the module in *home (borrowed). NULL: there is none. */
 rb_site_module *rb_module_of(PyTypeObject *type, PyObject **home);
 
+/* ---- refuse.c ---- */
+
 /*
  * An exception is pending that must not pass into the application: something of the span is left out, and Python told why.
  * `name` is the argument's, NULL where it is none. 0; -1 when an exception is to pass all the same: an interrupt, or
  * any where tests want to see them (RINGBUF_STRICT).
  */
 int rb_site_refuse(rb_py_site *site, PyObject *name);
+
+/* ---- site.c: values, and records written ---- */
 
 /* Where a value is put: what the signature forbids raises in a call, but never at the end of a block. */
 enum rb_place { RB_IN_CALL, RB_IN_BLOCK };

@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from cffi import FFI
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -209,7 +210,8 @@ def test_a_site_accepts_and_refuses_what_the_reference_in_python_does(data: st.D
             record[field.offset : field.offset + field.nbytes] = packed
         return bytes(record[64:])
 
-    with emitted(layout, varying) as site:
+    with emitted(layout, varying) as site, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RINGBUF_STRICT", "1")  # what does not fit raises, and is not left out
         got = outcome(lambda: site.record(start, 2, *values).tobytes()[64:])
         assert got == outcome(expected)
         if isinstance(got, tuple):
