@@ -355,8 +355,9 @@ def _forget_unwritten_output() -> None:
 
 
 def _say(reason: object) -> None:
+    # Of descriptor 2 the log may have made a pipe into itself, whose reader would not get to it before the end.
     with contextlib.suppress(OSError):  # nobody hears it; the exit code says it, too
-        StandardStream(STDERR).write(f"ringbuf-drain: {reason}\n")
+        StandardStream(sys.stderr.fileno()).write(f"ringbuf-drain: {reason}\n")
 
 
 def _cannot_start(reason: object) -> NoReturn:

@@ -100,6 +100,7 @@ def test_a_record_kills_the_drain_once(
     assert len(fourth.events("the last drain died of a fault: its rings are examined first")) == 1, "a kill is no fault"
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize(
     ("numbers", "how", "together", "reason"),
     [
@@ -150,6 +151,7 @@ def test_the_other_rings_come_first_and_a_loop_without_end_dies(
     assert (drain.sums().delivered, drain.sums().invalid) == (99, 1)
 
 
+@pytest.mark.prove
 def test_the_note_stays_until_the_record_is_released(
     ring_dir: Path, shop: ringbuf.Emitter, fatal: Callable[..., None], drain: SteppedDrain
 ) -> None:
@@ -163,6 +165,7 @@ def test_the_note_stays_until_the_record_is_released(
     assert drain.sums().invalid == 1
 
 
+@pytest.mark.prove
 def test_a_drain_that_stops_before_the_verdict_leaves_the_note(
     ring_dir: Path, shop: ringbuf.Emitter, drain: SteppedDrain
 ) -> None:
@@ -176,12 +179,14 @@ def test_a_drain_that_stops_before_the_verdict_leaves_the_note(
     assert not is_noted(ring_dir)
 
 
+@pytest.mark.prove
 def test_once_waits_for_the_verdict(shop: ringbuf.Emitter, fatal: Callable[..., None], drain: SteppedDrain) -> None:
     fatal([5])
     assert drain.service.drain_once() == 1
     assert sorted(drain.backend.numbers) == sorted({*range(100)} - {5})
 
 
+@pytest.mark.prove
 def test_rings_are_read_where_nothing_can_examine_them(
     monkeypatch: pytest.MonkeyPatch, shop: ringbuf.Emitter, drain: SteppedDrain
 ) -> None:
@@ -190,6 +195,7 @@ def test_rings_are_read_where_nothing_can_examine_them(
     assert drain.sums().delivered == 100
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize("change", ["unlink", "replace"])
 def test_a_ring_that_goes_meanwhile_is_not_waited_for(
     ring_dir: Path, shop: ringbuf.Emitter, drain: SteppedDrain, change: str

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from drain.log import RepeatedTrouble, configure_log
+from tests.python import run
 
 if TYPE_CHECKING:
     import pytest
@@ -123,3 +124,16 @@ structlog.get_config()["logger_factory"]._file.write = lambda line: (write(line)
     assert {str(line["event"]) for line in events} == {"a library wrote to standard error", "between", "python"}
     (native,) = (line for line in events if line["event"] == "a library wrote to standard error")
     assert native["text"] == "E1129 chttp2_transport.cc: Received a GOAWAY"
+
+
+def test_why_the_drain_does_not_start_goes_past_the_pipe_for_native_lines() -> None:
+    code = """
+import os
+from drain.command import _say
+from drain.log import configure_log, log_native_lines
+log_native_lines(configure_log("info"))
+_say("another drain is there")
+os._exit(2)
+"""
+    done = run(code)
+    assert (done.returncode, done.stderr) == (2, "ringbuf-drain: another drain is there\n")
