@@ -53,10 +53,10 @@ void rb_count_truncated(rb_producer *producer, uint64_t count)
 uint64_t rb_dropped(const rb_producer *producer)
 {
     uint64_t spans = 0;
-    if (rb_load32_acquire(&producer->state) != RB_STATE_OPEN) /* pairs with rb_open's release */
+    if (!rb_has_ring(producer))
         return 0;
     for (uint32_t i = 0; i < producer->lane_count; i++) {
-        const rb_lane *lane = producer->lanes[i].shared;
+        const rb_lane *lane = counters_of(producer, i);
         spans += rb_load_relaxed(&lane->full) + rb_load_relaxed(&lane->contended);
     }
     return spans;
@@ -64,7 +64,7 @@ uint64_t rb_dropped(const rb_producer *producer)
 
 void rb_count_invalid_values(rb_producer *producer, uint64_t count)
 {
-    if (rb_load32_acquire(&producer->state) == RB_STATE_OPEN) /* pairs with rb_open's release */
+    if (rb_has_ring(producer))
         rb_add_relaxed(&own_counters(producer)->invalid_values, count);
 }
 

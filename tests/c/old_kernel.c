@@ -131,6 +131,20 @@ static void fork_children(void)
 #endif
 }
 
+/* What is left out and what is dropped is counted here, too. */
+static void count_losses(void)
+{
+    rb_producer_stats stats;
+    assert(rb_dropped(producer) == 0);
+    while (emit() & 1)
+        ;
+    assert(rb_dropped(producer) == 1);
+    rb_count_invalid_values(producer, 2);
+    rb_count_truncated(producer, 3);
+    assert(rb_stats(producer, &stats) == RB_OK);
+    assert(stats.full == 1 && stats.invalid_values == 2 && stats.truncated == 3);
+}
+
 static void live(void)
 {
     char path[RB_MAX_PATH_BYTES];
@@ -146,6 +160,7 @@ static void live(void)
     assert(rb_stats(producer, &stats) == RB_OK);
     assert(stats.published == SPANS + 1 && stats.pending == SPANS + 1 && stats.local == 0 && stats.is_open);
     assert(rb_process_mark(producer) == mark);
+    count_losses();
     remove_ring(producer, path);
 }
 
