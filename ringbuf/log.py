@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from logging import getLogger
 from typing import Final
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 __all__ = ["logger", "wait_until_told", "warn_aside"]
 
 logger: Final = getLogger("ringbuf")
 
-_telling: Final[WeakSet[threading.Thread]] = WeakSet()
+# By their id(). Not a WeakSet: one cannot be looked through while another thread adds to it.
+_telling: Final[WeakValueDictionary[int, threading.Thread]] = WeakValueDictionary()
 
 
 def warn_aside(message: str, *arguments: object) -> None:
@@ -25,10 +26,12 @@ def warn_aside(message: str, *arguments: object) -> None:
         thread.start()
     except RuntimeError:
         return
-    _telling.add(thread)
+    _telling[id(thread)] = thread
 
 
 def wait_until_told(timeout: float) -> None:
     """Wait until all warnings so far are logged, for at most `timeout` seconds each."""
-    for thread in tuple(_telling):
-        thread.join(timeout)
+    for reference in _telling.valuerefs():
+        thread = reference()
+        if thread is not None:
+            thread.join(timeout)

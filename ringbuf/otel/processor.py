@@ -106,8 +106,7 @@ class RingSpanProcessor(SpanProcessor):
     @property
     def emitters(self) -> tuple[Emitter, ...]:
         """The emitters of this process, for their `stats()`: for each resource, and one more for its large spans."""
-        rings = self._rings.get(os.getpid(), {}).values()
-        return tuple(emitter for ring in rings for emitter in ring.emitters)
+        return tuple(emitter for ring in self._rings_here() for emitter in ring.emitters)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Do nothing: a span is written when it ends."""
@@ -134,7 +133,7 @@ class RingSpanProcessor(SpanProcessor):
     def shutdown(self) -> None:
         """End the rings: what is in them stays for the drain, and spans that end later are lost."""
         self._closed = True
-        for ring in self._rings.get(os.getpid(), {}).values():
+        for ring in self._rings_here():
             ring.close()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - there is nothing to wait for
@@ -152,6 +151,10 @@ class RingSpanProcessor(SpanProcessor):
         """
         end = time.monotonic() + timeout
         return all(emitter.wait_drained(max(0.0, end - time.monotonic())) for emitter in self.emitters)
+
+    def _rings_here(self) -> tuple[Ring, ...]:
+        """Return those of this process as they are now: another thread may add one while they are gone through."""
+        return tuple(self._rings.get(os.getpid(), {}).values())
 
     def _ring_of(self, pid: int, resource: Resource) -> Ring:
         latest = self._latest

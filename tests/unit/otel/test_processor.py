@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 RESOURCE = Resource({"service.name": "shop"}, "https://schema/resource")
 CONTEXT = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))
+RESOURCES = 20
 
 
 @pytest.fixture
@@ -124,6 +126,23 @@ def test_behind_a_queue_the_exporter_warns_of_it_once(ring_dir: Path, caplog: py
     until(lambda: exporter.processor.emitters[0].stats().published == 5)  # by both, but for the first
     assert caplog.text.count("lost at a kill") == 1
     provider.shutdown()
+
+
+@pytest.mark.parametrize("what", ["emitters", "shutdown"])
+def test_a_resource_may_come_while_the_rings_are_gone_through(processor: RingSpanProcessor, what: str) -> None:
+    left = [ReadableSpan("span", CONTEXT, resource=Resource({"number": number})) for number in range(RESOURCES)]
+    assert processor.write(left.pop())
+
+    def write(*_event: object) -> None:
+        if left:
+            processor.write(left.pop())
+
+    sys.setprofile(write)  # at each call and return: wherever another thread may come between
+    try:
+        processor.shutdown() if what == "shutdown" else processor.emitters
+    finally:
+        sys.setprofile(None)
+    assert len(processor.emitters) == RESOURCES - len(left)
 
 
 def test_each_resource_has_a_ring(processor: RingSpanProcessor, ring_dir: Path) -> None:
