@@ -15,7 +15,7 @@ import urllib3
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # last: ringbuf and drain are those that are installed
 
-from bench import end_to_end, instructions, measure, rows, sender  # noqa: E402 - it is no installed package
+from bench import end_to_end, instructions, measure, poison, rows, sender  # noqa: E402 - it is no installed package
 from bench.encode import ROWS as ENCODE_ROWS  # noqa: E402 - as above
 from bench.encode import records  # noqa: E402 - as above
 from bench.measure import Figure  # noqa: E402 - as above
@@ -134,6 +134,30 @@ def test_a_trial_notices_a_lost_span(ring_dir: Path, sink: end_to_end.Sink) -> N
         found = end_to_end.trial("ring", str(ring_dir), stub, rate=2000, seconds=0.1)
     assert not found.holds
     assert "201 emitted, 0 dropped, 200 arrived, 201 distinct" in found.why
+
+
+def _body(*services: str) -> bytes:
+    return b"".join(Encoder(DATAPLANE_LAYOUT, {"service.name": name}).encode(records(20)).body for name in services)
+
+
+def test_the_receiver_of_poison_takes_good_batches_alone() -> None:
+    bodies = [_body("good"), _body("good"), _body("poison"), _body("good", "poison")]
+    with urllib3.PoolManager() as pool:
+        for failing, status in ((0.0, 200), (1.0, 503)):
+            with poison.Receiver(failing, seed=1) as receiver:
+                url = f"{receiver.endpoint}/v1/traces"
+                assert [pool.request("POST", url, body=body).status for body in bodies] == [status, status, 503, 503]
+                assert receiver.poisoned == 2
+                assert (len(receiver.good) > 0) == (status == 200)
+                assert len(receiver.good) <= 40
+
+
+def test_a_cell_of_poison_refuses_the_poison_and_drops_nothing() -> None:
+    load = poison.Load(seconds=0.5, rate=1000, batch_spans=10, seed=1, log_level="error")
+    found = poison.cell(load, poison=1, spools=False, failing=0.0)
+    assert found.poisoned >= 1
+    assert found.rate <= load.rate  # how much of it in so short a time, a busy machine decides
+    assert found.dropped == 0
 
 
 def test_hot_functions_take_no_more_instructions_than_committed(debian_program: Callable[[str], str]) -> None:
