@@ -126,7 +126,10 @@ class DeadLetters:
             self.kept += 1
             self._files.append((name, len(data)))
             self._bytes += len(data)
-            self._remove_oldest()
+            try:
+                self._remove_oldest()
+            except OSError as error:  # the new one is kept, and must not be kept again
+                self._trouble.warn("dead letters are too many, and cannot be removed", reason=str(error))
         return True
 
     def size(self) -> tuple[int, int]:
@@ -142,22 +145,24 @@ class DeadLetters:
                 file.flush()
                 os.fsync(file.fileno())
             part.rename(self._folder / name)
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink()
+            # Under neither name: what is not kept is counted otherwise, or tried again.
+            for left in (part, self._folder / name):
+                with contextlib.suppress(OSError):
+                    left.unlink()
             raise
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _look(self) -> None:
         """Take stock: `replay --remove` and people take files away."""
         found = []
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                if entry.name.endswith(SUFFIX):
+                if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):  # taken away this moment
                         found.append((entry.name, entry.stat().st_size))
         self._files = sorted(found)  # by time, which the names begin with

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from typing import TYPE_CHECKING
+import stat
+from pathlib import Path
 
 import pytest
 import structlog
@@ -12,9 +14,6 @@ import structlog
 from drain.delivery.dead_letters import SUFFIX, DeadLetters, parse_dead_letter
 from drain.otlp.request import Request
 from ringbuf.exceptions import RingBufferError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MEBIBYTE = 1 << 20
 REASON = "HTTP 400: no"
@@ -159,3 +158,43 @@ def test_a_full_disk_is_counted_and_told_once(folder: Folder, monkeypatch: pytes
 def test_what_is_no_dead_letter_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - JSON, UTF-8 and we each say it in our own words
         parse_dead_letter(data)
+
+
+def test_what_is_not_kept_for_good_leaves_no_file(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters = folder.open()
+    fsync = os.fsync
+
+    def fails_for_folders(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fails_for_folders)
+    assert not letters.keep(request(b"first"), REASON, "")
+    assert folder.files() == []
+    assert (letters.kept, letters.failed) == (0, 1)
+
+
+def test_a_letter_is_kept_beside_old_ones_that_cannot_be_removed(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = folder.open(max_files=1)
+    assert letters.keep(request(b"first"), REASON, "")
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path), missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert letters.keep(request(b"second"), REASON, "")
+    assert folder.bodies() == [b"first", b"second"]
+    monkeypatch.undo()
+    assert letters.keep(request(b"third"), REASON, "")
+    assert folder.bodies() == [b"third"]
+
+
+def test_a_folder_with_the_name_of_a_letter_is_none(folder: Folder) -> None:
+    letters = folder.open(max_files=1)
+    (folder.path / f"0{SUFFIX}").mkdir()
+    assert letters.keep(request(b"first"), REASON, "")
+    assert letters.keep(request(b"second"), REASON, "")
+    assert letters.size()[0] == 1
