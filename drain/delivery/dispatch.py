@@ -376,9 +376,10 @@ class Dispatch:
 
     def _stored(self, job: Job, entry: Entry | None) -> Iterator[Callable[[], None]]:
         """Take note of what the spool says of a batch, and return what is left to do; called by the spool's thread."""
-        settle = functools.partial(self._settle, job, job.so_far if entry is None else Outcome(spooled=job.spans))
-        todo: list[Callable[[], None]] = [settle]
         with self._changed:
+            # Read here: until it has concluded, the thread that sends it changes it.
+            outcome = job.so_far if entry is None else Outcome(spooled=job.spans)
+            todo: list[Callable[[], None]] = [functools.partial(self._settle, job, outcome)]
             is_concluded = job.sending is Sending.CONCLUDED
             if entry is None and not is_concluded:
                 self._keep_in_rings([job])

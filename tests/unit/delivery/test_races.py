@@ -11,11 +11,13 @@ import structlog
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
+from drain.delivery.job import Keeping
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
 from tests.service.draining import SECONDS, until
+from tests.unit.delivery.world import World, batch_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,3 +143,30 @@ def test_a_batch_that_is_stored_when_its_attempt_fails_is_given_back_once(monkey
     assert delivery.stop(SECONDS)
     assert sent.segments[0].outcome == Outcome(spooled=BATCH_SPANS)
     assert spool.backs == 1
+
+
+def test_a_verdict_that_comes_while_the_spool_says_no_is_the_one_that_counts() -> None:
+    dispatch = World(lambda *_: Result(Verdict.REFUSED), has_spool=True, seed=1).dispatch
+    sent = batch_of(b"1")
+    dispatch.send(sent)
+    (job,) = dispatch._unsettled
+    job.keeping = Keeping.STORING
+    lock = dispatch._changed
+
+    class ConcludesFirst:
+        """The lock, which the thread that sends gets before the spool's."""
+
+        def __enter__(self) -> None:
+            dispatch._changed = lock
+            dispatch.advance(dispatch.hand())
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    concludes_first: Any = ConcludesFirst()
+    dispatch._changed = concludes_first
+    for step in dispatch._stored(job, None):
+        step()
+    assert dispatch.settled() == [sent]
+    assert sent.segments[0].outcome == Outcome(rejected=1)
