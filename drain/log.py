@@ -157,6 +157,8 @@ def log_native_lines(log: FilteringBoundLogger) -> None:
     # Python's own lines, tracebacks above all, stay what they are.
     sys.stderr = os.fdopen(os.dup(STDERR), "w", buffering=1, errors="backslashreplace")
     reader, writer = os.pipe()
+    # C code that holds Python's lock would wait in a full pipe for a reader that waits for this lock.
+    os.set_blocking(writer, False)
     os.dup2(writer, STDERR)
     os.close(writer)
     trouble = RepeatedTrouble(log)

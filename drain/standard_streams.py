@@ -123,7 +123,7 @@ def open_closed_streams() -> None:
     Else the next file that is opened gets its number, and what is written to "standard error" lands in a ring.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        pass
+        os.set_inheritable(descriptor, True)  # what this process starts opens rings, too
     os.close(descriptor)
     if sys.stdout is None:
         sys.stdout = os.fdopen(STDOUT, "w", closefd=False)

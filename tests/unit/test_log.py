@@ -126,6 +126,17 @@ structlog.get_config()["logger_factory"]._file.write = lambda line: (write(line)
     assert native["text"] == "E1129 chttp2_transport.cc: Received a GOAWAY"
 
 
+def test_c_code_that_holds_pythons_lock_does_not_wait_for_the_log() -> None:
+    code = """
+import ctypes, os
+from drain.log import configure_log, log_native_lines
+log_native_lines(configure_log("error"))
+ctypes.PyDLL(None).write(2, b"x" * (1 << 20), 1 << 20)
+os._exit(0)
+"""
+    assert run(code).returncode == 0
+
+
 def test_why_the_drain_does_not_start_goes_past_the_pipe_for_native_lines() -> None:
     code = """
 import os

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drain.standard_streams import StandardStream
+from tests.python import output_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,3 +104,14 @@ def test_a_file_is_written_behind_what_others_write(tmp_path: Path, stream_of: l
     os.write(descriptor, b"three\n")
     os.close(descriptor)
     assert (tmp_path / "log").read_text() == "one\ntwo ☃\nthree\n"
+
+
+def test_what_this_process_starts_has_standard_streams_too() -> None:
+    code = """
+import os, subprocess
+from drain.standard_streams import open_closed_streams
+os.close(2)
+open_closed_streams()
+print(subprocess.run([sys.executable, "-c", "import os; os.fstat(2)"]).returncode)
+"""
+    assert output_of(code) == "0\n"
