@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hypothesis
 import pytest
@@ -30,6 +30,37 @@ STAY_UNTIL_EXIT = (b"multiprocessing.resource_tracker", b"multiprocessing.forkse
 hypothesis.settings.register_profile("full", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("full"), max_examples=25)
 hypothesis.settings.load_profile("quick")  # `make prove` names the other
+
+# Tests that share a folder in which something is built; elsewhere each test may run in any process.
+BUILD_TOGETHER = ("tests/packaging/", "tests/test_aarch64.py", "tests/test_fuzz.py", "tests/test_sanitized.py")
+
+
+@pytest.hookimpl(optionalhook=True)  # there is none without pytest-xdist, as where wheels are tested
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Let `make prove` (--dist loadgroup) hand out tests one by one, but for those that build together.
+
+    Not by the mark `xdist_group`: that changes a test's id, which pytest 9.2 does not allow any more.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - where it is installed
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Scheduling(config, log)
+
+
+def group_of(nodeid: str) -> str:
+    """Return what a test shares with those that must run in the same process.
+
+    >>> group_of("tests/packaging/test_wheel.py::test_it"), group_of("tests/test_c.py::test_c[tsan-stress]")
+    ('tests/packaging/', 'tests/test_c.py::test_c[tsan')
+    """
+    if nodeid.startswith("tests/test_c.py::test_c["):
+        return nodeid.partition("-")[0]
+    return next((place for place in BUILD_TOGETHER if nodeid.startswith(place)), nodeid)
 
 
 @pytest.fixture(scope="session", autouse=True)

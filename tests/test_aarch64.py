@@ -20,7 +20,7 @@ from tests.service.draining import run_once, spans_in_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("aarch64")]
+pytestmark = pytest.mark.prove
 
 ROOT = Path(__file__).parents[1]
 NATIVE = ROOT / "docs" / "examples" / "native"
@@ -32,8 +32,10 @@ NOT_EMULATED = {
     # Of a seq_cst store and a seq_cst load behind it the load may come first: a C11 program of these two alone finds
     # both threads reading the old value in 1 of 100 rounds, where the language rules it out.
     "doorbell": "the order of a seq_cst store and the load after it",
+    "fork_handlers": "MADV_WIPEONFORK: it says yes and does nothing",
     "forks": "MADV_WIPEONFORK: it says yes and does nothing",
     "interrupted": "MADV_WIPEONFORK: it says yes and does nothing",
+    "old_kernel": "madvise: it refuses nothing of what a seccomp filter or a shim would have it refuse",
     "replace": "mremap of no bytes, which maps a shared page a second time",
 }
 

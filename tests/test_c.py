@@ -17,10 +17,7 @@ TESTS = sorted(source.stem for source in (ROOT / "tests" / "c").glob("*.c"))
 SLOW = {"close_race"}
 PROGRAMS = Path(sys.executable).parent  # cmake, ctest and ninja come from the extra [test]
 SANITIZERS = {"plain": "", "tsan": "thread", "asan": "address,undefined"}
-BUILDS = [
-    pytest.param(name, marks=[pytest.mark.xdist_group(name), *([pytest.mark.prove] if flags else [])])
-    for name, flags in SANITIZERS.items()
-]
+BUILDS = [pytest.param(name, marks=pytest.mark.prove if flags else ()) for name, flags in SANITIZERS.items()]
 
 
 @pytest.fixture(scope="session", params=BUILDS)

@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("fuzz")]
+pytestmark = pytest.mark.prove
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = Path(sys.executable).parent  # cmake and ninja come from the extra [test]

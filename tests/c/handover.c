@@ -91,7 +91,8 @@ static void take_sleep(void)
 }
 
 /* That a quarter is crossed: publish(), fall_asleep(). */
-static void give_crossing(void) { assert(emit_one() == WRITTEN); }
+/* The other may be asleep by the time that this one looks, which then would ring, and has no doorbell (ATTEND). */
+static void give_crossing(void) { assert(emit_one() & WRITTEN); }
 
 static void take_crossing(void)
 {

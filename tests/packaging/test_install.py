@@ -13,7 +13,7 @@ from tests.packaging.conftest import ROOT
 if TYPE_CHECKING:
     from tests.packaging.conftest import Environment
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.prove
 
 
 def test_only_cffi_and_numpy_come_along(installed: Environment) -> None:

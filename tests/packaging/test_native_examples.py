@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.packaging.conftest import Environment
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.prove
 
 NATIVE = ROOT / "docs" / "examples" / "native"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.packaging.conftest import Environment
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.prove
 
 SOURCE = ROOT / "tests" / "packaging" / "native_layout.c"
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.packaging.conftest import Environment
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.prove
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "native_producer.c"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.prove
 
 SOURCE = ROOT / "tests" / "packaging" / "site_and_hand.c"
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")

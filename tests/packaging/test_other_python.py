@@ -13,7 +13,7 @@ import pytest
 
 from tests.packaging.conftest import Environment
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.prove
 
 OTHER_MINORS = [minor for minor in range(20, 10, -1) if minor != sys.version_info.minor]
 

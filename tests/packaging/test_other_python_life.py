@@ -18,7 +18,7 @@ from tests.packaging.test_other_python import OTHER_MINORS, has_stable_abi, inst
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.prove
 
 PATIENCE = 500.0  # seconds
 IN_CI = [

@@ -17,7 +17,7 @@ from tests.packaging.conftest import ROOT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.prove
 
 PAGE = ROOT / "docs" / "quick-start.md"
 STEP = re.compile(r'^```(?P<kind>sh|python title="(?P<file>[^"]+)")\n(?P<text>.*?)^```', re.DOTALL | re.MULTILINE)

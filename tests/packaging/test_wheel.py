@@ -12,7 +12,7 @@ import pytest
 
 from tests.packaging.conftest import ROOT, run
 
-pytestmark = [pytest.mark.prove, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.prove
 
 
 @pytest.fixture(scope="module")
