@@ -356,8 +356,12 @@ def _forget_unwritten_output() -> None:
 
 def _say(reason: object) -> None:
     # Of descriptor 2 the log may have made a pipe into itself, whose reader would not get to it before the end.
+    try:
+        descriptor = sys.stderr.fileno()
+    except OSError:  # it is no file: a test's
+        descriptor = STDERR
     with contextlib.suppress(OSError):  # nobody hears it; the exit code says it, too
-        StandardStream(sys.stderr.fileno()).write(f"ringbuf-drain: {reason}\n")
+        StandardStream(descriptor).write(f"ringbuf-drain: {reason}\n")
 
 
 def _cannot_start(reason: object) -> NoReturn:
