@@ -101,7 +101,9 @@ class OtlpHttpExporter:
                     self._url,
                     body=sent,
                     headers=self._headers,
-                    timeout=urllib3.Timeout(total=self._timeout),
+                    timeout=urllib3.Timeout(
+                        total=2 * self._timeout
+                    ),  # the deadline comes first, and says what it missed
                     retries=False,
                     redirect=False,
                     preload_content=False,
@@ -150,7 +152,7 @@ class OtlpHttpExporter:
     def _undelivered(self, error: Exception, deadline: Deadline, request: Request) -> Result:
         self._renewal.note(has_failed=True)
         if deadline.expired:
-            result = self._judge.unanswered(f"no complete answer within {self._timeout:g} s", request)
+            result = self._judge.unanswered(deadline.missed, request)
             return replace(result, is_timeout=deadline.was_connected)
         text = str(error)
         status = "407" if _NO_TUNNEL in text else ""

@@ -43,8 +43,8 @@ class OtlpSettings:
         protocol: which exporter the kind "otlp" stands for.
         headers: sent with every request, names in lower case; may hold credentials.
         compression: "none", "gzip", "zstd" (HTTP only), or None for the exporter's default (HTTP gzip, gRPC none).
-        timeout_seconds: for one attempt, from the connect to the end of the reply. 0 in the environment ("no limit")
-            is taken as one hour, so that a connection that died without a word frees its worker at last.
+        timeout_seconds: for one attempt, from the name look-up to the end of the reply. 0 in the environment
+            ("no limit") is taken as one hour, so that a connection that died without a word frees its worker at last.
         certificate: PEM file of the authorities to trust, or None for the machine's.
         client_key: PEM file of the client's private key (mTLS), or None.
         client_certificate: PEM file of the client's certificate chain (mTLS), or None.

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     compression: Literal["none", "gzip", "zstd"] | None = _otlp(
         "Of requests; default: gzip over HTTP, none over gRPC.", default=None
     )
-    timeout: float = _otlp("Seconds for one attempt.", default=10.0, gt=0, le=3600)
+    timeout: float = _otlp("Seconds for one attempt, from the name look-up to the answer.", default=10.0, gt=0, le=3600)
     certificate: Path | None = _otlp("PEM file of the authorities to trust.", default=None)
     client_key: Path | None = _otlp("PEM file of the client's key.", default=None)
     client_certificate: Path | None = _otlp("PEM file of the client's certificate.", default=None)

@@ -1,0 +1,149 @@
+"""`--timeout` bounds the whole of an attempt over HTTP: the look-up of the name, all the addresses, the handshake."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from drain.exporters.otlp_http import OtlpHttpExporter
+from drain.exporters.protocol import Verdict
+from drain.settings.otlp_environment import OtlpSettings
+from tests.service.exporters.batches import request
+from tests.service.exporters.otlp_server import OtlpHttpServer
+from tests.waiting import SECONDS, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TIMEOUT = 0.5
+NAME = "collector.example"
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """Yield the port of a listener whose backlog is full: the kernel drops what would connect."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def exporter_to(url: str) -> OtlpHttpExporter:
+    return OtlpHttpExporter(f"{url}/v1/traces", "protobuf", OtlpSettings(timeout_seconds=TIMEOUT))
+
+
+def names_resolve_to(monkeypatch: pytest.MonkeyPatch, *places: tuple[str, int]) -> None:
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, port: int, *args: Any, **options: Any) -> list[Any]:
+        if host == NAME and not options.get("flags"):
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+        return real(host, port, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def test_a_name_server_that_does_not_answer_ends_with_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+    asked = []
+    answer = threading.Event()
+
+    def getaddrinfo(host: str, *args: Any, **options: Any) -> list[Any]:
+        if host == NAME and not options.get("flags"):
+            asked.append(host)
+            assert answer.wait(SECONDS)
+            raise socket.gaierror(socket.EAI_NONAME, "not known")
+        return real(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    exporter = exporter_to(f"http://{NAME}:4318")
+    try:
+        results = [exporter.export(request()) for _ in range(2)]
+        assert len(asked) == 1  # the second attempt waits for the same answer: no heap of threads while DNS is away
+    finally:
+        answer.set()
+        exporter.close()
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "name-resolution"])
+    for result in results:
+        assert result.verdict is Verdict.RETRY
+        assert result.message == f"no address of the name {NAME} within {TIMEOUT:g} s"
+        assert not result.is_timeout  # a smaller request would fare no better
+    assert "not known" in exporter.export(request()).message
+    assert len(asked) == 2
+
+
+def test_the_second_address_has_its_turn_where_the_first_swallows_everything(
+    monkeypatch: pytest.MonkeyPatch, deaf: int
+) -> None:
+    with OtlpHttpServer() as server:
+        names_resolve_to(monkeypatch, ("127.0.0.1", deaf), ("127.0.0.1", server.port))
+        exporter = exporter_to(f"http://{NAME}:4318")
+        assert exporter.export(request()).verdict is Verdict.DELIVERED
+        exporter.close()
+
+
+def test_all_the_addresses_together_have_the_time_of_one_attempt(monkeypatch: pytest.MonkeyPatch, deaf: int) -> None:
+    given = []
+    real = socket.socket.settimeout
+
+    def settimeout(sock: socket.socket, seconds: float | None) -> None:
+        given.append(seconds)
+        real(sock, seconds)
+
+    monkeypatch.setattr(socket.socket, "settimeout", settimeout)
+    names_resolve_to(monkeypatch, *[("127.0.0.1", deaf)] * 4)
+    exporter = exporter_to(f"http://{NAME}:4318")
+    result = exporter.export(request())
+    exporter.close()
+    assert (result.verdict, result.message) == (Verdict.RETRY, f"no connection to {NAME}:4318 within {TIMEOUT:g} s")
+    assert not result.is_timeout
+    assert len(given) == 4
+    assert sum(seconds or TIMEOUT for seconds in given) <= TIMEOUT * 1.01
+
+
+def test_a_refused_connection_names_the_place_and_no_class_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # nobody listens
+        names_resolve_to(monkeypatch, ("127.0.0.1", bound.getsockname()[1]))
+        exporter = exporter_to(f"http://{NAME}:4318")
+        result = exporter.export(request())
+        exporter.close()
+    assert result.message == f"{NAME}:4318: [Errno 111] Connection refused"
+
+
+def test_a_handshake_that_drips_ends_with_the_attempt() -> None:
+    """Each byte starts a socket's own timeout anew; and TLS reads with another object than the one that connected."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        is_over = threading.Event()
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"\x16\x03\x03\x3f\xff\x02")  # a handshake record of 16 KiB
+                while not is_over.wait(TIMEOUT / 5):
+                    connection.sendall(b"\0")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        exporter = exporter_to(f"https://127.0.0.1:{listener.getsockname()[1]}")
+        outcome = []
+        attempt = threading.Thread(target=lambda: outcome.append(exporter.export(request())), daemon=True)
+        attempt.start()
+        attempt.join(SECONDS / 3)
+        is_over.set()
+        thread.join()
+        exporter.close()
+    (result,) = outcome
+    assert result.verdict is Verdict.RETRY
+    assert result.message.startswith("no TLS handshake or tunnel with 127.0.0.1:")
+    assert not result.is_timeout
