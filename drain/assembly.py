@@ -14,7 +14,7 @@ from drain.delivery.stores import Stores
 from drain.exporters.file import FileOptions
 from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.intake import Admission
-from drain.service import Limits
+from drain.service.limits import Limits
 from drain.settings.address import Address
 from drain.settings.otlp_environment import OtlpSettings, parse_codes
 from drain.settings.settings import LISTEN_OFF

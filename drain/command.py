@@ -28,7 +28,7 @@ from drain.log import configure_log, log_native_lines
 from drain.replay.replay import Replay, show
 from drain.replay.sources import files_of
 from drain.rings.directory import DirectoryLockedError, RingDirectory
-from drain.service import Service
+from drain.service.service import Service
 from drain.settings.settings import Configuration, ConfigurationError, Settings, flag_of, load
 from drain.standard_streams import STDERR, STDOUT, StandardStream
 from drain.telemetry.telemetry import Telemetry
@@ -327,7 +327,7 @@ def _serve(service: Service, log: FilteringBoundLogger, *, once: bool) -> int:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: service.request_audit())
     undelivered = service.drain_once() if once else service.run()
-    service.tell_audit()
+    service.accounts.tell_audit()
     code = EXIT_UNDELIVERED if undelivered else EXIT_DELIVERED
     if service.why_broken:
         code = EXIT_BROKEN

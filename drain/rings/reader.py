@@ -89,6 +89,11 @@ class Reader:
         return list(self._rings.values())
 
     @property
+    def pending(self) -> int:
+        """Records that are not released, as of each ring's last poll."""
+        return sum(ring.pending for ring in self._rings.values())
+
+    @property
     def left_alone(self) -> int:
         """How many files of the directory are not read: refused, or of a newer version."""
         return self._intake.left_alone
@@ -166,6 +171,28 @@ class Reader:
                 self.producer_has_left(ring)
                 found = True
         return found
+
+    def poll(self) -> None:
+        """Look at every lane of every ring."""
+        for ring in self.rings:
+            if ring.life is not Life.SET_ASIDE:
+                try:
+                    ring.poll()
+                except RingFormatError as error:
+                    self.set_aside(ring, error)
+
+    def stop_at_tails(self) -> None:
+        """Let the reading end at what is there now: what living producers publish after it is for the next drain."""
+        self.scan()
+        self.check_producers()
+        for ring in self.rings:
+            try:
+                if ring.life is Life.ALIVE:
+                    ring.stop_at_tails()
+                    if ring.is_closed:
+                        self.producer_has_left(ring)
+            except RingFormatError as error:
+                self.set_aside(ring, error)
 
     def producer_has_left(self, ring: Ring) -> None:
         """Note that nothing more is published: the tails of the next poll are the last."""

@@ -116,6 +116,6 @@ class Upkeep:
         self._log.error(
             "another drain has this one's place: this one ends",
             reason=str(error),
-            pending=sum(ring.pending for ring in self._reader.rings),
+            pending=self._reader.pending,
             do="run one drain for a directory, and leave its drain.lock where it is",
         )

@@ -1,5 +1,5 @@
 /*
- * The drain's sleep and the doorbell (publish() of csrc/producer/emit.c, csrc/consumer/watch.c, _round and _sleep of drain/service.py).
+ * The drain's sleep and the doorbell (publish() of csrc/producer/emit.c, csrc/consumer/watch.c, _round and _sleep of drain/service/service.py).
  * Producer 0 has a ring that the drain may know; producer 1 makes its ring meanwhile, and rings when it is there.
  *
  * A plain or release store waits in its processor's buffer, as on x86, until that processor empties it or runs a locked

@@ -132,13 +132,13 @@ DRAIN_POINTS: Final = (
     DrainPoint("copy_begin", 10),
     DrainPoint("copy_half", 10),
     DrainPoint("copy_done", 10),
-    *_both("service.Service._read", "delivery.batch.Batcher.add", most=5),
+    *_both("service.copier.Copier._read", "delivery.batch.Batcher.add", most=5),
     *_both("delivery.batch.Batcher.close", "delivery.dispatch.Dispatch.send", most=3),
     # delivering
     *_both("exporters.measured.MeasuredExporter.export", most=4),
     *_both("delivery.dispatch.Dispatch._settle", most=4),
     DrainPoint("word_unrung", 4),
-    *_both("service.Service._settle", most=5),
+    *_both("service.service.Service._settle", most=5),
     # releasing
     *_both("rings.ring.Ring.release", most=5),
     DrainPoint("release_uncounted", 6),
@@ -174,9 +174,14 @@ DRAIN_POINTS: Final = (
     *_both("rings.quarantine.Quarantine._remove_oldest", "rings.quarantine.Quarantine._write", needs="broken"),
     *_both("rings.reader.Reader.set_aside", "rings.ring.Ring.set_aside", needs="spoiled"),
     # the stop
-    *_both("service.Service._stop_at_tails", "service.Service._end_delivery", needs="stop"),
-    *_both("delivery.delivery.Delivery.stop", "service.Service.tell_audit", "rings.reader.Reader.close", needs="stop"),
-    *_both("rings.ring.Ring.give_back", "rings.ring.Ring.close", "service.Service.close", needs="stop"),
+    *_both("rings.reader.Reader.stop_at_tails", "service.shutdown.Shutdown.end_delivery", needs="stop"),
+    *_both(
+        "delivery.delivery.Delivery.stop",
+        "service.accounts.Accounts.tell_audit",
+        "rings.reader.Reader.close",
+        needs="stop",
+    ),
+    *_both("rings.ring.Ring.give_back", "rings.ring.Ring.close", "service.service.Service.close", needs="stop"),
     *_both(
         "spool.spool.Spool.close",
         "spool.database.SpoolDatabase.close",

@@ -21,7 +21,8 @@ from drain.exporters.protocol import Result, Verdict
 from drain.otlp.json_lines import from_json_line
 from drain.rings.directory import RingDirectory
 from drain.rings.intake import Admission
-from drain.service import Limits, Service
+from drain.service.limits import Limits
+from drain.service.service import Service
 from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import Attribute, SpanLayout
 from tests import waiting
@@ -172,14 +173,14 @@ class SteppedDrain:
         until(condition, self.step)
 
     def sums(self, service: str = "shop") -> Sums:
-        return self.service.sums()[service]
+        return self.service.accounts.sums()[service]
 
     def close(self) -> None:
         """Stop without finishing, but in good order."""
         if not self.is_closed:
             self.is_closed = True
             self.backend.let_go()
-            self.service._threads_ended = self.service._delivery.stop(SECONDS)
+            self.service._shutdown.threads_ended = self.service._delivery.stop(SECONDS)
             self.service._settle()
             self.service.close()
             self._raise_faults()

@@ -99,12 +99,13 @@ def test_one_user_cannot_touch_what_is_anothers(group_dir: Path, act: Callable[[
 def test_a_producer_that_may_not_list_the_directory_finds_the_doorbell(group_dir: Path) -> None:
     admission = Admission(frozenset(), frozenset({DRAIN_GROUP}), 1 << 30)
     with SteppedDrain(group_dir, MemoryBackend(), admission=admission) as drain:
+        is_asleep, fall_asleep = os.pipe()
 
         def act() -> None:
             with ringbuf.Emitter("shop", ring_dir=group_dir, layout=LAYOUT, mode=0o660, capacity=16) as emitter:
                 path = emitter.stats().path
                 assert path is not None
-                until(lambda: emitter.stats().drain_attached)
+                assert os.read(is_asleep, 1)
                 until(lambda: emit(emitter, range(4)) == 0)
 
         pid = os.fork()
@@ -114,5 +115,8 @@ def test_a_producer_that_may_not_list_the_directory_finds_the_doorbell(group_dir
         before = drain.service._doorbell.value()
         for ring in drain.service._reader.rings:
             lib.rb_set_sleeping(ring.consumer, 1)  # and nobody reads until the lane is full
+        os.write(fall_asleep, b"x")
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        os.close(is_asleep)
+        os.close(fall_asleep)
         assert drain.service._doorbell.value() != before

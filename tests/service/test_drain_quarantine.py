@@ -252,8 +252,8 @@ def test_spans_released_before_a_file_is_cut_stay_delivered(
     service = drain.service
     service._reader.scan()
     (ring,) = service._reader.rings
-    service._serve(ring)  # finds it closed
-    service._serve(ring)
+    service._copier.serve(ring)  # finds it closed
+    service._copier.serve(ring)
     until(lambda: backend.numbers, service._send_due)
     until(service._settle)
     assert ring.pending == 0  # released, and not polled since

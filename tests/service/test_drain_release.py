@@ -9,7 +9,7 @@ import pytest
 
 import ringbuf
 from drain.exporters.protocol import Result, Verdict
-from drain.service import Limits
+from drain.service.limits import Limits
 from ringbuf._ringbuf import ffi, lib
 from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, ring_files
 from tests.service.rings import CProducer
@@ -134,7 +134,7 @@ def test_a_batch_waits_for_more_spans_until_its_delay_is_over(
     now = 0.0
     limits = Limits(8192, 4_000_000, batch_delay=10.0, concurrency=2, shutdown_timeout=SECONDS)
     with SteppedDrain(ring_dir, backend, limits) as drain:
-        drain.service._clock = lambda: now
+        drain.service._clock = drain.service._copier._clock = lambda: now
         emit(emitter, range(3))
         drain.until(lambda: drain.service._batcher.spans == 3)
         now = 9.0
@@ -216,19 +216,16 @@ def test_a_noisy_ring_does_not_starve_the_others(ring_dir: Path, backend: Memory
         assert noisy.stats().pending
 
 
-def test_a_full_ring_makes_the_drain_look_more_often(
+def test_a_lane_that_was_half_full_is_told_once_as_found_late(
     emitter: ringbuf.Emitter, backend: MemoryBackend, drain: SteppedDrain
 ) -> None:
-    naps: list[float] = []
-    for _ in range(8):
-        emit(emitter, range(40))
-        drain.until(lambda: emitter.stats().pending == 0)
-        naps.append(drain.service._nap_seconds())
-    assert naps[0] == 0.01
-    assert naps[-1] == 0.001
-    naps.extend(drain.service._nap_seconds() for _ in range(8))
-    assert naps[-1] == 0.02
-    assert backend.numbers
+    emit(emitter, range(40))
+    drain.until(lambda: emitter.stats().pending == 0)
+    late = [drain.service._copier.came_late() for _ in range(2)]
+    emit(emitter, range(10))
+    drain.until(lambda: emitter.stats().pending == 0)
+    assert [*late, drain.service._copier.came_late()] == [True, False, False]
+    assert len(backend.numbers) == 50
 
 
 def spoil_slots(path: Path | None, slots: list[int]) -> None:

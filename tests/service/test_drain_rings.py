@@ -13,7 +13,7 @@ import ringbuf
 from drain.accounting.sums import Sums
 from drain.rings.directory import RingDirectory
 from drain.rings.watch import Watch
-from drain.service import Limits
+from drain.service.limits import Limits
 from ringbuf._ringbuf import lib
 from tests.service.draining import (
     LAYOUT,
@@ -367,7 +367,7 @@ def test_what_a_producer_publishes_and_closes_during_a_stop_is_not_removed_unrea
     emit(emitter, range(5))
     drain.step()
     drain.service._reader.rings[0].stop_at_tails()
-    drain.service._is_finishing = True
+    drain.service._shutdown.is_finishing = True
     emit(emitter, range(5, 10))
     emitter.close()
     drain.until(lambda: not drain.service._reader.rings)

@@ -15,7 +15,7 @@ from drain.delivery import dispatch
 from drain.delivery.dead_letters import DeadLetters, parse_dead_letter
 from drain.delivery.stores import Stores
 from drain.exporters.protocol import Result, Verdict
-from drain.service import Limits
+from drain.service.limits import Limits
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 from tests.service.draining import (
     LAYOUT,
@@ -105,7 +105,7 @@ def start(
 
 
 def spool_sums(drain: SteppedDrain) -> SpoolSums:
-    return drain.service.spool_sums().get("shop", SpoolSums())
+    return drain.service.accounts.spool_sums().get("shop", SpoolSums())
 
 
 def test_while_the_backend_is_away_the_rings_are_read_and_later_every_span_arrives(
@@ -147,7 +147,7 @@ def test_a_prompt_backend_needs_no_spool(
     emit(emitter, range(10))
     drain.until(lambda: emitter.stats().pending == 0)
     assert drain.sums().delivered == 10
-    assert drain.service.spool_sums() == {}
+    assert drain.service.accounts.spool_sums() == {}
 
 
 def test_a_lane_that_is_half_full_does_not_wait_for_its_time(

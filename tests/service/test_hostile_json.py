@@ -245,5 +245,5 @@ def test_a_long_service_name_is_cut_where_the_drain_keeps_it(house: House) -> No
         if pair.key == "service.name"
     ]
     assert name in names  # the backend gets what the producer said
-    kept = [service for service in house.drain.service.sums() if service.startswith("long ")]
+    kept = [service for service in house.drain.service.accounts.sums() if service.startswith("long ")]
     assert [len(service) for service in kept] == [120]

@@ -47,8 +47,8 @@ def test_what_is_delivered_after_the_other_was_found_is_not_released(
         with Consumer(path, observe=True) as seen:
             assert seen.view().released == 0
             assert seen.view().consumer_state == lib.RB_CONSUMER_ATTACHED
-        assert service.sums()["shop"].pending == 5
-        assert service.sums()["shop"].unaccounted == 0
+        assert service.accounts.sums()["shop"].pending == 5
+        assert service.accounts.sums()["shop"].unaccounted == 0
         other.close()
         with SteppedDrain(ring_dir, backend) as next_drain:
             next_drain.until(lambda: emitter.stats().pending == 0)

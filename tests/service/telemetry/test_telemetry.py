@@ -191,7 +191,7 @@ def test_lag_is_the_age_of_the_span_that_waits_longest(ring_dir: Path, emitter: 
         drain.until(lambda: drain.service._reader.rings)
         [ring] = drain.service._reader.rings
         assert ring.oldest_unix_nano() is None
-        assert drain.service.snapshot().lag_seconds == {}
+        assert drain.service.accounts.snapshot().lag_seconds == {}
         waiting = records(emitter, range(3))
         waiting["end_unix_nano"] = [created + 7, created + 8, created + 9]
         emitter.emit_batch(waiting)
@@ -199,10 +199,12 @@ def test_lag_is_the_age_of_the_span_that_waits_longest(ring_dir: Path, emitter: 
         assert ring.oldest_unix_nano() == created + 7, "of one that is not even copied"
         drain.until(lambda: backend.waiting)
         assert ring.oldest_unix_nano() == created + 7, "of one that is on its way"
-        assert drain.service.snapshot().lag_seconds["shop"] == pytest.approx((time.time_ns() - created) / 1e9, abs=60)
+        assert drain.service.accounts.snapshot().lag_seconds["shop"] == pytest.approx(
+            (time.time_ns() - created) / 1e9, abs=60
+        )
         backend.let_go()
         drain.until(lambda: not drain.sums().pending)
-        assert drain.service.snapshot().lag_seconds == {}
+        assert drain.service.accounts.snapshot().lag_seconds == {}
 
 
 def test_no_span_is_older_than_its_ring(ring_dir: Path, emitter: ringbuf.Emitter) -> None:

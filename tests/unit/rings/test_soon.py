@@ -8,7 +8,7 @@ import pytest
 
 import ringbuf
 from drain.rings.watch import Watch
-from drain.service import Service
+from drain.service.service import Service
 from ringbuf._ringbuf import lib
 from tests.service.draining import ANY_RING, LAYOUT, SMALL, MemoryBackend, SteppedDrain, emit
 from tests.service.rings import CProducer

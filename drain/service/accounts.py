@@ -1,0 +1,107 @@
+"""What became of the spans that a service had: as sums, as a picture for those who watch, as a table and a log line."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from drain.accounting.audit import log_audit, write_audit
+from drain.accounting.snapshot import Snapshot
+from drain.log import RepeatedTrouble
+from drain.rings.ring import Life
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.accounting.audit import Audit
+    from drain.accounting.spool_sums import SpoolSums
+    from drain.accounting.sums import Sums
+    from drain.delivery.delivery import Delivery
+    from drain.rings.reader import Reader
+    from drain.spool.spool import Spool
+    from drain.standard_streams import TextStream
+
+
+class Accounts:
+    """The books of one service; all methods belong to its thread.
+
+    Args:
+        audit: the sums of rings that are gone.
+        reader: the rings that are attached.
+        delivery: what is on its way.
+        spool: what waits on disk; None: nothing does.
+        log: for the audit's line.
+        audit_to: where the audit's table goes.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        audit: Audit,
+        reader: Reader,
+        delivery: Delivery,
+        spool: Spool | None,
+        *,
+        log: FilteringBoundLogger,
+        audit_to: TextStream,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._audit = audit
+        self._reader = reader
+        self._delivery = delivery
+        self._spool = spool
+        self._log = log
+        self._audit_to = audit_to
+        self._trouble = RepeatedTrouble(log, clock)
+        self._spool_lost_before = self._spool_lost()
+
+    def sums(self) -> dict[str, Sums]:
+        """Return what became of the spans of each service."""
+        self._reader.poll()
+        return self._audit.by_service((ring.service, ring.sums()) for ring in self._reader.rings)
+
+    def spool_sums(self) -> Mapping[str, SpoolSums]:
+        """Return what became of the spooled spans of each service; empty without a spool."""
+        return self._spool.status().services if self._spool else {}
+
+    def spool_waiting(self) -> int:
+        """Return how many spans wait in the spool."""
+        return sum(sums.waiting for sums in self.spool_sums().values())
+
+    def spool_lost(self) -> int:
+        """Return how many spans that were in the spool have left it without a delivery, since this service began."""
+        return self._spool_lost() - self._spool_lost_before
+
+    def snapshot(self) -> Snapshot:
+        """Return what the service does now, for those who watch."""
+        self._reader.poll()
+        rings = self._reader.rings
+        now = time.time_ns()
+        lag: dict[str, float] = {}
+        for ring in rings:
+            oldest = ring.oldest_unix_nano()
+            if oldest is not None:
+                lag[ring.service] = max(lag.get(ring.service, 0.0), (now - oldest) / 1e9)
+        states = {life.value.replace(" ", "_"): sum(ring.life is life for ring in rings) for life in Life}
+        return Snapshot(
+            services=self._audit.since_start((ring.service, ring.sums()) for ring in rings),
+            lag_seconds=lag,
+            rings={**states, "left_alone": self._reader.left_alone},
+            quarantined_rings=self._reader.quarantined,
+            batches_in_flight=self._delivery.in_flight,
+        )
+
+    def tell_audit(self) -> None:
+        """Write the audit as a table, and to the log as one line."""
+        services, spooled = self.sums(), self.spool_sums()
+        try:
+            write_audit(services, self._audit_to, spooled)
+        except OSError as error:  # a closed pipe is no reason to stop
+            self._trouble.warn("audit cannot be written", reason=str(error))
+        log_audit(self._log, services, spooled)
+
+    def _spool_lost(self) -> int:
+        """Return how many spans the spool ever took that were not delivered and do not wait."""
+        return sum(sums.spooled - sums.delivered - sums.waiting for sums in self.spool_sums().values())

@@ -1,0 +1,154 @@
+"""Records on their way: copied out of the lanes into batches, and released when the batch is settled."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from drain.accounting.outcome import Outcome
+from drain.log import RepeatedTrouble
+from drain.otlp.encoder import Encoded
+from drain.rings.ring import Life
+from drain.rings.segment import Segment
+from ringbuf.exceptions import RingFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import numpy as np
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.accounting.span_metrics import SpanSummary
+    from drain.delivery.batch import Batch, Batcher
+    from drain.rings.reader import Reader
+    from drain.rings.ring import Ring
+    from drain.rings.segment import Lane
+
+# Half a lane: a producer with a doorbell would have rung at a quarter.
+_LATE_SHARE: Final = 2
+# A lane that is this full is not kept waiting for a batch to fill: the producer has only the rest.
+_URGENT_SHARE: Final = 4
+
+
+class Copier:
+    """Copies a quantum of each lane into batches, and releases it in the end.
+
+    Args:
+        reader: whose rings.
+        batcher: gets what is encoded.
+        batch_bytes: of a batch, before compression: a quantum that makes more is halved.
+        log: a line for each trouble.
+        clock: seconds that never go back.
+
+    Attributes:
+        not_delivered: spans and records that were released without a delivery: rejected, dead letters, invalid.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        batcher: Batcher,
+        batch_bytes: int,
+        *,
+        log: FilteringBoundLogger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reader = reader
+        self._batcher = batcher
+        self._batch_bytes = batch_bytes
+        self._trouble = RepeatedTrouble(log, clock)
+        self._clock = clock
+        self._came_late = False
+        self.not_delivered = 0
+
+    def came_late(self) -> bool:
+        """Return whether a lane was found half full since this was last asked."""
+        came_late, self._came_late = self._came_late, False
+        return came_late
+
+    def serve(self, ring: Ring) -> bool:
+        """Copy a quantum of each lane to the batches, or let the ring go when it has ended."""
+        if ring.life is Life.SET_ASIDE:
+            return False
+        was_ending = ring.life is Life.ENDING  # known before this poll: its tails are final
+        try:
+            ring.poll()
+            if was_ending and not ring.pending:
+                self._reader.retire(ring)
+                return True
+            if ring.is_closed and not was_ending:
+                self._reader.producer_has_left(ring)
+                return True
+            lanes = [lane for lane in ring.lanes if ring.ready(lane)]
+            for lane in lanes:
+                self._read(ring, lane)
+            return bool(lanes)
+        except RingFormatError as error:
+            self._reader.set_aside(ring, error)
+            return True
+
+    def settle(self, batches: Iterable[Batch]) -> None:
+        """Release what has its outcome, in order, lane by lane."""
+        for batch in batches:
+            for segment in batch.segments:
+                if segment.outcome is not None:
+                    self.not_delivered += segment.outcome.rejected + segment.outcome.dead_lettered
+                self._release(segment.ring, segment.lane)
+
+    def _release(self, ring: Ring, lane: Lane) -> None:
+        try:
+            ring.release(lane)
+        except RingFormatError as error:
+            self._reader.set_aside(ring, error)
+            return
+        if ring.life is Life.SET_ASIDE and not ring.unreleased:
+            self._reader.retire(ring)
+
+    def _read(self, ring: Ring, lane: Lane) -> None:
+        self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
+        records = ring.copy(lane, self._batcher.max_spans)
+        done = 0
+        for part, encoded in self._encoded(ring, records):
+            segment = Segment(ring, lane, encoded.spans, encoded.invalid)
+            segment.summary = self._summarise(ring, records[done : done + part], encoded)
+            done += part
+            lane.segments.append(segment)
+            if encoded.invalid:
+                self.not_delivered += encoded.invalid
+                self._trouble.warn("records are no spans", ring=ring.name, invalid=encoded.invalid, of=part)
+            if encoded.spans:
+                self._batcher.add(segment, encoded, self._clock())
+            else:
+                segment.outcome = Outcome(invalid=encoded.invalid)
+        ring.release(lane)  # where nothing but invalid records waits
+        if lane.unreleased * _URGENT_SHARE >= ring.capacity_slots:
+            self._batcher.is_urgent = True
+
+    def _encoded(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[int, Encoded]]:
+        """Encode records, in halves where they make more bytes than a batch may have, or one cannot be encoded."""
+        encoded = self._encode(ring, records)
+        if len(records) > 1 and (encoded is None or len(encoded.body) > self._batch_bytes):
+            middle = len(records) // 2
+            yield from self._encoded(ring, records[:middle])
+            yield from self._encoded(ring, records[middle:])
+        else:
+            yield len(records), encoded or Encoded(b"", 0, len(records))
+
+    def _encode(self, ring: Ring, records: np.ndarray) -> Encoded | None:
+        """Encode records; None where one of them makes the encoder raise, which must not end the drain."""
+        try:
+            return ring.encode(records)
+        except MemoryError:
+            raise  # not the record's fault; what is not released is in the rings
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next drain would meet it again
+            self._trouble.warn("records cannot be encoded", ring=ring.name, reason=repr(error))
+            return None
+
+    def _summarise(self, ring: Ring, records: np.ndarray, encoded: Encoded) -> SpanSummary | None:
+        if ring.span_counter is None or not encoded.spans:
+            return None
+        try:
+            return ring.span_counter.summarise(records, encoded.invalid)
+        except Exception as error:  # noqa: BLE001 - a count of durations is no reason to deliver nothing
+            self._trouble.warn("records cannot be summarised", ring=ring.name, reason=repr(error))
+            return None
