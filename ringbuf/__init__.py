@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ringbuf.layout.layout import Attribute, SpanLayout
     from ringbuf.shared import configure, get_emitter
     from ringbuf.span import current_traceparent
-    from ringbuf.traceparent import TraceParent, format_traceparent, parse_traceparent
+    from ringbuf.traceparent import TraceContext, TraceParent, format_traceparent, parse_traceparent
 
 __all__ = [
     "Attribute",
@@ -41,6 +41,7 @@ __all__ = [
     "RingFormatError",
     "RingVersionError",
     "SpanLayout",
+    "TraceContext",
     "TraceParent",
     "configure",
     "current_traceparent",
@@ -62,6 +63,7 @@ _MODULES = {
     "RingFormatError": "exceptions",
     "RingVersionError": "exceptions",
     "SpanLayout": "layout.layout",
+    "TraceContext": "traceparent",
     "TraceParent": "traceparent",
     "configure": "shared",
     "current_traceparent": "span",

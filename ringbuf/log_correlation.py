@@ -22,10 +22,10 @@ from ringbuf.span import current_traceparent
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-__all__ = ["TraceContext", "TraceContextFilter", "add_trace_context", "current_trace_context"]
+__all__ = ["LoggedContext", "TraceContextFilter", "add_trace_context", "current_trace_context"]
 
 
-class TraceContext(NamedTuple):
+class LoggedContext(NamedTuple):
     """The ids of a span as log lines have them.
 
     Attributes:
@@ -39,14 +39,14 @@ class TraceContext(NamedTuple):
     trace_flags: str
 
 
-def current_trace_context() -> TraceContext | None:
+def current_trace_context() -> LoggedContext | None:
     """Return the ids of the span that encloses the caller, None outside of any.
 
     It is the innermost `with` span of this thread or task, or OpenTelemetry's, where both kinds nest
     (`ringbuf.otel.nest`).
     """
     header = current_traceparent()
-    return None if header is None else TraceContext(*header.split("-")[1:])
+    return None if header is None else LoggedContext(*header.split("-")[1:])
 
 
 class TraceContextFilter(logging.Filter):
@@ -62,7 +62,7 @@ class TraceContextFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Set the attributes, and return True."""
-        found = current_trace_context() or TraceContext("", "", "")
+        found = current_trace_context() or LoggedContext("", "", "")
         record.trace_id, record.span_id, record.trace_flags = found
         return True
 

@@ -6,12 +6,9 @@ from typing import Final
 
 from ringbuf._ringbuf import lib
 from ringbuf._site import CURRENT, Parent, Span, enclosing_traceparent, set_header_reader
-from ringbuf.traceparent import parse_traceparent
+from ringbuf.traceparent import KNOWN_TRACE_FLAGS, parse_traceparent
 
-__all__ = ["CURRENT", "Parent", "Span", "current_traceparent"]
-
-# W3C's own bits that a child repeats: sampled, and (level 2) random trace id.
-KNOWN_TRACE_FLAGS: Final = 0x03
+__all__ = ["CURRENT", "KNOWN_TRACE_FLAGS", "Parent", "Span", "current_traceparent"]
 
 LOCAL: Final[int] = lib.RB_SPAN_HAS_IS_REMOTE
 REMOTE: Final[int] = lib.RB_SPAN_HAS_IS_REMOTE | lib.RB_SPAN_IS_REMOTE

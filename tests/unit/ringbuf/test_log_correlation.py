@@ -16,7 +16,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import ringbuf
 from ringbuf._site import set_outer_context
-from ringbuf.log_correlation import TraceContext, TraceContextFilter, add_trace_context, current_trace_context
+from ringbuf.log_correlation import LoggedContext, TraceContextFilter, add_trace_context, current_trace_context
 from ringbuf.otel import nest
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_a_structlog_event_has_the_ids_and_keeps_its_own(get: Site) -> None:
         logger.info("given", trace_id="of the caller")
     outside, inside, given = map(json.loads, lines.getvalue().splitlines())
     assert outside == {"event": "outside"}
-    assert inside == {"event": "inside", **TraceContext(*ids_of(span))._asdict()}
+    assert inside == {"event": "inside", **LoggedContext(*ids_of(span))._asdict()}
     assert (given["trace_id"], given["span_id"]) == ("of the caller", ids_of(span)[1])
 
 
