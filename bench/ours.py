@@ -81,7 +81,7 @@ def generic_site_emit(emitter: Emitter) -> Callable[[int], None]:
     """`Emitter.site(…).emit`, the door of any layout, with the same values."""
     generic = emitter.site(
         "grafos.dataplane.fbmu",
-        constants={"grafos.resource.kind": "memory", "grafos.operation": "fbmu_read"},
+        constants={"grafos.resource.kind": "mem", "grafos.operation": "fbmu_read"},
         varying=("grafos.lease.id", "grafos.bytes", "grafos.outcome"),
     )
     emit, lease = generic.emit, LeaseId(7).raw
@@ -107,7 +107,7 @@ def emit_record(emitter: Emitter) -> Callable[[int], None]:
 def friendly(emitter: Emitter) -> Callable[[int], None]:
     """`emit_dataplane_span`, all by name and checked."""
     del emitter  # the shared one
-    lease, kind, resource_kind = LeaseId(7), DataplaneSpanKind.FBMU, ResourceKind.MEMORY
+    lease, kind, resource_kind = LeaseId(7), DataplaneSpanKind.FBMU, ResourceKind.MEM
     operation, outcome = OpType.FBMU_READ, Outcome.OK
 
     def burst(count: int) -> None:
@@ -129,7 +129,7 @@ def friendly(emitter: Emitter) -> Callable[[int], None]:
 def friendly_from_traceparent(emitter: Emitter) -> Callable[[int], None]:
     """`emit_dataplane_span_from_traceparent`, the header parsed each time."""
     del emitter  # the shared one
-    lease, kind, resource_kind = LeaseId(7), DataplaneSpanKind.FBMU, ResourceKind.MEMORY
+    lease, kind, resource_kind = LeaseId(7), DataplaneSpanKind.FBMU, ResourceKind.MEM
     operation, outcome = OpType.FBMU_READ, Outcome.OK
 
     def burst(count: int) -> None:
@@ -167,7 +167,7 @@ def _record() -> Any:
     return build_dataplane_span(
         DataplaneSpanKind.FBMU,
         lease_id=7,
-        resource_kind=ResourceKind.MEMORY,
+        resource_kind=ResourceKind.MEM,
         operation=OpType.FBMU_READ,
         outcome=Outcome.OK,
         start_unix_nano=START,

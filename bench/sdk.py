@@ -26,7 +26,7 @@ NAME: Final = "grafos.dataplane.fbmu"
 # All five at once when the span is made: set_attribute, one by one, would cost the SDK 5 µs more.
 ATTRIBUTES: Final[Mapping[str, str | int]] = {
     "grafos.lease.id": "00000000000000000000000000000007",
-    "grafos.resource.kind": "memory",
+    "grafos.resource.kind": "mem",
     "grafos.operation": "fbmu_read",
     "grafos.outcome": "ok",
     "grafos.bytes": 4096,

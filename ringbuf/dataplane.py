@@ -63,12 +63,6 @@ __all__ = [
 _MAX_U64: Final = (1 << 64) - 1
 _MAX_TRACE_FLAGS: Final = 0xFF
 _SAMPLED: Final = 1  # the default itself: `is` also tells it from True
-_RESOURCE_KIND: Final = {
-    DataplaneSpanKind.FBMU: ResourceKind.MEMORY,
-    DataplaneSpanKind.FBBU: ResourceKind.BLOCK,
-    DataplaneSpanKind.GPU_SESSION: ResourceKind.GPU,
-    DataplaneSpanKind.CAPABILITY_CACHE: ResourceKind.CAPABILITY,
-}
 
 # Ids for records that no emitter has seen; its memory is wiped on fork, so that a child has a seed of its own.
 _ids, _ids_owner = new_producer()
@@ -80,22 +74,26 @@ def site(op: OpType, *, resource_kind: ResourceKind | None = None, emitter: Emit
 
     Args:
         op: any but TASKLET_SUBMIT.
-        resource_kind: what its leases are for; None: what the operation's family works on.
+        resource_kind: what its leases are for; None: `op.resource_kind`. CAPABILITY_… operations have none of their
+            own: a capability is for a lease of some kind, which is the kind to give.
         emitter: None: the process's shared one, which may be configured later.
 
     Raises:
         TypeError: `op` or `resource_kind` is of another type.
-        ValueError: `op` is TASKLET_SUBMIT, or the emitter has another layout.
+        ValueError: `op` is TASKLET_SUBMIT, a CAPABILITY_… operation is bound without a `resource_kind`, or the emitter
+            has another layout.
 
     >>> read = site(OpType.FBMU_READ)
     >>> lease = LeaseId(7)
     """
     _check_type("op", op, OpType)
-    kind = dataplane_span_kind_for_op_type(op)
-    if resource_kind is None and kind is not None:
-        resource_kind = _RESOURCE_KIND[kind]
+    if resource_kind is None:
+        resource_kind = op.resource_kind
+    if resource_kind is None:
+        if op.family is None:
+            raise ValueError(f"{op} is a control-plane submission: it has no data-plane span")
+        raise ValueError(f"resource_kind: {op} needs the kind of the lease that the capability is for")
     _check_type("resource_kind", resource_kind, ResourceKind)
-    assert resource_kind is not None  # noqa: S101 - for the type checker
     return DataplaneSite(emitter or get_emitter(), op, resource_kind)
 
 
@@ -133,7 +131,7 @@ def build_dataplane_span(
             or all zero, a parent without a trace, a number out of range, a lease id of the wrong form.
         TypeError: an argument of another type.
 
-    >>> record = build_dataplane_span(DataplaneSpanKind.FBMU, lease_id=7, resource_kind=ResourceKind.MEMORY,
+    >>> record = build_dataplane_span(DataplaneSpanKind.FBMU, lease_id=7, resource_kind=ResourceKind.MEM,
     ...     operation=OpType.FBMU_READ, outcome=Outcome.OK, start_unix_nano=1, end_unix_nano=2, nbytes=4096)
     >>> DATAPLANE_LAYOUT.values(record)["grafos.bytes"]
     4096

@@ -63,9 +63,12 @@ class OpType(_Labelled):
 
     Attributes:
         family: what `dataplane_span_kind_for_op_type` says.
+        resource_kind: what the family's leases are for; None where a lease of any kind may be meant (CAPABILITY_…), and
+            where there is no family.
     """
 
     family: DataplaneSpanKind | None
+    resource_kind: ResourceKind | None
 
     FBMU_READ = 0
     FBMU_WRITE = 1
@@ -79,15 +82,28 @@ class OpType(_Labelled):
     CAPABILITY_REFRESH = 9
     CAPABILITY_INVALIDATE = 10
     TASKLET_SUBMIT = 11
+    GPU_MEM_ALLOC = 12
+    GPU_MEM_WRITE = 13
+    GPU_MEM_READ = 14
+    GPU_MODULE_LOAD = 15
+    GPU_LAUNCH = 16
+    GPU_SYNC = 17
 
 
 class ResourceKind(_Labelled):
-    """What the lease is for."""
+    """What the lease is for: the kinds of grafOS's own `ResourceKind`, in its order and with its labels."""
 
-    MEMORY = 0
+    MEM = 0
     BLOCK = 1
-    GPU = 2
-    CAPABILITY = 3
+    NET = 2
+    CPU = 3
+    GPU = 4
+    GPU_MEM = 5
+    TASKLET = 6
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.label = sys.intern(self.label.replace("_", ""))  # `gpumem`, in one word
 
 
 class Outcome(_Labelled):
@@ -101,6 +117,8 @@ class Outcome(_Labelled):
     DENIED = 5
     EXPIRED = 6
     CANCELLED = 7
+    REVOKED = 8
+    FENCED = 9
 
     @property
     def status(self) -> int:
@@ -108,7 +126,9 @@ class Outcome(_Labelled):
         return STATUS_ERROR if self in _FAILURES else STATUS_UNSET
 
 
-_FAILURES: Final = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.DENIED, Outcome.EXPIRED})
+_FAILURES: Final = frozenset(
+    {Outcome.ERROR, Outcome.TIMEOUT, Outcome.DENIED, Outcome.EXPIRED, Outcome.REVOKED, Outcome.FENCED}
+)
 
 
 def dataplane_operation_label(op: OpType) -> str:
@@ -131,7 +151,17 @@ def dataplane_span_kind_for_op_type(op: OpType) -> DataplaneSpanKind | None:
             return DataplaneSpanKind.FBMU
         case OpType.FBBU_READ | OpType.FBBU_WRITE | OpType.FBBU_FLUSH:
             return DataplaneSpanKind.FBBU
-        case OpType.GPU_SESSION_OPEN | OpType.GPU_SESSION_SUBMIT | OpType.GPU_SESSION_CLOSE:
+        case (
+            OpType.GPU_SESSION_OPEN
+            | OpType.GPU_SESSION_SUBMIT
+            | OpType.GPU_SESSION_CLOSE
+            | OpType.GPU_MEM_ALLOC
+            | OpType.GPU_MEM_WRITE
+            | OpType.GPU_MEM_READ
+            | OpType.GPU_MODULE_LOAD
+            | OpType.GPU_LAUNCH
+            | OpType.GPU_SYNC
+        ):
             return DataplaneSpanKind.GPU_SESSION
         case OpType.CAPABILITY_LOOKUP | OpType.CAPABILITY_REFRESH | OpType.CAPABILITY_INVALIDATE:
             return DataplaneSpanKind.CAPABILITY_CACHE
@@ -141,8 +171,18 @@ def dataplane_span_kind_for_op_type(op: OpType) -> DataplaneSpanKind | None:
             assert_never(op)
 
 
+_RESOURCE_KIND: Final = {
+    DataplaneSpanKind.FBMU: ResourceKind.MEM,
+    DataplaneSpanKind.FBBU: ResourceKind.BLOCK,
+    DataplaneSpanKind.GPU_SESSION: ResourceKind.GPU,
+    DataplaneSpanKind.CAPABILITY_CACHE: None,
+    None: None,
+}
+_ON_GPU_MEMORY: Final = frozenset({OpType.GPU_MEM_ALLOC, OpType.GPU_MEM_WRITE, OpType.GPU_MEM_READ})
+
 for _op in OpType:
     _op.family = dataplane_span_kind_for_op_type(_op)
+    _op.resource_kind = ResourceKind.GPU_MEM if _op in _ON_GPU_MEMORY else _RESOURCE_KIND[_op.family]
 
 
 def _labels(members: type[_Labelled]) -> tuple[str, ...]:

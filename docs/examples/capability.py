@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 from ringbuf.dataplane import DataplaneSpanKind, LeaseId, OpType, Outcome, ResourceKind, emit_dataplane_span, site
 
-_lookup = site(OpType.CAPABILITY_LOOKUP)
-_refresh = site(OpType.CAPABILITY_REFRESH)
+# These capabilities are for leases of blocks; a cache for leases of several kinds has sites for each.
+_lookup = site(OpType.CAPABILITY_LOOKUP, resource_kind=ResourceKind.BLOCK)
+_refresh = site(OpType.CAPABILITY_REFRESH, resource_kind=ResourceKind.BLOCK)
 
 
 class Capability(NamedTuple):
@@ -94,7 +95,7 @@ class CapabilityCache:
         emit_dataplane_span(  # the door without a site: for what is rare
             DataplaneSpanKind.CAPABILITY_CACHE,
             lease_id=lease,
-            resource_kind=ResourceKind.CAPABILITY,
+            resource_kind=ResourceKind.BLOCK,
             operation=OpType.CAPABILITY_INVALIDATE,
             outcome=Outcome.MISS if found is None else Outcome.OK,
             start_unix_nano=start,
@@ -118,6 +119,6 @@ class CapabilityCache:
             try:
                 granted = self._entries[lease] = self._authority.grant(lease)
             except PermissionError:
-                span.outcome = Outcome.DENIED  # without this line the span would say ERROR
+                span.outcome = Outcome.REVOKED  # without this line the span would say ERROR
                 raise
             return granted

@@ -58,8 +58,8 @@ class StorageClient:
             try:
                 capability = self._capabilities.get(with_right_to or lease)
             except PermissionError:
-                span.outcome = Outcome.DENIED
-                return Reply(Outcome.DENIED, b"", 0)
+                span.outcome = Outcome.REVOKED
+                return Reply(Outcome.REVOKED, b"", 0)
             self._connection.send(
                 Request(operation, lease, capability, offset, nbytes, data, is_synchronous, span.traceparent)
             )

@@ -193,7 +193,7 @@ emitter = ringbuf.Emitter("service", ring_dir=sys.argv[1], capacity=4)
 read = site(OpType.FBMU_READ, emitter=emitter)
 if kind == "_site.Span":
     read = any_operation(emitter)
-arguments = (LEASE, ResourceKind.MEMORY, OpType.FBMU_READ, Outcome.OK) if kind == "_site.Span" else (LEASE,)
+arguments = (LEASE, ResourceKind.MEM, OpType.FBMU_READ, Outcome.OK) if kind == "_site.Span" else (LEASE,)
 def values():
     last = None
     for _ in range(300_000):

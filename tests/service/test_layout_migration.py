@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from drain.otlp.json_lines import from_json_line
 from ringbuf import Attribute, Emitter, SpanLayout
+from ringbuf.dataplane import LeaseId, OpType, Outcome, ResourceKind, site
 from tests.python import run
 from tests.service.draining import MemoryBackend, SteppedDrain, quarantined, ring_files, run_once
 from tests.service.rings import CProducer
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+RINGS_OF_BEFORE = Path(__file__).parent / "rings_of_before"
 # Everything that may change at once: an attribute comes, one goes, one gets another type, labels change their order,
 # a span name goes and comes, and so offsets, bits, indices and the slot's size are all others.
 BEFORE = SpanLayout(
@@ -112,3 +113,27 @@ def test_a_type_that_this_drain_does_not_know_sets_the_ring_aside_whole_for_a_la
         (kept,) = (ring_dir / "quarantine").glob("*.ring")
         # The header with its layout; the drain has only said in the lanes that it set the ring aside.
         assert kept.read_bytes()[:4096] == before[:4096]
+
+
+def test_a_ring_of_version_0_1_0_says_what_its_producer_said_beside_one_of_today(
+    ring_dir: Path, tmp_path: Path
+) -> None:
+    """The words of the data plane have changed since: `memory` is `mem`, and number 2 was `gpu`, which is `net` now."""
+    before = gzip.decompress((RINGS_OF_BEFORE / "dataplane-0.1.0.ring.gz").read_bytes())
+    (ring_dir / "released-1-00000001.ring").write_bytes(before)
+    with Emitter("today", ring_dir=ring_dir) as today:
+        for kind in ResourceKind:
+            fenced = Outcome.FENCED
+            assert site(OpType.GPU_SYNC, resource_kind=kind, emitter=today).emit(LeaseId(7), 1, 2, None, fenced)
+        output = tmp_path / "spans.jsonl"
+        assert run_once(tmp_path / "log", ring_dir, "--exporter", "file", "--output", output) == 0
+    found = [values for _scope, _name, values in delivered(output)]
+    new, old = found[:7], found[7:]
+    assert [values["grafos.resource.kind"] for values in new] == [str(kind) for kind in ResourceKind]
+    assert {(values["grafos.operation"], values["grafos.outcome"]) for values in new} == {("gpu_sync", "fenced")}
+    assert [values["grafos.resource.kind"] for values in old] == (
+        ["memory"] * 2 + ["block"] * 3 + ["gpu"] * 3 + ["capability"] * 3
+    )
+    assert [values["grafos.operation"] for values in old] == [str(op) for op in OpType if op < OpType.TASKLET_SUBMIT]
+    assert [values["grafos.outcome"] for values in old] == [str(outcome) for outcome in [*Outcome][:8] * 2][:11]
+    assert [path.name for path in ring_files(ring_dir) if path.name.startswith("released")] == []

@@ -28,7 +28,7 @@ SAMPLED = f"00-{TRACE.hex()}-{PARENT.hex()}-01"
 UNSAMPLED = f"00-{TRACE.hex()}-{PARENT.hex()}-00"
 READ: dict[str, Any] = {
     "lease_id": 7,
-    "resource_kind": ResourceKind.MEMORY,
+    "resource_kind": ResourceKind.MEM,
     "operation": OpType.FBMU_READ,
     "outcome": Outcome.OK,
     "start_unix_nano": 1000,

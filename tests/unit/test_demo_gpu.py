@@ -22,22 +22,41 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 CUDA_ERROR_NO_DEVICE = 100
 CUDA_ERROR_OPERATING_SYSTEM = 304
-CUDA_ERROR_ILLEGAL_ADDRESS = 700
-# What the demo calls, with the types of cuda.h.
+# What the demo calls, with the types of cuda.h; the device's memory is this machine's.
 DRIVER = """
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 int held;
+static int module, function;
 int cuInit(unsigned flags) { return flags == 0 ? INIT : 1; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal + 5; return 0; }
 int cuCtxCreate_v2(void **context, unsigned flags, int device) {
     held++; *context = &held; return flags == 0 && device == 5 ? 0 : 1; }
-int cuMemAlloc_v2(unsigned long long *buffer, size_t bytes) { held++; *buffer = ~0ull; return bytes ? 0 : 1; }
-int cuMemsetD8_v2(unsigned long long buffer, unsigned char value, size_t bytes) {
-    return buffer == ~0ull && value == 0xA5 && bytes == 16 << 20 ? FILL : 1; }
-int cuCtxSynchronize(void) { return 0; }
-int cuMemFree_v2(unsigned long long buffer) { held--; return buffer == ~0ull ? 0 : 1; }
+int cuMemAlloc_v2(unsigned long long *buffer, size_t bytes) {
+    if (ALLOC) return ALLOC;
+    held++; *buffer = (unsigned long long)malloc(bytes); return bytes ? 0 : 1; }
+int cuMemcpyHtoD_v2(unsigned long long to, const void *from, size_t bytes) {
+    memcpy((void *)to, from, bytes); return 0; }
+int cuMemcpyDtoH_v2(void *to, unsigned long long from, size_t bytes) {
+    memcpy(to, (void *)from, bytes); return READ; }
+int cuModuleLoadData(void **made, const void *image) {
+    *made = &module; return strstr(image, ".entry invert") ? LOAD : 1; }
+int cuModuleGetFunction(void **made, void *of, const char *name) {
+    *made = &function; return of == &module && strcmp(name, "invert") == 0 ? 0 : 1; }
+int cuLaunchKernel(void *kernel, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, void *stream, void **arguments, void *extra) {
+    unsigned long long words = *(unsigned long long *)arguments[0];
+    unsigned count = *(unsigned *)arguments[1];
+    if (kernel != &function || shared || stream || extra || y * z * by * bz != 1 || x * bx < count) return 1;
+    for (unsigned at = 0; at < count; at++) ((unsigned *)words)[at] ^= MASK;
+    return 0; }
+int cuCtxSynchronize(void) { return SYNC; }
+int cuMemFree_v2(unsigned long long buffer) { held--; free((void *)buffer); return 0; }
 int cuCtxDestroy_v2(void *context) { held--; return context == &held ? 0 : 1; }
 """
+BYTES = 16 << 20
+STEPS = ["mem_alloc", "mem_write", "module_load", "launch", "sync", "mem_read"]
 
 
 @pytest.fixture
@@ -64,10 +83,11 @@ def driver(c_compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Return a function that makes a driver library whose calls return these statuses, in libcuda's place."""
     real = ctypes.CDLL
 
-    def make(*, init: int = 0, fill: int = 0, source: str = DRIVER) -> ctypes.CDLL:
+    def make(source: str = DRIVER, **statuses: int) -> ctypes.CDLL:
         (tmp_path / "driver.c").write_text(source)
         library = tmp_path / "libcuda.so.1"
-        flags = ["-shared", "-fPIC", f"-DINIT={init}", f"-DFILL={fill}"]
+        given = {"INIT": 0, "ALLOC": 0, "LOAD": 0, "SYNC": 0, "READ": 0, "MASK": 0xFFFFFFFF} | statuses
+        flags = ["-shared", "-fPIC", *(f"-D{name}={value}" for name, value in given.items())]
         subprocess.run([c_compiler, *flags, tmp_path / "driver.c", "-o", library], check=True)
 
         def load(name: str) -> ctypes.CDLL:
@@ -88,28 +108,36 @@ def session(gpu: ModuleType, ring_dir: Path) -> list[tuple[str, str, int | None]
         with Consumer(path) as consumer:
             for record in consumer.take_all():
                 values: dict[str, Any] = dict(DATAPLANE_LAYOUT.values(record))
-                operation = values["grafos.operation"].removeprefix("gpu_session_")
+                operation = values["grafos.operation"].removeprefix("gpu_").removeprefix("session_")
                 spans.append((operation, values["grafos.outcome"], values.get("grafos.bytes")))
     return spans
 
 
-def test_a_session_opens_fills_and_closes(gpu: ModuleType, driver: Callable[..., ctypes.CDLL], ring_dir: Path) -> None:
+def test_every_step_of_a_session_is_a_span_under_the_submission(
+    gpu: ModuleType, driver: Callable[..., ctypes.CDLL], ring_dir: Path
+) -> None:
     library = driver()
-    assert session(gpu, ring_dir) == [("open", "ok", None), ("submit", "ok", 16 << 20), ("close", "ok", None)]
+    found = session(gpu, ring_dir)
+    operations = [operation for operation, _outcome, _nbytes in found]
+    assert operations == ["open", *STEPS, "submit", "close"]
+    assert {outcome for _operation, outcome, _nbytes in found} == {"ok"}
+    moved = {operation: nbytes for operation, _outcome, nbytes in found if nbytes is not None}
+    assert moved.keys() == {"mem_alloc", "mem_write", "module_load", "mem_read", "submit"}
+    assert [moved[operation] for operation in ("mem_alloc", "mem_write", "mem_read", "submit")] == [BYTES] * 4
     assert ctypes.c_int.in_dll(library, "held").value == 0, "a context or a buffer was not given back"
 
 
 def test_a_device_that_may_not_be_opened_is_denied(
     gpu: ModuleType, driver: Callable[..., ctypes.CDLL], ring_dir: Path
 ) -> None:
-    driver(init=CUDA_ERROR_OPERATING_SYSTEM)
+    driver(INIT=CUDA_ERROR_OPERATING_SYSTEM)
     assert session(gpu, ring_dir) == [("open", "denied", None)]
 
 
 def test_a_driver_without_a_device_is_an_error(
     gpu: ModuleType, driver: Callable[..., ctypes.CDLL], ring_dir: Path
 ) -> None:
-    driver(init=CUDA_ERROR_NO_DEVICE)
+    driver(INIT=CUDA_ERROR_NO_DEVICE)
     assert session(gpu, ring_dir) == [("open", "error", None)]
 
 
@@ -120,12 +148,32 @@ def test_a_driver_that_lacks_a_call_is_an_error(
     assert session(gpu, ring_dir) == [("open", "error", None)]
 
 
-def test_a_session_whose_work_fails_is_closed_all_the_same(
+@pytest.mark.parametrize(
+    ("statuses", "failing"),
+    [({"ALLOC": 2}, "mem_alloc"), ({"LOAD": 218}, "module_load"), ({"SYNC": 700}, "sync"), ({"READ": 700}, "mem_read")],
+    ids=["out-of-memory", "invalid-ptx", "illegal-address", "read"],
+)
+def test_a_session_whose_work_fails_says_at_which_step_and_is_closed_all_the_same(
+    gpu: ModuleType, driver: Callable[..., ctypes.CDLL], ring_dir: Path, statuses: dict[str, int], failing: str
+) -> None:
+    library = driver(**statuses)
+    before = STEPS[: STEPS.index(failing)]
+    assert [(operation, outcome) for operation, outcome, _nbytes in session(gpu, ring_dir)] == [
+        ("open", "ok"),
+        *((step, "ok") for step in before),
+        (failing, "error"),
+        ("submit", "error"),
+        ("close", "ok"),
+    ]
+    assert ctypes.c_int.in_dll(library, "held").value == 0
+
+
+def test_a_device_that_computes_something_else_is_an_error(
     gpu: ModuleType, driver: Callable[..., ctypes.CDLL], ring_dir: Path
 ) -> None:
-    library = driver(fill=CUDA_ERROR_ILLEGAL_ADDRESS)
-    assert session(gpu, ring_dir) == [("open", "ok", None), ("submit", "error", None), ("close", "ok", None)]
-    assert ctypes.c_int.in_dll(library, "held").value == 0
+    driver(MASK=0xFFFFFFFE)
+    found = {operation: outcome for operation, outcome, _nbytes in session(gpu, ring_dir)}
+    assert found == {"open": "ok", **dict.fromkeys(STEPS, "ok"), "submit": "error", "close": "ok"}
 
 
 def test_a_render_node_is_opened_and_closed(

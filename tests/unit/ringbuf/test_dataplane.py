@@ -40,7 +40,7 @@ def test_a_built_record_has_every_value(process: Shared) -> None:
     assert (record["kind"], record["status"], record["flags"], record["reserved"]) == (1, 2, 0x101, 0)
     assert values(record) == {
         "grafos.lease.id": f"{7:032x}",
-        "grafos.resource.kind": "memory",
+        "grafos.resource.kind": "mem",
         "grafos.operation": "fbmu_read",
         "grafos.outcome": "denied",
         "grafos.bytes": 4096,
@@ -50,7 +50,7 @@ def test_a_built_record_has_every_value(process: Shared) -> None:
 @pytest.mark.parametrize("op", OPERATIONS)
 def test_every_operation_is_written_with_the_name_of_its_family(process: Shared, op: OpType) -> None:
     assert emit(OPERATIONS[op], operation=op)
-    assert site(op).emit(LeaseId(7), 1000, 2000)
+    assert site(op, resource_kind=ResourceKind.NET).emit(LeaseId(7), 1000, 2000)
     names = [DATAPLANE_LAYOUT.span_names[record["name"]] for record in (build(OPERATIONS[op], operation=op),)]
     written = process.written()
     assert [values(record)["grafos.operation"] for record in written] == [str(op)] * 2
@@ -83,13 +83,14 @@ def test_every_kind_of_resource_is_written(process: Shared, kind: ResourceKind) 
 @pytest.mark.parametrize(
     ("op", "kind"),
     [
-        (OpType.FBMU_WRITE, "memory"),
+        (OpType.FBMU_WRITE, "mem"),
         (OpType.FBBU_FLUSH, "block"),
         (OpType.GPU_SESSION_OPEN, "gpu"),
-        (OpType.CAPABILITY_LOOKUP, "capability"),
+        (OpType.GPU_MEM_READ, "gpumem"),
+        (OpType.GPU_SYNC, "gpu"),
     ],
 )
-def test_a_site_knows_what_its_family_works_on(process: Shared, op: OpType, kind: str) -> None:
+def test_a_site_knows_what_its_operation_works_on(process: Shared, op: OpType, kind: str) -> None:
     assert site(op).emit(LeaseId(7), 1000, 2000)
     assert values(process.written()[0])["grafos.resource.kind"] == kind
 

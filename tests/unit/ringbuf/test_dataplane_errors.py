@@ -173,9 +173,14 @@ def test_a_control_plane_submission_is_refused_with_the_reason(process: Shared, 
 
 def test_there_is_no_site_for_a_control_plane_submission(process: Shared) -> None:
     with pytest.raises(ValueError, match="control-plane submission"):
-        site(OpType.TASKLET_SUBMIT, resource_kind=ResourceKind.MEMORY)
+        site(OpType.TASKLET_SUBMIT, resource_kind=ResourceKind.MEM)
     with pytest.raises((TypeError, ValueError)):
         site(OpType.TASKLET_SUBMIT)
+
+
+def test_a_site_of_the_capability_cache_asks_for_the_kind_of_its_leases(process: Shared) -> None:
+    with pytest.raises(ValueError, match="capability_lookup needs the kind of the lease"):
+        site(OpType.CAPABILITY_LOOKUP)
 
 
 @pytest.mark.parametrize(("op", "kind"), [("fbmu_read", None), (0, None), (OpType.FBMU_READ, "memory")])

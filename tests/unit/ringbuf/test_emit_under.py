@@ -76,7 +76,7 @@ def test_of_a_header_s_flags_the_reserved_are_not_carried_on(
             header,
             DataplaneSpanKind.FBMU,
             lease_id=LEASE,
-            resource_kind=ResourceKind.MEMORY,
+            resource_kind=ResourceKind.MEM,
             operation=OpType.FBMU_READ,
             outcome=Outcome.OK,
             start_unix_nano=1,

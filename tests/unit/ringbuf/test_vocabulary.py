@@ -43,6 +43,12 @@ OPERATIONS = [
     "capability_refresh",
     "capability_invalidate",
     "tasklet_submit",
+    "gpu_mem_alloc",
+    "gpu_mem_write",
+    "gpu_mem_read",
+    "gpu_module_load",
+    "gpu_launch",
+    "gpu_sync",
 ]
 FAMILY = {
     "fbmu": DataplaneSpanKind.FBMU,
@@ -99,7 +105,7 @@ def test_the_label_of_an_operation_is_returned_without_an_allocation() -> None:
         size = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-    # The loop's iterator and what tracemalloc itself keeps; twelve strings would be 700 bytes.
+    # The loop's iterator and what tracemalloc itself keeps; eighteen strings would be 1,000 bytes.
     assert size < 200
     assert labels == OPERATIONS
 
@@ -114,9 +120,9 @@ def test_the_control_planes_submission_has_no_family() -> None:
 
 
 def test_an_operation_without_a_family_fails_the_type_check(tmp_path: Path) -> None:
-    source = textwrap.dedent("\n".join(phase219_source("OpType", "dataplane_span_kind_for_op_type")))
+    source = textwrap.dedent("\n".join(phase219_source("ResourceKind", "OpType", "dataplane_span_kind_for_op_type")))
     assert mypy(source, tmp_path) == 0
-    assert mypy(source.replace("TASKLET_SUBMIT = 11", "TASKLET_SUBMIT = 11\n    NEW = 12", 1), tmp_path) != 0
+    assert mypy(source.replace("GPU_SYNC = 17", "GPU_SYNC = 17\n    NEW = 18", 1), tmp_path) != 0
 
 
 def test_an_operation_without_a_family_fails_when_it_is_mapped() -> None:
@@ -125,7 +131,20 @@ def test_an_operation_without_a_family_fails_when_it_is_mapped() -> None:
 
 
 def test_the_kinds_of_resources_stand_in_their_order() -> None:
-    assert [str(kind) for kind in ResourceKind] == ["memory", "block", "gpu", "capability"]
+    assert [str(kind) for kind in ResourceKind] == ["mem", "block", "net", "cpu", "gpu", "gpumem", "tasklet"]
+    assert [kind.value for kind in ResourceKind] == [*range(7)]
+
+
+def test_an_operation_knows_what_its_leases_are_for_unless_they_may_be_for_anything() -> None:
+    kinds = {str(op): op.resource_kind for op in OpType}
+    assert kinds["fbmu_read"] is kinds["fbmu_write"] is ResourceKind.MEM
+    assert kinds["fbbu_read"] is kinds["fbbu_write"] is kinds["fbbu_flush"] is ResourceKind.BLOCK
+    on_memory = {"gpu_mem_alloc", "gpu_mem_write", "gpu_mem_read"}
+    assert {op: kind for op, kind in kinds.items() if op.startswith("gpu")} == {
+        op: ResourceKind.GPU_MEM if op in on_memory else ResourceKind.GPU for op in kinds if op.startswith("gpu")
+    }
+    anything = ["capability_lookup", "capability_refresh", "capability_invalidate", "tasklet_submit"]
+    assert [op for op, kind in kinds.items() if kind is None] == anything
 
 
 def test_the_outcomes_stand_in_their_order() -> None:
@@ -138,11 +157,13 @@ def test_the_outcomes_stand_in_their_order() -> None:
         "denied",
         "expired",
         "cancelled",
+        "revoked",
+        "fenced",
     ]
 
 
 def test_only_failures_give_a_span_the_status_error() -> None:
-    failures = {Outcome.ERROR, Outcome.TIMEOUT, Outcome.DENIED, Outcome.EXPIRED}
+    failures = {Outcome.ERROR, Outcome.TIMEOUT, Outcome.DENIED, Outcome.EXPIRED, Outcome.REVOKED, Outcome.FENCED}
     assert {outcome: outcome.status for outcome in Outcome} == {
         outcome: 2 if outcome in failures else 0 for outcome in Outcome
     }
