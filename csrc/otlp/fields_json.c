@@ -8,6 +8,12 @@
 #include "otlp/text.h"
 #include "otlp/wire.h"
 
+const uint8_t rb_json_written_list[RB_OTLP_MESSAGES] = {[RB_OTLP_SPAN] = 11,
+                                                        [RB_OTLP_ARRAY_VALUE] = 1,
+                                                        [RB_OTLP_KEY_VALUE_LIST] = 1,
+                                                        [RB_OTLP_EVENT] = 3,
+                                                        [RB_OTLP_LINK] = 4};
+
 static uint8_t *put_message(uint8_t *out, uint8_t *end, uint32_t message, const uint8_t *at, const uint8_t *last)
 {
     uint8_t *start = out;
@@ -109,10 +115,24 @@ uint8_t *rb_json_attributes_put(uint8_t *out, uint8_t *end, const uint8_t **at, 
     return put_elements(out, end, RB_OTLP_SPAN, at, last);
 }
 
+static uint8_t *put_empty_list(uint8_t *out, uint32_t message, uint32_t number)
+{
+    const char *json = rb_otlp_fields[message][number].json;
+    *out++ = ',';
+    return rb_put(rb_put(out, json, strlen(json)), "[]", 2);
+}
+
 uint8_t *rb_json_members_put(uint8_t *out, uint8_t *end, uint32_t message, const uint8_t *at, const uint8_t *last)
 {
+    uint32_t written = rb_json_written_list[message];
     while (at < last && out <= end) {
-        const rb_otlp_field *field = &rb_otlp_fields[message][*at >> 3];
+        uint32_t number = *at >> 3;
+        const rb_otlp_field *field = &rb_otlp_fields[message][number];
+        if (written && number >= written) {
+            if (number > written)
+                out = put_empty_list(out, message, written);
+            written = 0;
+        }
         uint64_t bits;
         const uint8_t *data, *next = read_value(at, last, &bits, &data);
         if (bits == 0 && !field->is_list && !field->is_written) {
@@ -133,5 +153,5 @@ uint8_t *rb_json_members_put(uint8_t *out, uint8_t *end, uint32_t message, const
             at = next;
         }
     }
-    return out;
+    return written && out <= end ? put_empty_list(out, message, written) : out;
 }

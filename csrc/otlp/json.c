@@ -2,7 +2,8 @@
  * json.c - records as OTLP/JSON, by the same plan as protobuf.c.
  *
  * Source: OTLP specification, "JSON Protobuf Encoding": hex ids, integer enums, 64-bit integers as strings. Members come
- * in the order of protobuf's field numbers and defaults are left out, as drain/otlp/json_lines.py has them.
+ * in the order of protobuf's field numbers and defaults are left out, as drain/otlp/json_lines.py has them; but a span
+ * has `attributes` and `events`, also empty ones: there are receivers that refuse a request for a span without them.
  */
 #include "otlp/json.h"
 #include "otlp/fields_json.h"
@@ -19,13 +20,13 @@ static const char span_frame[] =
     "{\"traceId\":\"0123456789abcdef0123456789abcdef\",\"spanId\":\"0123456789abcdef\",\"parentSpanId\":"
     "\"0123456789abcdef\","
     "\"kind\":0,\"startTimeUnixNano\":\"18446744073709551615\",\"endTimeUnixNano\":\"18446744073709551615\","
-    "\"attributes\":[],\"status\":{\"code\":0},\"flags\":4294967295},";
+    "\"attributes\":[],\"events\":[],\"status\":{\"code\":0},\"flags\":4294967295},";
 
 /*
  * An `otlp` grows to so many characters a byte at most, beside what may stand in a span once. tests/c/otlp_bound.c
  * works both out, from the table in fields.c.
  */
-#define OTLP_GROWTH 9
+#define OTLP_GROWTH 12
 static const char otlp_frame[] =
     ",\"traceState\":\"\",\"name\":\"\",\"droppedAttributesCount\":4294967295,\"events\":[],\"droppedEventsCount\":"
     "4294967295,"
@@ -231,20 +232,22 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uin
         list_end = list_at + parts.lists.bytes;
         has_more = *list_at == SPAN_ATTRIBUTE;
     }
-    if (bits != 0 || has_more) {
-        out = PUT(out, ",\"attributes\":");
-        uint8_t *list = out;
-        for (const rb_op *op = plan->ops; bits != 0; bits >>= 1, op++) {
-            if ((bits & 1) && (out = put_attribute(out, end, op, record)) > end)
-                return out;
-        }
-        if (has_more && (out = rb_json_attributes_put(out, end, &list_at, list_end)) > end)
+    out = PUT(out, ",\"attributes\":");
+    uint8_t *list = out;
+    for (const rb_op *op = plan->ops; bits != 0; bits >>= 1, op++) {
+        if ((bits & 1) && (out = put_attribute(out, end, op, record)) > end)
             return out;
-        *list = '['; /* in the place of the first attribute's comma */
-        *out++ = ']';
     }
-    if (has_otlp && (out = rb_json_members_put(out, end, RB_OTLP_SPAN, list_at, list_end)) > end)
+    if (has_more && (out = rb_json_attributes_put(out, end, &list_at, list_end)) > end)
         return out;
+    out += out == list;
+    *list = '['; /* in the place of the first attribute's comma */
+    if (has_otlp) {
+        *out++ = ']';
+        if ((out = rb_json_members_put(out, end, RB_OTLP_SPAN, list_at, list_end)) > end)
+            return out;
+    } else
+        out = PUT(out, "],\"events\":[]");
     if (has_otlp && parts.status.data != NULL) {
         if ((out = put_status(out, end, &parts, any->core.status)) > end)
             return out;

@@ -24,7 +24,7 @@ from drain.exporters.proxy import proxy_for, proxy_headers
 from drain.exporters.renewal import Renewal, made_after_rotation
 from drain.exporters.tls import client_context
 from drain.log import RepeatedTrouble
-from drain.otlp.strict_json import with_lists, without_non_finite
+from drain.otlp.strict_json import without_non_finite
 from drain.otlp.transcode import in_encoding
 from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import header_problem
@@ -133,7 +133,7 @@ class OtlpHttpExporter:
             body, left_out = without_non_finite(body)
             if left_out:
                 self._trouble.warn("doubles that are no numbers are left out", values=left_out, spans=request.spans)
-        return with_lists(body)
+        return body
 
     def _connect(self) -> tuple[urllib3.PoolManager, dict[str, str]]:
         headers = _headers(self.encoding, self._compression, all_headers(self._settings))

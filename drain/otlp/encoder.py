@@ -26,6 +26,8 @@ from ringbuf.exceptions import RingBufferError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from google.protobuf.message import Message
+
     from ringbuf.layout.layout import SpanLayout
     from ringbuf.resource import AttributeValue
 
@@ -105,7 +107,7 @@ class Encoder:
         around = ResourceSpans(
             resource=_resource(resource), scope_spans=[ScopeSpans()], schema_url=layout.resource_schema_url
         )
-        self._json_head, self._json_tail = _around(to_json(around), b"scopeSpans")
+        self._json_head, self._json_tail = _around(to_json(around), b"scopeSpans", ScopeSpans())
         self._resource_field = ResourceSpans(resource=around.resource).SerializeToString()
         self._schema_url_field = ResourceSpans(schema_url=layout.resource_schema_url).SerializeToString()
         self._head_bytes = 0
@@ -255,17 +257,17 @@ class _Envelope:
         self.scope_field = ScopeSpans(scope=around.scope).SerializeToString() if around.HasField("scope") else b""
         self.schema_url_field = ScopeSpans(schema_url=around.schema_url).SerializeToString()
         around.spans.append(Span())
-        self.json_head, self.json_tail = _around(to_json(around), b"spans")
+        self.json_head, self.json_tail = _around(to_json(around), b"spans", Span())
         self.head_bytes = 0  # of the batch before
 
 
-def _around(json: bytes, name: bytes) -> tuple[bytes, bytes]:
-    """Return what stands before and after the only element of a list, an empty object.
+def _around(json: bytes, name: bytes, element: Message) -> tuple[bytes, bytes]:
+    """Return what stands before and after the only element of a list.
 
     The name is found where it is meant: in a string its quotes would be escaped.
     """
-    head, found, tail = json.partition(b'"' + name + b'":[{}]')
-    return head + found[:-3], found[-1:] + tail
+    head, found, tail = json.partition(b'"' + name + b'":[' + to_json(element) + b"]")
+    return head + b'"' + name + b'":[', found[-1:] + tail
 
 
 def _as_bytes(encode_into: Callable[[np.ndarray, OutputBuffer], tuple[int, int]], records: np.ndarray) -> Encoded:

@@ -1,7 +1,8 @@
 """OTLP as JSON lines: one `TracesData` a line, as the OTLP file exporter writes them.
 
 Source: OTLP specification, "JSON Protobuf Encoding", and "OpenTelemetry Protocol File Exporter". It is protobuf's JSON
-mapping with two exceptions, for which `MessageToJson` cannot be used: ids are hex, and enums are always integers.
+mapping with two exceptions, for which `MessageToJson` cannot be used: ids are hex, and enums are always integers. A
+third is for receivers that refuse a whole request where a list is missing: those of a span are written also when empty.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import base64
 import json
 import math
 from collections.abc import MutableSequence
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 _HEX_FIELDS: Final = frozenset({"traceId", "spanId", "parentSpanId"})
+_WRITTEN_LISTS: Final = {
+    "Span": ("attributes", "events"),
+    "Event": ("attributes",),
+    "Link": ("attributes",),
+    "ArrayValue": ("values",),
+    "KeyValueList": ("values",),
+}
 _INT64_TYPES: Final = frozenset(
     {
         FieldDescriptor.TYPE_INT64,
@@ -36,7 +44,7 @@ _INT64_TYPES: Final = frozenset(
 def to_json_line(traces: TracesData) -> bytes:
     r"""Return a message as one line of UTF-8 JSON that ends with a newline.
 
-    Fields that have their default value are left out, as protobuf's JSON mapping does.
+    Fields that have their default value are left out, as protobuf's JSON mapping does, but for the lists of a span.
 
     >>> to_json_line(TracesData())
     b'{}\n'
@@ -74,7 +82,12 @@ def from_json_line(line: bytes | str) -> TracesData:
 
 def _json_of_message(message: Message) -> dict[str, Json]:
     found: dict[str, Json] = {}
-    for field, value in message.ListFields():
+    kind = message.DESCRIPTOR
+    fields: dict[int, tuple[Any, Any]] = {field.number: (field, value) for field, value in message.ListFields()}
+    for name in _WRITTEN_LISTS.get(kind.name, ()):
+        field = kind.fields_by_name[name]
+        fields.setdefault(field.number, (field, []))
+    for _, (field, value) in sorted(fields.items()):
         is_list = isinstance(value, MutableSequence)  # field.is_repeated is newer than protobuf 5
         found[field.json_name] = (
             [_json_of_value(field, item) for item in value] if is_list else _json_of_value(field, value)

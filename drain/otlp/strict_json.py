@@ -1,7 +1,8 @@
 """OTLP/JSON for receivers that read it more strictly than it is written.
 
-One value that such a receiver cannot read makes it refuse every span in the request (rotel does, with serde). What is
-looked for cannot stand inside a JSON text, where its quotes would be escaped; so most bodies are not even parsed.
+One value that such a receiver cannot read makes it refuse every span in the request (rotel does, with serde). The lists
+that such receivers miss are always written (json_lines.py). What is looked for here cannot stand inside a JSON text,
+where its quotes would be escaped; so most bodies are not even parsed.
 """
 
 from __future__ import annotations
@@ -13,22 +14,6 @@ if TYPE_CHECKING:
     from drain.otlp.json_lines import Json
 
 _NON_FINITE = b'"doubleValue":"'  # a number has no quotes
-_EMPTY_LISTS = {
-    b'"arrayValue":{}': b'"arrayValue":{"values":[]}',
-    b'"kvlistValue":{}': b'"kvlistValue":{"values":[]}',
-}
-
-
-def with_lists(body: bytes) -> bytes:
-    """Return the same message with the lists of empty arrays and maps written.
-
-    Example:
-        >>> with_lists(b'{"arrayValue":{}}')
-        b'{"arrayValue":{"values":[]}}'
-    """
-    for without, written in _EMPTY_LISTS.items():
-        body = body.replace(without, written)
-    return body
 
 
 def without_non_finite(body: bytes) -> tuple[bytes, int]:

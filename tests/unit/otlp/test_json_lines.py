@@ -100,7 +100,14 @@ def test_ids_are_hex_everywhere() -> None:
 
 def test_enums_are_integers_and_64_bit_integers_are_strings() -> None:
     span = json_span(kind=3, start_time_unix_nano=7, flags=257, status=Status(code=Status.STATUS_CODE_ERROR))
-    assert span == {"kind": 3, "startTimeUnixNano": "7", "flags": 257, "status": {"code": 2}}
+    assert span == {
+        "kind": 3,
+        "startTimeUnixNano": "7",
+        "attributes": [],
+        "events": [],
+        "status": {"code": 2},
+        "flags": 257,
+    }
 
 
 def test_a_value_that_is_set_to_its_default_is_there() -> None:
@@ -108,6 +115,15 @@ def test_a_value_that_is_set_to_its_default_is_there() -> None:
     assert json_value(bool_value=False) == {"boolValue": False}
     assert json_value(string_value="") == {"stringValue": ""}
     assert json_value(bytes_value=b"") == {"bytesValue": ""}
+
+
+def test_the_lists_of_a_span_are_written_also_when_they_are_empty() -> None:
+    """There are receivers that refuse a whole request where one of these is missing."""
+    assert list(json_span(dropped_attributes_count=1)) == ["attributes", "droppedAttributesCount", "events"]
+    span = json_span(events=[Span.Event(name="e")], links=[Span.Link(span_id=SPAN_ID)])
+    assert [part["attributes"] for part in (span, *span["events"], *span["links"])] == [[], [], []]
+    assert json_value(array_value=ArrayValue()) == {"arrayValue": {"values": []}}
+    assert json_value(kvlist_value=KeyValueList()) == {"kvlistValue": {"values": []}}
 
 
 @pytest.mark.parametrize(("value", "text"), [("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity")])
