@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_origin
 
 import typer
 
@@ -29,7 +29,15 @@ from drain.replay.replay import Replay, show
 from drain.replay.sources import files_of
 from drain.rings.directory import DirectoryLockedError, RingDirectory
 from drain.service.service import Service
-from drain.settings.settings import Configuration, ConfigurationError, Settings, flag_of, load
+from drain.settings.settings import (
+    CONFIG_VARIABLE,
+    Configuration,
+    ConfigurationError,
+    Settings,
+    flag_of,
+    load,
+)
+from drain.settings.units import Unit
 from drain.standard_streams import STDERR, STDOUT, StandardStream
 from drain.telemetry.telemetry import Telemetry
 from ringbuf._ringbuf import lib
@@ -38,6 +46,7 @@ from ringbuf.exceptions import RingBufferError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from pydantic.fields import FieldInfo
     from structlog.typing import FilteringBoundLogger
 
     from drain.delivery.stores import Stores
@@ -71,7 +80,7 @@ _REPLAY_FIELDS: Final = frozenset(
     }
 )
 
-_CONFIG_OPTION: Final = typer.Option("--config", envvar="RINGBUF_DRAIN_CONFIG", help="TOML file with settings.")
+_CONFIG_OPTION: Final = typer.Option("--config", envvar=CONFIG_VARIABLE, help="TOML file with settings.")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -92,11 +101,11 @@ def _with_settings(command: Callable[..., None], fields: Collection[str] = _ALL_
         if name == "headers" or name not in fields:
             continue  # headers: they hold credentials, and everybody may read a command line
         flag = f"{flag_of(name)}/--no-{flag_of(name)[2:]}" if field.annotation is bool else flag_of(name)
-        kind: Any = list[str] if name in {"allow_uid", "allow_gid"} else field.annotation
+        kind, metavar = _kind(field)
         default = field.get_default(call_default_factory=True, validated_data={})
         is_shown = field.annotation is not bool and default not in (None, [])
         help_text = f"{field.description} [default: {default}]" if is_shown else field.description
-        option = typer.Option(flag, help=help_text, show_default=False)
+        option = typer.Option(flag, help=help_text, metavar=metavar, show_default=False)
         parameters.append(
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
@@ -105,6 +114,17 @@ def _with_settings(command: Callable[..., None], fields: Collection[str] = _ALL_
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads both
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _kind(field: FieldInfo) -> tuple[Any, str | None]:
+    """Return the type of a flag, and what stands for its value; a value of several forms is left to the settings."""
+    for unit in field.metadata:
+        if isinstance(unit, Unit):
+            return str, unit.metavar
+    kind: Any = field.annotation
+    if kind in (Path, Path | None):
+        return str, "PATH"  # as a Path an empty text would be the working directory
+    return (list[str], "TEXT") if get_origin(kind) is list else (kind, None)
 
 
 def _print_version(is_asked: bool) -> None:
@@ -195,8 +215,7 @@ def _configuration(flags: dict[str, object], config_file: Path | None) -> Config
 
 def _drain(configuration: Configuration, *, once: bool) -> int:
     log = configure_log(configuration.settings.log_level)
-    for warning in configuration.warnings:
-        log.warning("setting ignored", reason=warning)
+    _warn(configuration, log)
     _raise_descriptor_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     with contextlib.ExitStack() as cleanup:
@@ -236,25 +255,35 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
     return code
 
 
+def _warn(configuration: Configuration, log: FilteringBoundLogger) -> None:
+    for warning in configuration.warnings:
+        log.warning("a setting may not be what was meant", reason=warning)
+
+
 def _replay(configuration: Configuration, paths: list[Path], *, remove: bool) -> int:
     settings = configuration.settings
     log = configure_log(settings.log_level)
-    for warning in configuration.warnings:
-        log.warning("setting ignored", reason=warning)
+    _warn(configuration, log)
+    if configuration.origins["exporter"] == "default":
+        _cannot_start(
+            "replay does not guess where to: name --exporter, --endpoint or --output, "
+            "or set OTEL_EXPORTER_OTLP_ENDPOINT"
+        )
     if settings.exporter == "file" and any(
         path.exists() and settings.output.exists() and path.samefile(settings.output) for path in files_of(paths)
     ):
         _cannot_start(f"{settings.output} would be replayed into itself: name another --output")
-    policy = assembly.retry_policy(configuration)
-    if not policy.elapsed_limit:
-        policy = dataclasses.replace(policy, elapsed_limit=_REPLAY_SECONDS)
     try:
+        policy = assembly.retry_policy(configuration)
+        if not policy.elapsed_limit:
+            policy = dataclasses.replace(policy, elapsed_limit=_REPLAY_SECONDS)
         exporter = MeasuredExporter(assembly.make_exporter(configuration, holds=False))
         exporter.when_gone = _end_by_sigpipe
     except (RingBufferError, ValueError, OSError) as error:
         _cannot_start(error)
     run = Replay(exporter, policy, concurrency=settings.concurrency, batch_spans=settings.batch_spans, log=log)
-    is_whole = show(run.run(paths, remove=remove), sys.stderr if _is_output_taken(settings) else sys.stdout)
+    to = sys.stderr if _is_output_taken(settings) else sys.stdout
+    is_whole = show(run.run(paths, remove=remove), to, exporter.endpoint)
     code = EXIT_DELIVERED if is_whole else EXIT_UNDELIVERED
     if not run.close():
         with contextlib.suppress(OSError):

@@ -90,8 +90,10 @@ def check_room(path: Path, more: int, max_bytes: int) -> None:
     except PermissionError:
         return
     if used + more > max_bytes:
+        import shlex  # noqa: PLC0415 - an application that starts has no need of it
+
         raise RingCreateError(
             f"{path}: {used} bytes of rings are there, this one would have {more}, the limit is {max_bytes}; start a "
-            "drain (ringbuf-drain), remove what is left over, give the emitter a smaller capacity, or raise "
-            "RINGBUF_MAX_BYTES"
+            f"drain (ringbuf-drain --ring-dir {shlex.quote(str(path))}), remove what is left over, give the emitter a "
+            "smaller capacity, or raise RINGBUF_MAX_BYTES"
         )

@@ -312,7 +312,7 @@ class Emitter:
         warn_aside(
             "spans of process %d are dropped: no slot of %s is free; is a drain running (ringbuf-drain --ring-dir %s)? "
             "This is told once, EmitterStats counts on",
-            os.getpid(), self._path, self._path.parent if self._path else "",
+            os.getpid(), self._path, _quoted(self._path),
         )  # fmt: skip
 
     def close(self) -> None:
@@ -346,7 +346,7 @@ class Emitter:
                 "%s is closed with %d spans that no drain has taken: start one (ringbuf-drain --ring-dir %s)",
                 stats.path,
                 stats.pending,
-                stats.path.parent if stats.path else "",
+                _quoted(stats.path),
             )
 
     def __enter__(self) -> Self:
@@ -518,6 +518,13 @@ def _close_at_exit() -> None:
 
 def _warn_of_no_ring(error: Exception) -> None:
     warn_aside("no ring in process %d, spans are counted as local: %s", os.getpid(), str(error))
+
+
+def _quoted(path: Path | None) -> str:
+    """Return the directory of a ring as a shell takes it."""
+    import shlex  # noqa: PLC0415 - for a warning that is rare
+
+    return shlex.quote(str(path.parent)) if path else ""
 
 
 def _remove_ring(stats: EmitterStats) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import ringbuf
 from drain.settings.otlp_environment import header_problem
+from drain.settings.secrets_in_urls import without_secrets
 
 if TYPE_CHECKING:
     from drain.settings.otlp_environment import OtlpSettings
@@ -41,7 +42,7 @@ def http_traces_url(settings: OtlpSettings, endpoint: str | None = None) -> str:
     """
     text = endpoint or settings.endpoint or DEFAULT_HTTP_ENDPOINT
     if not text.lower().startswith(("http://", "https://")):
-        raise ValueError(f"OTLP/HTTP endpoint {text!r} needs the scheme http:// or https://")
+        raise ValueError(f"OTLP/HTTP endpoint {without_secrets(text)!r} needs the scheme http:// or https://")
     url = split_endpoint(text)
     is_base = settings.endpoint_is_base if endpoint is None else not url.path.endswith(TRACES_PATH)
     path = url.path.rstrip("/") + TRACES_PATH if is_base else url.path or "/"
@@ -81,11 +82,11 @@ def split_endpoint(text: str) -> SplitResult:
     """
     try:
         url = urlsplit(text)
-        port = url.port
-    except ValueError as error:
-        raise ValueError(f"endpoint {text!r} is not a URL: {error}") from None
-    if not url.hostname or port == 0 or re.search(r"[\x00-\x20\x7f]", text):
-        raise ValueError(f"endpoint {text!r} is not a URL; write it as http://HOST:PORT")
+        is_url = bool(url.hostname) and url.port != 0 and not re.search(r"[\x00-\x20\x7f]", text)
+    except ValueError:  # its text would quote what may be a password
+        url, is_url = urlsplit(""), False
+    if not is_url:
+        raise ValueError(f"endpoint {without_secrets(text)!r} is not a URL; write it as http://HOST:PORT")
     if url.username is not None:
         raise ValueError("endpoint has a user name in it; send credentials by OTEL_EXPORTER_OTLP_HEADERS instead")
     return url

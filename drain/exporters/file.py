@@ -104,7 +104,7 @@ class FileExporter:
     def __init__(
         self, path: Path, options: FileOptions | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.endpoint = str(path)
+        self.endpoint = str(path.absolute())  # a relative one says little in a log
         self._path = path
         self._options = options or FileOptions()
         self._compress = compressor(self._options.compression)

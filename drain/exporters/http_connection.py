@@ -237,8 +237,14 @@ class WatchedPool(HTTPConnectionPool):
 
     ConnectionCls = _WatchedConnection
 
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
 
 class WatchedTLSPool(HTTPSConnectionPool):
     """The same over TLS."""
 
     ConnectionCls = _WatchedTLSConnection
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"

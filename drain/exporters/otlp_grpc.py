@@ -24,6 +24,7 @@ from drain.exporters.renewal import Renewal, made_after_rotation
 from drain.exporters.tls import client_context
 from drain.otlp.transcode import in_encoding
 from drain.settings.otlp_environment import header_problem
+from drain.settings.secrets_in_urls import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +80,8 @@ class OtlpGrpcExporter:
     encoding: Encoding = "protobuf"
 
     def __init__(self, endpoint: str, settings: OtlpSettings) -> None:
-        self.endpoint = endpoint
+        self.endpoint = without_secrets(endpoint)
+        self._endpoint = endpoint
         self._settings = settings
         self._timeout = settings.timeout_seconds
         self._compression = settings.compression or "none"
@@ -126,7 +128,7 @@ class OtlpGrpcExporter:
 
     def _connect(self) -> _Channel:
         settings = self._settings
-        target, is_plain = _target(self.endpoint, insecure=settings.insecure)
+        target, is_plain = _target(self._endpoint, insecure=settings.insecure)
         options = [
             ("grpc.primary_user_agent", USER_AGENT),
             ("grpc.max_receive_message_length", LONGEST_REPLY),
@@ -134,7 +136,7 @@ class OtlpGrpcExporter:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_ANSWER_MS),
-            *_proxy_options(self.endpoint),
+            *_proxy_options(self._endpoint),
         ]
         metadata = _metadata(all_headers(settings))
         compression = _COMPRESSION[self._compression]
@@ -197,11 +199,12 @@ def _target(endpoint: str, *, insecure: bool) -> tuple[str, bool]:
     scheme = endpoint.partition("://")[0].lower()
     if scheme not in DEFAULT_PORTS:
         if not endpoint.strip() or re.search(r"[\x00-\x20\x7f]", endpoint):
-            raise ValueError(f"endpoint {endpoint!r} is no gRPC target; write it as http://HOST:PORT")
+            raise ValueError(f"endpoint {without_secrets(endpoint)!r} is no gRPC target; write it as http://HOST:PORT")
         return endpoint, insecure
     url = split_endpoint(endpoint)
     if url.path not in {"", "/"} or url.query:
-        raise ValueError(f"gRPC endpoint {endpoint!r} must not have a path; write it as {scheme}://HOST:PORT")
+        shown = without_secrets(endpoint)
+        raise ValueError(f"gRPC endpoint {shown!r} must not have a path; write it as {scheme}://HOST:PORT")
     target = url.netloc if url.port else f"{url.netloc.rstrip(':')}:{DEFAULT_PORTS[scheme]}"
     return target, scheme == "http"
 

@@ -156,7 +156,7 @@ class OtlpHttpExporter:
             return replace(result, is_timeout=deadline.was_connected)
         text = str(error)
         status = "407" if _NO_TUNNEL in text else ""
-        return self._judge.unanswered(one_line(text), request, status=status, hint=_connection_hint(text))
+        return self._judge.unanswered(one_line(_words(error)), request, status=status, hint=_connection_hint(text))
 
     def _judged(self, status: int, headers: Mapping[str, str], reply: bytes, request: Request) -> Result:
         content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -207,6 +207,12 @@ def _pool(endpoint: SplitResult, settings: OtlpSettings, connections: int) -> ur
             raise ValueError(reason) from None
     pool.pool_classes_by_scheme = {"http": WatchedPool, "https": WatchedTLSPool}
     return pool
+
+
+def _words(error: Exception) -> str:
+    """Return what an error says, for people: urllib3 wraps some in others, whose texts are those of tuples."""
+    what, why = (*error.args, None, None)[:2]
+    return f"{what.rstrip('.')}: {why}" if isinstance(what, str) and isinstance(why, Exception) else str(error)
 
 
 def _connection_hint(text: str) -> str:

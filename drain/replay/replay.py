@@ -166,12 +166,13 @@ class Replay:
                 self._gave_up |= not outcome.delivered and self._delivery.is_backend_down
 
 
-def show(reports: Iterator[FileReport], to: TextIO) -> bool:
+def show(reports: Iterator[FileReport], to: TextIO, destination: str) -> bool:
     """Show how a replay gets on, and return whether everything was delivered.
 
     Args:
         reports: of `Replay.run`.
         to: a terminal gets a moving display, anything else a line for each file that is done.
+        destination: where the spans went, for the last line.
     """
     done: list[FileReport] = []
     with contextlib.ExitStack() as stack:
@@ -188,7 +189,8 @@ def show(reports: Iterator[FileReport], to: TextIO) -> bool:
     missing = sum(report.undelivered for report in done)
     unsound = sum(report.invalid + report.unreadable for report in done)
     to.write(
-        f"{len(done)} files, {total:,} spans delivered, {missing:,} not delivered, {unsound:,} invalid or unreadable\n"
+        f"{len(done)} files, {total:,} spans delivered to {destination}, {missing:,} not delivered,"
+        f" {unsound:,} invalid or unreadable\n"
     )
     to.flush()
     return bool(done) and all(report.is_whole for report in done)

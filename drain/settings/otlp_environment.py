@@ -23,6 +23,7 @@ OtlpProtocol = Literal["grpc", "http/protobuf", "http/json"]
 PREFIX = "OTEL_EXPORTER_OTLP_"
 SIGNAL_PREFIX = "OTEL_EXPORTER_OTLP_TRACES_"
 LONGEST_TIMEOUT_SECONDS = 3600.0
+_SHORTEST_USUAL_SECONDS = 1.0  # less was probably meant as so many seconds
 GRPC_CODES = (
     *("CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
     *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
@@ -56,7 +57,7 @@ class OtlpSettings:
         json_non_finite: what JSON has for NaN and infinite doubles: "text", as protobuf has it, or "omit".
         max_connection_age: seconds after which a new connection is made, so that load balancing sees it; 0: never.
         origins: the variable that gave a value, by field name; a field that is missing has its default.
-        warnings: one line for every variable, or part of one, that was ignored.
+        warnings: one line for every variable, or part of one, that was ignored or may mean something else.
     """
 
     endpoint: str | None = None
@@ -99,6 +100,9 @@ class OtlpSettings:
                     continue
                 origins[name] = variable
                 break
+        if values.get("timeout_seconds", LONGEST_TIMEOUT_SECONDS) < _SHORTEST_USUAL_SECONDS:
+            name, number = origins["timeout_seconds"], round(values["timeout_seconds"] * 1000)
+            warnings.append(f"{name} is {number} milliseconds, its unit by the specification: of seconds {number}000")
         if "headers" in values:
             values["headers"], problems = values["headers"]
             warnings += [f"{origins['headers']}: {problem}" for problem in problems]

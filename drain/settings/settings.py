@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import difflib
 import grp
 import json
 import os
 import pwd
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -22,16 +23,25 @@ from drain.log import LogLevel  # noqa: TC001 - pydantic reads it
 from drain.settings.address import Address
 from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import OtlpProtocol, OtlpSettings, header_problem, parse_codes, parse_headers
+from drain.settings.secrets_in_urls import HIDDEN, without_secrets
 from drain.settings.spool_choices import MIN_BYTES, WhenFull
+from drain.settings.units import Bytes, Seconds  # noqa: TC001 - pydantic reads them
 from ringbuf.directory import default_ring_dir
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
     from pydantic_settings import PydanticBaseSettingsSource
 
 
 ENVIRONMENT_PREFIX: Final = "RINGBUF_DRAIN_"
+CONFIG_VARIABLE: Final = "RINGBUF_DRAIN_CONFIG"
 LISTEN_OFF: Final = "off"
-_HIDDEN: Final = "(hidden)"
+_MOST: Final = 1_000_000_000  # of things that are counted
+_HIGHEST_ID: Final = (1 << 32) - 2  # of users and groups; the last number stands for none
+_DAY: Final = 86400.0
+
+
+_Source = tuple[Mapping[str, object], Mapping[str, str]]  # by field: the value, and where it came from
 
 
 class ConfigurationError(ValueError):
@@ -40,8 +50,11 @@ class ConfigurationError(ValueError):
 
 def _ids_of(kind: str, look_up: Callable[[str], int]) -> Callable[[object], object]:
     def resolve(value: object) -> object:
-        parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-        return [number(part) for part in parts] if isinstance(parts, list) else parts
+        values = [value] if isinstance(value, str) else value
+        return [number(part) for some in values for part in split(some)] if isinstance(values, list) else values
+
+    def split(some: object) -> list[object]:
+        return [part for part in some.split(",") if part.strip()] if isinstance(some, str) else [some]
 
     def number(part: object) -> object:
         if not isinstance(part, str) or part.strip().lstrip("+-").isdecimal():
@@ -90,7 +103,7 @@ def _state(description: str, **constraints: Any) -> Any:
     return Field(description=description, json_schema_extra={"needs": "state_dir"}, **constraints)
 
 
-_IdList = list[Annotated[int, Field(ge=0)]]
+_IdList = list[Annotated[int, Field(ge=0, le=_HIGHEST_ID)]]
 UserIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("user", lambda name: pwd.getpwnam(name).pw_uid))]
 GroupIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("group", lambda name: grp.getgrnam(name).gr_gid))]
 Codes = Annotated[str, AfterValidator(_checked_codes)]
@@ -110,9 +123,9 @@ class Settings(BaseSettings):
         "OTLP JSON lines are appended to this file; - is standard output.", default=Path("spans.jsonl")
     )
     file_sync: bool = _file("Wait for the disk before a batch counts as delivered.", default=False)
-    file_rotate_bytes: int = _file("Begin a new file before it has more bytes; 0: never.", default=0, ge=0)
-    file_rotate_seconds: float = _file("Begin a new file after so many seconds; 0: never.", default=0.0, ge=0)
-    file_keep: int = _file("Rotated files that are kept; 0: all.", default=0, ge=0)
+    file_rotate_bytes: Bytes = _file("Begin a new file before it has more bytes; 0: never.", default=0, ge=0)
+    file_rotate_seconds: Seconds = _file("Begin a new file after so many seconds; 0: never.", default=0.0, ge=0)
+    file_keep: int = _file("Rotated files that are kept; 0: all.", default=0, ge=0, le=_MOST)
     file_compression: Literal["none", "zstd"] = _file("How the file is compressed.", default="none")
     endpoint: str | None = _otlp("URL of the backend; over HTTP, /v1/traces is appended.", default=None)
     protocol: OtlpProtocol = _otlp("What the exporter `otlp` speaks.", default="http/protobuf")
@@ -120,13 +133,15 @@ class Settings(BaseSettings):
     compression: Literal["none", "gzip", "zstd"] | None = _otlp(
         "Of requests; default: gzip over HTTP, none over gRPC.", default=None
     )
-    timeout: float = _otlp("Seconds for one attempt, from the name look-up to the answer.", default=10.0, gt=0, le=3600)
+    timeout: Seconds = _otlp(
+        "Seconds for one attempt, from the name look-up to the answer.", default=10.0, gt=0, le=3600
+    )
     certificate: Path | None = _otlp("PEM file of the authorities to trust.", default=None)
     client_key: Path | None = _otlp("PEM file of the client's key.", default=None)
     client_certificate: Path | None = _otlp("PEM file of the client's certificate.", default=None)
     insecure: bool = _otlp("gRPC without TLS where the endpoint has no scheme.", default=False)
     headers_file: Path | None = _otlp("More headers, `Name: value` a line; read again when it changes.", default=None)
-    max_connection_age: float = _otlp("Seconds after which a new connection is made; 0: never.", default=300.0, ge=0)
+    max_connection_age: Seconds = _otlp("Seconds after which a new connection is made; 0: never.", default=300.0, ge=0)
     json_non_finite: Literal["text", "omit"] = _otlp(
         "NaN and infinite doubles in JSON: as text, or left out for receivers that refuse them.", default="text"
     )
@@ -135,33 +150,38 @@ class Settings(BaseSettings):
     )
     retry_codes: Codes = _otlp("HTTP statuses and gRPC codes that are retried, too, with commas.", default="")
     refuse_codes: Codes = _otlp("HTTP statuses and gRPC codes that are final, with commas.", default="")
-    retry_initial: float = Field(1.0, gt=0, description="Seconds before the first retry, before jitter.")
-    retry_maximum: float = Field(30.0, gt=0, description="Seconds that the wait between retries grows to.")
+    retry_initial: Seconds = Field(1.0, gt=0, le=_DAY, description="Seconds before the first retry, before jitter.")
+    retry_maximum: Seconds = Field(30.0, gt=0, le=_DAY, description="Seconds that the wait between retries grows to.")
     retry_attempts: int = Field(
         100,
         ge=0,
+        le=_MOST,
         description="Failures of a batch, while most others get through, after which it becomes a dead letter, or is"
         " rejected without --state-dir; 0: never.",
     )
-    retry_after_maximum: float = Field(
-        300.0, ge=0, description="Seconds at which the backend's own Retry-After is cut."
+    retry_after_maximum: Seconds = Field(
+        300.0, ge=0, le=_DAY, description="Seconds at which the backend's own Retry-After is cut."
     )
-    retry_elapsed: float = Field(0.0, ge=0, description="Seconds after which a batch is not sent again; 0: never.")
+    retry_elapsed: Seconds = Field(0.0, ge=0, description="Seconds after which a batch is not sent again; 0: never.")
     state_dir: Path | None = Field(None, description="Folder of spool and dead letters; STATE_DIRECTORY, too.")
-    spool_after: float = _state("Seconds that a batch waits for its delivery before it is spooled.", default=0.2, ge=0)
-    spool_max_bytes: int = _state("Of the spool's files.", default=1 << 30, ge=MIN_BYTES)
-    spool_max_age: float = _state("Seconds after which a spooled batch expires; 0: never.", default=604_800.0, ge=0)
+    spool_after: Seconds = _state(
+        "Seconds that a batch waits for its delivery before it is spooled.", default=0.2, ge=0, le=_DAY
+    )
+    spool_max_bytes: Bytes = _state("Of the spool's files.", default=1 << 30, ge=MIN_BYTES)
+    spool_max_age: Seconds = _state("Seconds after which a spooled batch expires; 0: never.", default=604_800.0, ge=0)
     spool_full: WhenFull = _state("A full spool refuses new spans, or drops its oldest.", default="backpressure")
-    dead_letter_files: int = _state("Refused batches that are kept.", default=1000, ge=1)
-    dead_letter_bytes: int = _state("Of the refused batches that are kept.", default=256 << 20, ge=0)
+    dead_letter_files: int = _state("Refused batches that are kept.", default=1000, ge=1, le=_MOST)
+    dead_letter_bytes: Bytes = _state("Of the refused batches that are kept.", default=256 << 20, ge=0)
     batch_spans: int = Field(8192, ge=1, le=1_000_000, description="Spans in a batch.")
-    batch_bytes: int = Field(4_000_000, ge=1000, le=1 << 30, description="Bytes of a batch, before compression.")
-    batch_delay: float = Field(0.2, ge=0, le=60, description="Seconds that a batch waits for more spans.")
+    batch_bytes: Bytes = Field(4_000_000, ge=1000, le=1 << 30, description="Bytes of a batch, before compression.")
+    batch_delay: Seconds = Field(0.2, ge=0, le=60, description="Seconds that a batch waits for more spans.")
     concurrency: int = Field(4, ge=1, le=256, description="Batches that are sent at the same time.")
-    max_ring_bytes: int = Field(1 << 30, ge=4096, description="Larger ring files are left alone.")
+    max_ring_bytes: Bytes = Field(1 << 30, ge=4096, description="Larger ring files are left alone.")
     allow_uid: UserIds = Field([], description="Owner whose rings are taken, beside our own; may be repeated.")
     allow_gid: GroupIds = Field([], description="Group whose rings are taken, whoever owns them; may be repeated.")
-    shutdown_timeout: float = Field(10.0, ge=0, description="Seconds that a stop may take to deliver what is there.")
+    shutdown_timeout: Seconds = Field(
+        10.0, ge=0, le=_DAY, description="Seconds that a stop may take to deliver what is there."
+    )
     log_level: LogLevel = Field("info", description="Lines below it are dropped.")
     listen: Annotated[str, AfterValidator(_checked_listen)] = Field(
         "127.0.0.1:9464", description="HOST:PORT for /metrics, /healthz and /readyz; off: nowhere."
@@ -196,10 +216,14 @@ class Configuration:
     warnings: tuple[str, ...]
 
     def describe(self) -> str:
-        """Return the settings as TOML, the origin of each beside it; headers are hidden."""
+        """Return the settings as TOML, the origin of each beside it; headers and keys in URLs are hidden."""
         lines = []
         for name, value in self.settings.model_dump(mode="json").items():
-            shown = dict.fromkeys(value, _HIDDEN) if name == "headers" else value
+            shown = value
+            if name == "headers":
+                shown = dict.fromkeys(value, HIDDEN)
+            elif name == "endpoint" and value is not None:
+                shown = without_secrets(value)
             line = f"# {name} is not set" if shown is None else f"{name} = {_toml(shown)}"
             lines.append(f"{line}  # {self.origins[name]}" if shown is not None else f"{line}; {self.origins[name]}")
         return "\n".join(lines) + "\n"
@@ -216,7 +240,7 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
         ConfigurationError: a value that cannot be, an unknown key, or a file that cannot be read.
     """
     from_otel = OtlpSettings.from_environment()
-    sources: list[tuple[Mapping[str, object], Mapping[str, str]]] = [
+    sources: Sequence[_Source] = [
         (flags, {name: flag_of(name) for name in flags}),
         _variables(),
         _otel_variables(from_otel),
@@ -224,25 +248,28 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
     ]
     values: dict[str, object] = {}
     origins = dict.fromkeys(Settings.model_fields, "default")
-    if os.environ.get("STATE_DIRECTORY"):  # systemd's StateDirectory=, which may name several
+    if state_directory := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:  # systemd's, which may name several
         origins["state_dir"] = "STATE_DIRECTORY"
-        values["state_dir"] = os.environ["STATE_DIRECTORY"].partition(":")[0]
+        values["state_dir"] = state_directory
     if os.environ.get("RINGBUF_DIR"):
         origins["ring_dir"] = "RINGBUF_DIR"
         values["ring_dir"] = os.environ["RINGBUF_DIR"]
     for source, names in reversed(sources):
         values.update(source)
         origins.update({name: names[name] for name in source})
+    if origins["exporter"] == "default":
+        _choose_exporter(sources, values, origins)
+    _refuse_empty_texts(values, origins)
     try:
         settings = Settings(**values)  # type: ignore[arg-type]  # pydantic is to judge them
     except ValidationError as error:
         problems = (
-            f"{'.'.join(map(str, problem['loc']))} ({origins.get(str(problem['loc'][0]), '?')}): {problem['msg']}"
+            f"{'.'.join(map(str, problem['loc']))} ({origins.get(str(problem['loc'][0]), '?')}): {_reason(problem)}"
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise ConfigurationError("; ".join(problems)) from None
     _refuse_flags_without_effect(flags, settings)
-    return Configuration(settings, origins, from_otel.warnings)
+    return Configuration(settings, origins, (*from_otel.warnings, *_misspelt_variables()))
 
 
 def flag_of(field: str) -> str:
@@ -254,18 +281,59 @@ def flag_of(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def _variables() -> tuple[Mapping[str, object], Mapping[str, str]]:
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return which of these names was probably meant, if any.
+
+    >>> nearest("endpiont", ["endpoint", "exporter"])
+    'endpoint'
+    """
+    return next(iter(difflib.get_close_matches(name, names, n=1)), None)
+
+
+def _choose_exporter(sources: Sequence[_Source], values: dict[str, object], origins: dict[str, str]) -> None:
+    """Choose by the first source that says where the spans go: an endpoint is OTLP's, an output the file's."""
+    for source, names in sources:
+        for name, kind in (("endpoint", ExporterKind.OTLP), ("output", ExporterKind.FILE)):
+            if source.get(name):
+                values["exporter"] = kind
+                origins["exporter"] = names[name]
+                return
+
+
+def _refuse_empty_texts(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
+    """Refuse what a script makes of a variable that is not set: as a path it would be the working directory."""
+    for name, value in values.items():
+        if isinstance(value, str) and not value.strip() and Settings.model_fields[name].default != "":
+            raise ConfigurationError(f"{name} ({origins[name]}): the value is empty")
+
+
+def _misspelt_variables() -> Iterator[str]:
+    known = [*Settings.model_fields, "config"]
+    for variable in sorted(os.environ):
+        prefix, name = variable[: len(ENVIRONMENT_PREFIX)].upper(), variable[len(ENVIRONMENT_PREFIX) :].lower()
+        if prefix == ENVIRONMENT_PREFIX and name not in known:
+            meant = nearest(name, known)
+            hint = f": did you mean {ENVIRONMENT_PREFIX}{meant.upper()}?" if meant else ""
+            yield f"{variable} is no setting and is ignored{hint}"
+
+
+def _reason(problem: ErrorDetails) -> str:
+    # To what a validator of ours raises, pydantic adds a prefix.
+    return str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
+
+
+def _variables() -> _Source:
     values = EnvSettingsSource(Settings)()
     return values, {name: ENVIRONMENT_PREFIX + name.upper() for name in values}
 
 
-def _otel_variables(otlp: OtlpSettings) -> tuple[Mapping[str, object], Mapping[str, str]]:
+def _otel_variables(otlp: OtlpSettings) -> _Source:
     names = {name: "timeout" if name == "timeout_seconds" else name for name in otlp.origins}
     values = {names[name]: getattr(otlp, name) for name in otlp.origins}
     return values, {names[name]: variable for name, variable in otlp.origins.items()}
 
 
-def _file_values(config_file: Path | None) -> tuple[Mapping[str, object], Mapping[str, str]]:
+def _file_values(config_file: Path | None) -> _Source:
     if config_file is None:
         return {}, {}
     try:
@@ -276,7 +344,9 @@ def _file_values(config_file: Path | None) -> tuple[Mapping[str, object], Mappin
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{config_file}: no TOML: {error}") from None
     if unknown := sorted(values.keys() - Settings.model_fields.keys()):
-        raise ConfigurationError(f"{config_file}: unknown keys: {', '.join(unknown)}")
+        meant = sorted({name for key in unknown if (name := nearest(key, Settings.model_fields))})
+        hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+        raise ConfigurationError(f"{config_file}: unknown keys: {', '.join(unknown)}{hint}")
     return values, dict.fromkeys(values, str(config_file))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,7 @@ from drain.tools.looking.span_text import printable
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from drain.tools.looking.observed_ring import ObservedRing
@@ -59,7 +62,7 @@ def _clean(directory: RingDirectory, ring_dir: Path, *, is_forced: bool, is_sure
             spans = sum(ring.pending for ring in kept)
             typer.echo(
                 f"{_rings(len(kept))} of producers that are gone hold {spans:,} spans: deliver them with "
-                "`ringbuf-drain --once`, or give them up with --force"
+                f"`{_delivering(ring_dir, kept)}` (or another --exporter), or give them up with --force"
             )
         if not doomed:
             typer.echo(f"nothing to remove in {ring_dir}; {_rings(len(rings) - len(ended))} in use")
@@ -74,6 +77,13 @@ def _clean(directory: RingDirectory, ring_dir: Path, *, is_forced: bool, is_sure
         removed = [ring for ring in doomed if _remove(directory, ring)]
         typer.echo(f"removed {_rings(len(removed))}" + (f", lost {lost:,} spans" if lost else ""))
         return EXIT_DONE if len(removed) == len(doomed) else EXIT_INCOMPLETE
+
+
+def _delivering(ring_dir: Path, rings: Sequence[ObservedRing]) -> str:
+    """Return the command that delivers what is in rings."""
+    owners = sorted({ring.path.stat().st_uid for ring in rings} - {os.geteuid()})
+    allowed = [word for uid in owners for word in ("--allow-uid", str(uid))]
+    return shlex.join(["ringbuf-drain", "--once", "--ring-dir", str(ring_dir), *allowed, "--output", "spans.jsonl"])
 
 
 def is_ended(ring: ObservedRing) -> bool:

@@ -113,7 +113,7 @@ def test_a_ring_that_a_crash_left_is_delivered_from_a_copy_of_it(ring_dir: Path,
     assert digests(inputs) == before, "what is read is not written"
     assert ended.lines == [
         f"{inputs / 'crash.ring'}: 100 spans delivered",
-        "1 files, 100 spans delivered, 0 not delivered, 0 invalid or unreadable",
+        f"1 files, 100 spans delivered to {output}, 0 not delivered, 0 invalid or unreadable",
     ]
 
 
@@ -305,7 +305,8 @@ def test_a_backend_that_is_away_is_waited_for_once(inputs: Path) -> None:
         ended = replay("--exporter", "otlp-http", *flags, inputs)
         assert {len(request.spans) for request in server.requests} == {4}
     assert ended.code == 1
-    assert ended.lines[-1] == "3 files, 0 spans delivered, 15 not delivered, 0 invalid or unreadable"
+    to = f"{server.url}/v1/traces"
+    assert ended.lines[-1] == f"3 files, 0 spans delivered to {to}, 15 not delivered, 0 invalid or unreadable"
 
 
 def test_a_replay_into_its_own_input_is_refused(inputs: Path) -> None:
@@ -313,6 +314,20 @@ def test_a_replay_into_its_own_input_is_refused(inputs: Path) -> None:
     ended = replay("--output", inputs / "lines.jsonl", inputs)
     assert ended.code == 2
     assert "replayed into itself" in ended.errors
+
+
+def test_a_replay_does_not_guess_where_to(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (inputs / "lines.jsonl").write_bytes(batches.request(3, "json").body)
+    ended = replay("--remove", inputs)
+    assert (ended.code, ended.lines) == (2, [])
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in ended.errors
+    assert sorted(path.name for path in tmp_path.rglob("*.jsonl")) == ["lines.jsonl"]
+
+
+def test_waits_that_do_not_fit_together_are_told_by_replay_too(inputs: Path, output: Path) -> None:
+    ended = replay("--output", output, "--retry-initial", 9, "--retry-maximum", 1, inputs)
+    assert (ended.code, "Traceback" in ended.errors) == (2, False)
 
 
 def test_a_flag_that_replay_does_not_heed_is_refused(inputs: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import signal
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,8 @@ import pytest
 
 from drain.rings.directory import RingDirectory
 from tests.consumer import Consumer, rings_in
-from tests.service.draining import ProducerProcess
+from tests.nursery import shared
+from tests.service.draining import ProducerProcess, spans_in_file
 from tests.tools.running import OnTerminal, invoke, output_of
 
 if TYPE_CHECKING:
@@ -47,6 +49,19 @@ def test_dead_rings_that_are_empty_go(ring_dir: Path) -> None:
     assert "removed 2 rings" in text
     assert "1 ring of producers that are gone hold 7 spans" in text
     assert "nothing to remove" in output_of("clean", "--ring-dir", ring_dir)
+
+
+@pytest.mark.usefixtures("dead_and_alive")
+def test_the_command_that_is_named_delivers_what_is_kept(
+    ring_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = output_of("clean", "--ring-dir", ring_dir, "--yes")
+    program, *arguments = shlex.split(text.partition("`")[2].partition("`")[0])
+    assert program == "ringbuf-drain"
+    monkeypatch.chdir(tmp_path)
+    assert shared().run("drain", *arguments).returncode == 0
+    assert len(spans_in_file(tmp_path / "spans.jsonl")) == 7 + 7
+    assert services_in(ring_dir) == {"alive"}
 
 
 @pytest.mark.usefixtures("dead_and_alive")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 11, 22, 15, 0, 0, tzinfo=UTC)
 JSON = {"Content-Type": "application/json"}
+# What is of interest to nobody but the authors of this: classes, tuples, addresses of objects.
+INTERNAL = re.compile(r"Watched|Connection\(|Pool\(|^\(|object at|0x[0-9a-f]{6}")
 
 
 @pytest.fixture
@@ -259,6 +262,7 @@ def test_an_answer_that_breaks_off_is_retried(server: OtlpHttpServer, play: Call
     result = outcome(server, play)
     assert result.verdict is Verdict.RETRY
     assert result.message
+    assert not INTERNAL.search(result.message)
 
 
 def test_a_refusal_that_breaks_off_is_a_refusal(server: OtlpHttpServer) -> None:
@@ -269,7 +273,10 @@ def test_a_backend_that_is_down_is_retried_and_found_again_when_it_is_back() -> 
     with OtlpHttpServer() as first:
         exporter = exporter_to(first.url)
         assert exporter.export(request()).verdict is Verdict.DELIVERED
-    assert exporter.export(request()).verdict is Verdict.RETRY
+    result = exporter.export(request())
+    assert result.verdict is Verdict.RETRY
+    assert f"127.0.0.1:{first.port}: " in result.message
+    assert not INTERNAL.search(result.message)
     with OtlpHttpServer(first.port) as second:
         assert exporter.export(request()).verdict is Verdict.DELIVERED
         assert len(second.requests) == 1

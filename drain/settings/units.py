@@ -1,0 +1,87 @@
+"""Sizes and times as people write them: `10GiB`, `30s`; a number without a unit is bytes or seconds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+from pydantic import BeforeValidator, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIZES: Final[dict[str, int]] = {
+    "b": 1,
+    **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", 1)},
+    **{f"{prefix}i{b}": 1024**power for power, prefix in enumerate("kmgt", 1) for b in ("", "b")},
+}
+_TIMES: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER: Final = r"[0-9]+(?:\.[0-9]+)?"
+_SIZE: Final = re.compile(rf"({_NUMBER}) ?([A-Za-z]+)")
+_TIME: Final = re.compile(rf"({_NUMBER}) ?(ms|min|s|m|h|d) ?")
+# A sum of several of them is still a time that Python's and the kernel's waits take.
+LONGEST_SECONDS: Final = 10 * 366 * 86400.0
+# Beyond any disk, and below what SQLite and C count with.
+MOST_BYTES: Final = 1 << 50
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What a number of a setting counts, for the flag that sets it.
+
+    Attributes:
+        metavar: stands for the value in the help.
+    """
+
+    metavar: str
+
+
+def bytes_of(text: str) -> str | int:
+    """Return the number of bytes that a size with a unit is; anything else as it is, for the next to judge.
+
+    Raises:
+        ValueError: it has a unit that is none, or one that is read in two ways, or it is no whole number of bytes.
+
+    Example:
+        >>> bytes_of("10GiB"), bytes_of("1.5 kB"), bytes_of("4096")
+        (10737418240, 1500, '4096')
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        return text
+    unit = found[2].lower()
+    if unit not in _SIZES:
+        more = f"; write {unit.upper()}B or {unit.upper()}iB" if unit in "kmgt" else ""
+        raise ValueError(f"{found[2]!r} is no unit of sizes: kB, MB, GB, TB, KiB, MiB, GiB, TiB{more}")
+    whole, _, fraction = found[1].partition(".")
+    size, rest = divmod(int(whole + fraction) * _SIZES[unit], int(10 ** len(fraction)))
+    if rest:
+        raise ValueError(f"{text.strip()} is no whole number of bytes")
+    return size
+
+
+def seconds_of(text: str) -> str | float:
+    """Return the seconds that a time with units is; anything else as it is, for the next to judge.
+
+    Example:
+        >>> seconds_of("30s"), seconds_of("1h30m"), seconds_of("250 ms"), seconds_of("2.5")
+        (30.0, 5400.0, 0.25, '2.5')
+    """
+    parts = _TIME.findall(text.strip())
+    if not parts or _TIME.sub("", text.strip()):
+        return text
+    return sum((float(number) * _TIMES[unit] for number, unit in parts), 0.0)
+
+
+def _of_text(read: Callable[[str], object]) -> BeforeValidator:
+    return BeforeValidator(lambda value: read(value) if isinstance(value, str) and len(value) <= _LONGEST else value)
+
+
+_LONGEST: Final = 100  # of a number with its unit; Python itself refuses to read very long ones
+
+Seconds = Annotated[float, Unit("TIME"), _of_text(seconds_of), Field(allow_inf_nan=False, le=LONGEST_SECONDS)]
+"""Seconds, or a time with a unit: ms, s, m, h, d."""
+
+Bytes = Annotated[int, Unit("SIZE"), _of_text(bytes_of), Field(le=MOST_BYTES)]
+"""Bytes, or a size with a unit: kB, MB, GB, TB and KiB, MiB, GiB, TiB."""
