@@ -42,7 +42,7 @@ def configure_log(level: LogLevel) -> FilteringBoundLogger:
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     rendering: list[Any] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=not is_terminal),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
     if is_terminal:

@@ -69,7 +69,7 @@ def _clean(directory: RingDirectory, ring_dir: Path, *, is_forced: bool, is_sure
             return EXIT_DONE
         lost = sum(ring.pending for ring in doomed)
         for ring in doomed:
-            typer.echo(f"{printable(ring.name)}  {ring.life}  {ring.pending:,} spans")
+            typer.echo(f"{printable(ring.shown_name)}  {ring.life}  {ring.pending:,} spans")
         question = f"remove {_rings(len(doomed))}" + (f" and LOSE {lost:,} spans" if lost else "")
         if not is_sure and not _asked(question):
             typer.echo("nothing removed")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import pwd
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -22,13 +23,15 @@ from drain.tools.looking.span_text import age, json_text, printable
 from drain.tools.looking.table import Column, bar, is_terminal, percent, write_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drain.tools.looking.observed_ring import ObservedRing
 
 DROPS: Final = ("full", "contended", "unsampled")
 """The reasons for which a producer does not write a span."""
 
 _COLUMNS: Final = (
-    Column("service", is_text=True, style="bold"),
+    Column("service", is_text=True, style="bold", keeps_end=True),
     Column("pid"),
     Column("process", rank=5, is_text=True),
     Column("user", rank=7, is_text=True),
@@ -40,8 +43,45 @@ _COLUMNS: Final = (
     Column("published", rank=4),
     Column("dropped", rank=1, is_text=True),
     Column("drain", rank=2, is_text=True),
-    Column("ring", rank=9, is_text=True),
+    Column("ring", rank=9, is_text=True, keeps_end=True),
 )
+
+
+class State(enum.StrEnum):
+    """What became of a ring's producer."""
+
+    ALIVE = "alive"
+    CLOSED = "closed"
+    DEAD = "dead"
+
+
+class Sort(enum.StrEnum):
+    """What the order of the rows is by."""
+
+    RING = "ring"
+    SERVICE = "service"
+    PID = "pid"
+    AGE = "age"
+    FILL = "fill"
+    PUBLISHED = "published"
+    PENDING = "pending"
+    DROPS = "drops"
+
+
+_ORDER: Final[dict[Sort, Callable[[dict[str, Any]], Any]]] = {
+    Sort.RING: lambda entry: entry["ring"],
+    Sort.SERVICE: lambda entry: entry["service"],
+    Sort.PID: lambda entry: entry["pid"],
+    Sort.AGE: lambda entry: entry["created_unix_nano"],
+    Sort.FILL: lambda entry: -entry["fill"],
+    Sort.PUBLISHED: lambda entry: -entry["published"],
+    Sort.PENDING: lambda entry: -entry["pending"],
+    # What is not sampled was not wanted: it comes after what is lost.
+    Sort.DROPS: lambda entry: (
+        -entry["dropped"]["full"] - entry["dropped"]["contended"],
+        -entry["dropped"]["unsampled"],
+    ),
+}
 
 
 def list_rings(
@@ -49,6 +89,12 @@ def list_rings(
     *,
     ring_dir: RingDirOption,
     service: ServiceOption = None,
+    state: Annotated[
+        list[State] | None, typer.Option("--state", help="Only rings in this state; may be repeated.")
+    ] = None,
+    sort: Annotated[
+        Sort, typer.Option("--sort", help="What the order is by; of counts and ages the greatest first.")
+    ] = Sort.RING,
     as_json: JsonOption = False,
 ) -> None:
     """List the rings of a directory: who writes each, whether that process lives, and how full it is.
@@ -59,8 +105,10 @@ def list_rings(
     found, unreadable = observe(select(ring_dir, rings), service)
     drain_pid = drain_of(ring_dir)
     entries = [describe(ring, drain_pid is not None) for ring in found]
+    names = {ring.name: ring.shown_name for ring in found}
     for ring in found:
         ring.close()
+    entries = sorted((entry for entry in entries if not state or entry["state"] in state), key=_ORDER[sort])
     if as_json:
         for entry in entries:
             typer.echo(json_text(entry))
@@ -68,8 +116,8 @@ def list_rings(
             typer.echo(json_text({"ring": path.name, "unreadable": reason}))
     else:
         if entries:
-            write_table(_COLUMNS, [_row(entry) for entry in entries])
-        _write_rest(len(entries), f"{ring_dir}", drain_pid)
+            write_table(_COLUMNS, [_row(entry, names[entry["ring"]]) for entry in entries])
+        _write_rest(len(entries), " or ".join(state or ()), f"{ring_dir}", drain_pid)
         for path, reason in unreadable:
             typer.echo(f"ringbuf: {printable(path.name)}: {printable(reason)}", err=True)
     if unreadable:
@@ -124,9 +172,9 @@ def drops_of(entry: dict[str, Any]) -> str:
     return " ".join(f"{name}:{count:,}" for name, count in entry["dropped"].items() if count) or "0"
 
 
-def _row(entry: dict[str, Any]) -> list[str]:
+def _row(entry: dict[str, Any], name: str) -> list[str]:
     return [
-        printable(entry["service"], 64) or "-",
+        printable(entry["service"], 64, keep_end=True) or "-",
         str(entry["pid"]),
         printable(entry["process"], 24) or "-",
         printable(entry["user"], 24),
@@ -138,12 +186,13 @@ def _row(entry: dict[str, Any]) -> list[str]:
         f"{entry['published']:,}",
         drops_of(entry),
         entry["drain"],
-        printable(entry["ring"], 96),
+        printable(name, 96, keep_end=True),
     ]
 
 
-def _write_rest(count: int, ring_dir: str, drain_pid: int | None) -> None:
+def _write_rest(count: int, states: str, ring_dir: str, drain_pid: int | None) -> None:
     if not is_terminal() and count:
         return  # whoever reads the table with a program reads no more than the table
     served = f"drain: pid {drain_pid}" if drain_pid is not None else "no drain"
-    typer.echo(f"{count or 'no'} ring{'' if count == 1 else 's'} in {ring_dir}; {served}")
+    those = f" that {'is' if count == 1 else 'are'} {states}" if states else ""
+    typer.echo(f"{count or 'no'} ring{'' if count == 1 else 's'}{those} in {ring_dir}; {served}")

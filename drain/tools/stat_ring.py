@@ -18,7 +18,7 @@ from drain.tools.looking.ring_selection import (
     drain_of,
     select_one,
 )
-from drain.tools.looking.span_text import age, clock, json_text, printable
+from drain.tools.looking.span_text import age, json_text, moment, printable
 from drain.tools.looking.table import Column, bar, has_colour, percent, write_table
 
 _POSITIONS: Final = 1 << 64
@@ -77,8 +77,7 @@ def _write(entry: dict[str, Any]) -> None:
             "file": entry["path"],
             "service": entry["service"],
             "producer": f"pid {entry['pid']} {entry['process']}".strip() + f" of {entry['user']}, {entry['state']}",
-            "made": f"{time.strftime('%Y-%m-%d', time.localtime(made // 10**9))} {clock(made)}"
-            f" ({age(time.time_ns() - made)} ago)",
+            "made": f"{moment(made)} ({age(time.time_ns() - made)} ago)",
             "drain": entry["drain"],
             "format": f"version {entry['abi']}, boot {entry['boot_id']}",
             "lanes": f"{entry['lanes']}, each of {entry['capacity_slots']:,} slots of {entry['slot_bytes']} bytes",

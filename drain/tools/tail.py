@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from drain.tools.looking.command_line import EXIT_INCOMPLETE
+from drain.tools.looking.command_line import EXIT_INCOMPLETE, fail
+from drain.tools.looking.filter_doubts import doubts
 from drain.tools.looking.ring_selection import (
     JsonOption,
     RingDirOption,
@@ -60,6 +61,12 @@ def tail(
     they were looked at are counted, and told on standard error as missed.
     """
     watched = WatchedRings(select(ring_dir, rings), None if rings else ring_dir, service)
+    doubt = "; ".join(doubts(wanted, (ring.layout for ring in watched.rings)))
+    if doubt and not follow:
+        watched.close()
+        fail(doubt, EXIT_INCOMPLETE)
+    if doubt:  # a ring that comes later may have what is asked for
+        typer.echo(f"ringbuf: {doubt}", err=True)
     tailing = _Tail(watched, wanted, json_line if as_json else coloured_line if has_colour() else line)
     try:
         _write(tailing.newest(lines))

@@ -111,6 +111,7 @@ class OnTerminal:
     ) -> None:
         self._near, far = pty.openpty()
         fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.mode_at_first = self.mode()
         unset = {"COLUMNS", "LINES", "NO_COLOR"}
         variables = {key: value for key, value in os.environ.items() if key not in unset}
         self.process = subprocess.Popen(
@@ -122,6 +123,10 @@ class OnTerminal:
         )
         os.close(far)
         self.output = b""
+
+    def mode(self) -> list[object]:
+        """Return whether the terminal echoes, waits for the end of a line, and so on."""
+        return list(termios.tcgetattr(self._near))
 
     def read_until(self, word: bytes, count: int = 1) -> bytes:
         """Return its output once a word is in it so often."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import ringbuf
 from drain.rings.directory import RingDirectory
 from ringbuf._ringbuf import lib
 from tests.consumer import Consumer, rings_in
+from tests.records import fresh_records
 from tests.service.draining import ProducerProcess
 from tests.tools.running import invoke, output_of
 
@@ -126,3 +128,60 @@ def test_all_of_one_ring(shop: ringbuf.Emitter, ring_dir: Path) -> None:
     text = output_of("stat", "--ring-dir", ring_dir, "shop")
     for words in ("grafos.lease.id", "service.instance.id", "published      12", "pending        6", "fbmu_read"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    "word", ["memory-node", "memory-n", "memory%2Dnode", "the name that list shows", "the file's name"]
+)
+def test_a_ring_is_found_by_what_list_shows(ring_dir: Path, word: str) -> None:
+    with (
+        ringbuf.Emitter("memory-node", ring_dir=ring_dir, capacity=4),
+        ringbuf.Emitter("memory", ring_dir=ring_dir, capacity=4),
+    ):
+        path = next(path for path in rings_in(ring_dir) if "node" in path.name)
+        assert path.name.startswith("memory%2Dnode-")
+        shown = output_of("list", "--ring-dir", ring_dir, "--service", "memory-node").splitlines()[1].split()[-1]
+        assert shown == path.stem.replace("%2D", "-")
+        wanted = {"the name that list shows": shown, "the file's name": path.name}.get(word, word)
+        assert json.loads(output_of("stat", "--ring-dir", ring_dir, wanted, "--json"))["service"] == "memory-node"
+
+
+def test_a_services_whole_name_is_not_the_beginning_of_anothers(ring_dir: Path) -> None:
+    with (
+        ringbuf.Emitter("memory-node", ring_dir=ring_dir, capacity=4),
+        ringbuf.Emitter("memory", ring_dir=ring_dir, capacity=4),
+    ):
+        assert json.loads(output_of("stat", "--ring-dir", ring_dir, "memory", "--json"))["service"] == "memory"
+        double = invoke("stat", "--ring-dir", ring_dir, "mem")
+        assert (double.exit_code, "memory-node-" in double.stderr, "%2D" in double.stderr) == (1, True, False)
+
+
+def test_the_rings_that_lost_most_come_first(ring_dir: Path) -> None:
+    emitters = [ringbuf.Emitter(name, ring_dir=ring_dir, capacity=4, lanes=1) for name in ("none", "most", "some")]
+    for emitter, count in zip(emitters, (2, 9, 6), strict=True):
+        emitter.emit_batch(fresh_records(emitter, count))
+    assert [entry["service"] for entry in listed(ring_dir, "--sort", "drops")] == ["most", "some", "none"]
+    assert [entry["service"] for entry in listed(ring_dir, "--sort", "service")] == ["most", "none", "some"]
+    assert [entry["service"] for entry in listed(ring_dir, "--sort", "age")] == ["none", "most", "some"]
+    assert [entry["service"] for entry in listed(ring_dir, "--sort", "fill")][-1] == "none"
+    assert [entry["service"] for entry in listed(ring_dir, "--sort", "published")][-1] == "none"
+    for emitter in emitters:
+        emitter.close()
+
+
+def test_only_the_rings_of_a_state(ring_dir: Path) -> None:
+    with ProducerProcess(ring_dir, 3, "killed") as killed, ProducerProcess(ring_dir, 3, "alive"):
+        killed.kill()
+        assert [entry["service"] for entry in listed(ring_dir, "--state", "dead")] == ["killed"]
+        both = {entry["service"] for entry in listed(ring_dir, "--state", "dead", "--state", "alive")}
+        assert both == {"killed", "alive"}
+        wrong = invoke("list", "--ring-dir", ring_dir, "--state", "ded")
+        assert (wrong.exit_code, "dead" in wrong.stderr) == (2, True)
+        nobody = output_of("list", "--ring-dir", ring_dir, "--state", "closed")
+        assert nobody == f"no rings that are closed in {ring_dir}; no drain\n"
+
+
+def test_when_a_ring_was_made_is_told_with_its_zone(shop: ringbuf.Emitter, ring_dir: Path) -> None:
+    made = json.loads(output_of("stat", "--ring-dir", ring_dir, "shop", "--json"))["created_unix_nano"]
+    expected = f"{datetime.fromtimestamp(made // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{made % 10**9 // 1000:06}Z ("
+    assert expected in output_of("stat", "--ring-dir", ring_dir, "shop")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from drain.tools.looking.filter_doubts import doubts
 from drain.tools.looking.span_fields import attributes_of, duration_of, durations_of, name_of
 from drain.tools.looking.span_filter import SpanFilter, span_filter
 from ringbuf.layout.layout import Attribute, SpanLayout
@@ -91,6 +92,7 @@ SPANS = records(
         ("table=users", [0]),
         ("table=ünï", [1]),
         ("table!=users", [1, 2]),
+        ("users=1", []),
         ("nowhere=1", []),
         ("nowhere!=1", [0, 1, 2]),
         (" tier = hot ", [0]),
@@ -133,6 +135,42 @@ def test_a_trace_by_its_beginning(trace: str, found: list[int]) -> None:
 def test_the_outcome_is_the_one_of_phase_219() -> None:
     made = records({"grafos.outcome": "ok"}, {"grafos.outcome": "timeout"}, {}, layout=DATAPLANE_LAYOUT)
     assert matches(made, outcome="timeout", layout=DATAPLANE_LAYOUT) == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"status": ["error"]}, [2]),
+        ({"status": ["ok", "error"]}, [1, 2]),
+        ({"kind": ["server"]}, [0, 2]),
+        ({"kind": ["server"], "status": ["error"]}, [2]),
+        ({"kind": ["producer", "consumer"]}, []),
+    ],
+)
+def test_the_kind_and_the_status(options: dict[str, Any], found: list[int]) -> None:
+    spans = records({}, {}, {})
+    spans["kind"], spans["status"] = [2, 3, 2], [0, 1, 2]
+    assert matches(spans, **options) == found
+
+
+def test_a_key_may_be_what_stands_after_a_dot_where_that_is_one_key() -> None:
+    made = records({"grafos.bytes": 4096}, {"grafos.bytes": 4095}, layout=DATAPLANE_LAYOUT)
+    assert matches(made, "bytes>=4096", layout=DATAPLANE_LAYOUT) == [0]
+    assert matches(made, "kind=mem", layout=DATAPLANE_LAYOUT) == []
+    two = SpanLayout(span_names=["x"], attributes=[Attribute("a.bytes", "u8"), Attribute("b.bytes", "u8")])
+    assert matches(records({"a.bytes": 1}, layout=two), "bytes=1", layout=two) == []
+
+
+def test_a_key_of_a_span_that_carries_otlp_may_be_what_stands_after_a_dot() -> None:
+    layout = SpanLayout(span_names=["span"], attributes=[Attribute("otlp", "otlp", 120)])
+    carried = Span(attributes=[KeyValue(key="http.response.status_code", value=AnyValue(int_value=503))])
+    spans = records({"otlp": carried.SerializeToString()}, layout=layout)
+    assert matches(spans, "status_code>=500", layout=layout) == [0]
+
+
+def test_a_condition_whose_sign_the_shell_took_says_what_to_do() -> None:
+    with pytest.raises(typer.BadParameter, match="needs quotes"):
+        span_filter(attributes=["bytes"])
 
 
 @pytest.mark.parametrize(
@@ -199,3 +237,61 @@ def test_a_whole_array_is_judged_as_its_values_are(
 
 def test_without_a_condition_every_span_matches() -> None:
     assert SpanFilter().of(LAYOUT)(SPANS).tolist() == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"attributes": ["grafos.outcom=ok"]},
+            ["no span of these rings has an attribute 'grafos.outcom'", "'grafos.outcome'?"],
+        ),
+        ({"attributes": ["outcom=ok"]}, ["no span of these rings has an attribute 'outcom'", "'grafos.outcome'?"]),
+        ({"attributes": ["zzz=1"]}, ["attribute 'zzz'; there is grafos.bytes, grafos.lease.id"]),
+        ({"outcome": "timout"}, ["grafos.outcome has no label 'timout'; did you mean 'timeout'?"]),
+        ({"attributes": ["operation!=fbmu-read"]}, ["grafos.operation has no label 'fbmu-read'", "'fbmu_read'?"]),
+        ({"attributes": ["bytes=many"]}, ["grafos.bytes is a number, and 'many' is none"]),
+        ({"attributes": ["operation>3"]}, ["grafos.operation is no number: > holds of none"]),
+        ({"attributes": ["lease.id=7"]}, ["grafos.lease.id has 32 hex digits"]),
+        ({"names": ["grafos.dataplane.fmbu"]}, ["is called 'grafos.dataplane.fmbu'", "'grafos.dataplane.fbmu'?"]),
+        ({"names": ["kv.*"]}, ["no span of these rings is called 'kv.*'"]),
+    ],
+)
+def test_what_a_filter_can_never_match_is_said_with_the_nearest(options: dict[str, Any], words: list[str]) -> None:
+    (doubt,) = doubts(span_filter(**options), [DATAPLANE_LAYOUT])
+    for word in words:
+        assert word in doubt
+    carries_otlp = SpanLayout(span_names=["span"], attributes=[Attribute("otlp", "otlp", 120)])
+    assert doubts(span_filter(**options), [DATAPLANE_LAYOUT, carries_otlp]) == []
+    assert doubts(span_filter(**options), []) == []
+
+
+def test_what_a_ring_says_of_itself_cannot_steer_the_terminal() -> None:
+    layout = SpanLayout(span_names=["x"], attributes=[Attribute("a\x1b[31mbytes", "label", labels=("\x1b[31m",))])
+    for condition in ("bytes=1", "a\x1b[31mbytes=1", "zzz=1"):
+        (doubt,) = doubts(span_filter(attributes=[condition]), [layout])
+        assert "\x1b" not in doubt
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attributes": ["tier=hot", "bytes>=4096", "hit=TRUE", "key=000102FF", "table=anything", "ratio<.5"]},
+        {"names": ["kv.*", "index.scan"]},
+        {"min_duration": "1s", "kind": ["server"], "status": ["ok"], "trace": "ab"},
+        {},
+    ],
+)
+def test_a_filter_that_can_match_is_no_doubt(options: dict[str, Any]) -> None:
+    assert doubts(span_filter(**options), [LAYOUT]) == []
+
+
+def test_a_key_that_may_be_two_is_said() -> None:
+    two = SpanLayout(span_names=["x"], attributes=[Attribute("a.bytes", "u8"), Attribute("b.bytes", "u8")])
+    assert doubts(span_filter(attributes=["bytes=1"]), [two]) == ["'bytes' may mean 2 attributes: a.bytes, b.bytes"]
+
+
+def test_what_one_of_several_layouts_has_is_no_doubt() -> None:
+    hot = SpanLayout(span_names=["x"], attributes=[Attribute("tier", "label", labels=("burning",))])
+    assert doubts(span_filter(attributes=["tier=burning"]), [LAYOUT, hot]) == []
+    assert doubts(span_filter(attributes=["grafos.bytes=1"]), [LAYOUT, DATAPLANE_LAYOUT]) == []

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ import pytest
 import ringbuf
 from tests.consumer import Consumer, rings_in, span_ids
 from tests.records import fresh_records
-from tests.service.draining import LAYOUT, ProducerProcess, emit
+from tests.service.draining import LAYOUT, SECONDS, ProducerProcess, emit
 from tests.tools.running import Running, invoke, output_of
 
 if TYPE_CHECKING:
@@ -43,10 +45,35 @@ def test_the_last_ten_in_the_order_of_their_ends(shop: ringbuf.Emitter, ring_dir
         (["--service", "sh*"], 10),
         (["--service", "market"], 0),
         (["--trace", "f" * 32], 0),
+        (["--status", "error"], 1),
+        (["--status", "error", "--kind", "server"], 0),
+        (["-n", "100", "--kind", "internal"], 12),
+        (["--attribute", "bytes>=600", "--attribute", "operation=fbmu_read"], 5),
     ],
 )
 def test_what_is_shown(shop: ringbuf.Emitter, ring_dir: Path, options: list[str], count: int) -> None:
     assert len(seen(ring_dir, *options)) == count
+
+
+def test_a_filter_that_nothing_can_match_is_told_of(shop: ringbuf.Emitter, ring_dir: Path) -> None:
+    result = invoke("tail", "--ring-dir", ring_dir, "--no-follow", "--outcome", "timout")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "grafos.outcome has no label 'timout'; did you mean 'timeout'?" in result.stderr
+    result = invoke("dump", "--ring-dir", ring_dir, "--attribute", "grafos.byts>=1")
+    assert (result.exit_code, result.stdout, "'grafos.bytes'?" in result.stderr) == (1, "", True)
+
+
+def test_whoever_follows_is_told_and_waits_for_rings_that_may_come(shop: ringbuf.Emitter, ring_dir: Path) -> None:
+    with Running("tail", "--ring-dir", ring_dir, "--json", "--attribute", "number>=7") as tail:
+        assert tail.process.stderr is not None
+        ready, _, _ = select.select([tail.process.stderr], [], [], SECONDS)
+        assert ready, "nothing was said"
+        assert b"no span of these rings has an attribute 'number'" in os.read(tail.process.stderr.fileno(), 4096)
+        with ringbuf.Emitter("late", ring_dir=ring_dir, layout=LAYOUT, capacity=64) as late:
+            emit(late, range(9))
+            numbers = [json.loads(line)["attributes"]["number"] for line in tail.read_until(2)]
+        assert tail.interrupt() == (130, "")
+    assert numbers == [7, 8]
 
 
 def test_a_trace_by_its_id(shop: ringbuf.Emitter, ring_dir: Path) -> None:

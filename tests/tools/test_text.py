@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import drain.tools.looking.span_text
 import drain.tools.looking.table
 from drain.tools.looking.observed_ring import ObservedRing
-from drain.tools.looking.span_text import age, clock, duration, json_object, json_value, line, printable
+from drain.tools.looking.span_text import age, clock, duration, json_object, json_value, line, moment, printable
 from drain.tools.looking.table import Column, fitting, percent, plain_table
 from drain.tools.tail import coloured_line
 from tests.consumer import rings_in
@@ -51,6 +52,18 @@ def test_an_age_before_its_beginning_is_none() -> None:
     assert (age(-5), age(59 * 10**9), age(60 * 10**9), age(86_400 * 10**9)) == ("0s", "59s", "1m", "1d")
 
 
+@pytest.mark.parametrize("zone", ["America/St_Johns", "UTC"])
+def test_times_are_utc_and_say_so_whatever_the_zone_is_here(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert clock(1_700_000_000_123_456_789) == "22:13:20.123456Z"
+        assert moment(1_700_000_000_123_456_789) == "2023-11-14T22:13:20.123456Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_a_time_that_no_calendar_has_is_no_error() -> None:
     assert clock(2**64 - 1).count(":") == 2
 
@@ -68,6 +81,7 @@ def test_a_span_as_a_line(shop: ringbuf.Emitter, ring_dir: Path) -> None:
         assert words[2] == f"shop[{ring.header.pid}]"
         assert words[3:5] == ["grafos.dataplane.fbbu", "ERROR"]
         assert {"grafos.outcome=timeout", "grafos.operation=fbbu_write", "grafos.bytes=512"} <= set(words)
+        assert words[0].endswith("Z")
         assert words[-1] == f"trace={records[11]['trace_id'].tobytes().hex()[:8]}"
         assert coloured_line(ring, records[11]).startswith("\x1b[31m")
         assert coloured_line(ring, records[0]) == line(ring, records[0])

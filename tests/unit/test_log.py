@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -59,6 +60,17 @@ def test_on_a_terminal_no_name_can_send_escape_sequences(
     assert "attached" in told
     assert "\x1b[2J" not in told
     assert told.count("\n") == 1
+
+
+def test_the_log_has_the_zone_of_every_other_screen_on_a_terminal_too(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    try:
+        configure_log("info").info("attached")
+    finally:
+        structlog.reset_defaults()
+    assert re.search(r"\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", capfd.readouterr().err)
 
 
 def lines_of(code: str, **options: object) -> list[dict[str, object]]:

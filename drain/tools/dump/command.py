@@ -14,6 +14,7 @@ import typer
 from drain.tools.dump.columns import Schema
 from drain.tools.dump.formats import Csv, JsonLines, MissingLibraryError, Numpy, Parquet
 from drain.tools.looking.command_line import EXIT_INCOMPLETE, EXIT_USAGE, fail
+from drain.tools.looking.filter_doubts import doubts
 from drain.tools.looking.ring_selection import (
     RingDirOption,
     RingsArgument,
@@ -66,6 +67,8 @@ def dump(
         fail(f"--format {form.value} is nothing for a terminal: name a file with --output", EXIT_USAGE)
     found, unreadable = observe(select(ring_dir, rings), service)
     try:
+        if doubt := doubts(wanted, (ring.layout for ring in found)):
+            fail("; ".join(doubt), EXIT_INCOMPLETE)
         with _opened(output) as to:
             writer = _writer(form, to, found, is_terminal=output == Path("-") and is_terminal())
             spans, others, missed, broken = _dump(found, wanted, writer)

@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -96,8 +97,13 @@ class ObservedRing:
 
     @property
     def name(self) -> str:
-        """The file's name without `.ring`, in printable characters."""
+        """The file's name without `.ring`: `<service, percent-encoded>-<pid>-<8 hex digits>`."""
         return self.path.name.removesuffix(".ring")
+
+    @property
+    def shown_name(self) -> str:
+        """The name for people, the service in it decoded: every command takes it as it takes `name`."""
+        return unquote(self.name)
 
     @property
     def lanes(self) -> range:

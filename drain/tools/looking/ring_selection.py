@@ -6,12 +6,14 @@ import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
+from urllib.parse import unquote
 
 import typer
 
 from drain.rings.directory import LOCK_NAME, RING_SUFFIX
 from drain.tools.looking.command_line import EXIT_INCOMPLETE, fail
 from drain.tools.looking.observed_ring import ObservedRing
+from drain.tools.looking.span_text import printable
 from ringbuf.directory import default_ring_dir
 from ringbuf.exceptions import RingBufferError
 
@@ -22,7 +24,8 @@ _MAX_PID_DIGITS: Final = 32
 def complete_ring(incomplete: str) -> list[str]:
     """Return the names of rings in the default directory that begin so: what a shell offers."""
     try:
-        return [path.stem for path in ring_paths(default_ring_dir()) if path.stem.startswith(incomplete)]
+        names = [unquote(path.stem) for path in ring_paths(default_ring_dir())]
+        return [name for name in names if name.startswith(incomplete)]
     except OSError:
         return []
 
@@ -77,6 +80,9 @@ def ring_paths(ring_dir: Path) -> list[Path]:
 def select(ring_dir: Path, wanted: list[str] | None) -> list[Path]:
     """Return the files that are meant; ends the command when there is none.
 
+    A word is the whole name of a ring, else the whole name of a service, else the beginning of a name or a pid. In a
+    file's name the service is percent-encoded; both ways of writing it are taken.
+
     Args:
         ring_dir: where rings are looked for that are no path.
         wanted: files, or names, beginnings of names or pids; empty or None: all of the directory.
@@ -89,7 +95,8 @@ def select(ring_dir: Path, wanted: list[str] | None) -> list[Path]:
             found[Path(word)] = None
             continue
         of_directory = ring_paths(ring_dir)
-        matches = [path for path in of_directory if word in (path.name, path.stem)]
+        matches = [path for path in of_directory if word in (path.name, path.stem, unquote(path.stem))]
+        matches = matches or [path for path in of_directory if word == _service_of(path.stem)]
         matches = matches or [path for path in of_directory if _means(word, path.stem)]
         if not matches:
             fail(f"no ring {word!r} in {ring_dir}; `ringbuf list` shows those that are there", EXIT_INCOMPLETE)
@@ -101,7 +108,7 @@ def select_one(ring_dir: Path, wanted: str) -> Path:
     """Return the one file that is meant; ends the command when it is none or several."""
     found = select(ring_dir, [wanted])
     if len(found) > 1:
-        names = ", ".join(path.stem for path in found[:5])
+        names = ", ".join(printable(unquote(path.stem), 96) for path in found[:5])
         fail(f"{wanted!r} may mean {len(found)} rings: {names}{' …' if found[5:] else ''}", EXIT_INCOMPLETE)
     return found[0]
 
@@ -155,4 +162,8 @@ def drain_of(ring_dir: Path) -> int | None:
 def _means(word: str, stem: str) -> bool:
     """Whether a word is the beginning of a ring's name or its pid: names are `<service>-<pid>-<8 hex digits>`."""
     is_pid = word.isdigit() and len(word) < _MAX_PID_DIGITS and stem.rsplit("-", 2)[1:-1] == [word]
-    return stem.startswith(word) or is_pid
+    return stem.startswith(word) or unquote(stem).startswith(word) or is_pid
+
+
+def _service_of(stem: str) -> str:
+    return unquote(stem.rsplit("-", 2)[0])

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     from ringbuf.layout.layout import SpanLayout
@@ -55,6 +57,19 @@ def attributes_of(layout: SpanLayout, record: np.void) -> dict[str, Any] | None:
     if carried is not None:
         values.update({item.key: _plain(item.value) for item in carried.attributes})
     return values
+
+
+def key_of(keys: Iterable[str], word: str) -> str | None:
+    """Return the key that a word means: it is the key, or what comes after a dot in exactly one of the keys.
+
+    >>> key_of(["grafos.bytes", "grafos.outcome"], "bytes"), key_of(["a.bytes", "b.bytes"], "bytes")
+    ('grafos.bytes', None)
+    """
+    found = list(keys)
+    if word in found:
+        return word
+    endings = [key for key in found if key.endswith(f".{word}")]
+    return endings[0] if len(endings) == 1 else None
 
 
 def _carried(layout: SpanLayout, record: np.void) -> Span | None:

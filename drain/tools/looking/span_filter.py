@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import operator
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import numpy as np
 import typer
 
-from drain.tools.looking.span_fields import attributes_of, carries_otlp, durations_of, name_of
+from drain.tools.looking.span_fields import attributes_of, carries_otlp, durations_of, key_of, name_of
+from drain.tools.looking.span_text import KINDS, STATUSES
 from ringbuf.layout.attribute_types import Shape
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 OUTCOME_KEY: Final = "grafos.outcome"
 """The attribute of Phase 219 that `--outcome` is about."""
+
+Kind = enum.StrEnum("Kind", {kind.upper(): kind for kind in KINDS})  # type: ignore[misc]  # the words are in one place
+Status = enum.StrEnum("Status", {status.upper(): status for status in STATUSES})  # type: ignore[misc]  # the same
 
 _CONDITION: Final = re.compile(r"(?P<key>[^=!<>]+)(?P<sign>!=|<=|>=|=|<|>)(?P<value>.*)", re.DOTALL)
 _SIGNS: Final = {
@@ -40,7 +45,13 @@ _TRACE_DIGITS: Final = 32
 
 
 class Condition(NamedTuple):
-    """What an attribute must be; a span that has not set it matches `!=` only."""
+    """What an attribute must be; a span that has not set it matches `!=` only.
+
+    Attributes:
+        key: of the attribute, or its end after a dot, see `key_of`.
+        sign: `=`, `!=`, `<`, `<=`, `>` or `>=`.
+        value: as it was written.
+    """
 
     key: str
     sign: str
@@ -53,7 +64,7 @@ class Condition(NamedTuple):
         if isinstance(value, bool):
             return bool(_SIGNS[self.sign]("true" if value else "false", self.value.lower()))
         if isinstance(value, int | float):
-            wanted = _number(self.value)
+            wanted = number_of(self.value)
             return self.sign == "!=" if wanted is None else bool(_SIGNS[self.sign](value, wanted))
         if self.sign not in ("=", "!="):
             return False  # an order of texts is nothing that anybody means
@@ -69,12 +80,16 @@ class SpanFilter:
         conditions: on attributes; all must hold.
         min_duration_nano: 0: any duration.
         trace: the first digits of the trace id; empty: any trace.
+        kinds: numbers of OTLP's span kinds, of which one must be the span's; empty: any kind.
+        statuses: the same of its status codes.
     """
 
     names: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     min_duration_nano: int = 0
     trace: str = ""
+    kinds: tuple[int, ...] = ()
+    statuses: tuple[int, ...] = ()
 
     def of(self, layout: SpanLayout) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that says which records of an array of this layout match: a mask of bools."""
@@ -84,6 +99,10 @@ class SpanFilter:
             tests.append(lambda records: durations_of(records) >= self.min_duration_nano)
         if self.trace:
             tests.append(self._trace_fits)
+        if self.kinds:
+            tests.append(lambda records: np.isin(records["kind"], self.kinds))
+        if self.statuses:
+            tests.append(lambda records: np.isin(records["status"], self.statuses))
         if carries_otlp(layout):
             if self.names or self.conditions:
                 tests.append(lambda records: self._fits_one_by_one(layout, records))
@@ -117,7 +136,10 @@ class SpanFilter:
         return (
             attributes is not None
             and self._name_fits(name_of(layout, record))
-            and all(condition.holds(attributes.get(condition.key)) for condition in self.conditions)
+            and all(
+                condition.holds(attributes.get(key_of(attributes, condition.key) or condition.key))
+                for condition in self.conditions
+            )
         )
 
 
@@ -130,13 +152,16 @@ def span_filter(
         typer.Option(
             "--attribute",
             metavar="KEY=VALUE",
-            help="A condition: KEY=VALUE, KEY!=VALUE, and for numbers < <= > >=; all that are given must hold.",
+            help="A condition: KEY=VALUE, KEY!=VALUE, and for numbers < <= > >=, in quotes: 'bytes>=4096'. KEY may be "
+            "the end of a key after a dot. All that are given must hold.",
         ),
     ] = None,
     min_duration: Annotated[
         str | None, typer.Option("--min-duration", metavar="TIME", help="At least so long: 250ns, 10us, 1.5ms, 2s.")
     ] = None,
     outcome: Annotated[str | None, typer.Option("--outcome", help="The same as --attribute grafos.outcome=….")] = None,
+    status: Annotated[list[Status] | None, typer.Option("--status", help="The status; may be repeated.")] = None,
+    kind: Annotated[list[Kind] | None, typer.Option("--kind", help="The kind of span; may be repeated.")] = None,
     trace: Annotated[str | None, typer.Option("--trace", metavar="ID", help="The trace id, or its beginning.")] = None,
 ) -> SpanFilter:
     """Return the filter that options stand for.
@@ -147,10 +172,26 @@ def span_filter(
     conditions = [_condition(text) for text in attributes or ()]
     if outcome is not None:
         conditions.append(Condition(OUTCOME_KEY, "=", outcome))
-    digits = (trace or "").lower()
-    if trace is not None and (not re.fullmatch("[0-9a-f]+", digits) or len(digits) > _TRACE_DIGITS):
-        raise typer.BadParameter(f"{trace!r} is not 1 to 32 hex digits", param_hint="--trace")
-    return SpanFilter(tuple(names or ()), tuple(conditions), _nano(min_duration), digits)
+    return SpanFilter(
+        tuple(names or ()),
+        tuple(conditions),
+        _nano(min_duration),
+        "" if trace is None else trace_digits(trace, "--trace"),
+        tuple(KINDS.index(one) for one in kind or ()),
+        tuple(STATUSES.index(one) for one in status or ()),
+    )
+
+
+def trace_digits(text: str, hint: str) -> str:
+    """Return the digits of a trace id, or of its beginning, in lower case.
+
+    Raises:
+        typer.BadParameter: it is none; with this hint.
+    """
+    digits = text.lower()
+    if not re.fullmatch("[0-9a-f]+", digits) or len(digits) > _TRACE_DIGITS:
+        raise typer.BadParameter(f"{text!r} is not 1 to 32 hex digits", param_hint=hint)
+    return digits
 
 
 def with_span_filter(command: Callable[..., None]) -> Callable[..., None]:
@@ -176,9 +217,12 @@ def with_span_filter(command: Callable[..., None]) -> Callable[..., None]:
 def _condition(text: str) -> Condition:
     found = _CONDITION.fullmatch(text)
     if found is None:
-        raise typer.BadParameter(f"{text!r} is no KEY=VALUE", param_hint="--attribute")
+        raise typer.BadParameter(
+            f"{text!r} is no KEY=VALUE (a condition with < or > needs quotes: the shell takes these for itself)",
+            param_hint="--attribute",
+        )
     condition = Condition(found["key"].strip(), found["sign"], found["value"].strip())
-    if condition.sign[0] in "<>" and _number(condition.value) is None:
+    if condition.sign[0] in "<>" and number_of(condition.value) is None:
         raise typer.BadParameter(f"{text!r}: {condition.sign} needs a number", param_hint="--attribute")
     return condition
 
@@ -192,7 +236,8 @@ def _nano(text: str | None) -> int:
     return round(float(found["number"]) * _UNITS[found["unit"]])
 
 
-def _number(text: str) -> int | float | None:
+def number_of(text: str) -> int | float | None:
+    """Return the number that a text is, None when it is none."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -201,16 +246,23 @@ def _number(text: str) -> int | float | None:
     return None
 
 
+def field_of(layout: SpanLayout, word: str) -> LayoutField | None:
+    """Return the field that the key of a condition means, see `key_of`."""
+    by_key = {field.attribute.key: field for field in layout.fields}
+    key = key_of(by_key, word)
+    return None if key is None else by_key[key]
+
+
 def _compiled(condition: Condition, layout: SpanLayout) -> Callable[[np.ndarray], np.ndarray]:
     """Return the condition on a whole array; what a value is, is decided once for each label, not for each record."""
-    field = next((field for field in layout.fields if field.attribute.key == condition.key), None)
+    field = field_of(layout, condition.key)
     if field is None:
         return lambda records: np.full(len(records), condition.holds(None))
     fits = _fits_of(condition, field)
 
     def mask(records: np.ndarray) -> np.ndarray:
         is_set = (records["present"] >> np.uint32(field.index) & np.uint32(1)).astype(bool)
-        return np.where(is_set, fits(records[condition.key]), condition.holds(None))
+        return np.where(is_set, fits(records[field.attribute.key]), condition.holds(None))
 
     return mask
 
@@ -237,7 +289,7 @@ def _fits_of(condition: Condition, field: LayoutField) -> Callable[[np.ndarray],
                 (condition.holds(_inline(value, is_text=row.python is str)) for value in values), bool, len(values)
             )
         case Shape.NUMBER:
-            number = _number(condition.value)
+            number = number_of(condition.value)
             if number is None:
                 return lambda values: np.full(len(values), condition.sign == "!=")
             return lambda values: _SIGNS[condition.sign](values, number)

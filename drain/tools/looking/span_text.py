@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
 STATUSES: Final = ("unset", "ok", "error")
 
+_INTERNAL: Final = 1  # which nearly all are
+
 _NANO: Final = 1_000_000_000
 _UNITS: Final = ((_NANO, "s"), (1_000_000, "ms"), (1_000, "µs"))
 _THOUSAND: Final = 1000
@@ -25,14 +27,25 @@ _ROUNDS_UP: Final = 0.9995  # from here on three digits are 1.00 of the next uni
 _ID_DIGITS: Final = 8  # of a trace id in a line: `--trace` takes the beginning of one
 
 
-def printable(text: str, most: int = 200) -> str:
+def printable(text: str, most: int = 200, *, keep_end: bool = False) -> str:
     r"""Return text out of a ring so that it cannot steer a terminal, nor fill it.
 
-    >>> printable("a\x1b[31mb")
-    'a�[31mb'
+    >>> printable("a\x1b[31mb"), printable("service-17", 6), printable("service-17", 6, keep_end=True)
+    ('a�[31mb', 'servi…', '…ce-17')
     """
-    cut = text if len(text) <= most else text[: most - 1] + "…"
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+    shown = cut(text, most, keep_end=keep_end)
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in shown)
+
+
+def cut(text: str, width: int, *, keep_end: bool = False) -> str:
+    """Return text in at most `width` characters, with an ellipsis where some are missing.
+
+    >>> cut("grafos.dataplane.fbmu", 8), cut("grafos.dataplane.fbmu", 8, keep_end=True)
+    ('grafos.…', '…ne.fbmu')
+    """
+    if len(text) <= width:
+        return text
+    return "…" + text[len(text) - width + 1 :] if keep_end else text[: width - 1] + "…"
 
 
 def json_text(value: object) -> str:
@@ -80,16 +93,29 @@ def age(nano: int) -> str:
 
 
 def clock(unix_nano: int) -> str:
-    """Return the time of day here, to the microsecond."""
+    """Return the time of day to the microsecond, in UTC as on every screen, in the drain's log and in reports.
+
+    >>> clock(1_700_000_000_123_456_789)
+    '22:13:20.123456Z'
+    """
+    return moment(unix_nano).partition("T")[2]
+
+
+def moment(unix_nano: int) -> str:
+    """Return date and time of day to the microsecond, in UTC.
+
+    >>> moment(1_700_000_000_123_456_789)
+    '2023-11-14T22:13:20.123456Z'
+    """
     try:
-        day = time.strftime("%H:%M:%S", time.localtime(unix_nano // _NANO))
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_nano // _NANO))
     except (OverflowError, ValueError, OSError):
-        return "??:??:??.??????"
-    return f"{day}.{unix_nano % _NANO // 1_000:06}"
+        return "????-??-??T??:??:??.??????Z"
+    return f"{seconds}.{unix_nano % _NANO // 1_000:06}Z"
 
 
 def line(ring: ObservedRing, record: np.void) -> str:
-    """Return a span as a line: end, duration, service, name, status, attributes, the beginning of its trace id."""
+    """Return a span as a line: end, duration, service, name, unusual kind and status, attributes, trace id's start."""
     attributes = attributes_of(ring.layout, record)
     status = int(record["status"])
     words = [
@@ -98,6 +124,9 @@ def line(ring: ObservedRing, record: np.void) -> str:
         f"{printable(ring.service)}[{ring.header.pid}]",
         printable(name_of(ring.layout, record)),
     ]
+    kind = int(record["kind"])
+    if kind > _INTERNAL:
+        words.append(KINDS[kind] if kind < len(KINDS) else INVALID)
     if status:
         words.append(STATUSES[status].upper() if status < len(STATUSES) else INVALID)
     if attributes is None:

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from drain.tools.looking.span_text import cut
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -86,17 +88,6 @@ def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
             break
         widths[max(cuttable, key=lambda at: widths[at])] -= 1
     return widths
-
-
-def cut(text: str, width: int, *, keep_end: bool = False) -> str:
-    """Return text in at most `width` characters, with an ellipsis where some are missing.
-
-    >>> cut("grafos.dataplane.fbmu", 8), cut("grafos.dataplane.fbmu", 8, keep_end=True)
-    ('grafos.…', '…ne.fbmu')
-    """
-    if len(text) <= width:
-        return text
-    return "…" + text[len(text) - width + 1 :] if keep_end else text[: width - 1] + "…"
 
 
 def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:

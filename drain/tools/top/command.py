@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import signal
 import sys
@@ -19,13 +20,14 @@ from drain.tools.looking.ring_selection import (
     select,
 )
 from drain.tools.looking.span_text import json_text, printable
-from drain.tools.looking.table import has_screen
+from drain.tools.looking.table import has_screen, is_terminal
 from drain.tools.looking.watched_rings import WatchedRings
 from drain.tools.top.frames import Frame, Frames, as_json
+from drain.tools.top.keys import Keys
 from drain.tools.top.screen import plain_screen, rich_screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
     from types import FrameType
 
@@ -53,34 +55,42 @@ def top(
     """Show what the rings do, live; in a pipe or on a terminal without a cursor, one picture after the other.
 
     Spans a second, fill and drops are counted by the producers; p50 and p99 are of the spans that were seen in the last
-    ten pictures. Lag: since the end of the oldest span that the drain has not released. Ctrl-C ends it.
+    ten pictures. Lag: since the end of the oldest span that the drain has not released. q ends it, or Ctrl-C.
     """
     signal.signal(signal.SIGTERM, _end)  # else the terminal would stay in its other screen
     watched = WatchedRings(select(ring_dir, rings), None if rings else ring_dir, service)
-    frames = Frames(watched, lambda ring: printable(ring.name if by is By.RING else ring.service, 96) or "-")
+    frames = Frames(
+        watched, lambda ring: printable(ring.shown_name if by is By.RING else ring.service, 96, keep_end=True) or "-"
+    )
 
-    def next_frame() -> Frame:
-        end = time.monotonic() + interval
-        while (left := end - time.monotonic()) > 0:
-            frames.look()
-            time.sleep(min(_NAP_SECONDS, left))
-        return frames.take()
+    keys = Keys()
+
+    def pictures() -> Iterator[Frame]:
+        while True:
+            end = time.monotonic() + interval
+            while (left := end - time.monotonic()) > 0:
+                frames.look()
+                if keys.quit_within(min(_NAP_SECONDS, left)):
+                    return
+            yield frames.take()
 
     try:
-        if has_screen() and not once and not as_json_lines:
-            _live(next_frame, ring_dir, by.value)
-        while True:
-            frame = next_frame()
-            drain_pid = drain_of(ring_dir)
-            if as_json_lines:
-                text = json_text(as_json(frame, drain_pid)) + "\n"
-            else:
-                text = plain_screen(frame, by.value, str(ring_dir), drain_pid)
-            sys.stdout.write(text if as_json_lines or once else text + "\n")
-            sys.stdout.flush()
-            _tell_complaints(watched)
-            if once:
+        # A program that reads JSON from here has its keys for itself.
+        with keys.opened() if is_terminal() and not as_json_lines else contextlib.nullcontext():
+            if has_screen() and not once and not as_json_lines:
+                _live(pictures(), ring_dir, by.value)
                 return
+            for frame in pictures():
+                drain_pid = drain_of(ring_dir)
+                if as_json_lines:
+                    text = json_text(as_json(frame, drain_pid)) + "\n"
+                else:
+                    text = plain_screen(frame, by.value, str(ring_dir), drain_pid)
+                sys.stdout.write(text if as_json_lines or once else text + "\n")
+                sys.stdout.flush()
+                _tell_complaints(watched)
+                if once:
+                    return
     finally:
         _tell_complaints(watched)  # of a live screen not before its end, since they would lie across it
         watched.close()
@@ -92,7 +102,7 @@ def _tell_complaints(watched: WatchedRings) -> None:
         typer.echo(f"ringbuf: {printable(complaint)}", err=True)
 
 
-def _live(next_frame: Callable[[], Frame], ring_dir: Path, by: str) -> None:
+def _live(pictures: Iterator[Frame], ring_dir: Path, by: str) -> None:
     from rich.console import Console  # noqa: PLC0415 - 100 ms that a pipe does not pay
     from rich.live import Live  # noqa: PLC0415 - the same
     from rich.text import Text  # noqa: PLC0415 - the same
@@ -100,8 +110,7 @@ def _live(next_frame: Callable[[], Frame], ring_dir: Path, by: str) -> None:
     console = Console()
     with Live(Text("looking …"), console=console, screen=True, auto_refresh=False) as live:
         live.refresh()
-        while True:
-            frame = next_frame()
+        for frame in pictures:
             width, height = console.size
             live.update(rich_screen(frame, by, str(ring_dir), drain_of(ring_dir), width, height), refresh=True)
 

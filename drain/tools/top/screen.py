@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _KINDS: Final = (
     Column("span", is_text=True, keeps_end=True),
-    Column("operation", rank=2, is_text=True),
+    Column("operation", rank=2, is_text=True, keeps_end=True),
     Column("seen", rank=3),
     Column("p50"),
     Column("p99"),
@@ -60,7 +60,7 @@ def _title(frame: Frame, ring_dir: str, drain_pid: int | None) -> str:
     served = f"drain pid {drain_pid}" if drain_pid is not None else "no drain"
     rings = sum(group.rings for group in frame.groups)
     rate = sum(group.rate for group in frame.groups)
-    return f"{clock(frame.unix_nano)[:8]} {rate:,.0f} spans/s, {rings} rings, {served}, {ring_dir}"
+    return f"{clock(frame.unix_nano)[:8]}Z {rate:,.0f} spans/s, {rings} rings, {served}, {ring_dir}"
 
 
 def _rest(count: int, what: str) -> list[Any]:
@@ -71,7 +71,7 @@ def _rest(count: int, what: str) -> list[Any]:
 
 def _groups(by: str) -> Sequence[Column]:
     return (
-        Column(by, is_text=True, style="bold"),
+        Column(by, is_text=True, style="bold", keeps_end=True),
         Column("rings", rank=4),
         Column("spans/s"),
         Column("", rank=5, is_text=True, style="cyan"),
@@ -101,8 +101,8 @@ def _group_rows(frame: Frame) -> list[list[str]]:
 def _kind_rows(frame: Frame) -> list[list[str]]:
     return [
         [
-            printable(kind.name, 64),
-            printable(kind.operation, 32),
+            printable(kind.name, 64, keep_end=True),
+            printable(kind.operation, 32, keep_end=True),
             f"{kind.seen:,}",
             duration(kind.p50_nano),
             duration(kind.p99_nano),
