@@ -235,7 +235,13 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
             exporter = MeasuredExporter(assembly.make_exporter(configuration))
             cleanup.callback(exporter.close)
             stores = assembly.open_stores(configuration, log)
-            telemetry = Telemetry(exporter, stores, configuration.settings.max_series, log=log)
+            telemetry = Telemetry(
+                exporter.state,
+                spool=None if stores.spool is None else stores.spool.status,
+                dead_letters=stores.dead_letters,
+                max_series=configuration.settings.max_series,
+                log=log,
+            )
             service = _service(configuration, directory, exporter, stores, telemetry, log)
             exporter.when_gone = service.request_end
             if "grpc" in sys.modules:
@@ -332,7 +338,7 @@ def _listen(
         return
     try:
         telemetry.listen(
-            address, service.snapshots, service.seconds_until_attempt, configuration.settings.spool_max_bytes
+            *address, service.snapshots, service.seconds_until_attempt, configuration.settings.spool_max_bytes
         )
     except OSError as error:
         if configuration.origins["listen"] != "default":

@@ -5,44 +5,16 @@ from __future__ import annotations
 import bisect
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
 from drain.exporters.protocol import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from drain.exporters.protocol import Exporter, Result
     from drain.otlp.request import Encoding, Request
-
-LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds of the buckets of an attempt's duration, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportState:
-    """What came of the attempts so far.
-
-    Attributes:
-        attempts: by verdict.
-        latency_counts: attempts by bucket, not cumulative; the last is beyond all bounds.
-        latency_seconds: sum of their durations.
-        encoded_bytes: of the requests that were delivered, before compression.
-        sent_bytes: of the same, as they went out; those of which the exporter cannot tell are left out.
-        running: attempts that have no verdict yet.
-        failing_seconds: since when the backend has accepted nothing that it was given; 0 when the last was accepted.
-        failure: what it said last, empty when it is not failing.
-    """
-
-    attempts: Mapping[Verdict, int]
-    latency_counts: tuple[int, ...]
-    latency_seconds: float
-    encoded_bytes: int
-    sent_bytes: int
-    running: int
-    failing_seconds: float
-    failure: str
 
 
 class MeasuredExporter:
@@ -94,7 +66,7 @@ class MeasuredExporter:
         """Return what came of the attempts so far."""
         with self._lock:
             return ExportState(
-                attempts=dict(self._attempts),
+                attempts={verdict.value: count for verdict, count in self._attempts.items()},
                 latency_counts=tuple(self._latency_counts),
                 latency_seconds=self._latency_seconds,
                 encoded_bytes=self._encoded_bytes,

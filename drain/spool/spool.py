@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
+from drain.accounting.spool_status import SpoolStatus
 from drain.exporters.compression import gzip
 from drain.log import RepeatedTrouble
 from drain.otlp.request import Request
@@ -38,10 +39,9 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.outcome import Outcome
-    from drain.accounting.spool_sums import SpoolSums
     from drain.spool.database import Fate, Stored
 
-__all__ = ["Entry", "Spool", "SpoolLimits", "SpoolLockedError", "SpoolRefusedError", "SpoolStatus"]
+__all__ = ["Entry", "Spool", "SpoolLimits", "SpoolLockedError", "SpoolRefusedError"]
 
 DATABASE_NAME: Final = "spool.db"
 
@@ -68,35 +68,6 @@ class Entry:
     request: Request
     stored: Stored
     generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolStatus:
-    """What a spool holds, and what it did.
-
-    Attributes:
-        services: the sums of each service.
-        batches: stored ones.
-        held: of them, those that somebody sends now, or that are to rest.
-        body_bytes: of the stored batches, compressed.
-        file_bytes: of the database's pages in use, the write-ahead log and the reserve.
-        oldest_age_seconds: of the oldest stored batch; 0 without one.
-        refused_full: batches that were refused since the spool was full, since its start.
-        refused_failing: batches that were refused since it could not be written.
-        set_aside: databases that were set aside as damaged.
-        is_writable: whether the last write was possible.
-    """
-
-    services: Mapping[str, SpoolSums]
-    batches: int
-    held: int
-    body_bytes: int
-    file_bytes: int
-    oldest_age_seconds: float
-    refused_full: int
-    refused_failing: int
-    set_aside: int
-    is_writable: bool
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drain.exporters.measured import MeasuredExporter
+    from drain.accounting.export_state import ExportState
 
 # A round of the loop takes milliseconds, and it sleeps 20 ms at most.
 _STALLED_SECONDS: Final = 10.0
@@ -20,15 +20,15 @@ class Health:
     """What /healthz and /readyz say; the loop's thread beats, any thread asks.
 
     Args:
-        exporter: tells whether the backend accepts anything.
+        exports: tells whether the backend accepts anything.
         clock: seconds that never go back.
 
     Attributes:
         seconds_until_attempt: says when the backend is tried next.
     """
 
-    def __init__(self, exporter: MeasuredExporter, clock: Callable[[], float] = time.monotonic) -> None:
-        self._exporter = exporter
+    def __init__(self, exports: Callable[[], ExportState], clock: Callable[[], float] = time.monotonic) -> None:
+        self._exports = exports
         self._clock = clock
         self._last_round = clock()
         self._serves = False
@@ -65,7 +65,7 @@ class Health:
         reasons = self.not_alive()
         if not self._serves:
             reasons.append("the ring directory is not served")
-        state = self._exporter.state()
+        state = self._exports()
         if state.failing_seconds > _FAILING_SECONDS:
             reason = f"the backend has accepted nothing for {state.failing_seconds:.0f} s: {state.failure}"
             wait = self.seconds_until_attempt()

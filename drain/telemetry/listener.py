@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from isal import igzip
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from drain.settings.address import Address
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from email.message import Message
@@ -68,7 +66,8 @@ class Listener:
     """Serves until `close`.
 
     Args:
-        address: where.
+        host: where; empty: on every interface.
+        port: 0: any free one.
         registry: what /metrics shows.
         health: what /healthz and /readyz ask.
         log: for trouble.
@@ -80,7 +79,8 @@ class Listener:
 
     def __init__(
         self,
-        address: Address,
+        host: str,
+        port: int,
         registry: CollectorRegistry,
         health: Health,
         *,
@@ -98,9 +98,7 @@ class Listener:
         self._loop = asyncio.new_event_loop()
         try:
             self._server = self._loop.run_until_complete(
-                asyncio.start_server(
-                    self._connected, address.host or None, address.port, limit=self._bounds.request_bytes
-                )
+                asyncio.start_server(self._connected, host or None, port, limit=self._bounds.request_bytes)
             )
         except BaseException:
             self._loop.close()
@@ -109,10 +107,10 @@ class Listener:
         self._thread.start()
 
     @property
-    def address(self) -> Address:
-        """The first address that is listened on, with the port that it got."""
+    def address(self) -> tuple[str, int]:
+        """Host and port of the first address that is listened on."""
         host, port, *_ = self._server.sockets[0].getsockname()
-        return Address(host, port)
+        return host, port
 
     @property
     def connections_refused(self) -> int:

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 import ringbuf
+from drain.accounting.export_state import LATENCY_BOUNDS
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_value
-from drain.exporters.measured import LATENCY_BOUNDS
 
 if TYPE_CHECKING:
+    from drain.accounting.export_state import ExportState
     from drain.accounting.snapshot import Snapshot
     from drain.accounting.span_metrics import SpanMetrics
+    from drain.accounting.spool_status import SpoolStatus
     from drain.accounting.spool_sums import SpoolSums
     from drain.accounting.sums import Sums
     from drain.delivery.dead_letters import DeadLetters
-    from drain.exporters.measured import ExportState
-    from drain.spool.spool import SpoolStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _rings(reading: Reading) -> Values:
 
 
 def _attempts(reading: Reading) -> Values:
-    return [((verdict.value.replace(" ", "_"),), count) for verdict, count in reading.exports.attempts.items()]
+    return [((verdict.replace(" ", "_"),), count) for verdict, count in reading.exports.attempts.items()]
 
 
 def _bytes(reading: Reading) -> Values:

@@ -18,11 +18,11 @@ from drain.telemetry.metric_table import METRICS, Distribution, Reading
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from drain.accounting.export_state import ExportState
     from drain.accounting.snapshot import SnapshotExchange
     from drain.accounting.span_metrics import SpanMetrics
+    from drain.accounting.spool_status import SpoolStatus
     from drain.delivery.dead_letters import DeadLetters
-    from drain.exporters.measured import MeasuredExporter
-    from drain.spool.spool import Spool
     from drain.telemetry.health import Health
 
 _SNAPSHOT_TIMEOUT_SECONDS: Final = 1.0
@@ -34,20 +34,20 @@ class Sources:
 
     Attributes:
         snapshots: of the loop.
-        exporter: that is measured.
+        exports: what came of the attempts.
         health: knows when the loop last went round.
         spans: None where span metrics are off.
-        spool: None where there is none.
+        spool: what it holds; None where there is none.
         spool_capacity_bytes: what the spool may take.
         dead_letters: None where there are none.
         seconds_until_attempt: says when the backend is tried next.
     """
 
     snapshots: SnapshotExchange
-    exporter: MeasuredExporter
+    exports: Callable[[], ExportState]
     health: Health
     spans: SpanMetrics | None = None
-    spool: Spool | None = None
+    spool: Callable[[], SpoolStatus] | None = None
     spool_capacity_bytes: int = 0
     dead_letters: DeadLetters | None = None
     seconds_until_attempt: Callable[[], float] = lambda: 0.0
@@ -72,9 +72,9 @@ class DrainCollector(Collector):
         reading = Reading(
             snapshot=snapshot,
             snapshot_age=age,
-            exports=sources.exporter.state(),
+            exports=sources.exports(),
             spans=sources.spans,
-            spool=None if sources.spool is None else sources.spool.status(),
+            spool=None if sources.spool is None else sources.spool(),
             spool_capacity_bytes=sources.spool_capacity_bytes,
             dead_letters=sources.dead_letters,
             seconds_until_attempt=sources.seconds_until_attempt(),

@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.accounting.export_state import ExportState
     from drain.accounting.snapshot import SnapshotExchange
-    from drain.delivery.stores import Stores
-    from drain.exporters.measured import MeasuredExporter
-    from drain.settings.address import Address
+    from drain.accounting.spool_status import SpoolStatus
+    from drain.delivery.dead_letters import DeadLetters
 
 
 class Telemetry:
     """What watches one service.
 
     Args:
-        exporter: that the service sends with.
-        stores: that the service has.
+        exports: what came of the service's attempts.
+        spool: what it holds; None: there is none.
+        dead_letters: of the service; None: there are none.
         max_series: of span metrics; 0: none are counted.
         log: for changes and trouble.
 
@@ -35,12 +36,19 @@ class Telemetry:
     """
 
     def __init__(
-        self, exporter: MeasuredExporter, stores: Stores, max_series: int, *, log: FilteringBoundLogger
+        self,
+        exports: Callable[[], ExportState],
+        *,
+        spool: Callable[[], SpoolStatus] | None = None,
+        dead_letters: DeadLetters | None = None,
+        max_series: int,
+        log: FilteringBoundLogger,
     ) -> None:
         self.spans = SpanMetrics(max_series) if max_series else None
-        self._exporter = exporter
-        self._stores = stores
-        self._health = Health(exporter)
+        self._exports = exports
+        self._spool = spool
+        self._dead_letters = dead_letters
+        self._health = Health(exports)
         self._manager = ServiceManager()
         self._log = log
         self._listener: Listener | None = None
@@ -49,7 +57,8 @@ class Telemetry:
 
     def listen(
         self,
-        address: Address,
+        host: str,
+        port: int,
         snapshots: SnapshotExchange,
         seconds_until_attempt: Callable[[], float],
         spool_capacity_bytes: int,
@@ -57,7 +66,8 @@ class Telemetry:
         """Answer at an address until `close`.
 
         Args:
-            address: where.
+            host: where; empty: on every interface.
+            port: 0: any free one.
             snapshots: of the service that is watched.
             seconds_until_attempt: says when it tries the backend next.
             spool_capacity_bytes: what its spool may take, where it has one.
@@ -67,21 +77,21 @@ class Telemetry:
         """
         sources = Sources(
             snapshots=snapshots,
-            exporter=self._exporter,
+            exports=self._exports,
             health=self._health,
             spans=self.spans,
-            spool=self._stores.spool,
+            spool=self._spool,
             spool_capacity_bytes=spool_capacity_bytes,
-            dead_letters=self._stores.dead_letters,
+            dead_letters=self._dead_letters,
             seconds_until_attempt=seconds_until_attempt,
         )
         self._health.seconds_until_attempt = seconds_until_attempt
         registry = registry_of(
             DrainCollector(sources, lambda: self._listener.connections_refused if self._listener else 0)
         )
-        self._listener = Listener(address, registry, self._health, log=self._log)
-        host, port = self._listener.address
-        self._log.info("listening", host=host, port=port)
+        self._listener = Listener(host, port, registry, self._health, log=self._log)
+        at_host, at_port = self._listener.address
+        self._log.info("listening", host=at_host, port=at_port)
 
     def went_round(self, status: Callable[[], str]) -> None:
         """Note that the service's loop goes round; it calls this each time.

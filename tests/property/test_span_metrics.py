@@ -53,7 +53,7 @@ class NoBackend:
 def registry(spans: SpanMetrics) -> CollectorRegistry:
     exporter = MeasuredExporter(NoBackend())
     snapshots = SnapshotExchange(wake=lambda: snapshots.publish(Snapshot()))
-    return registry_of(DrainCollector(Sources(snapshots, exporter, Health(exporter), spans)))
+    return registry_of(DrainCollector(Sources(snapshots, exporter.state, Health(exporter.state), spans)))
 
 
 def exposed(spans: SpanMetrics) -> str:

@@ -14,7 +14,6 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 import ringbuf
-from drain.delivery.stores import Stores
 from drain.exporters.measured import MeasuredExporter
 from drain.telemetry.telemetry import Telemetry
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
@@ -154,7 +153,7 @@ def test_a_drain_does_not_tell_again_what_an_earlier_one_told(
 def test_spans_are_counted_when_they_are_released(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
     backend = MemoryBackend()
     backend.holds = lambda _request: True
-    telemetry = Telemetry(MeasuredExporter(backend), Stores(), 100, log=structlog.get_logger())
+    telemetry = Telemetry(MeasuredExporter(backend).state, max_series=100, log=structlog.get_logger())
     assert telemetry.spans is not None
     with SteppedDrain(ring_dir, backend, telemetry=telemetry) as drain:
         emit(emitter, range(5))
@@ -167,7 +166,7 @@ def test_spans_are_counted_when_they_are_released(ring_dir: Path, emitter: ringb
 
 
 def test_records_that_are_no_spans_are_in_no_histogram(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
-    telemetry = Telemetry(MeasuredExporter(MemoryBackend()), Stores(), 100, log=structlog.get_logger())
+    telemetry = Telemetry(MeasuredExporter(MemoryBackend()).state, max_series=100, log=structlog.get_logger())
     assert telemetry.spans is not None
     [file] = ring_files(ring_dir)
     emit(emitter, range(5))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from drain.spool.spool import SpoolStatus
+    from drain.accounting.spool_status import SpoolStatus
 
 SECONDS = 30.0  # bounds a wait that goes wrong
 MEBIBYTE = 1 << 20

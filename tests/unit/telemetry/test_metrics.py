@@ -15,12 +15,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.span_metrics import SpanMetrics
+from drain.accounting.spool_status import SpoolStatus
 from drain.accounting.spool_sums import SpoolSums
 from drain.accounting.sums import Sums
 from drain.exporters.measured import MeasuredExporter
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
-from drain.spool.spool import SpoolStatus
 from drain.telemetry.health import Health
 from drain.telemetry.metric_table import METRICS
 from drain.telemetry.metrics import DrainCollector, Sources, registry_of
@@ -107,11 +107,6 @@ def request(size: int = 100) -> Request:
     return Request(b"x" * size, 1, "protobuf")
 
 
-class FullSpool:
-    def status(self) -> SpoolStatus:
-        return SPOOL
-
-
 class FullLetters:
     kept, removed, failed = 30, 31, 32
 
@@ -129,7 +124,9 @@ def registry(snapshot: Snapshot, exporter: MeasuredExporter, clock: Clock, **mor
     summary = spans.of(DATAPLANE_LAYOUT, "shop").summarise(records, 0)
     assert summary is not None
     spans.add(summary)
-    return registry_of(DrainCollector(Sources(exchange, exporter, Health(exporter, clock), spans, **more), lambda: 17))
+    return registry_of(
+        DrainCollector(Sources(exchange, exporter.state, Health(exporter.state, clock), spans, **more), lambda: 17)
+    )
 
 
 @pytest.fixture
@@ -143,7 +140,7 @@ def full_registry() -> CollectorRegistry:
     )
     for _ in range(4):
         exporter.export(request())
-    return registry(FULL, exporter, clock, spool=FullSpool(), spool_capacity_bytes=8192, dead_letters=FullLetters())
+    return registry(FULL, exporter, clock, spool=lambda: SPOOL, spool_capacity_bytes=8192, dead_letters=FullLetters())
 
 
 def samples(of: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -330,7 +327,7 @@ def test_many_that_ask_get_one_snapshot() -> None:
 def test_health_tells_a_loop_that_stands_and_a_backend_that_takes_nothing() -> None:
     clock = Clock()
     exporter = MeasuredExporter(Backend(clock, (0.0, Result(Verdict.RETRY, message="HTTP 503"))), clock)
-    health = Health(exporter, clock)
+    health = Health(exporter.state, clock)
     assert health.not_ready() == ["the ring directory is not served"]
     health.serves(True)
     assert health.not_ready() == []

@@ -1,0 +1,37 @@
+"""What came of the attempts to send batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the buckets of an attempt's duration, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportState:
+    """What came of the attempts so far.
+
+    Attributes:
+        attempts: by the verdict's word: "delivered", "retry", "refused", "too large".
+        latency_counts: attempts by bucket, not cumulative; the last is beyond all bounds.
+        latency_seconds: sum of their durations.
+        encoded_bytes: of the requests that were delivered, before compression.
+        sent_bytes: of the same, as they went out; those of which the exporter cannot tell are left out.
+        running: attempts that have no verdict yet.
+        failing_seconds: since when the backend has accepted nothing that it was given; 0 when the last was accepted.
+        failure: what it said last, empty when it is not failing.
+    """
+
+    attempts: Mapping[str, int]
+    latency_counts: tuple[int, ...]
+    latency_seconds: float
+    encoded_bytes: int
+    sent_bytes: int
+    running: int
+    failing_seconds: float
+    failure: str
