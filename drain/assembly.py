@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.retry import RetryPolicy
 from drain.delivery.stores import Stores
-from drain.exporters.file import FileOptions
+from drain.exporters.file_options import FileOptions
 from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.intake import Admission
 from drain.service.limits import Limits

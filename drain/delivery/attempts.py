@@ -114,7 +114,7 @@ class Attempts:
         if self._policy.gives_up(self._clock() - job.born) or self._policy.has_enough_of(job.sure_failures):
             return True
         is_sure = self._policy.attempts_limit > 0 and job.sure_failures >= _SURE_FAILURES
-        return is_sure and not self._has_spool and job.batch is not None and job.batch.fills_a_lane()
+        return is_sure and not self._has_spool and job.batch is not None and job.batch.is_pressing()
 
     def _keep(self, request: Request, result: Result) -> bool:
         letters = self._dead_letters

@@ -1,18 +1,41 @@
-"""Encoded records of several rings, gathered to one request."""
+"""Encoded records of several origins, gathered to one request."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drain.accounting.outcome import Outcome
 from drain.otlp.request import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from drain.otlp.encoder import Encoded
     from drain.otlp.request import Encoding
-    from drain.rings.segment import Segment
+
+
+class BatchSegment(Protocol):
+    """Spans of one service, which learn together what became of them.
+
+    Attributes:
+        spans: how many.
+        invalid: how many records beside them are no spans.
+        outcome: what became of them all; None until that is known.
+    """
+
+    spans: int
+    invalid: int
+    outcome: Outcome | None
+
+    @property
+    def service(self) -> str:
+        """Whose they are."""
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether they hold up what comes behind them."""
 
 
 @dataclass(slots=True)
@@ -21,25 +44,22 @@ class Batch:
 
     Attributes:
         request: what is sent.
-        segments: where its spans came from, in its order.
+        segments: its spans, in its order.
     """
 
     request: Request
-    segments: list[Segment]
+    segments: Sequence[BatchSegment]
 
     def spans_by_service(self) -> dict[str, int]:
         """Return how many of the request's spans each service has."""
         spans: Counter[str] = Counter()
         for segment in self.segments:
-            spans[segment.ring.service] += segment.spans
+            spans[segment.service] += segment.spans
         return dict(spans)
 
-    def fills_a_lane(self) -> bool:
-        """Whether half of a lane waits for its records to be released; what is replayed from a file has no lane."""
-        return any(
-            bool(segment.ring) and segment.lane.unreleased * 2 >= segment.ring.capacity_slots
-            for segment in self.segments
-        )
+    def is_pressing(self) -> bool:
+        """Whether it holds up what comes behind any of its segments."""
+        return any(segment.is_pressing for segment in self.segments)
 
     def settle(self, outcome: Outcome) -> None:
         """Say what became of the request's spans.
@@ -84,14 +104,14 @@ class Batcher:
         self.max_spans = max_spans
         self._max_bytes = max_bytes
         self._bodies: list[bytes] = []
-        self._segments: list[Segment] = []
+        self._segments: list[BatchSegment] = []
         self._bytes = 0
         self._opened_at = 0.0
         self.full: deque[Batch] = deque()
         self.spans = 0
         self.is_urgent = False
 
-    def add(self, segment: Segment, encoded: Encoded, now: float) -> None:
+    def add(self, segment: BatchSegment, encoded: Encoded, now: float) -> None:
         """Put a segment into the open batch, or into a new one if it does not fit; a batch that is full goes to `full`.
 
         Args:

@@ -360,8 +360,8 @@ class Dispatch:
         if job.keeping is not Keeping.IN_RINGS or now < job.store_not_before:
             return False
         has_no_turn = job.failures or self._breaker.is_open or at > 2 * self._concurrency
-        fills_a_lane = job.batch is not None and job.batch.fills_a_lane()
-        return bool(has_no_turn or now - job.born >= self.spool_after or fills_a_lane)
+        is_pressing = job.batch is not None and job.batch.is_pressing()
+        return bool(has_no_turn or now - job.born >= self.spool_after or is_pressing)
 
     def _keep_in_rings(self, jobs: Iterable[Job]) -> None:
         """Undo that batches were to be stored."""

@@ -11,7 +11,7 @@ from drain.settings.exporter_kind import ExporterKind
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from drain.exporters.file import FileOptions
+    from drain.exporters.file_options import FileOptions
     from drain.exporters.protocol import Exporter
     from drain.settings.otlp_environment import OtlpSettings
 

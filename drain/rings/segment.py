@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from drain.accounting.outcome import Outcome
     from drain.accounting.span_metrics import SpanSummary
-    from drain.rings.ring import Ring
+
+
+class Origin(Protocol):
+    """The ring that records come from, as far as it is asked for while they are on their way.
+
+    Attributes:
+        service: of the producer.
+        capacity_slots: of each lane.
+    """
+
+    service: str
+    capacity_slots: int
 
 
 @dataclass(slots=True, eq=False)
@@ -25,12 +36,22 @@ class Segment:
         summary: what the spans add to the span metrics at their release.
     """
 
-    ring: Ring
+    ring: Origin
     lane: Lane
     spans: int
     invalid: int
     outcome: Outcome | None = None
     summary: SpanSummary | None = None
+
+    @property
+    def service(self) -> str:
+        """Whose they are."""
+        return self.ring.service
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether half of the lane waits for a release."""
+        return self.lane.unreleased * 2 >= self.ring.capacity_slots
 
 
 class Lane:

@@ -59,6 +59,7 @@ class Copier:
         self._trouble = RepeatedTrouble(log, clock)
         self._clock = clock
         self._came_late = False
+        self._unreleased: dict[Lane, Ring] = {}  # lanes out of which something is on its way
         self.not_delivered = 0
 
     def came_late(self) -> bool:
@@ -89,11 +90,13 @@ class Copier:
 
     def settle(self, batches: Iterable[Batch]) -> None:
         """Release what has its outcome, in order, lane by lane."""
-        for batch in batches:
-            for segment in batch.segments:
-                if segment.outcome is not None:
-                    self.not_delivered += segment.outcome.rejected + segment.outcome.dead_lettered
-                self._release(segment.ring, segment.lane)
+        outcomes = [segment.outcome for batch in batches for segment in batch.segments if segment.outcome is not None]
+        self.not_delivered += sum(outcome.rejected + outcome.dead_lettered for outcome in outcomes)
+        for lane, ring in list(self._unreleased.items()):
+            if lane.segments and lane.segments[0].outcome is not None:
+                self._release(ring, lane)
+            if not lane.segments:
+                del self._unreleased[lane]
 
     def _release(self, ring: Ring, lane: Lane) -> None:
         try:
@@ -121,6 +124,8 @@ class Copier:
             else:
                 segment.outcome = Outcome(invalid=encoded.invalid)
         ring.release(lane)  # where nothing but invalid records waits
+        if lane.segments:
+            self._unreleased[lane] = ring
         if lane.unreleased * _URGENT_SHARE >= ring.capacity_slots:
             self._batcher.is_urgent = True
 

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from drain.exporters.compression import zstd
-from drain.exporters.file import FileExporter, FileOptions
+from drain.exporters.file import FileExporter
+from drain.exporters.file_options import FileOptions
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Result, Verdict
 from drain.exporters.rotation import rotated_files

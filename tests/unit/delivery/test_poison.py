@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -144,13 +145,12 @@ def test_poison_that_holds_up_half_a_lane_without_a_spool_goes_sooner_than_what_
     for number in range(700):
         made.come(number, b"good %d" % number)
     made.run(1.0)
-    batch = batch_of(b"poison")
-    batch.segments[0].ring.capacity_slots = 10
-    batch.segments[0].lane.unreleased = 4
+    lane = SimpleNamespace(unreleased=4)
+    batch = batch_of(b"poison", SimpleNamespace(service="shop", capacity_slots=10), lane)
     made.dispatch.send(batch)
     made.run(600.0)
     assert not made.outcomes.rejected, "it is in nobody's way"
-    batch.segments[0].lane.unreleased = 5
+    lane.unreleased = 5
     made.run(40.0)
     assert batch.segments[0].outcome == Outcome(rejected=1)
 
