@@ -4,7 +4,7 @@
 
 The files are written, not mapped: a process that maps a file which it cuts would die of that itself. Each ring is held
 locked, so that the drain takes its producer to live, until its fate has come true. One line of JSON a ring goes to
-stdout: its name, its fate, and whether the drain had attached it before.
+stdout: its name, its fate, whether the drain had attached it before, whether its file is gone and whether that may stay.
 """
 
 from __future__ import annotations
@@ -107,12 +107,10 @@ class Vandal:
         is_newer = self.was_newer or has_newer_version(fd)
         os.close(fd)
         self.was_newer = False
-        if is_newer and not is_attached:
-            # One of a newer version is left alone: who made it, removes it.
-            comes_true(lambda: not has_inode(path, inode), within=0.5)
-            path.unlink(missing_ok=True)
-        is_gone = is_gone and comes_true(lambda: not has_inode(path, inode), within=PATIENCE)
-        line = {"ring": path.name, "fate": fate, "attached": is_attached, "gone": is_gone}
+        # One of a newer version is left alone, if that is what the drain saw: who made it, removes it.
+        may_stay = is_newer and not is_attached
+        is_gone = is_gone and comes_true(lambda: not has_inode(path, inode), within=0.5 if may_stay else PATIENCE)
+        line = {"ring": path.name, "fate": fate, "attached": is_attached, "gone": is_gone, "may_stay": may_stay}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 

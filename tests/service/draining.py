@@ -206,6 +206,7 @@ class DrainProcess:
         is_forked: whether it may come from the zygote, which takes a twentieth of the processor time of a start;
             without this, and with one of the next two, it is started as by a user.
         interpreter: the interpreter's own arguments.
+        before: code that its process runs before the command; such a drain is not forked.
         environment: variables beside those of the tests.
     """
 
@@ -216,6 +217,7 @@ class DrainProcess:
         *arguments: object,
         is_forked: bool = True,
         interpreter: str = "-Im",
+        before: str = "",
         environment: dict[str, str] | None = None,
     ) -> None:
         self.log = log
@@ -225,11 +227,13 @@ class DrainProcess:
             if said and not said.endswith(b"\n"):
                 stderr.write(b"\n")
                 stderr.flush()
-            if is_forked and interpreter == "-Im" and environment is None and can_fork_here():
+            if is_forked and interpreter == "-Im" and not before and environment is None and can_fork_here():
                 self.process = shared().popen("drain", "--ring-dir", ring_dir, *arguments, log=log)
             else:
+                code = f"{before}\nfrom drain.__main__ import main\nmain()"
+                start = ["-Ic", code] if before else [interpreter, "drain"]
                 self.process = subprocess.Popen(
-                    [sys.executable, interpreter, "drain", "--ring-dir", str(ring_dir), *map(str, arguments)],
+                    [sys.executable, *start, "--ring-dir", str(ring_dir), *map(str, arguments)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
