@@ -35,7 +35,7 @@ NOT_EMULATED = {
     "fork_handlers": "MADV_WIPEONFORK: it says yes and does nothing",
     "forks": "MADV_WIPEONFORK: it says yes and does nothing",
     "interrupted": "MADV_WIPEONFORK: it says yes and does nothing",
-    "old_kernel": "MADV_WIPEONFORK, as its second half takes it: it says yes and does nothing",
+    "no_populating": "MADV_WIPEONFORK: it says yes and does nothing",
     "replace": "mremap of no bytes, which maps a shared page a second time",
 }
 
