@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-# Processes that tests run in; ARGS=-n0 runs them in one, as a debugger needs it.
-JOBS ?= $(shell nproc)
+# Processes that tests run in, one more than processors, since some tests wait; ARGS=-n0 runs them in one, as a debugger
+# needs it.
+JOBS ?= $(shell expr $$(nproc) + 1)
 XDIST = -n $(JOBS) --maxprocesses 8
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -49,9 +50,9 @@ $(VENV)/peers/installed: | $(VENV)/installed
 
 peers: $(VENV)/peers/installed ## install the OTLP receivers that some tests send to
 
-# -I keeps the checkout off sys.path: the tests see what is installed.
+# -I keeps the checkout off sys.path: the tests see what is installed. A process without tests takes half of another's.
 test: build peers ## run the tests, but for those of prove and soak (ARGS= goes to pytest)
-	$(PY) -Im pytest $(XDIST) --dist loadfile $(ARGS)
+	$(PY) -Im pytest $(XDIST) --dist worksteal $(ARGS)
 
 prove: build peers ## run the slow evidence: mutants, searches, sanitizers, fuzz, installs, storms (ARGS= goes to pytest)
 	$(PY) -Im pytest -m '(prove or hypothesis) and not soak' --hypothesis-profile=full $(XDIST) --dist loadgroup $(ARGS)

@@ -25,6 +25,7 @@ SECONDS = 30.0
 _PREAMBLE = "import sys; sys.path[:0] = [{packages!r}]; sys.path += [{site!r}, {root!r}]\n"
 _CODE = "import ringbuf; assert not {packages!r} or ringbuf.__file__.startswith({packages!r})\n"
 _MAIN = "from tests.zygote import main\nmain()"
+_WARNINGS_ARE_ERRORS = "import sys, warnings; warnings.simplefilter('error')\n"
 _NULL = Path(os.devnull)
 _SESSION = "RINGBUF_TEST_SESSION"
 
@@ -185,11 +186,17 @@ class Nursery:
         child.stdin = None if given is None else os.fdopen(given, "w" if text else "wb")
         return child
 
-    def run(self, role: str | Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def on_terminal(self, role: str, *arguments: object, terminal: Path, environment: Mapping[str, str]) -> Child:
+        """Start a process of this role whose three standard streams are a terminal."""
+        return self._fork(
+            role, arguments, None, stdin=terminal, stdout=terminal, stderr=terminal, environment=environment
+        )
+
+    def run(self, role: str | Path, *arguments: object, timeout: float = SECONDS) -> subprocess.CompletedProcess[str]:
         """Run such a process to its end."""
         child = self.popen(role, *arguments)
         try:
-            out, errors = child.communicate()
+            out, errors = child.communicate(timeout)
         finally:
             child.kill()
             child.wait()
@@ -263,6 +270,21 @@ def shared() -> Nursery:
     if _Session.zygote is None:
         _Session.zygote = Nursery(None)
     return _Session.zygote
+
+
+def run(code: str, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run Python code to its end, with the arguments from sys.argv[1] on, in a process that has everything loaded.
+
+    It ends without the end of an interpreter: what is about starts, imports or ends has `run` of tests/python.py.
+    """
+    return shared().run("-c", _WARNINGS_ARE_ERRORS + code, *arguments, timeout=timeout)
+
+
+def output_of(code: str, *arguments: object) -> str:
+    """Run the code so and return what it printed; another status than 0 is a failure."""
+    done = run(code, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def can_fork_here() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -36,16 +37,19 @@ def build(
         if subprocess.run(link, capture_output=True, check=False).returncode != 0:
             missing_debian(f"gcc, whose -fsanitize={sanitize} works")
     folder = ROOT / "build" / f"c-{request.param}"
-    run(
-        [
-            *(PROGRAMS / "cmake", "-S", ROOT / "csrc", "-B", folder, "-G", "Ninja"),
-            f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}",
-            f"-DCMAKE_C_COMPILER={c_compiler}",
-            f"-DRINGBUF_SANITIZE={sanitize}",
-            *("-DRINGBUF_BUILD_TESTS=ON", "-DRINGBUF_WERROR=ON"),
-        ]
-    )
-    run([PROGRAMS / "cmake", "--build", folder])
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # of two processes that run these tests, one builds
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run(
+            [
+                *(PROGRAMS / "cmake", "-S", ROOT / "csrc", "-B", folder, "-G", "Ninja"),
+                f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}",
+                f"-DCMAKE_C_COMPILER={c_compiler}",
+                f"-DRINGBUF_SANITIZE={sanitize}",
+                *("-DRINGBUF_BUILD_TESTS=ON", "-DRINGBUF_WERROR=ON"),
+            ]
+        )
+        run([PROGRAMS / "cmake", "--build", folder])
     return folder
 
 

@@ -13,7 +13,7 @@ import ringbuf
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.dataplane import LeaseId, OpType, site
 from tests.consumer import Consumer, records_in, rings_in
-from tests.python import output_of
+from tests.nursery import output_of
 from tests.records import fresh_records
 
 if TYPE_CHECKING:

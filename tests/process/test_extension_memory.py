@@ -12,7 +12,7 @@ from ringbuf._site import own_producer
 from ringbuf.argument import END, START, Argument
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 from ringbuf.site import Site, SiteSpan
-from tests.python import output_of
+from tests.nursery import output_of
 
 if TYPE_CHECKING:
     from pathlib import Path

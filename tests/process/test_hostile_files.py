@@ -61,7 +61,8 @@ class Vandals:
 
     def deeds(self) -> list[dict[str, Any]]:
         """Wait for their end; return what they did."""
-        assert not any([process.wait(SECONDS) for process in self.processes])
+        codes = [process.wait(SECONDS) for process in self.processes]
+        assert not any(codes), codes
         return [json.loads(line) for output in self.outputs for line in output.read_bytes().splitlines()]
 
     def __enter__(self) -> Self:
@@ -132,7 +133,7 @@ def endure(ring_dir: Path, tmp_path: Path, vandals: int, seconds: float) -> None
 
 
 def remove_once_told(path: Path, drain: DrainProcess) -> None:
-    """Remove a file of a newer version as soon as the drain has said that it leaves it alone, if it does not take it."""
+    """Remove a file of a newer version as soon as the drain has said that it leaves it alone, or once it is gone."""
     until(lambda: not path.exists() or any(event["ring"] == path.name for event in drain.events("file left alone")))
     path.unlink(missing_ok=True)
 

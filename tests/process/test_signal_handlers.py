@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.nursery import output_of
 from tests.process.numbered import check_all_told, left_by, told_in
-from tests.python import output_of
 
 if TYPE_CHECKING:
     from pathlib import Path

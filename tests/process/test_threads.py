@@ -10,7 +10,7 @@ import pytest
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, site
 from tests.consumer import Consumer, records_in, rings_in, span_ids
-from tests.python import output_of
+from tests.nursery import output_of
 from tests.records import fresh_records
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@
 
 The files are written, not mapped: a process that maps a file which it cuts would die of that itself. Each ring is held
 locked, so that the drain takes its producer to live, until its fate has come true. One line of JSON a ring goes to
-stdout: its name, its fate, whether the drain had attached it before, whether its file is gone and whether that may stay.
+stdout: its name, its fate, whether the drain had attached it before, whether its file is gone and whether it may stay.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from typer.testing import CliRunner, Result
@@ -104,23 +105,29 @@ class Running:
 
 
 class OnTerminal:
-    """The command on a terminal of a size of the test's."""
+    """The command on a terminal of a size of the test's; unless it is forked, it is started as by a user."""
 
     def __init__(
-        self, *arguments: object, columns: int, rows: int = 24, environment: dict[str, str] | None = None
+        self,
+        *arguments: object,
+        columns: int,
+        rows: int = 24,
+        environment: dict[str, str] | None = None,
+        is_forked: bool = True,
     ) -> None:
         self._near, far = pty.openpty()
         fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.mode_at_first = self.mode()
         unset = {"COLUMNS", "LINES", "NO_COLOR"}
         variables = {key: value for key, value in os.environ.items() if key not in unset}
-        self.process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            stdin=far,
-            stdout=far,
-            stderr=far,
-            env=variables | {"TERM": "xterm-256color"} | (environment or {}),
-        )
+        variables |= {"TERM": "xterm-256color"} | (environment or {})
+        self.process: subprocess.Popen[bytes] | Child
+        if is_forked:
+            name = Path(os.ttyname(far))
+            self.process = shared().on_terminal("ringbuf", *arguments, terminal=name, environment=variables)
+        else:
+            command = [*COMMAND, *map(str, arguments)]
+            self.process = subprocess.Popen(command, stdin=far, stdout=far, stderr=far, env=variables)
         os.close(far)
         self.output = b""
 

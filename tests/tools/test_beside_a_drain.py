@@ -18,7 +18,7 @@ from tests.service.draining import (
     spans_in_file,
     until,
 )
-from tests.tools.running import COMMAND, Running, invoke
+from tests.tools.running import Running, invoke, run
 
 READERS = (
     ("list",),
@@ -92,11 +92,7 @@ def test_beside_readers_the_drain_delivers_everything_once(ring_dir: Path, tmp_p
                 producer.tell(f"emit {first} {first + step}")
                 producer.expect(f"emitted {step}")
                 if first % 2500 == 0:
-                    done = subprocess.run(
-                        [*COMMAND, "dump", "--ring-dir", ring_dir, "-o", tmp_path / "dumped"],
-                        capture_output=True,
-                        check=False,
-                    )
+                    done = run("dump", "--ring-dir", ring_dir, "-o", tmp_path / "dumped")
                     assert done.returncode == 0, done.stderr
             producer.tell("close")
             producer.expect("closed")

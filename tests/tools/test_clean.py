@@ -110,17 +110,17 @@ def test_a_directory_that_is_not_there_is_not_made(ring_dir: Path) -> None:
 
 @pytest.mark.usefixtures("dead_and_alive")
 def test_it_asks_first(ring_dir: Path) -> None:
-    with OnTerminal("clean", "--ring-dir", ring_dir, "--force", columns=80) as terminal:
+    with OnTerminal("clean", "--ring-dir", ring_dir, "--force", columns=80, is_forked=False) as terminal:
         terminal.read_until(b"remove 3 rings and LOSE 7 spans? [y/N]")
         terminal.type("n\n")
         assert terminal.end() == 1
     assert len(rings_in(ring_dir)) == 4
-    with OnTerminal("clean", "--ring-dir", ring_dir, columns=80) as terminal:
+    with OnTerminal("clean", "--ring-dir", ring_dir, columns=80, is_forked=False) as terminal:
         terminal.read_until(b"[y/N]")
         assert terminal.interrupt(signal.SIGINT) == 130
         assert b"Traceback" not in terminal.output
     assert len(rings_in(ring_dir)) == 4
-    with OnTerminal("clean", "--ring-dir", ring_dir, columns=80) as terminal:
+    with OnTerminal("clean", "--ring-dir", ring_dir, columns=80, is_forked=False) as terminal:
         terminal.read_until(b"remove 2 rings? [y/N]")
         terminal.type("y\n")
         assert terminal.end() == 0

@@ -125,7 +125,7 @@ def test_two_hundred_rings_in_a_pipe(two_hundred: Path) -> None:
     assert len(output_of("dump", "--ring-dir", two_hundred).splitlines()) == 200
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", [pytest.param(40, marks=pytest.mark.prove), 80, 200])
 def test_two_hundred_rings_on_a_terminal(two_hundred: Path, columns: int) -> None:
     with OnTerminal("list", "--ring-dir", two_hundred, columns=columns, environment={"NO_COLOR": "1"}) as terminal:
         assert terminal.end() == 0

@@ -99,6 +99,7 @@ def test_the_page_runs_its_script_and_nothing_is_refused_or_goes_wrong(
     assert any("Content Security Policy" in line for line in console)
 
 
+@pytest.mark.prove
 def test_nothing_sticks_out_at_the_side_of_a_phone(tmp_path: Path, browser: Browser, page: Page) -> None:
     measure = """
       for (const element of document.querySelectorAll("details")) element.open = true;
@@ -122,6 +123,7 @@ def test_nothing_sticks_out_at_the_side_of_a_phone(tmp_path: Path, browser: Brow
     assert attribute(dom, "data-pwned") == "no"
 
 
+@pytest.mark.prove
 def test_the_filters_hide_what_does_not_match_and_tables_sort(tmp_path: Path, browser: Browser, page: Page) -> None:
     operate = """
       const root = document.documentElement, get = (id) => document.getElementById(id);
@@ -158,6 +160,7 @@ def test_the_filters_hide_what_does_not_match_and_tables_sort(tmp_path: Path, br
     assert (attribute(dom, "data-down"), attribute(dom, "data-up")) == ("truedescending", "trueascending")
 
 
+@pytest.mark.prove
 def test_the_page_is_dark_where_that_is_wanted(tmp_path: Path, browser: Browser, page: Page) -> None:
     measure = """
       const root = document.documentElement, style = (e) => getComputedStyle(document.querySelector(e));

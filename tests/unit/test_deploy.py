@@ -140,6 +140,7 @@ def test_the_unit_and_the_directory_name_the_same_user_and_place() -> None:
     assert command[command.index("--allow-gid") + 1] == group
 
 
+@pytest.mark.prove
 def test_the_drain_works_without_memory_that_is_written_and_executed(ring_dir: Path, tmp_path: Path) -> None:
     """What MemoryDenyWriteExecute= forbids; a foreign function interface with closures would not start."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -48,6 +48,7 @@ class Fetched(HTMLParser):
         self.targets += [value for name, value in attrs if (tag, name) in FETCHING and value]
 
 
+@pytest.mark.prove
 def test_no_page_makes_a_browser_fetch_anything_from_elsewhere(site: Path) -> None:
     pages = sorted(site.glob("**/*.html"))
     assert len(pages) > len(PAGES)
@@ -62,6 +63,7 @@ def test_no_page_makes_a_browser_fetch_anything_from_elsewhere(site: Path) -> No
         assert not re.search(r"@import|url\(['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
 
 
+@pytest.mark.prove
 def test_the_reference_has_the_public_names_and_what_the_commands_print(site: Path) -> None:
     text = (site / "reference-python.html").read_text(encoding="utf-8")
     for name in ("ringbuf.emitter.Emitter.emit_batch", "ringbuf.layout.layout.SpanLayout", "ringbuf.phase219.LeaseId"):

@@ -14,8 +14,9 @@ import pytest
 
 from ringbuf._ringbuf import lib
 from tests.consumer import Consumer, records_in, rings_in, span_ids
+from tests.nursery import output_of
 from tests.process.forking.forks import SPANS, WAYS
-from tests.python import command, output_of
+from tests.python import command
 from tests.waiting import until
 
 if TYPE_CHECKING:

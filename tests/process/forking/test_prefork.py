@@ -125,7 +125,7 @@ def lease_of(span: Span) -> int:
 def marks_of(name: str) -> list[pytest.MarkDecorator]:
     if "lazy" in name:  # uWSGI keeps its workers waiting whose lives are short
         return [pytest.mark.soak]
-    return [] if name in {"gunicorn", "uwsgi"} else [pytest.mark.prove]
+    return [] if name == "gunicorn" else [pytest.mark.prove]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=marks_of(name)) for name in SERVERS])

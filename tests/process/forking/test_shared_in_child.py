@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.consumer import Consumer, rings_in, span_ids
-from tests.python import output_of
+from tests.nursery import output_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -135,7 +135,13 @@ def test_an_interim_answer_is_not_the_answer(interim: bytes, times: int) -> None
         assert attempt("otlp-http", server.url).verdict is Verdict.RETRY
 
 
-@pytest.mark.parametrize("interim", INTERIM.values(), ids=INTERIM.keys())
+@pytest.mark.parametrize(
+    "interim",
+    [
+        pytest.param(interim, id=name, marks=[] if name == "103" else [pytest.mark.prove])
+        for name, interim in INTERIM.items()
+    ],
+)
 def test_interim_answers_without_end_are_ended_by_the_timeout(interim: bytes, traced: None) -> None:
     with RawServer(interim, is_endless=True) as server:
         result = attempt("otlp-http", server.url)
@@ -145,7 +151,7 @@ def test_interim_answers_without_end_are_ended_by_the_timeout(interim: bytes, tr
 
 def test_a_compressed_reply_is_not_unpacked(traced: None) -> None:
     answer = b'{"partialSuccess": {"rejectedSpans": 2}}'
-    bomb = gzip.compress(answer + b" " * (256 * MEBIBYTE), 9)
+    bomb = gzip.compress(answer + b" " * (64 * MEBIBYTE), 1)
     tracemalloc.reset_peak()
     with OtlpHttpServer() as server:
         server.play(reply(200, bomb, {"Content-Type": "application/json", "Content-Encoding": "gzip"}))

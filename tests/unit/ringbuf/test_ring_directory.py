@@ -11,7 +11,7 @@ import pytest
 import ringbuf
 from ringbuf.directory import default_ring_dir
 from tests.consumer import rings_in
-from tests.python import output_of
+from tests.nursery import output_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.python import run
+from tests.nursery import run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -119,6 +119,7 @@ def test_the_control_planes_submission_has_no_family() -> None:
     assert dataplane_span_kind_for_op_type(OpType.TASKLET_SUBMIT) is None
 
 
+@pytest.mark.prove
 def test_an_operation_without_a_family_fails_the_type_check(tmp_path: Path) -> None:
     source = textwrap.dedent("\n".join(phase219_source("ResourceKind", "OpType", "dataplane_span_kind_for_op_type")))
     assert mypy(source, tmp_path) == 0

@@ -10,8 +10,8 @@ import pytest
 import ringbuf
 from ringbuf._ringbuf import ffi, lib
 from tests.consumer import Consumer, records_in, rings_in
+from tests.nursery import run
 from tests.process.test_doorbell import PATIENCE, open_doorbell
-from tests.python import run
 from tests.records import fresh_records
 
 if TYPE_CHECKING:
