@@ -65,8 +65,8 @@ extern "C" {
  * naturally aligned. Types: bool, i8 to i64, u8 to u64, f64; label: an index into `labels`, u8 for up to 256 of them,
  * else u16; hex: raw bytes, hex digits in OTLP; str and bytes: a u16 length, then at most `bytes` - 2 bytes; otlp and
  * scope, of which a layout may have one each: the same, and the bytes are OTLP protobuf, see enum rb_type. The scope
- * strings and metric_label may be left out, and resource_schema_url, that of the ResourceSpans; keys that are not
- * listed here are ignored.
+ * strings and metric_label may be left out, and error_labels, those of the labels with which producers make a span's
+ * status ERROR, and resource_schema_url, that of the ResourceSpans; keys that are not listed here are ignored.
  *
  * The resource, JSON in UTF-8: an object of attributes, each a string, true, false or null, an integer of 64 bits, a
  * number with a point or exponent, or an array or object of these, within at most 15 others.

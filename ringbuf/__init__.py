@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from ringbuf.exceptions import LayoutError, RingBufferError, RingCreateError, RingFormatError, RingVersionError
     from ringbuf.layout.layout import Attribute, SpanLayout
     from ringbuf.shared import configure, get_emitter
+    from ringbuf.site import Site, SiteSpan
     from ringbuf.span import current_traceparent
+    from ringbuf.status import SpanKind, Status
     from ringbuf.traceparent import TraceContext, TraceParent, format_traceparent, parse_traceparent
 
 __all__ = [
@@ -40,7 +42,11 @@ __all__ = [
     "RingCreateError",
     "RingFormatError",
     "RingVersionError",
+    "Site",
+    "SiteSpan",
+    "SpanKind",
     "SpanLayout",
+    "Status",
     "TraceContext",
     "TraceParent",
     "configure",
@@ -62,7 +68,11 @@ _MODULES = {
     "RingCreateError": "exceptions",
     "RingFormatError": "exceptions",
     "RingVersionError": "exceptions",
+    "Site": "site",
+    "SiteSpan": "site",
+    "SpanKind": "status",
     "SpanLayout": "layout.layout",
+    "Status": "status",
     "TraceContext": "traceparent",
     "TraceParent": "traceparent",
     "configure": "shared",
@@ -84,6 +94,10 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"ringbuf.{module}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]
 
 
 def get_include() -> Path:

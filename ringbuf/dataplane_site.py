@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ringbuf._site import SpanValue
-from ringbuf.argument import END, START, Argument, pack_time
+from ringbuf._site import SpanValue, described
+from ringbuf.argument import END, START, STATUS, Argument, pack_time
 from ringbuf.layout.packing import pack_constants
 from ringbuf.layout.value import pack_value, shown
 from ringbuf.phase219 import (
@@ -17,8 +17,9 @@ from ringbuf.phase219 import (
     ResourceKind,
     dataplane_span_kind_for_op_type,
 )
-from ringbuf.site import Site
+from ringbuf.site import BoundSite
 from ringbuf.span import Parent, Span
+from ringbuf.status import Status, member_of
 
 if TYPE_CHECKING:
     from ringbuf.emitter import Emitter
@@ -39,9 +40,13 @@ _ARGUMENTS: Final = (
         required=False,
         takes_none=False,
     ),
+    STATUS,
 )
-_OUTCOME_ARGUMENT: Final = 4
-_ON_EXCEPTION: Final = (_OUTCOME_ARGUMENT, int(Outcome.ERROR), Outcome.ERROR)
+_NBYTES_VALUE, _OUTCOME_VALUE = 1, 2  # of a span, whose times are none of its values
+
+
+def _fail(_span: Span, _exception: object) -> tuple[tuple[int, object], ...]:
+    return ((_OUTCOME_VALUE, Outcome.ERROR),)
 
 
 class DataplaneSpan(Span):
@@ -55,11 +60,11 @@ class DataplaneSpan(Span):
     """
 
     __slots__ = ()
-    nbytes = SpanValue(1, None)
-    outcome = SpanValue(2, Outcome.OK)
+    nbytes = SpanValue(_NBYTES_VALUE, None)
+    outcome = SpanValue(_OUTCOME_VALUE, Outcome.OK)
 
 
-class DataplaneSite(Site):
+class DataplaneSite(BoundSite):
     """A place that emits spans of one operation. Made by `ringbuf.dataplane.site`."""
 
     __slots__ = ()
@@ -78,7 +83,7 @@ class DataplaneSite(Site):
         }
         record = pack_constants(DATAPLANE_LAYOUT, kind.span_name, constants)
         origin = (cls, (emitter, op, resource_kind))
-        return cls.bind(emitter, kind.span_name, record, _ARGUMENTS, _ON_EXCEPTION, _convert, DataplaneSpan, origin)
+        return cls.bind(emitter, kind.span_name, record, _ARGUMENTS, _fail, _convert, DataplaneSpan, origin)
 
     if TYPE_CHECKING:  # the base class has them, for any arguments
 
@@ -89,12 +94,14 @@ class DataplaneSite(Site):
             end_unix_nano: int | None = None,
             nbytes: int | None = None,
             outcome: Outcome = Outcome.OK,
+            *,
+            status: Status | None = None,
         ) -> bool:
             """Write a span under the enclosing `with` span, or a root, and return whether it was written.
 
             Times are nanoseconds since 1970 (`ringbuf.unix_nano`); no end: now. An end before the start is delivered
             as it is. Raises TypeError when an argument is of another type. What does not fit 64 bits is left out and
-            counted, see `Site`.
+            counted, see `ringbuf.site.Site`. The status follows the outcome unless it is given.
             """
             ...
 
@@ -106,6 +113,8 @@ class DataplaneSite(Site):
             end_unix_nano: int | None = None,
             nbytes: int | None = None,
             outcome: Outcome = Outcome.OK,
+            *,
+            status: Status | None = None,
         ) -> bool:
             """Do what `emit` does under a given span: a span, a `traceparent` header, or None for a root."""
             ...
@@ -118,6 +127,23 @@ class DataplaneSite(Site):
             lease is no LeaseId.
             """
             ...
+
+    else:
+        emit = described(
+            "emit",
+            "emit($self, lease, start_unix_nano, end_unix_nano=None, nbytes=None, outcome=..., *, status=None)\n--\n\n"
+            "Write a span under the enclosing `with` span, or a root, and return whether it was written.",
+        )
+        emit_under = described(
+            "emit_under",
+            "emit_under($self, parent, /, lease, start_unix_nano, end_unix_nano=None, nbytes=None, outcome=..., *, "
+            "status=None)\n--\n\nDo what `emit` does under a given parent: a span, a `traceparent` header, or None.",
+        )
+        span = described(
+            "span",
+            "span($self, lease, /, *, traceparent=None)\n--\n\n"
+            "Return a span for a `with` block: it times the block, and writes itself at the end.",
+        )
 
 
 _NO_NAME: Final = 0xFF  # of an operation without a data-plane span
@@ -140,7 +166,7 @@ _ANY_ARGUMENTS: Final = (
 )
 
 
-def any_operation(emitter: Emitter) -> Site:
+def any_operation(emitter: Emitter) -> BoundSite:
     """Return a site for every operation, whose `emit` takes all that varies: `_ANY_ARGUMENTS`, positionally.
 
     Raises:
@@ -150,7 +176,7 @@ def any_operation(emitter: Emitter) -> Site:
         raise ValueError("the emitter has another layout than DATAPLANE_LAYOUT")
     record = pack_constants(DATAPLANE_LAYOUT, DATAPLANE_LAYOUT.span_names[0], {})
     name, origin = DATAPLANE_LAYOUT.scope_name, (any_operation, (emitter,))
-    return Site.bind(emitter, name, record, _ANY_ARGUMENTS, None, _convert_any, Span, origin)
+    return BoundSite.bind(emitter, name, record, _ANY_ARGUMENTS, None, _convert_any, Span, origin)
 
 
 def _convert_any(argument: int, value: Any) -> tuple[bytes, bool]:
@@ -175,6 +201,8 @@ def _convert(argument: int, value: Any) -> tuple[bytes, bool]:
             return _pack_nbytes(value)
         case "outcome":
             raise TypeError(f"outcome: {shown(value)} is no Outcome")
+        case "status":
+            return bytes((member_of(Status, "status", value),)), False
         case name:
             return pack_time(name, value), False
 

@@ -20,6 +20,7 @@ from ringbuf.log import logger, wait_until_told, warn_aside
 from ringbuf.producer import new_producer
 from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings, open_ring
 from ringbuf.sampling import is_root_sampled, root_sampling_bound
+from ringbuf.status import SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +28,16 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from ringbuf.layout.value import Value
     from ringbuf.resource import AttributeValue
     from ringbuf.site import Site
 
 __all__ = ["Emitter", "EmitterStats"]
 
 WRITTEN: Final = 1
+_PUBLIC: Final = frozenset(
+    {"close", "closed", "emit", "emit_batch", "fill_ids", "layout", "open", "site", "stats", "wait_drained"}
+)
 # A process that cannot have a ring asks again at most this often: each try costs system calls where spans are emitted.
 _RETRY_SECONDS: Final = 1.0
 
@@ -159,19 +164,8 @@ class Emitter:
             self._take_layout(layout)
             self._settings = settings
 
-    def configure(
-        self,
-        service_name: str | None,
-        *,
-        layout: SpanLayout | None = None,
-        resource_attributes: Mapping[str, AttributeValue] | None = None,
-        ring_dir: str | os.PathLike[str] | None = None,
-        capacity: int = DEFAULT_CAPACITY,
-        lanes: int | None = None,
-        mode: int | None = None,
-        emit_unsampled: bool = False,
-    ) -> None:
-        """Give an emitter without a ring (`unopened`, or inherited by a fork) the constructor's arguments and a ring.
+    def configure(self, layout: SpanLayout | None, settings: RingSettings) -> None:
+        """Give an emitter without a ring (`unopened`, or inherited by a fork) what the constructor would, and a ring.
 
         Raises:
             RuntimeError: it has a ring already, or sites were bound to it for another layout.
@@ -183,10 +177,9 @@ class Emitter:
             if self.is_bound:
                 raise RuntimeError("sites of another layout are bound to the shared emitter already")
             self._take_layout(layout)
-        self._settings = RingSettings(
-            service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled
-        )
-        self.open()
+        self._settings = settings
+        if not self.closed:
+            self.open()
 
     def _take_layout(self, layout: SpanLayout) -> None:
         if not isinstance(layout, SpanLayout):
@@ -352,6 +345,14 @@ class Emitter:
     def __enter__(self) -> Self:
         return self
 
+    def __repr__(self) -> str:
+        where = "closed" if self.closed else f"ring {self._path}" if self.has_ring() else "without a ring"
+        return f"<Emitter {self._settings.service_name or self.layout.scope_name!r}, {where}>"
+
+    def __dir__(self) -> list[str]:
+        """Return what users call; the other names are for this package's modules."""
+        return [name for name in super().__dir__() if name.startswith("__") or name in _PUBLIC]
+
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
@@ -447,11 +448,19 @@ class Emitter:
         copied[...] = records
         return copied
 
-    def site(self, name: str, *, constants: Mapping[str, object] | None = None, varying: Sequence[str] = ()) -> Site:
+    def site(
+        self,
+        name: str,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        constants: Mapping[str, Value] | None = None,
+        varying: Sequence[str] = (),
+    ) -> Site:
         """Bind what is constant where spans are emitted.
 
         Args:
             name: the span name.
+            kind: a `SpanKind`, or OpenTelemetry's.
             constants: values by attribute key.
             varying: the keys whose values are given with each span, in this order.
 
@@ -460,7 +469,7 @@ class Emitter:
         """
         from ringbuf.site import Site  # noqa: PLC0415 - it imports this module
 
-        return Site(self, name, constants or {}, varying)
+        return Site(self, name, constants or {}, varying, kind)
 
     # ---- looking ----
 

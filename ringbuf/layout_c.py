@@ -45,7 +45,8 @@ def to_c_header(layout: SpanLayout, name: str | None = None) -> str:
 
     It has, for the name `kv`: `kv_record` with every attribute at its offset; enumerations of the span names and of the
     labels; `KV_PRESENT_…`, the bits of `present`; `kv_init` and one `kv_set_…` for each attribute, which also sets its
-    bit; `kv_config`, which fills the layout's part of `rb_config`; and the layout's JSON. It needs `ringbuf.h` alone.
+    bit (and the status ERROR, for one of `error_labels`); `kv_config`, which fills the layout's part of `rb_config`;
+    and the layout's JSON. It needs `ringbuf.h` alone.
 
     Args:
         layout: Any layout, also one whose offsets another program has chosen.
@@ -267,6 +268,11 @@ class _Header:
             yield "{"
             yield f"    record->{member.name} = {cast}value;"
             yield f"    record->core.present |= {member.present};"
+            if attribute.error_labels:
+                named = zip(member.labels, attribute.labels or (), strict=True)
+                errors = [f"value == {name}" for name, label in named if label in attribute.error_labels]
+                yield f"    if ({' || '.join(errors)})"
+                yield "        record->core.status = RB_STATUS_ERROR;"
         yield "}"
         yield ""
 

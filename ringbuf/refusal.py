@@ -22,10 +22,10 @@ class Refusals:
         place: the span name, or whatever tells a reader of the log where to look.
     """
 
-    __slots__ = ("_has_told", "_place")
+    __slots__ = ("_has_told", "place")
 
     def __init__(self, place: str) -> None:
-        self._place = place
+        self.place = place
         self._has_told = False
 
     def __call__(self, name: str | None, error: Exception) -> None:
@@ -45,9 +45,9 @@ class Refusals:
         self._has_told = True
         # As text: an exception holds the frames it passed, and these what the application has in its hands.
         if name is None:
-            warn_aside("spans of %s go on without a part: %s: %s", self._place, type(error).__name__, str(error))
+            warn_aside("spans of %s go on without a part: %s: %s", self.place, type(error).__name__, str(error))
         else:
             warn_aside(
                 "spans of %s: %s is left out: %s (told once; EmitterStats.invalid_values counts on)",
-                self._place, name, str(error),
+                self.place, name, str(error),
             )  # fmt: skip

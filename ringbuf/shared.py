@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ringbuf.emitter import Emitter
+from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
     from ringbuf.layout.layout import SpanLayout
-    from ringbuf.ring_settings import RingSettings
+    from ringbuf.resource import AttributeValue
 
 __all__ = ["configure", "get_emitter"]
 
@@ -26,14 +30,30 @@ def get_emitter() -> Emitter:
     return found if found is not None else SHARED.setdefault(None, Emitter.unopened())
 
 
-def configure(service_name: str | None = None, **arguments: Any) -> Emitter:
+def configure(
+    service_name: str | None = None,
+    *,
+    resource_attributes: Mapping[str, AttributeValue] | None = None,
+    ring_dir: str | os.PathLike[str] | None = None,
+    layout: SpanLayout | None = None,
+    capacity: int = DEFAULT_CAPACITY,
+    lanes: int | None = None,
+    mode: int | None = None,
+    emit_unsampled: bool = False,
+) -> Emitter:
     """Configure the shared emitter and make its ring; returns it. Sites that were bound before go on with it.
 
     A forked child may configure anew, before its first span: a server's worker need not be what its parent is.
 
     Args:
-        service_name: as for `Emitter`.
-        arguments: the others of `Emitter`.
+        service_name: as for `Emitter`, and so are the others.
+        resource_attributes: the same.
+        ring_dir: the same.
+        layout: the same.
+        capacity: the same.
+        lanes: the same.
+        mode: the same.
+        emit_unsampled: the same.
 
     Raises:
         RuntimeError: it has a ring in this process already (close it first), or sites rely on its layout.
@@ -42,9 +62,12 @@ def configure(service_name: str | None = None, **arguments: Any) -> Emitter:
     found = get_emitter()
     if found.closed:
         # Sites of the closed one stay closed; those bound from now on use the new one.
-        SHARED[None] = found = Emitter(service_name, **arguments)
-        return found
-    found.configure(service_name, **arguments)
+        found = Emitter.unopened(layout)
+    settings = RingSettings(
+        service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled
+    )
+    found.configure(layout, settings)
+    SHARED[None] = found
     return found
 
 

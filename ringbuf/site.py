@@ -5,65 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ringbuf import _site
-from ringbuf.argument import END, START, Argument, pack_time
+from ringbuf._site import described
+from ringbuf.argument import END, START, STATUS, Argument, pack_time
+from ringbuf.failure import ERROR_MESSAGE, ERROR_TYPE, Failure
 from ringbuf.layout.packing import pack_constants
 from ringbuf.layout.value import pack_value
 from ringbuf.refusal import Refusals
 from ringbuf.span import Span
+from ringbuf.status import SpanKind, Status, member_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ringbuf.emitter import Emitter
     from ringbuf.layout.attribute import LayoutField
+    from ringbuf.layout.value import Value
+    from ringbuf.span import Parent
 
-__all__ = ["Site", "SiteSpan"]
+__all__ = ["BoundSite", "Site", "SiteSpan"]
 
 _TIMES: Final = 2  # arguments before the values
 
 
-class SiteSpan(Span):
-    """A span of a `Site`: set what becomes known inside the block as `span[key] = value`; checked when it ends."""
+class BoundSite(_site.Site):
+    """What the sites of all vocabularies share.
 
-    __slots__ = ()
-
-
-class Site(_site.Site):
-    """A place that emits spans of one name. Made by `Emitter.site`.
-
-    `emit(start_unix_nano, end_unix_nano, *values) -> bool` writes a span under the enclosing `with` span, or a root,
-    and returns whether it was written. None as the end: now. None as a value: the attribute is absent. Raises
-    TypeError, naming the attribute, for a value of a type that it does not take. One of the right type that does not
-    fit (a number out of range, an unknown label, too many bytes) is left out and counted in
-    `EmitterStats.invalid_values`, and the first of a site is warned about; a start that does not fit becomes the end,
-    such an end is now. RINGBUF_STRICT=1 in the environment makes them raise ValueError, for tests.
-
-    `emit_under(parent, start_unix_nano, end_unix_nano, *values)` does the same under a given parent: another span, a
-    `traceparent` header (an invalid one starts a new trace, as W3C has it), or None for a root.
-
-    `span(*values, traceparent=None)` returns a span for a `with` block; an `Exception` that passes, other than the
-    end of an iteration, makes its status ERROR. Values that are missing are absent until they are set as
-    `span[key] = value`. The end of a block raises nothing of its own: what is of a wrong type is left out, too.
-
-    >>> import tempfile, ringbuf
-    >>> layout = ringbuf.SpanLayout(span_names=["get"], attributes=[ringbuf.Attribute("bytes", "u64")])
-    >>> with tempfile.TemporaryDirectory() as directory, ringbuf.Emitter("kv", ring_dir=directory, layout=layout) as e:
-    ...     get = e.site("get", varying=["bytes"])
-    ...     get.emit(1, 2, 4096)
-    ...     with get.span() as span:
-    ...         span["bytes"] = 512
-    True
+    Attributes:
+        name: of its spans, for people.
     """
 
     __slots__ = ()
-
-    def __new__(cls, emitter: Emitter, name: str, constants: Mapping[str, object], varying: Sequence[str]) -> Self:
-        """Bind what is constant; the arguments are those of `Emitter.site`."""
-        fields = _varying_fields(emitter, constants, varying)
-        arguments = (START, END, *(Argument.of_field(field) for field in fields))
-        record = pack_constants(emitter.layout, name, constants)
-        origin = (cls, (emitter, name, dict(constants), tuple(varying)))
-        return cls.bind(emitter, name, record, arguments, None, _converter(fields), SiteSpan, origin)
 
     @classmethod
     def bind(
@@ -72,7 +43,7 @@ class Site(_site.Site):
         name: str,
         record: bytes,
         arguments: tuple[Argument, ...],
-        failure: tuple[int, int, object] | None,
+        failure: Callable[[Any, Any], tuple[tuple[int, object], ...]] | None,
         convert: Callable[[int, Any], tuple[bytes, bool]],
         span_type: type[Span],
         origin: tuple[Callable[..., Any], tuple[Any, ...]],
@@ -83,8 +54,8 @@ class Site(_site.Site):
             emitter: whose ring it writes to.
             name: of its spans, for people.
             record: a whole record with what all its spans share.
-            arguments: those of `emit`, in their order.
-            failure: what an exception makes of an argument: its index, the index of the label, the value.
+            arguments: those of `emit`, in their order; those that are given by name alone are the last.
+            failure: `failure(span, exception) -> ((index of a value, value), …)`, what one that passes sets.
             convert: `convert(index of the argument, value) -> (bytes, cut)`, for what C does not take at once.
             span_type: of what `span` returns.
             origin: a callable and its arguments, which bind the site anew where it is unpickled.
@@ -103,6 +74,151 @@ class Site(_site.Site):
             span_type,
             origin,
         )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+class SiteSpan(Span):
+    """A span of a `Site`: set what becomes known inside the block as `span[key] = value`; checked when it ends."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __setitem__(self, key: str, value: Value) -> None: ...
+
+
+class Site(BoundSite):
+    """A place that emits spans of one name. Made by `Emitter.site`.
+
+    A value that is None is absent. One of a type that its attribute does not take raises TypeError, naming it. One of
+    the right type that does not fit (a number out of range, an unknown label, too many bytes) is left out and counted
+    in `EmitterStats.invalid_values`, and the first of a site is warned about; a start that does not fit becomes the
+    end, such an end is now. RINGBUF_STRICT=1 in the environment makes them raise ValueError, for tests.
+
+    >>> import tempfile, ringbuf
+    >>> layout = ringbuf.SpanLayout(span_names=["get"], attributes=[ringbuf.Attribute("bytes", "u64")])
+    >>> with tempfile.TemporaryDirectory() as directory, ringbuf.Emitter("kv", ring_dir=directory, layout=layout) as e:
+    ...     get = e.site("get", kind=ringbuf.SpanKind.SERVER, varying=["bytes"])
+    ...     get.emit(1, 2, 4096)
+    ...     get.emit(1, 2, None, status=ringbuf.Status.ERROR)
+    ...     with get.span() as span:
+    ...         span["bytes"] = 512
+    True
+    True
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        emitter: Emitter,
+        name: str,
+        constants: Mapping[str, object],
+        varying: Sequence[str],
+        kind: SpanKind = SpanKind.INTERNAL,
+    ) -> Self:
+        """Bind what is constant; the arguments are those of `Emitter.site`."""
+        given = _varying_fields(emitter, constants, varying)
+        by_name = _fields_by_name(emitter, constants, varying)
+        values = (
+            *(Argument.of_field(field) for field in given),
+            *(Argument.of_field(field, required=False, is_keyword=True) for field in by_name),
+            STATUS,
+        )
+        record = pack_constants(emitter.layout, name, constants, kind=kind)
+        attributes = {field.attribute.key: field.attribute for field in (*given, *by_name)}
+        failure = Failure(values, attributes) if {ERROR_TYPE, ERROR_MESSAGE} & attributes.keys() else None
+        origin = (cls, (emitter, name, dict(constants), tuple(varying), member_of(SpanKind, "kind", kind)))
+        convert = _converter((*given, *by_name))
+        return cls.bind(emitter, name, record, (START, END, *values), failure, convert, SiteSpan, origin)
+
+    if TYPE_CHECKING:  # the base class has them, for any arguments
+
+        def emit(
+            self,
+            start_unix_nano: int,
+            end_unix_nano: int | None = None,
+            /,
+            *values: Value,
+            status: Status | None = None,
+        ) -> bool:
+            """Write a span under the enclosing `with` span, or a root, and return whether it was written.
+
+            Args:
+                start_unix_nano: nanoseconds since 1970, as `ringbuf.unix_nano` gives them.
+                end_unix_nano: the same; None, or left out: now.
+                values: of the attributes that the site has as `varying`, in their order.
+                status: None: UNSET, or ERROR where a label says so.
+            """
+            ...
+
+        def emit_under(
+            self,
+            parent: Span | Parent | str | None,
+            start_unix_nano: int,
+            end_unix_nano: int | None = None,
+            /,
+            *values: Value,
+            status: Status | None = None,
+        ) -> bool:
+            """Do what `emit` does under a given parent.
+
+            Args:
+                parent: another span, a `traceparent` header (an invalid one starts a new trace, as W3C has it), or None
+                    for a root.
+                start_unix_nano: as for `emit`, and so are the others.
+                end_unix_nano: the same.
+                values: the same.
+                status: the same.
+            """
+            ...
+
+        def span(self, *values: Value, traceparent: Parent | str | None = None) -> SiteSpan:
+            """Return a span for a `with` block: it times the block, and writes itself at the end.
+
+            An `Exception` that passes, other than the end of an iteration, makes its status ERROR, and sets
+            `error.type` and `error.message` where the layout has them. The end of a block raises nothing of its own:
+            what is of a wrong type is left out, too.
+
+            Args:
+                values: of the first of the varying attributes; the others are absent until they are set.
+                traceparent: the header of the caller in another process, which becomes the parent; None: the enclosing
+                    span is, if any.
+            """
+            ...
+
+    else:
+        emit = described(
+            "emit",
+            "emit($self, start_unix_nano, end_unix_nano=None, /, *values, status=None)\n--\n\n"
+            "Write a span under the enclosing `with` span, or a root, and return whether it was written.",
+        )
+        emit_under = described(
+            "emit_under",
+            "emit_under($self, parent, start_unix_nano, end_unix_nano=None, /, *values, status=None)\n--\n\n"
+            "Do what `emit` does under a given parent: a span, a `traceparent` header, or None for a root.",
+        )
+        span = described(
+            "span",
+            "span($self, /, *values, traceparent=None)\n--\n\n"
+            "Return a span for a `with` block: it times the block, and writes itself at the end.",
+        )
+
+
+def _fields_by_name(
+    emitter: Emitter, constants: Mapping[str, object], varying: Sequence[str]
+) -> tuple[LayoutField, ...]:
+    """Return what every site's spans may set, whether it says so or not: what went wrong."""
+    layout = emitter.layout
+    return tuple(
+        field
+        for field in layout.fields
+        if field.attribute.key in (ERROR_TYPE, ERROR_MESSAGE)
+        and field.attribute.key not in constants
+        and field.attribute.key not in varying
+    )
 
 
 def _varying_fields(
@@ -124,6 +240,8 @@ def _converter(fields: tuple[LayoutField, ...]) -> Callable[[int, Any], tuple[by
     def convert(index: int, value: Any) -> tuple[bytes, bool]:
         if index < _TIMES:
             return pack_time((START, END)[index].name, value), False
+        if index == _TIMES + len(fields):
+            return bytes((member_of(Status, "status", value),)), False
         return pack_value(fields[index - _TIMES], value)
 
     return convert

@@ -59,7 +59,7 @@ def emitted(
     varying: Sequence[str],
     *,
     name: str | None = None,
-    constants: Mapping[str, object] | None = None,
+    constants: Mapping[str, Any] | None = None,
 ) -> Iterator[Emitted]:
     """Make a ring of a layout and a site for these values, and remove it after."""
     folder = Path(tempfile.mkdtemp(prefix=f"{SESSION}-", dir=SHM))

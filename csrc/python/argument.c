@@ -49,8 +49,11 @@ static int put_float(PyObject *value, uint8_t *to)
 void rb_argument_put_label(const rb_argument *argument, uint64_t index, uint8_t *record)
 {
     memcpy(record + argument->offset, &index, argument->bytes);
-    if (argument->statuses != NULL)
-        ((rb_record *)(void *)record)->status = (uint8_t)PyBytes_AsString(argument->statuses)[index];
+    if (argument->statuses == NULL)
+        return;
+    uint8_t status = (uint8_t)PyBytes_AsString(argument->statuses)[index];
+    if (status != RB_STATUS_UNSET) /* else it would take back what another label, or a constant, has said */
+        ((rb_record *)(void *)record)->status = status;
 }
 
 /* A string that is a label, or an int (a member of an IntEnum is one) that is the index of a label. */
@@ -139,6 +142,19 @@ static int put_name(const rb_argument *argument, PyObject *value, uint8_t *recor
     return 0;
 }
 
+static int put_status(PyObject *value, uint8_t *record)
+{
+    if (!is_int(value))
+        return 0;
+    long long status = PyLong_AsLongLong(value);
+    if (status == -1 && PyErr_Occurred())
+        PyErr_Clear();
+    if (status < RB_STATUS_UNSET || status > RB_STATUS_ERROR)
+        return 0;
+    ((rb_record *)(void *)record)->status = (uint8_t)status;
+    return 1;
+}
+
 static int put_value(const rb_argument *argument, PyObject *value, uint8_t *record)
 {
     uint8_t *to = record + argument->offset;
@@ -180,8 +196,8 @@ int rb_argument_put_plain(const rb_argument *argument, PyObject *value, uint8_t 
     }
     if (argument->only != NULL && Py_TYPE(value) != argument->only)
         return 0;
-    if (argument->role == RB_ROLE_NAME)
-        return put_name(argument, value, record);
+    if (argument->role >= RB_ROLE_NAME)
+        return argument->role == RB_ROLE_NAME ? put_name(argument, value, record) : put_status(value, record);
     if (!put_value(argument, value, record))
         return 0;
     core->present |= argument->present;

@@ -85,12 +85,13 @@ static int read_argument(const rb_py_site *site, PyObject *description, rb_argum
     int required;
     int takes_none;
     int in_order;
+    int is_keyword;
     if (!PyArg_ParseTuple(description,
-                          "UIIIIIOOOOppp;an argument is (name, role, type, offset, bytes, present, only, "
-                          "labels, statuses, names, required, takes_none, in_order)",
+                          "UIIIIIOOOOpppp;an argument is (name, role, type, offset, bytes, present, only, "
+                          "labels, statuses, names, required, takes_none, in_order, is_keyword)",
                           &name, &argument->role, &argument->type, &argument->offset, &argument->bytes,
-                          &argument->present, &only, &labels, &statuses, &span_names, &required, &takes_none,
-                          &in_order))
+                          &argument->present, &only, &labels, &statuses, &span_names, &required, &takes_none, &in_order,
+                          &is_keyword))
         return -1;
     argument->name = Py_NewRef(name);
     PyUnicode_InternInPlace(&argument->name);
@@ -100,6 +101,7 @@ static int read_argument(const rb_py_site *site, PyObject *description, rb_argum
     argument->required = (uint8_t)required;
     argument->takes_none = (uint8_t)takes_none;
     argument->in_order = (uint8_t)in_order;
+    argument->is_keyword = (uint8_t)is_keyword;
     if (take_labels(argument, labels) < 0)
         return -1;
     if (!is_sound(argument, site->slot_bytes)) {
@@ -112,40 +114,33 @@ static int read_argument(const rb_py_site *site, PyObject *description, rb_argum
 static int read_arguments(rb_py_site *site, PyObject *descriptions)
 {
     Py_ssize_t count = PyTuple_Size(descriptions);
-    if (count > RB_MAX_ATTRIBUTES + 3) {
+    if (count > RB_MAX_ARGUMENTS) {
         PyErr_SetString(PyExc_ValueError, "too many arguments");
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         rb_argument argument;
         memset(&argument, 0, sizeof argument);
-        if (read_argument(site, PyTuple_GetItem(descriptions, i), &argument) < 0) {
+        int rv = read_argument(site, PyTuple_GetItem(descriptions, i), &argument);
+        if (rv == 0 && !argument.is_keyword && (Py_ssize_t)site->positional_count < i) {
+            PyErr_SetString(PyExc_ValueError, "what is given by name alone comes last");
+            rv = -1;
+        }
+        if (rv < 0) {
             rb_argument_release(&argument);
             return -1;
         }
         /* All at once, at the end: the collector shows a site that is being made to whoever asks it. */
         site->arguments[i] = argument;
         site->argument_count++;
-        if (argument.role == RB_ROLE_VALUE && site->value_count < RB_MAX_ATTRIBUTES)
+        int is_value = argument.role == RB_ROLE_VALUE || argument.role == RB_ROLE_STATUS;
+        if (is_value && site->value_count < RB_MAX_VALUES)
             site->value_arguments[site->value_count++] = (uint8_t)i;
+        if (argument.is_keyword)
+            continue;
+        site->positional_count++;
+        site->positional_values = site->value_count;
     }
-    return 0;
-}
-
-static int read_failure(rb_py_site *site, PyObject *failure)
-{
-    if (failure == Py_None)
-        return 0;
-    PyObject *value;
-    if (!PyArg_ParseTuple(failure, "IIO", &site->failure_argument, &site->failure_label, &value))
-        return -1;
-    if (site->failure_argument >= site->argument_count ||
-        site->arguments[site->failure_argument].role != RB_ROLE_VALUE ||
-        site->failure_label >= site->arguments[site->failure_argument].label_count) {
-        PyErr_SetString(PyExc_ValueError, "failure: no such label");
-        return -1;
-    }
-    site->failure = Py_NewRef(value);
     return 0;
 }
 
@@ -194,6 +189,7 @@ PyObject *rb_site_make(PyTypeObject *type, PyObject *arguments, PyObject *names)
     site->convert = Py_NewRef(convert);
     site->refuse = Py_NewRef(refuse);
     site->origin = Py_NewRef(origin);
+    site->failure = or_null(failure);
     site->recover = Py_NewRef(recover);
     site->attend = Py_NewRef(attend);
     site->span_type = (PyTypeObject *)Py_NewRef(span_type);
@@ -204,7 +200,7 @@ PyObject *rb_site_make(PyTypeObject *type, PyObject *arguments, PyObject *names)
         return PyErr_NoMemory();
     }
     memcpy(site->template, template, (size_t)template_bytes);
-    if (read_arguments(site, descriptions) < 0 || read_failure(site, failure) < 0) {
+    if (read_arguments(site, descriptions) < 0) {
         Py_DECREF(site);
         return NULL;
     }

@@ -57,7 +57,17 @@ static PyObject *own_producer(PyObject *module, PyObject *address)
     return PyErr_Occurred() ? NULL : PyCapsule_New(producer, RB_PRODUCER_CAPSULE, free_producer);
 }
 
+static PyObject *described(PyObject *module, PyObject *arguments)
+{
+    const char *name;
+    const char *doc;
+    return PyArg_ParseTuple(arguments, "ss", &name, &doc) ? rb_site_described(PyModule_GetState(module), name, doc)
+                                                          : NULL;
+}
+
 static PyMethodDef functions[] = {
+    {"described", described, METH_VARARGS,
+     "described(name, doc) -> descriptor\n\nA method of Site with a docstring of its own, for a subclass."},
     {"own_producer", own_producer, METH_O,
      "own_producer(address) -> object\n\nWhat frees a producer when nobody refers to it any more, and not before: "
      "finalizers of the same cycle may still emit."},

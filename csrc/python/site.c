@@ -139,8 +139,10 @@ int rb_site_write(rb_py_site *site, uint8_t *record, const rb_tally *tally)
     int rv = emit_record(site, record);
     if (rv == RB_NO_RING) {
         int made = recover(site);
-        if (made < 0)
+        if (made < 0) {
+            rb_count_local(site->producer, 1);
             return -1;
+        }
         rv = made ? emit_record(site, record) : RB_NO_RING;
         if (rv == RB_NO_RING) {
             rb_count_local(site->producer, 1);
@@ -176,6 +178,7 @@ static int argument_named(const rb_py_site *site, PyObject *name)
 static int put_named(rb_py_site *site, PyObject *const *values, PyObject *names, uint64_t *given, uint8_t *record,
                      rb_tally *tally)
 {
+    Py_ssize_t status = -1;
     for (Py_ssize_t i = 0; i < PyTuple_Size(names); i++) {
         int argument = argument_named(site, PyTuple_GetItem(names, i));
         if (argument < 0)
@@ -186,10 +189,15 @@ static int put_named(rb_py_site *site, PyObject *const *values, PyObject *names,
             return -1;
         }
         *given |= UINT64_C(1) << argument;
-        if (rb_site_put(site, (uint32_t)argument, values[i], record, tally, RB_IN_CALL) < 0)
+        if (site->arguments[argument].role == RB_ROLE_STATUS)
+            status = i; /* after the labels, which have a say in it */
+        else if (rb_site_put(site, (uint32_t)argument, values[i], record, tally, RB_IN_CALL) < 0)
             return -1;
     }
-    return 0;
+    if (status < 0)
+        return 0;
+    int argument = argument_named(site, PyTuple_GetItem(names, status));
+    return rb_site_put(site, (uint32_t)argument, values[status], record, tally, RB_IN_CALL);
 }
 
 static int check_missing(const rb_py_site *site, uint64_t given)
@@ -207,8 +215,8 @@ static int check_missing(const rb_py_site *site, uint64_t given)
 static int fill(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, PyObject *names, uint8_t *record,
                 rb_tally *tally)
 {
-    if (count > (Py_ssize_t)site->argument_count) {
-        PyErr_Format(PyExc_TypeError, "emit() takes %u arguments, not %zd", site->argument_count, count);
+    if (count > (Py_ssize_t)site->positional_count) {
+        PyErr_Format(PyExc_TypeError, "emit() takes %u arguments, not %zd", site->positional_count, count);
         return -1;
     }
     memcpy(record, site->template, site->slot_bytes);
@@ -216,7 +224,7 @@ static int fill(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, 
         if (rb_site_put(site, (uint32_t)i, arguments[i], record, tally, RB_IN_CALL) < 0)
             return -1;
     }
-    if (names == NULL && count == (Py_ssize_t)site->argument_count)
+    if (names == NULL && count == (Py_ssize_t)site->positional_count)
         return 0;
     uint64_t given = (UINT64_C(1) << count) - 1;
     if (names != NULL && put_named(site, arguments + count, names, &given, record, tally) < 0)
@@ -234,8 +242,10 @@ static int fill(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, 
 static PyObject *begin_and_write(rb_py_site *site, const rb_span *parent, uint8_t *record, const rb_tally *tally)
 {
     rb_span span;
-    if (rb_site_begin(site, parent, &span) < 0)
+    if (rb_site_begin(site, parent, &span) < 0) {
+        rb_count_local(site->producer, 1);
         return NULL;
+    }
     rb_span_identify(&span, (rb_record *)(void *)record);
     int rv = rb_site_write(site, record, tally);
     if (rv < 0)
@@ -334,6 +344,17 @@ static PyObject *site_reduce(rb_py_site *site, PyObject *unused)
     return Py_NewRef(site->origin);
 }
 
+static PyObject *get_name(rb_py_site *site, void *unused)
+{
+    (void)unused;
+    return PyObject_GetAttrString(site->refuse, "place");
+}
+
+static PyGetSetDef site_getters[] = {
+    {"name", (getter)get_name, NULL, "Of its spans, for people.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyMethodDef site_methods[] = {
     {"__reduce__", (PyCFunction)(void (*)(void))site_reduce, METH_NOARGS, NULL},
     {"emit", (PyCFunction)(void (*)(void))site_emit, METH_FASTCALL | METH_KEYWORDS,
@@ -346,10 +367,29 @@ static PyMethodDef site_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+PyObject *rb_site_described(const rb_site_module *module, const char *name, const char *doc)
+{
+    for (const PyMethodDef *method = site_methods; method->ml_name != NULL; method++) {
+        if (strcmp(method->ml_name, name) != 0)
+            continue;
+        /* Kept for ever, as the docstrings of classes are: the descriptor only points to it. */
+        size_t bytes = strlen(doc) + 1;
+        PyMethodDef *copy = PyMem_Malloc(sizeof *copy + bytes);
+        if (copy == NULL)
+            return PyErr_NoMemory();
+        *copy = *method;
+        copy->ml_doc = memcpy(copy + 1, doc, bytes);
+        return PyDescr_NewMethod(module->site, copy);
+    }
+    PyErr_Format(PyExc_ValueError, "a site has no method %s", name);
+    return NULL;
+}
+
 static PyType_Slot site_slots[] = {
     {Py_tp_doc, "A place that emits spans of one name. Made by Emitter.site."},
     {Py_tp_new, rb_site_make},
     {Py_tp_methods, site_methods},
+    {Py_tp_getset, site_getters},
     {Py_tp_traverse, site_traverse},
     {Py_tp_dealloc, site_free},
     {0, NULL},

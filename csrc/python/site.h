@@ -59,14 +59,15 @@ int rb_parent_outer(const rb_site_module *module, struct rb_py_site *site, const
 
 /* ---- argument.c ---- */
 
-enum rb_role { RB_ROLE_VALUE = 0, RB_ROLE_START = 1, RB_ROLE_END = 2, RB_ROLE_NAME = 3 };
+/* From RB_ROLE_NAME on: of the record's core, and put in its own way. */
+enum rb_role { RB_ROLE_VALUE = 0, RB_ROLE_START = 1, RB_ROLE_END = 2, RB_ROLE_NAME = 3, RB_ROLE_STATUS = 4 };
 
 /* One argument of `emit`: its name, and how its value gets into the record. */
 typedef struct rb_argument {
     PyObject *name;     /* interned */
     PyTypeObject *only; /* the type whose instances are taken at once; NULL: the built-in one */
     PyObject *labels;   /* of a label: our own dict from str to int; of the name: tuple of what stands for each name */
-    PyObject *statuses; /* of a label: bytes, the span's status by index; NULL: it has no say */
+    PyObject *statuses; /* of a label: bytes, the span's status by index, 0: it has no say; NULL: none has */
     PyObject *names;    /* of a label: bytes, the span name that it demands by index; NULL: any. After the name. */
     uint32_t role;      /* enum rb_role */
     uint32_t type;      /* enum rb_type */
@@ -77,6 +78,7 @@ typedef struct rb_argument {
     uint8_t required;
     uint8_t takes_none; /* None: absent, or for the end: now */
     uint8_t in_order;   /* of the end, after the start: told of where it lies before it */
+    uint8_t is_keyword; /* given by its name alone; such arguments are the last */
 } rb_argument;
 
 /*
@@ -85,7 +87,7 @@ typedef struct rb_argument {
  */
 int rb_argument_put_plain(const rb_argument *argument, PyObject *value, uint8_t *record);
 
-/* Put a label by its index, with the status that it stands for. */
+/* Put a label by its index, with the status that it stands for, if any. */
 void rb_argument_put_label(const rb_argument *argument, uint64_t index, uint8_t *record);
 
 /* ---- bind.c, site.c ---- */
@@ -96,6 +98,9 @@ typedef struct rb_tally {
     uint64_t invalid;
     int lacks_start; /* it did not fit: it becomes the end */
 } rb_tally;
+
+/* The attributes and the status; with them start, end and name. */
+enum { RB_MAX_VALUES = RB_MAX_ATTRIBUTES + 1, RB_MAX_ARGUMENTS = RB_MAX_VALUES + 3 };
 
 typedef struct rb_py_site {
     PyObject_HEAD rb_site_module *module;
@@ -108,16 +113,16 @@ typedef struct rb_py_site {
     PyObject *attend;  /* attend(): what the +2 of rb_emit asks for */
     PyTypeObject *span_type;
     PyObject *origin;  /* (callable, arguments): what binds the site anew, where it is unpickled */
-    PyObject *failure; /* the value that an exception gives to an argument, NULL: it only sets the status */
-    uint32_t failure_argument;
-    uint32_t failure_label;
+    PyObject *failure; /* failure(span, exception) -> ((index of a value, the value), ...): what one that passes sets */
     uint32_t argument_count;
-    uint32_t value_count;
+    uint32_t positional_count; /* of them, those that a call may give without their names: the first */
+    uint32_t value_count;      /* what a span has: attributes, and the status */
+    uint32_t positional_values;
     uint32_t slot_bytes;
     uint64_t dropped_in; /* rb_process_mark of the process whose first drop was told of */
-    rb_argument arguments[RB_MAX_ATTRIBUTES + 3];
-    uint8_t value_arguments[RB_MAX_ATTRIBUTES]; /* the argument of each value */
-    uint8_t *template;                          /* slot_bytes: the record of a span without its ids, times and values */
+    rb_argument arguments[RB_MAX_ARGUMENTS];
+    uint8_t value_arguments[RB_MAX_VALUES]; /* the argument of each value */
+    uint8_t *template;                      /* slot_bytes: the record of a span without its ids, times and values */
 } rb_py_site;
 
 extern PyType_Spec rb_site_spec;
@@ -163,8 +168,14 @@ static inline int rb_site_put(rb_py_site *site, uint32_t argument, PyObject *val
     return rb_site_put_other(site, argument, value, record, tally, place);
 }
 
-/* Write a finished record. 1 written, 0 not and counted, -1 with an exception, nothing counted. */
+/*
+ * Write a finished record. 1 written, 0 not and counted; -1 with an exception: ValueError, and nothing counted, for a
+ * record that cannot be; else it was interrupted, and counted.
+ */
 int rb_site_write(rb_py_site *site, uint8_t *record, const rb_tally *tally);
+
+/* The method of that name as a descriptor with a docstring of its own: what `emit` takes, a subclass says. */
+PyObject *rb_site_described(const rb_site_module *module, const char *name, const char *doc);
 
 /* rb_span_begin, once more when a ring could be made. 0, or -1 with an exception. */
 int rb_site_begin(rb_py_site *site, const rb_span *parent, rb_span *span);
@@ -181,6 +192,7 @@ typedef struct rb_py_span {
     rb_span span;
     uint64_t process; /* rb_process_mark at the start, 0 before: then there are no ids either */
     struct rb_py_span *free_next;
+    uint32_t left_out;   /* values that were to be added, and do not fit */
     uint8_t was_entered; /* from the first instruction of __enter__ on: what that calls may enter it again */
     uint8_t was_left;
     uint8_t was_told;     /* outer_enter was called for it */
@@ -191,6 +203,7 @@ typedef struct rb_py_span {
      * the contexts that were copied inside its block: of the tasks that it started.
      */
     uint8_t is_astray;
+    uint8_t status; /* as it was written */
     PyObject *values[];
 } rb_py_span;
 

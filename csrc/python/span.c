@@ -41,8 +41,8 @@ PyObject *rb_span_new(rb_py_site *site, PyObject *const *arguments, Py_ssize_t c
     PyObject *header;
     if (take_names(arguments, count, names, &header) < 0)
         return NULL;
-    if (count > (Py_ssize_t)site->value_count) {
-        PyErr_Format(PyExc_TypeError, "span() takes %u values, not %zd", site->value_count, count);
+    if (count > (Py_ssize_t)site->positional_values) {
+        PyErr_Format(PyExc_TypeError, "span() takes %u values, not %zd", site->positional_values, count);
         return NULL;
     }
     for (uint32_t i = 0; i < site->value_count; i++) {
@@ -237,28 +237,6 @@ static int is_failure(PyObject *type)
            !PyErr_GivenExceptionMatches(type, PyExc_StopAsyncIteration);
 }
 
-/* What an exception that passes makes of the record: an error, unless it says already how the operation failed. */
-static void fail(rb_py_span *self, uint8_t *record)
-{
-    const rb_py_site *site = self->site;
-    rb_record *core = (rb_record *)(void *)record;
-    if (core->status != 0)
-        return;
-    core->status = 2;
-    if (site->failure == NULL)
-        return;
-    const rb_argument *argument = &site->arguments[site->failure_argument];
-    core->present |= argument->present;
-    rb_argument_put_label(argument, site->failure_label, record);
-    for (uint32_t i = 0; i < site->value_count; i++) {
-        if (site->value_arguments[i] == site->failure_argument) {
-            PyObject *before = self->values[i];
-            self->values[i] = Py_NewRef(site->failure);
-            Py_XDECREF(before);
-        }
-    }
-}
-
 /* The first exception that is to pass when all is done: an interrupt, or what RINGBUF_STRICT raises. */
 typedef struct kept_exception {
     PyObject *type;
@@ -288,17 +266,62 @@ static void put_values(rb_py_span *self, uint8_t *record, rb_tally *tally, kept_
     }
 }
 
-static void write_span(rb_py_span *self, uint64_t monotonic_nano, int failed, kept_exception *kept)
+static void set_value(rb_py_span *self, Py_ssize_t index, PyObject *value)
+{
+    PyObject *before = self->values[index];
+    self->values[index] = Py_NewRef(value);
+    Py_XDECREF(before);
+}
+
+/* One pair of what the site's `failure` returned. 0, or -1 with an exception. */
+static int put_failed_value(rb_py_span *self, PyObject *pair, uint8_t *record, rb_tally *tally)
+{
+    rb_py_site *site = self->site;
+    Py_ssize_t index;
+    PyObject *value;
+    if (!PyArg_ParseTuple(pair, "nO", &index, &value))
+        return -1;
+    if (index < 0 || index >= Py_SIZE((PyObject *)self)) {
+        PyErr_SetString(PyExc_IndexError, "failure: a span has no such value");
+        return -1;
+    }
+    set_value(self, index, value);
+    return rb_site_put(site, site->value_arguments[index], value, record, tally, RB_IN_BLOCK);
+}
+
+/* What an exception that passes makes of the record: an error, unless it says already how the operation ended. */
+static void fail(rb_py_span *self, PyObject *exception, uint8_t *record, rb_tally *tally, kept_exception *kept)
+{
+    rb_py_site *site = self->site;
+    rb_record *core = (rb_record *)(void *)record;
+    if (core->status != RB_STATUS_UNSET)
+        return;
+    if (site->failure != NULL) {
+        PyObject *pairs = PyObject_CallFunctionObjArgs(site->failure, (PyObject *)self, exception, NULL);
+        Py_ssize_t count = pairs == NULL ? -1 : PyTuple_Size(pairs);
+        int rv = count < 0 ? -1 : 0;
+        for (Py_ssize_t i = 0; rv == 0 && i < count; i++)
+            rv = put_failed_value(self, PyTuple_GetItem(pairs, i), record, tally);
+        Py_XDECREF(pairs);
+        if (rv < 0 && rb_site_refuse(site, NULL) < 0)
+            keep_exception(kept);
+    }
+    core->status = RB_STATUS_ERROR;
+}
+
+/* `exception`: what passes, NULL where the operation did not fail. */
+static void write_span(rb_py_span *self, uint64_t monotonic_nano, PyObject *exception, kept_exception *kept)
 {
     rb_py_site *site = self->site;
     uint64_t words[RB_RECORD_WORDS(site)];
     uint8_t *record = (uint8_t *)words;
     rb_record *core = (rb_record *)(void *)record;
-    rb_tally tally = {0, 0, 0};
+    rb_tally tally = {0, self->left_out, 0};
     memcpy(record, site->template, site->slot_bytes);
     put_values(self, record, &tally, kept);
-    if (failed)
-        fail(self, record);
+    if (exception != NULL)
+        fail(self, exception, record, &tally, kept);
+    self->status = core->status;
     rb_span_end(&self->span, monotonic_nano, core);
     if (rb_site_write(site, record, &tally) >= 0)
         return;
@@ -321,8 +344,10 @@ static PyObject *span_exit(rb_py_span *self, PyObject *const *arguments, Py_ssiz
         keep_exception(&kept);
     /* Who entered the block writes its span: a forked child that leaves it, too, would write it again. */
     if (self->process == rb_process_mark(self->site->producer)) {
-        int failed = count > 0 && is_failure(arguments[0]);
-        write_span(self, now, failed, &kept);
+        PyObject *exception = NULL;
+        if (count > 0 && is_failure(arguments[0]))
+            exception = count > 1 && arguments[1] != Py_None ? arguments[1] : arguments[0];
+        write_span(self, now, exception, &kept);
     }
     if (kept.type == NULL)
         Py_RETURN_NONE;
@@ -365,6 +390,18 @@ static PyObject *get_traceparent(rb_py_span *self, void *unused)
     return check_entered(self) < 0 ? NULL : rb_span_traceparent(&self->span);
 }
 
+static PyObject *get_site(rb_py_span *self, void *unused)
+{
+    (void)unused;
+    return Py_NewRef((PyObject *)self->site);
+}
+
+static PyObject *get_written_status(rb_py_span *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(self->status);
+}
+
 static PyObject *span_reduce(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
@@ -374,26 +411,55 @@ static PyObject *span_reduce(PyObject *self, PyObject *unused)
     return NULL;
 }
 
-/* span[key] = value */
-static int span_set(rb_py_span *self, PyObject *key, PyObject *value)
+/* The index of the value that `key` names. -1 with an exception: there is none. */
+static Py_ssize_t value_index(const rb_py_span *self, PyObject *key)
 {
     const rb_py_site *site = self->site;
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "a value is taken away as span[key] = None");
-        return -1;
-    }
     for (uint32_t i = 0; i < site->value_count; i++) {
         PyObject *name = site->arguments[site->value_arguments[i]].name;
-        if (name == key || (PyUnicode_Check(key) && PyUnicode_Compare(name, key) == 0)) {
-            PyObject *before = self->values[i];
-            self->values[i] = Py_NewRef(value);
-            Py_XDECREF(before);
-            return 0;
-        }
+        if (name == key || (PyUnicode_Check(key) && PyUnicode_Compare(name, key) == 0))
+            return (Py_ssize_t)i;
     }
     if (!PyErr_Occurred())
         PyErr_Format(PyExc_ValueError, "%R is no varying attribute of this site", key);
     return -1;
+}
+
+/* span[key] = value */
+static int span_set(rb_py_span *self, PyObject *key, PyObject *value)
+{
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a value is taken away as span[key] = None");
+        return -1;
+    }
+    Py_ssize_t index = value_index(self, key);
+    if (index < 0)
+        return -1;
+    set_value(self, index, value);
+    return 0;
+}
+
+/* span[key]: as it was set; None where it was not. */
+static PyObject *span_get(rb_py_span *self, PyObject *key)
+{
+    Py_ssize_t index = value_index(self, key);
+    if (index < 0)
+        return NULL;
+    return Py_NewRef(self->values[index] == NULL ? Py_None : self->values[index]);
+}
+
+/* leave_out(name, error): what was to be added to the span does not fit. */
+static PyObject *span_leave_out(rb_py_span *self, PyObject *arguments)
+{
+    PyObject *name;
+    PyObject *error;
+    if (!PyArg_ParseTuple(arguments, "UO", &name, &error))
+        return NULL;
+    self->left_out++;
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    if (rb_site_refuse(self->site, name) < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 /* ---- life ---- */
@@ -472,6 +538,8 @@ static PyMethodDef span_methods[] = {
     {"__enter__", (PyCFunction)(void (*)(void))span_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))span_exit, METH_FASTCALL, NULL},
     {"__reduce__", span_reduce, METH_NOARGS, NULL},
+    {"leave_out", (PyCFunction)(void (*)(void))span_leave_out, METH_VARARGS,
+     "leave_out(name, error)\n\nCount a value that does not fit, and tell of the first."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -480,6 +548,8 @@ static PyGetSetDef span_getters[] = {
      "The W3C header that makes the next hop's spans children of this one; valid inside the block and after it.", NULL},
     {"trace_id", (getter)get_trace_id, NULL, "16 bytes.", NULL},
     {"span_id", (getter)get_span_id, NULL, "8 bytes.", NULL},
+    {"site", (getter)get_site, NULL, "The site that made it.", NULL},
+    {"written_status", (getter)get_written_status, NULL, "Its OTLP status code, 0 before the end of its block.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -489,6 +559,7 @@ static PyType_Slot span_slots[] = {
     {Py_tp_new, span_refuse},
     {Py_tp_methods, span_methods},
     {Py_tp_getset, span_getters},
+    {Py_mp_subscript, span_get},
     {Py_mp_ass_subscript, span_set},
     {Py_tp_traverse, span_traverse},
     {Py_tp_clear, span_clear},

@@ -11,6 +11,8 @@ from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ringbuf.layout.attribute import LayoutField
     from ringbuf.layout.layout import SpanLayout
 
@@ -83,7 +85,7 @@ def _fill(entry: Any, field: LayoutField, kept: list[Any]) -> None:
         entry.label_count = len(attribute.labels)
 
 
-def _texts(texts: tuple[str, ...] | list[str], kept: list[Any]) -> Any:
+def _texts(texts: Sequence[str], kept: list[Any]) -> Any:
     array = ffi.new("rb_text[]", len(texts))
     for entry, text in zip(array, texts, strict=True):
         data = text.encode()

@@ -34,6 +34,7 @@ class Attribute:
         labels: The strings of a `label`, at most 65536. The index is a u8 up to 256 labels, else a u16.
         metric_label: Whether metrics of the drain may carry this attribute; only of a `label` or `bool`, since the
             others have no bound on their number of values.
+        error_labels: Those of a `label`'s labels that make the status of a span ERROR.
 
     Raises:
         ValueError: Naming the key, when the arguments do not fit each other or a limit.
@@ -48,8 +49,9 @@ class Attribute:
     key: str
     type: AttributeType
     size: int | None = None
-    labels: tuple[str, ...] | None = None
+    labels: Sequence[str] | None = None
     metric_label: bool = False
+    error_labels: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", checked_text(self.key, "an attribute's key"))
@@ -57,6 +59,7 @@ class Attribute:
             raise ValueError(f"attribute {self.key!r}: no such type as {self.type!r}; there are {', '.join(TYPES)}")
         self._check_size()
         self._check_labels()
+        self._check_error_labels()
         if type(self.metric_label) is not bool:
             raise TypeError(f"attribute {self.key!r}: metric_label is a bool, not {self.metric_label!r}")
         if self.metric_label and not self.row.is_bounded:
@@ -92,6 +95,13 @@ class Attribute:
         if not 1 <= len(labels) <= MAX_LABELS:
             raise ValueError(f"attribute {self.key!r}: {len(labels)} labels; there may be 1 to {MAX_LABELS}")
         object.__setattr__(self, "labels", labels)
+
+    def _check_error_labels(self) -> None:
+        errors = checked_texts(self.error_labels, f"attribute {self.key!r}: error_labels")
+        for label in errors:
+            if label not in (self.labels or ()):
+                raise ValueError(f"attribute {self.key!r}: error_labels: {label!r} is none of its labels")
+        object.__setattr__(self, "error_labels", errors)
 
     @property
     def format(self) -> str:

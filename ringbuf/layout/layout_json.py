@@ -9,8 +9,9 @@
 
 Attribute i has bit i of `present`; `offset` and `bytes` are its place in the record, so that no reader needs the rules
 by which it was chosen. A `str`, `bytes`, `otlp` or `scope` of n bytes takes n + 2: a u16 length comes first. A `label`
-is a u8 index into `labels`, or a u16 when there are more than 256. The three scope strings, `metric_label` and
-`resource_schema_url` may be left out. Keys that are not listed here are ignored: a later version may add some.
+is a u8 index into `labels`, or a u16 when there are more than 256; `error_labels` are those of them that make the
+status of a span ERROR. That, the three scope strings, `metric_label` and `resource_schema_url` may be left out. Keys
+that are not listed here are ignored: a later version may add some.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def dump(layout: SpanLayout) -> bytes:
             entry["labels"] = attribute.labels
         if attribute.metric_label:
             entry["metric_label"] = True
+        if attribute.error_labels:
+            entry["error_labels"] = attribute.error_labels
         attributes.append(entry)
     whole: dict[str, Any] = {
         "scope_name": layout.scope_name,
@@ -148,9 +151,10 @@ def _field(entry: object, index: int) -> LayoutField:
     labels = None
     if "labels" in entry:
         labels = tuple(_strings(_member(entry, "labels", list, where), f"{where}: labels"))
+    error_labels = tuple(_strings(_member(entry, "error_labels", list, where, []), f"{where}: error_labels"))
     size = {Shape.EXACT: nbytes, Shape.INLINE: nbytes - LENGTH_BYTES}.get(TYPES[kind].shape)
     try:
-        attribute = Attribute(key, kind, size, labels, metric_label)
+        attribute = Attribute(key, kind, size, labels, metric_label, error_labels)
     except ValueError as error:
         raise LayoutError(str(error)) from None
     if nbytes != attribute.nbytes:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ringbuf._ringbuf import ffi
-from ringbuf.layout.value import integer, pack_value, shown
+from ringbuf.layout.value import pack_value, shown, unpack_value
+from ringbuf.status import SpanKind, Status, member_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ringbuf.layout.layout import SpanLayout
 
-INTERNAL: Final = 1  # OTLP SpanKind
-MAX_KIND: Final = 5
 
-
-def pack_constants(layout: SpanLayout, name: str, constants: Mapping[str, object], *, kind: int = INTERNAL) -> bytes:
+def pack_constants(
+    layout: SpanLayout, name: str, constants: Mapping[str, object], *, kind: object = SpanKind.INTERNAL
+) -> bytes:
     """Return a whole record with what every span of a site shares: name, kind, constants and their bits of `present`.
 
-    Ids, times, status, flags and the other attributes are zero; so is a constant that is None.
+    The status is ERROR where a constant is one of its `error_labels`. Ids, times, flags and the other attributes are
+    zero; so is a constant that is None.
 
     Raises:
         TypeError: Naming the constant that is of a type that its attribute does not take.
         ValueError: Naming the span name, kind or constant that there is not, or the constant whose value does not fit.
             One that is too long is refused and not cut: the cut could not be counted with each span.
     """
-    if not 0 <= integer("kind", kind) <= MAX_KIND:
-        raise ValueError(f"kind: {shown(kind)} is no OTLP SpanKind, 0 to {MAX_KIND}")
+    span_kind = member_of(SpanKind, "kind", kind)
     record = bytearray(layout.slot_bytes)
-    present = 0
+    present, status = 0, Status.UNSET
     for key, value in constants.items():
         field = layout.fields[layout.index(key)]
         if value is not None:
@@ -38,6 +38,9 @@ def pack_constants(layout: SpanLayout, name: str, constants: Mapping[str, object
                 raise ValueError(f"{key}: {shown(value)} is longer than {field.attribute.size} bytes")
             record[field.offset : field.offset + field.nbytes] = packed
             present |= 1 << field.index
-    core = ffi.new("rb_record *", {"present": present, "name": layout.name_index(name), "kind": kind})
+            if field.attribute.error_labels and unpack_value(field, bytes(record)) in field.attribute.error_labels:
+                status = Status.ERROR
+    core = ffi.new("rb_record *")
+    core.present, core.name, core.kind, core.status = present, layout.name_index(name), span_kind, status
     record[: ffi.sizeof("rb_record")] = ffi.buffer(core)
     return bytes(record)

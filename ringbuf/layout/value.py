@@ -20,12 +20,16 @@ import operator
 import reprlib
 import struct
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 
 from ringbuf.layout.attribute_types import Shape
 
 if TYPE_CHECKING:
     from ringbuf.layout.attribute import LayoutField
+
+
+Value: TypeAlias = bool | int | float | str | bytes | bytearray | memoryview | SupportsIndex | SupportsFloat | None
+"""What stands for the value of an attribute; of which type it may be, the attribute's says."""
 
 
 def pack_value(field: LayoutField, value: Any) -> tuple[bytes, bool]:

@@ -9,9 +9,10 @@ import pytest
 
 import ringbuf
 from ringbuf._site import own_producer
-from ringbuf.argument import END, START, Argument
+from ringbuf.argument import END, START, STATUS, Argument
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 from ringbuf.site import Site, SiteSpan
+from tests.consumer import records_in
 from tests.nursery import output_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ LAYOUT = ringbuf.SpanLayout(
 
 def not_asked(_argument: int, value: Any) -> tuple[bytes, bool]:
     raise AssertionError(value)
+
+
+def refused(_argument: int, value: Any) -> tuple[bytes, bool]:
+    raise ValueError(value)
 
 
 RATIO: Any
@@ -273,21 +278,28 @@ def test_an_argument_that_is_no_part_of_the_record_is_refused(ring_dir: Path, ar
         )
 
 
-@pytest.mark.parametrize("failure", [(0, 0, None), (2, 0, None), (3, 2, None), (4, 0, None), (5, 0, None)])
-def test_a_failure_that_is_no_label_is_refused(ring_dir: Path, failure: Any) -> None:
+@pytest.mark.parametrize(
+    "pairs",
+    [None, 7, [], (7,), ((0,),), ((-1, None),), ((3, None),), ((2**70, None),), ((0, object()),), ((1, "tape"),)],
+    ids=repr,
+)
+def test_what_an_exception_cannot_set_is_left_out_and_its_span_is_an_error(ring_dir: Path, pairs: Any) -> None:
+    record, arguments = bytes(LAYOUT.slot_bytes), (START, END, RATIO, TIER, ID)
+    with ringbuf.Emitter("service", ring_dir=ring_dir, layout=LAYOUT, capacity=4) as emitter:
+        made = Site.bind(emitter, "get", record, arguments, lambda _span, _error: pairs, refused, SiteSpan, (print, ()))
+        with pytest.raises(KeyError), made.span():
+            raise KeyError
+        (found,) = records_in(ring_dir)
+        assert (found["status"], found["present"]) == (2, 0)
+
+
+def test_what_is_given_by_name_alone_comes_last(ring_dir: Path) -> None:
     with (
         ringbuf.Emitter("service", ring_dir=ring_dir, layout=LAYOUT, capacity=4) as emitter,
-        pytest.raises(ValueError, match="failure"),
+        pytest.raises(ValueError, match="last"),
     ):
         Site.bind(
-            emitter,
-            "get",
-            bytes(LAYOUT.slot_bytes),
-            (START, END, RATIO, TIER, ID),
-            failure,
-            not_asked,
-            SiteSpan,
-            (print, ()),
+            emitter, "get", bytes(LAYOUT.slot_bytes), (STATUS, START, END), None, not_asked, SiteSpan, (print, ())
         )
 
 
@@ -295,14 +307,14 @@ def test_the_labels_of_a_site_are_its_own(ring_dir: Path) -> None:
     labels = {"ram": 0, "disk": 1}
     argument, record = TIER._replace(labels=labels), bytes(LAYOUT.slot_bytes)
     with ringbuf.Emitter("service", ring_dir=ring_dir, layout=LAYOUT, capacity=4) as emitter:
-        made = Site.bind(emitter, "get", record, (argument,), None, not_asked, SiteSpan, (print, ()))
+        made: Any = Site.bind(emitter, "get", record, (argument,), None, not_asked, SiteSpan, (print, ()))
         labels.clear()
         assert made.emit("disk")
 
 
 def test_a_site_of_smaller_records_than_the_ring_has_writes_none(ring_dir: Path) -> None:
     with ringbuf.Emitter("service", ring_dir=ring_dir, layout=DATAPLANE_LAYOUT, capacity=4) as emitter:
-        made = Site.bind(emitter, "get", bytes(64), (), None, not_asked, SiteSpan, (print, ()))
+        made: Any = Site.bind(emitter, "get", bytes(64), (), None, not_asked, SiteSpan, (print, ()))
         with pytest.raises(ValueError, match="record"):
             made.emit()
         assert emitter.stats().published == 0

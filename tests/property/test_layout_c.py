@@ -137,6 +137,21 @@ def test_a_layout_of_256_kib_compiles(compiler: list[str], tmp_path: Path) -> No
     assert out == layout.to_json()
 
 
+def test_the_setter_of_a_label_sets_the_status_where_the_label_says_so(compiler: list[str], tmp_path: Path) -> None:
+    outcome = Attribute("outcome", "label", labels=("paid", "declined"), error_labels=("declined",))
+    header = to_c_header(SpanLayout(span_names=["x"], attributes=[outcome]), "shop")
+    main = """int main(void) {
+        shop_record record;
+        shop_init(&record, SHOP_NAME_X);
+        shop_set_outcome(&record, SHOP_OUTCOME_PAID);
+        putchar('0' + record.core.status);
+        shop_set_outcome(&record, SHOP_OUTCOME_DECLINED);
+        putchar('0' + record.core.status);
+        return 0;
+    }"""
+    assert run_c(compiler, f"#include <stdio.h>\n{header}\n{main}", tmp_path) == b"02"
+
+
 def run_c(compiler: list[str], source: str, folder: Path) -> bytes:
     """Compile a program, warnings being errors, and return what it prints."""
     program = folder / "program"

@@ -13,7 +13,7 @@ from drain.tools.looking.span_fields import carries_otlp, durations_of, name_of
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from drain.tools.looking.observed_ring import ObservedRing
     from drain.tools.looking.watched_rings import WatchedRings
@@ -250,7 +250,7 @@ def _by_kind(layout: SpanLayout, records: np.ndarray) -> Iterator[tuple[tuple[st
     field_of_operation = next(
         (field for field in layout.fields if field.attribute.labels and field.attribute.key.endswith("operation")), None
     )
-    labels: tuple[str, ...] = ()
+    labels: Sequence[str] = ()
     operations = np.full(len(records), -1, np.int64)
     if field_of_operation is not None:
         labels = field_of_operation.attribute.labels or ()

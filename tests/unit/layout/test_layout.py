@@ -289,7 +289,7 @@ def test_an_invalid_layout_is_a_value_error_that_names_the_field(make: Callable[
         lambda: Attribute(b"k", "u8"),  # type: ignore[arg-type]  # that is the point
         lambda: Attribute("k", "hex", 3.0),  # type: ignore[arg-type]  # that is the point
         lambda: Attribute("k", "hex", True),
-        lambda: Attribute("k", "label", labels="abc"),  # type: ignore[arg-type]  # that is the point
+        lambda: Attribute("k", "label", labels="abc"),
         lambda: Attribute("k", "label", labels=(1, 2)),  # type: ignore[arg-type]  # that is the point
         lambda: Attribute("k", "bool", metric_label=1),  # type: ignore[arg-type]  # that is the point
         lambda: layout_of("k"),  # type: ignore[arg-type]  # that is the point

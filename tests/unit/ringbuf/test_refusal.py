@@ -135,7 +135,7 @@ def written(ring_dir: Path) -> dict[str, Any]:
 def test_a_value_that_does_not_fit_is_left_out(
     emitter: ringbuf.Emitter, ring_dir: Path, told: Callable[[], list[str]], door: str, key: str, value: Any
 ) -> None:
-    get = emitter.site("get", varying=list(dict.fromkeys([*SOUND, key])))
+    get: Any = emitter.site("get", varying=list(dict.fromkeys([*SOUND, key])))
     values = {**SOUND, key: value}
     if door == "emit":
         assert get.emit(1, 2, *values.values())

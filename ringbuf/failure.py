@@ -1,0 +1,78 @@
+"""What an exception that passes a `with` block sets beside the status of its span: `error.type`, `error.message`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ringbuf.argument import Argument
+    from ringbuf.layout.attribute import Attribute
+    from ringbuf.span import Span
+
+__all__ = ["ERROR_MESSAGE", "ERROR_TYPE", "OTHER", "Failure", "error_type"]
+
+ERROR_TYPE: Final = "error.type"
+ERROR_MESSAGE: Final = "error.message"
+OTHER: Final = "_OTHER"
+"""Where `error.type` is a label: stands for the types that are none of its labels."""
+
+
+_MAX_CHARACTERS: Final = 4096
+
+
+def error_type(exception: object) -> str:
+    """Return the name of an exception's class with its module; the built-in ones are known without it.
+
+    Source: OpenTelemetry semantic conventions, "Recording errors"; the form is the Python SDK's `exception.type`.
+
+    >>> error_type(KeyError("k"))
+    'KeyError'
+    """
+    kind = exception if isinstance(exception, type) else type(exception)
+    return kind.__qualname__ if kind.__module__ in (None, "builtins") else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def error_message(exception: object) -> str | None:
+    """Return what an exception says, as much as a record could hold; None where it says nothing, or fails to."""
+    try:
+        return None if isinstance(exception, type) else str(exception)[:_MAX_CHARACTERS] or None
+    except Exception:  # noqa: BLE001 - an application's own __str__: the span goes on without
+        return None
+
+
+class Failure:
+    """Says which values of a site's span an exception sets.
+
+    Args:
+        values: the arguments that are values of the span, in its order.
+        attributes: of the layout, by key.
+    """
+
+    __slots__ = ("_keys", "_labels")
+
+    def __init__(self, values: Sequence[Argument], attributes: dict[str, Attribute]) -> None:
+        self._keys = {argument.name: index for index, argument in enumerate(values)}
+        found = attributes.get(ERROR_TYPE)
+        self._labels = None if found is None else found.labels
+
+    def __call__(self, span: Span, exception: object) -> tuple[tuple[int, object], ...]:
+        """Return the values that the exception sets, by index; what the block has set itself stays.
+
+        Args:
+            span: whose block it passed.
+            exception: it, or its class where there is no more.
+        """
+        found = {ERROR_TYPE: self._type_of(exception), ERROR_MESSAGE: error_message(exception)}
+        return tuple(
+            (self._keys[key], value)
+            for key, value in found.items()
+            if key in self._keys and value is not None and span[key] is None
+        )
+
+    def _type_of(self, exception: object) -> str | None:
+        name = error_type(exception)
+        if self._labels is None or name in self._labels:
+            return name
+        return OTHER if OTHER in self._labels else None
