@@ -129,7 +129,7 @@ CODE = {
         r"rb_store32_(\w+)\(&producer->lanes\[i\].shared->closed, 1\)",
     ),
     ("lane_orders", "CLOSED_LOAD"): ("consumer/consumer.c", r"rb_load32_(\w+)\(&shared->closed\)"),
-    ("lane_orders", "HEAD_BEFORE_TAIL"): ("producer/producer.c consumer/observe.c", HEAD),
+    ("lane_orders", "HEAD_BEFORE_TAIL"): ("producer/stats.c consumer/observe.c", HEAD),
     ("lane_orders", "HEAD_BEFORE_WORDS"): ("consumer/consumer.c", HEAD),
     ("doorbell_orders", "CROSSING"): (
         "producer/emit.c",

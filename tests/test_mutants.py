@@ -64,7 +64,7 @@ MUTANTS = {
         "ThreadSanitizer: data race",
     ),
     "a ring is opened without release order": Mutant(
-        "producer/producer.c",
+        "producer/producer_state.h",
         "rb_store32_release(&producer->state, producer->process == 0",
         "rb_store32_relaxed(&producer->state, producer->process == 0",
         "open_race",

@@ -85,6 +85,12 @@ static inline uint32_t rb_state_of(const rb_producer *producer)
 
 static inline int rb_has_ring(const rb_producer *producer) { return rb_state_of(producer) == RB_STATE_OPEN; }
 
+/* Pairs with the acquire load of each emit. */
+static inline void rb_set_state(rb_producer *producer, uint32_t state)
+{
+    rb_store32_release(&producer->state, producer->process == 0 ? state : state + RB_STATE_UNWIPED);
+}
+
 /* Whether an id of 8 or 16 bytes is none. */
 static inline int rb_is_zero(const uint8_t *id, size_t bytes)
 {
