@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "list": "drain.tools.list_rings:list_rings",
     "stat": "drain.tools.stat_ring:stat_ring",
     "tail": "drain.tools.tail:tail",
+    "trace": "drain.tools.trace.command:trace",
     "top": "drain.tools.top.command:top",
     "dump": "drain.tools.dump.command:dump",
     "clean": "drain.tools.clean:clean",

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from drain.tools.dump.formats import Writer
     from drain.tools.looking.observed_ring import ObservedRing
 
-_POSITIONS = 1 << 64
-
 
 class Format(enum.StrEnum):
     """The form of the file."""
@@ -110,9 +108,7 @@ def _dump(rings: list[ObservedRing], wanted: SpanFilter, writer: Writer) -> tupl
         try:
             ring.poll()
             for lane in ring.lanes:
-                last = ring.views[lane].tail
-                while 0 < (left := (last - ring.positions[lane]) % _POSITIONS) < _POSITIONS // 2:
-                    records, lost = ring.peek(lane, left)
+                for records, lost in ring.rest(lane):
                     missed += lost
                     matching = records[mask(records)]
                     written = writer.write(ring, matching)

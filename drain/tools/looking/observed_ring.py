@@ -17,6 +17,7 @@ from ringbuf.layout.layout import SpanLayout
 from ringbuf.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from ringbuf.resource import AttributeValue
@@ -147,6 +148,19 @@ class ObservedRing:
             raise _format_error(self.path, kept)
         self.positions[lane] = self._position[0]
         return Peeked(self._memory[: kept * slot_bytes].view(self.layout.dtype), self._missed[0])
+
+    def rest(self, lane: int) -> Iterator[Peeked]:
+        """Look at a lane's records up to its tail as of the last poll: a producer may write faster than one reads.
+
+        Raises:
+            RingFormatError: as `peek`.
+        """
+        last = self.views[lane].tail
+        while 0 < (left := (last - self.positions[lane]) % _POSITIONS) < _POSITIONS // 2:
+            peeked = self.peek(lane, left)
+            yield peeked
+            if not len(peeked.records) and not peeked.missed:
+                return
 
     def skip_to(self, lane: int, newest: int) -> int:
         """Move on in a lane to its `newest` last records, as of the last poll; return how many were passed over."""

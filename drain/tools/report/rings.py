@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from typing import IO
 
 RING_MAGIC: Final = b"ringbuf\0"
-_POSITIONS: Final = 1 << 64
 
 
 class RingCount(NamedTuple):
@@ -57,17 +56,12 @@ def write_json_lines(path: Path, file: IO[bytes]) -> RingCount:
         sums = ring.sums()
         missed = invalid = 0
         for lane in ring.lanes:
-            # What is written from now on is not followed: a producer may write faster than this reads.
-            end = ring.views[lane].tail
-            while 0 < (end - ring.positions[lane]) % _POSITIONS < _POSITIONS // 2:
-                peeked = ring.peek(lane)
+            for peeked in ring.rest(lane):
                 encoded = encoder.encode_json(peeked.records)
                 missed += peeked.missed
                 invalid += encoded.invalid
                 if encoded.spans:
                     file.write(b'{"resourceSpans":[' + encoded.body + b"]}\n")
-                if not len(peeked.records) and not peeked.missed:
-                    break
     return RingCount(
         ring.service,
         ring.name,

@@ -46,7 +46,7 @@ class Trace:
 
     Attributes:
         trace_id: 32 hex digits.
-        rows: its spans, parents before their children, which come by their start; at most `MOST_ROWS`, the longest.
+        rows: its spans, parents before their children, which come by their start; where there are many, the longest.
         spans: how many spans of it are in the input.
         start: of the first span, Unix time in nanoseconds.
         end: of the last.
@@ -106,9 +106,11 @@ class TraceSpans:
 
     Args:
         trace_ids: of those traces, in lower case.
+        most_rows: so many spans of each are shown, the longest.
     """
 
-    def __init__(self, trace_ids: Sequence[str]) -> None:
+    def __init__(self, trace_ids: Sequence[str], most_rows: int = MOST_ROWS) -> None:
+        self._most_rows = most_rows
         self._spans: dict[str, dict[str, Span]] = {trace_id: {} for trace_id in trace_ids}
         self._count: dict[str, int] = dict.fromkeys(trace_ids, 0)
         self._needles = [trace_id.encode() for trace_id in trace_ids]
@@ -132,7 +134,11 @@ class TraceSpans:
 
     def traces(self) -> list[Trace]:
         """Return the traces, in the order of their ids as they were given."""
-        return [_trace(trace_id, spans, self._count[trace_id]) for trace_id, spans in self._spans.items() if spans]
+        return [
+            _trace(trace_id, spans, self._count[trace_id], self._most_rows)
+            for trace_id, spans in self._spans.items()
+            if spans
+        ]
 
 
 def _longest_with_ancestors(spans: Mapping[str, Span]) -> dict[str, Span]:
@@ -147,9 +153,9 @@ def _longest_with_ancestors(spans: Mapping[str, Span]) -> dict[str, Span]:
     return kept
 
 
-def _trace(trace_id: str, spans: Mapping[str, Span], count: int) -> Trace:
+def _trace(trace_id: str, spans: Mapping[str, Span], count: int, most_rows: int) -> Trace:
     is_whole = len(spans) == count
-    rows = tuple(row if is_whole else row._replace(is_orphan=False) for row in _rows(spans))
+    rows = tuple(row if is_whole else row._replace(is_orphan=False) for row in _rows(spans, most_rows))
     return Trace(
         trace_id,
         rows,
@@ -160,9 +166,9 @@ def _trace(trace_id: str, spans: Mapping[str, Span], count: int) -> Trace:
     )
 
 
-def _rows(spans: Mapping[str, Span]) -> Iterator[Row]:
+def _rows(spans: Mapping[str, Span], most: int) -> Iterator[Row]:
     """Yield the longest spans in the order of the tree; each hangs on its nearest ancestor that is shown."""
-    shown = dict(sorted(spans.items(), key=lambda item: item[1].start - item[1].end)[:MOST_ROWS])
+    shown = dict(sorted(spans.items(), key=lambda item: item[1].start - item[1].end)[:most])
     children: dict[str, list[str]] = defaultdict(list)
     roots = []
     by_start = sorted(shown, key=lambda key: (shown[key].start, -shown[key].end, key))
