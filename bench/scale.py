@@ -24,8 +24,8 @@ from bench.end_to_end import Sink, drain
 from bench.measure import Figure
 from bench.native import compile_c
 from bench.sender import paced
-from drain.exporters.compression import compressor
 from drain.otlp.encoder import Encoder
+from drain.otlp.gzip_members import gzip
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, site
 
 SOURCE: Final = Path(__file__).with_name("scale.c")
@@ -77,8 +77,6 @@ def stages(rounds: int) -> dict[str, Figure]:
     """Measure what the drain does to a span, stage by stage: ns of processor time, and bytes on the wire."""
     spans = records(8192)
     encoder = Encoder(DATAPLANE_LAYOUT, {"service.name": "bench"})
-    gzip = compressor("gzip")
-    assert gzip is not None
     body = packed = b""
     found: dict[str, list[float]] = {"encode ns": [], "gzip ns": [], "bytes": [], "bytes, gzip": []}
     for _ in range(rounds):

@@ -29,13 +29,13 @@ import sys, tempfile, ringbuf
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, site
 from bench.encode import records
 from drain.otlp.encoder import Encoder
-from drain.exporters.compression import compressor
+from drain.otlp.gzip_members import gzip
 count = int(sys.argv[1])
 
 
 def loop(emitter):
     read, lease = site(OpType.FBMU_READ, emitter=emitter), LeaseId(7)
-    emit, spans, gzip = read.emit, records(1000), compressor("gzip")
+    emit, spans = read.emit, records(1000)
     encoder = Encoder(DATAPLANE_LAYOUT, {"service.name": "where"})
     {loop}
 

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from drain.otlp.request import Request
 
-COMPRESSIONS = ("none", "gzip", "zstd")
+COMPRESSIONS: Final = ("none", "gzip", "zstd")
 
-_GZIP_WINDOW_BITS = 31  # a window of 2^15 bytes, with gzip's header and trailer
-_FASTEST = 1
+_FASTEST: Final = 1
 
 
-def gzip(body: bytes) -> bytes:
-    """Return a gzip member (RFC 1952)."""
-    from isal import isal_zlib  # noqa: PLC0415 - loaded by whoever compresses
+def check_compression(name: str) -> None:
+    """Raise where there is no such compression.
 
-    return isal_zlib.compress(body, _FASTEST, _GZIP_WINDOW_BITS)
+    Raises:
+        ValueError: the name is none of `COMPRESSIONS`.
+    """
+    if name not in COMPRESSIONS:
+        raise ValueError(f"unknown compression {name!r}: choose one of {', '.join(COMPRESSIONS)}")
+
+
+def compressed(request: Request, name: str) -> bytes:
+    """Return a request's body as it goes out; as gzip it is compressed once, however often it is sent.
+
+    Args:
+        request: whose body.
+        name: one of `COMPRESSIONS`.
+
+    Example:
+        >>> import gzip
+        >>> from drain.otlp.request import Request
+        >>> gzip.decompress(compressed(Request(b"spans", 1, "protobuf"), "gzip"))
+        b'spans'
+    """
+    match name:
+        case "none":
+            return request.body
+        case "gzip":
+            return request.gzip()
+        case _:
+            return zstd(request.body)
 
 
 def zstd(body: bytes) -> bytes:
@@ -26,25 +50,3 @@ def zstd(body: bytes) -> bytes:
 
     # A compressor serves one thread at a time, and exporters are called from several.
     return zstandard.ZstdCompressor(level=_FASTEST, write_checksum=True).compress(body)
-
-
-def compressor(name: str) -> Callable[[bytes], bytes] | None:
-    """Return the function that compresses so, None for "none".
-
-    Raises:
-        ValueError: the name is none of `COMPRESSIONS`.
-
-    Example:
-        >>> import zlib
-        >>> zlib.decompress(compressor("gzip")(b"spans"), 31)
-        b'spans'
-    """
-    match name:
-        case "none":
-            return None
-        case "gzip":
-            return gzip
-        case "zstd":
-            return zstd
-        case _:
-            raise ValueError(f"unknown compression {name!r}: choose one of {', '.join(COMPRESSIONS)}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from drain.exporters.compression import compressor
+from drain.exporters.compression import check_compression, compressed
 from drain.exporters.file_options import FileOptions
 from drain.exporters.protocol import Result, Verdict
 from drain.exporters.rotation import move_away
@@ -74,7 +74,7 @@ class FileExporter:
         self.endpoint = str(path.absolute())  # a relative one says little in a log
         self._path = path
         self._options = options or FileOptions()
-        self._compress = compressor(self._options.compression)
+        check_compression(self._options.compression)
         self._clock = clock
         self._lock = threading.Lock()
         self._descriptor = -1
@@ -86,9 +86,7 @@ class FileExporter:
 
     def export(self, request: Request) -> Result:
         """Append one batch; a write that fails midway is taken back. See `drain.exporters.protocol.Exporter`."""
-        data = in_encoding(request, self.encoding).body
-        if self._compress is not None:
-            data = self._compress(data)
+        data = compressed(in_encoding(request, self.encoding), self._options.compression)
         with self._lock:
             try:
                 self._make_ready(len(data))
@@ -172,7 +170,7 @@ class FileExporter:
         except BlockingIOError:
             raise ValueError(f"{self._path} is being written by another process; name another file") from None
         size = os.fstat(descriptor).st_size
-        if self._compress is None:
+        if self._options.compression == "none":
             end = _whole_lines_end(descriptor, size)
             start = LINE_START
         else:

@@ -15,7 +15,7 @@ import structlog
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from drain.exporters.compression import compressor
+from drain.exporters.compression import check_compression, compressed
 from drain.exporters.endpoint import DEFAULT_PORTS, USER_AGENT, all_headers, http_traces_url, split_endpoint
 from drain.exporters.http_connection import Deadline, WatchedPool, WatchedTLSPool
 from drain.exporters.judge import Judge
@@ -24,6 +24,7 @@ from drain.exporters.proxy import proxy_for, proxy_headers
 from drain.exporters.renewal import Renewal, made_after_rotation
 from drain.exporters.tls import client_context
 from drain.log import RepeatedTrouble
+from drain.otlp.request import Request
 from drain.otlp.strict_json import without_non_finite
 from drain.otlp.transcode import in_encoding
 from drain.settings.exporter_kind import ExporterKind
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from drain.exporters.make import Destination
     from drain.exporters.protocol import Exporter, Result
-    from drain.otlp.request import Encoding, Request
+    from drain.otlp.request import Encoding
     from drain.settings.otlp_environment import OtlpSettings
 
 LONGEST_REPLY = 65536
@@ -82,7 +83,7 @@ class OtlpHttpExporter:
         self._connections = connections
         self._timeout = settings.timeout_seconds
         self._compression = settings.compression or "gzip"
-        self._compress = compressor(self._compression)
+        check_compression(self._compression)
         self._judge = Judge(settings, self._compression)
         self._renewal = Renewal(settings)
         self._trouble = RepeatedTrouble(structlog.get_logger())
@@ -90,8 +91,7 @@ class OtlpHttpExporter:
 
     def export(self, request: Request) -> Result:
         """Post one batch and judge the answer; see `drain.exporters.protocol.Exporter`."""
-        body = self._body(request)
-        sent = body if self._compress is None else self._compress(body)
+        sent = compressed(self._to_be_sent(request), self._compression)
         if self._renewal.is_due():
             self._renew()
         with Deadline(self._timeout) as deadline:
@@ -125,15 +125,15 @@ class OtlpHttpExporter:
         """Close the idle connections; those in use close when their attempt ends."""
         self._pool.clear()
 
-    def _body(self, request: Request) -> bytes:
-        body = in_encoding(request, self.encoding).body
-        if self.encoding == "protobuf":
-            return body
-        if self._settings.json_non_finite == "omit":
-            body, left_out = without_non_finite(body)
-            if left_out:
-                self._trouble.warn("doubles that are no numbers are left out", values=left_out, spans=request.spans)
-        return body
+    def _to_be_sent(self, request: Request) -> Request:
+        request = in_encoding(request, self.encoding)
+        if self.encoding == "protobuf" or self._settings.json_non_finite != "omit":
+            return request
+        body, left_out = without_non_finite(request.body)
+        if not left_out:
+            return request
+        self._trouble.warn("doubles that are no numbers are left out", values=left_out, spans=request.spans)
+        return Request(body, request.spans, self.encoding)
 
     def _connect(self) -> tuple[urllib3.PoolManager, dict[str, str]]:
         headers = _headers(self.encoding, self._compression, all_headers(self._settings))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from drain.otlp.request import Request
+
 if TYPE_CHECKING:
-    from drain.otlp.request import Encoding, Request
+    from drain.otlp.request import Encoding
 
 
 def in_encoding(request: Request, encoding: Encoding) -> Request:
@@ -29,4 +30,4 @@ def in_encoding(request: Request, encoding: Encoding) -> Request:
             body = to_json_line(TracesData.FromString(request.body))
         except DecodeError as error:
             raise ValueError(f"request body is no TracesData message: {error}") from None
-    return replace(request, body=body, encoding=encoding)
+    return Request(body, request.spans, encoding)

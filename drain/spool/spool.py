@@ -18,11 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from isal import isal_zlib
-from isal.igzip_lib import IsalError
-
 from drain.accounting.spool_status import SpoolStatus
-from drain.exporters.compression import gzip
 from drain.log import RepeatedTrouble
 from drain.otlp.request import Request
 from drain.private_folder import ensure_private_folder
@@ -48,7 +44,6 @@ DATABASE_NAME: Final = "spool.db"
 _TEND_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.05  # after an unexpected error
 _MOST_ERRORS: Final = 100  # in a row: then it is no passing want of memory
-_GZIP_WINDOW_BITS: Final = 31
 
 
 class SpoolRefusedError(RingBufferError):
@@ -170,12 +165,13 @@ class Spool:
         entries = []
         try:
             for stored, body, generation in taken:
+                request = Request.of_gzip(body, stored.spans, stored.encoding)
                 try:
-                    whole = isal_zlib.decompress(body, _GZIP_WINDOW_BITS)
-                except IsalError as error:  # type: ignore[misc]  # isal's stub has it as an instance
+                    request.body  # noqa: B018 - read, so that what a disk has changed is found here and not by the backend
+                except ValueError as error:
                     self._set_body_aside(stored, body, generation, error)
                 else:
-                    entries.append(Entry(Request(whole, stored.spans, stored.encoding), stored, generation))
+                    entries.append(Entry(request, stored, generation))
         except BaseException:
             for stored, _, generation in taken:
                 self._holds.rest(stored.id, generation, 0.0)
@@ -294,7 +290,7 @@ class Spool:
             jobs.append(self._jobs.get(timeout=_TEND_SECONDS))
             while not isinstance(job := jobs[-1], _Stop):
                 if isinstance(job, _Put):
-                    job.body = gzip(job.request.body)
+                    job.body = job.request.gzip()
                     size += len(job.body)
                 if size >= self._store.group_bytes:
                     break
