@@ -93,20 +93,27 @@ def open_stores(configuration: Configuration, log: FilteringBoundLogger) -> Stor
     """Open the spool and the dead letters, where there is a folder for them.
 
     Raises:
-        RingBufferError: a folder is not ours alone, or another drain has the spool.
+        SpoolLockedError: another drain has the folder.
+        RingBufferError: a folder is not ours alone.
         OSError: a folder cannot be read.
     """
     settings = configuration.settings
     if settings.state_dir is None:
         return Stores()
-    letters = DeadLetters(
-        settings.state_dir / "dead-letters",
-        max_files=settings.dead_letter_files,
-        max_bytes=settings.dead_letter_bytes,
-        log=log,
-    )
     limits = SpoolLimits(settings.spool_max_bytes, settings.spool_max_age, settings.spool_full)
-    return Stores(Spool(settings.state_dir / "spool", limits, log=log), letters, settings.spool_after)
+    # First: it has the lock, without which nothing of another drain's may be touched.
+    spool = Spool(settings.state_dir / "spool", limits, log=log)
+    try:
+        letters = DeadLetters(
+            settings.state_dir / "dead-letters",
+            max_files=settings.dead_letter_files,
+            max_bytes=settings.dead_letter_bytes,
+            log=log,
+        )
+    except BaseException:
+        spool.close()
+        raise
+    return Stores(spool, letters, settings.spool_after)
 
 
 def admission(configuration: Configuration) -> Admission:

@@ -1,9 +1,9 @@
 """What `ringbuf-drain` does: drain, print its settings, replay.
 
 Exit codes: 0 all delivered, or at a stop safe in the spool; 1 something undelivered; 2 it cannot start as it is
-configured; 70 a thread of it has ended that was to go on, start it again; 75 another drain serves the ring directory,
-or came to while this one ran; 128 + n after a second signal n, which ends it at once (what is not delivered stays in
-rings and spool); 130 after Ctrl-C while it starts or replays.
+configured; 70 a thread of it has ended that was to go on, start it again; 75 another drain serves the ring directory or
+has the state directory, or came to while this one ran; 128 + n after a second signal n, which ends it at once (what is
+not delivered stays in rings and spool); 130 after Ctrl-C while it starts or replays.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from drain.settings.settings import (
     load,
 )
 from drain.settings.units import Unit
+from drain.spool.spool import SpoolLockedError
 from drain.standard_streams import STDERR, STDOUT, StandardStream
 from drain.telemetry.telemetry import Telemetry
 from ringbuf._ringbuf import lib
@@ -238,7 +239,7 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
             telemetry = Telemetry(
                 exporter.state,
                 spool=None if stores.spool is None else stores.spool.status,
-                dead_letters=stores.dead_letters,
+                dead_letters=None if stores.dead_letters is None else stores.dead_letters.status,
                 max_series=configuration.settings.max_series,
                 log=log,
             )
@@ -246,6 +247,10 @@ def _drain(configuration: Configuration, *, once: bool) -> int:
             exporter.when_gone = service.request_end
             if "grpc" in sys.modules:
                 log_native_lines(log)
+        except SpoolLockedError as error:
+            directory.close()
+            _say(error)
+            return EXIT_LOCKED
         except (RingBufferError, ValueError, OSError) as error:
             directory.close()
             _cannot_start(error)

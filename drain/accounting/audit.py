@@ -2,6 +2,8 @@
 
     published = delivered + spooled + rejected + dead_lettered + invalid + pending + quarantined
 
+What went into a store has the store's own law: `SpoolSums`, `LetterSums`.
+
 The sums outlive the rings: a ring that is gone leaves its numbers here.
 """
 
@@ -12,6 +14,7 @@ import shutil
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from drain.accounting.letter_sums import LETTER_SUM_NAMES, LetterSums
 from drain.accounting.spool_sums import SPOOL_SUM_NAMES, SpoolSums
 from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES, SUM_NAMES, Sums
 
@@ -65,7 +68,10 @@ class Audit:
 
 
 def log_audit(
-    log: FilteringBoundLogger, services: Mapping[str, Sums], spool: Mapping[str, SpoolSums] = MappingProxyType({})
+    log: FilteringBoundLogger,
+    services: Mapping[str, Sums],
+    spool: Mapping[str, SpoolSums] = MappingProxyType({}),
+    letters: LetterSums | None = None,
 ) -> None:
     """Log the whole audit as one line.
 
@@ -73,24 +79,31 @@ def log_audit(
         log: where to.
         services: of the rings.
         spool: of the spool, by service; empty without one.
+        letters: of the dead letters; None without any.
     """
-    law_holds = not any(s.unaccounted for s in services.values()) and not any(s.unaccounted for s in spool.values())
+    unaccounted = [*(sums.unaccounted for sums in services.values()), *(sums.unaccounted for sums in spool.values())]
+    if letters is not None:
+        unaccounted.append(letters.unaccounted)
     spooled = {service: _that_count(sums, SPOOL_SUM_NAMES, {"spooled"}) for service, sums in spool.items()}
     log.info(
         "audit",
-        adds_up=law_holds,
+        adds_up=not any(unaccounted),
         services={service: _that_count(sums, SUM_NAMES, {"rings"}) for service, sums in services.items()},
         **({"spool": spooled} if spooled else {}),
+        **({} if letters is None else {"dead_letters": _that_count(letters, LETTER_SUM_NAMES, {"waiting"})}),
     )
 
 
-def _that_count(sums: Sums | SpoolSums, names: Sequence[str], always: AbstractSet[str]) -> dict[str, int]:
+def _that_count(sums: Sums | SpoolSums | LetterSums, names: Sequence[str], always: AbstractSet[str]) -> dict[str, int]:
     counts = {name: getattr(sums, name) for name in (*names, "unaccounted")}
     return {name: count for name, count in counts.items() if count or name in always}
 
 
 def write_audit(
-    services: Mapping[str, Sums], to: TextStream, spool: Mapping[str, SpoolSums] = MappingProxyType({})
+    services: Mapping[str, Sums],
+    to: TextStream,
+    spool: Mapping[str, SpoolSums] = MappingProxyType({}),
+    letters: LetterSums | None = None,
 ) -> None:
     """Write the audit as tables for people: with rich on a terminal, as plain text elsewhere.
 
@@ -98,6 +111,7 @@ def write_audit(
         services: of the rings.
         to: where to.
         spool: of the spool, by service; empty without one.
+        letters: of the dead letters; None without any.
 
     Raises:
         OSError: it cannot be written.
@@ -116,6 +130,10 @@ def write_audit(
         text.write("\n")
         table = _table([*spool.items(), ("total", spool_total)], SPOOL_SUM_NAMES, always)
         _write_table("Of those that were spooled", table, text, for_terminal=to.isatty())
+    if letters is not None and letters != LetterSums():
+        text.write("\n")
+        table = _table([("dead letters", letters)], LETTER_SUM_NAMES, {"kept", "waiting"})
+        _write_table("Of the dead letters", table, text, for_terminal=to.isatty())
     to.write(text.getvalue())
     to.flush()
 
@@ -144,7 +162,7 @@ def _write_table(title: str, content: tuple[list[str], list[list[str]]], to: Tex
 
 
 def _table(
-    services: Sequence[tuple[str, Sums | SpoolSums]], names: Sequence[str], always: AbstractSet[str]
+    services: Sequence[tuple[str, Sums | SpoolSums | LetterSums]], names: Sequence[str], always: AbstractSet[str]
 ) -> tuple[list[str], list[list[str]]]:
     # Columns that are zero everywhere would hide those that are not.
     shown = [

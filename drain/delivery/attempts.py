@@ -63,28 +63,35 @@ class Attempts:
         """Send what is left of a batch; return whether all of it has its final verdict."""
         while job.parts:
             request = job.parts[0]
-            if request.spans > self._size.spans and _is_halved(job):
-                continue
-            started = self._clock()
-            result = self._export(request)
-            if not result.is_timeout:
-                self._size.answered(request.spans)
-            match result.verdict:
-                case Verdict.DELIVERED:
-                    rejected = min(result.rejected, request.spans)
-                    _decide(job, Outcome(delivered=request.spans - rejected, rejected=rejected))
-                    self._breaker.took(request, result)
-                case Verdict.TOO_LARGE if request.spans > 1 and _is_halved(job):
-                    self._breaker.found_too_large(request, result)
-                case Verdict.REFUSED | Verdict.TOO_LARGE:
-                    kept = self._keep(request, result)
-                    _decide(job, Outcome(dead_lettered=request.spans) if kept else Outcome(rejected=request.spans))
-                    self._breaker.refused(request, result)
-                case Verdict.RETRY:
-                    if not self._failed(job, request, result, started):
-                        return False
-                case _:
-                    assert_never(result.verdict)
+            if job.refusal is not None:
+                goes_on = self._is_put_away(job, request, job.refusal) or self._waits_to_be_kept(job, job.refusal)
+            else:
+                is_too_large = request.spans > min(self._size.spans, job.most_spans)
+                goes_on = (is_too_large and _is_halved(job)) or self._attempt(job, request)
+            if not goes_on:
+                return False
+        return True
+
+    def _attempt(self, job: Job, request: Request) -> bool:
+        """Send the first part; return whether the batch goes on with what is left of it."""
+        started = self._clock()
+        result = self._export(request)
+        if not result.is_timeout:
+            self._size.answered(request.spans)
+        match result.verdict:
+            case Verdict.DELIVERED:
+                rejected = min(result.rejected, request.spans)
+                _decide(job, Outcome(delivered=request.spans - rejected, rejected=rejected))
+                self._breaker.took(request, result)
+            case Verdict.TOO_LARGE if request.spans > 1 and _is_halved(job):
+                self._breaker.found_too_large(request, result)
+            case Verdict.REFUSED | Verdict.TOO_LARGE:
+                self._breaker.refused(request, result)
+                return self._is_put_away(job, request, result) or self._waits_to_be_kept(job, result)
+            case Verdict.RETRY:
+                return self._failed(job, request, result, started)
+            case _:
+                assert_never(result.verdict)
         return True
 
     def _export(self, request: Request) -> Result:
@@ -101,12 +108,11 @@ class Attempts:
         if result.is_timeout and request.spans > 1:
             self._breaker.timed_out(request, result, self._size.timed_out(request.spans))
         self._breaker.failed(request, result, started, job)
-        if not self._gives_up(job):
+        if result.may_be_too_large and request.spans > 1:
+            job.most_spans = (request.spans + 1) // 2
+            self._breaker.may_be_too_large(request, result)
+        if not (self._gives_up(job) and self._is_put_away(job, request, result)):
             return False
-        kept = self._keep(request, result)
-        if self._dead_letters is not None and not kept:
-            return False  # it waits until it can be kept
-        _decide(job, Outcome(dead_lettered=request.spans) if kept else Outcome(rejected=request.spans))
         self._breaker.gave_up(request, result, job)
         return True
 
@@ -116,9 +122,24 @@ class Attempts:
         is_sure = self._policy.attempts_limit > 0 and job.sure_failures >= _SURE_FAILURES
         return is_sure and not self._has_spool and job.batch is not None and job.batch.is_pressing()
 
-    def _keep(self, request: Request, result: Result) -> bool:
-        letters = self._dead_letters
-        return letters is not None and letters.keep(request, result.message, self._exporter.endpoint)
+    def _is_put_away(self, job: Job, request: Request, result: Result) -> bool:
+        """Give the first part, which is not to be sent again, its outcome; return False where it cannot be kept now."""
+        if self._dead_letters is None:
+            _decide(job, Outcome(rejected=request.spans))
+        elif self._dead_letters.keep(request, result.message, self._exporter.endpoint):
+            _decide(job, Outcome(dead_lettered=request.spans))
+        else:
+            return False
+        return True
+
+    def _waits_to_be_kept(self, job: Job, refusal: Result) -> bool:
+        """Let a batch wait as one that failed for itself; returns that it has no verdict yet."""
+        job.refusal = refusal
+        job.failures += 1
+        job.own_failures += 1
+        job.failed_at = self._clock()
+        job.not_before = job.failed_at + self._policy.delay(job.failures)
+        return False
 
 
 def _is_halved(job: Job) -> bool:
@@ -136,3 +157,4 @@ def _decide(job: Job, became: Outcome) -> None:
     so_far = Outcome(*map(sum, zip(job.so_far, became, strict=True)))
     job.parts.popleft()
     job.so_far = so_far
+    job.refusal = None

@@ -148,6 +148,15 @@ class Breaker:
             reason=result.message,
         )
 
+    def may_be_too_large(self, request: Request, result: Result) -> None:
+        """A batch is to be sent in halves, which is a try: its failure is one as any other."""
+        self._trouble.warn(
+            "backend answers a batch in the same words again and again, its halves are tried",
+            spans=request.spans,
+            bytes=len(request.body),
+            reason=result.message,
+        )
+
     def failed(self, request: Request, result: Result, started: float, job: Job) -> None:
         """An attempt failed, and may be made again: decides when, and what that says of the backend.
 

@@ -1,25 +1,26 @@
-r"""Batches that the backend refused for good: a file each, which tells what it is and can be sent again.
+"""Batches that the backend refused for good: gathered in files of a folder, from where they can be sent again.
 
-A file is one line of JSON, the header, and behind it the request's body as it would be sent: `TracesData` as protobuf,
-or an OTLP JSON line.
+A letter is durable before its batch is settled. It goes behind the others of the newest file, under the file's lock
+(flock), or begins a file. `ringbuf-drain replay` has that lock from before it reads a file until it has removed it, and
+so works beside a drain.
 
-    {"format": "ringbuf-dead-letter", "version": 1, "encoding": "protobuf", "spans": 3, "unix_nano": ...,
-     "endpoint": "http://...", "reason": "HTTP 400: ..."}\n<body>
+What is kept is bounded. Beyond the bounds the oldest file is deleted, and its spans are counted (`LetterSums.deleted`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import fcntl
 import os
 import secrets
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
+from drain.accounting.letter_sums import LetterStatus, LetterSums
+from drain.delivery.letter_file import SUFFIX, Stock, letter_of, take_stock
 from drain.log import RepeatedTrouble
-from drain.otlp.request import Request
 from drain.private_folder import ensure_private_folder
 
 if TYPE_CHECKING:
@@ -28,29 +29,13 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-SUFFIX: Final = ".dead-letter"
-FORMAT: Final = "ringbuf-dead-letter"
+    from drain.otlp.request import Request
 
-_VERSION: Final = 1
-_LONGEST_HEADER: Final = 65536
-_LONGEST_REASON: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A batch that was refused.
-
-    Attributes:
-        request: the batch.
-        reason: the backend's, as far as it gave one.
-        endpoint: of the backend.
-        unix_nano: when it was refused.
-    """
-
-    request: Request
-    reason: str
-    endpoint: str
-    unix_nano: int
+# What is deleted at once is a file: of the bound in bytes at most such a part.
+_FILE_SHARE: Final = 16
+_LARGEST_FILE_BYTES: Final = 16 << 20
+_LOOK_SECONDS: Final = 0.25
+_NOTHING: Final = Stock(0, 0, 0)
 
 
 class DeadLetters:
@@ -62,11 +47,6 @@ class DeadLetters:
         max_bytes: the oldest go when they take more together; the newest stays even if it alone takes more.
         log: where trouble is told.
         unix_nano: the time of day.
-
-    Attributes:
-        kept: batches that were kept, since the start.
-        removed: batches that had to go for newer ones, since the start.
-        failed: batches that could not be written, since the start.
 
     Raises:
         RingBufferError: the folder is not ours alone.
@@ -89,15 +69,17 @@ class DeadLetters:
         self._trouble = RepeatedTrouble(log.bind(dead_letters=str(folder)))
         self._unix_nano = unix_nano
         self._lock = threading.Lock()
-        self._files: list[tuple[str, int]] = []
-        self._bytes = 0
-        self.kept = self.removed = self.failed = 0
+        self._looker: threading.Thread | None = None
+        self._files: dict[str, Stock] = {}
+        self._newest = ""  # to which the next letter may go
+        self._status = LetterStatus(LetterSums(), 0, 0, max_bytes)
         for left in folder.glob("*.part"):
             left.unlink()  # a kill had left it: the batch is where it came from
         self._look()
+        self._mend()
 
     def keep(self, request: Request, reason: str, endpoint: str) -> bool:
-        """Write a batch to a file of its own; return whether it is on disk for good.
+        """Write a batch; return whether it is on disk for good.
 
         Args:
             request: what was refused.
@@ -105,99 +87,187 @@ class DeadLetters:
             endpoint: of the backend.
         """
         now = self._unix_nano()
-        header = {
-            "format": FORMAT,
-            "version": _VERSION,
-            "encoding": request.encoding,
-            "spans": request.spans,
-            "unix_nano": now,
-            "endpoint": endpoint,
-            "reason": reason[:_LONGEST_REASON],
-        }
-        data = json.dumps(header).encode() + b"\n" + request.body
-        name = f"{now:020}-{secrets.token_hex(4)}{SUFFIX}"
+        letter = letter_of(request, reason, endpoint, now)
         with self._lock:
             try:
-                self._write(name, data)
+                if not self._append(letter, request.spans):
+                    self._begin(f"{now:020}-{secrets.token_hex(4)}{SUFFIX}", letter, request.spans)
             except OSError as error:
-                self.failed += 1
-                self._trouble.warn("dead letter cannot be kept", spans=request.spans, reason=error.strerror)
+                self._status = replace(self._status, batches_failed=self._status.batches_failed + 1)
+                self._trouble.warn("dead letter cannot be kept, it waits", spans=request.spans, reason=error.strerror)
                 return False
-            self.kept += 1
-            self._files.append((name, len(data)))
-            self._bytes += len(data)
+            self._status = replace(self._status, batches_kept=self._status.batches_kept + 1)
             try:
                 self._remove_oldest()
             except OSError as error:  # the new one is kept, and must not be kept again
                 self._trouble.warn("dead letters are too many, and cannot be removed", reason=str(error))
         return True
 
-    def size(self) -> tuple[int, int]:
-        """Return how many batches are kept, and their bytes."""
-        with self._lock:
-            return len(self._files), self._bytes
+    def status(self) -> LetterStatus:
+        """Return what is kept, after a look at what others took away; a disk that hangs is waited for a moment only."""
+        looker = self._looker
+        if looker is None or not looker.is_alive():
+            looker = self._looker = threading.Thread(target=self._look_again, name="dead-letters", daemon=True)
+            try:
+                looker.start()
+            except RuntimeError:  # no thread is to be had
+                self._looker = None
+                return self._status
+        looker.join(_LOOK_SECONDS)
+        return self._status
 
-    def _write(self, name: str, data: bytes) -> None:
+    # ---- writing ----
+
+    def _append(self, letter: bytes, spans: int) -> bool:
+        """Put a letter behind the others of the newest file; return whether it could go there."""
+        before = self._files.get(self._newest)
+        most = min(_LARGEST_FILE_BYTES, self._max_bytes // _FILE_SHARE)
+        if before is None or before.end + len(letter) > most:
+            return False
+        descriptor = self._locked(self._newest, before.end)
+        if descriptor is None:
+            return False
+        try:
+            try:
+                _write(descriptor, letter)
+                os.fdatasync(descriptor)
+            except BaseException:
+                self._newest = ""  # of what was written nobody knows how much is on the disk
+                os.ftruncate(descriptor, before.end)
+                raise
+        finally:
+            os.close(descriptor)
+        end = before.end + len(letter)
+        self._count(self._newest, Stock(end, before.spans + spans, end), kept=spans)
+        return True
+
+    def _locked(self, name: str, file_bytes: int) -> int | None:
+        """Return a descriptor of a file with its lock; None where somebody reads, has taken or has changed it."""
+        with contextlib.ExitStack() as stack:
+            try:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(self._folder / name, flags)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                status = os.fstat(descriptor)
+            except OSError:
+                return None
+            if status.st_nlink != 1 or status.st_size != file_bytes:
+                return None
+            stack.pop_all()
+            return descriptor
+
+    def _begin(self, name: str, letter: bytes, spans: int) -> None:
         part = self._folder / f"{name}.part"
         try:
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                _write(descriptor, letter)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             part.rename(self._folder / name)
             folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        except OSError:
-            # Under neither name: what is not kept is counted otherwise, or tried again.
+        except BaseException:
+            # Under neither name: what is not kept is tried again.
             for left in (part, self._folder / name):
                 with contextlib.suppress(OSError):
                     left.unlink()
             raise
+        self._count(name, Stock(len(letter), spans, len(letter)), kept=spans)
+        self._newest = name
+
+    def _mend(self) -> None:
+        """Cut off what a kill in the middle of a write has left behind the last letter of a file, and go on there."""
+        for name, stock in sorted(self._files.items()):
+            if 0 < stock.end < stock.file_bytes:
+                descriptor = self._locked(name, stock.file_bytes)
+                if descriptor is None:
+                    continue
+                try:
+                    os.ftruncate(descriptor, stock.end)
+                finally:
+                    os.close(descriptor)
+                self._count(name, stock._replace(file_bytes=stock.end))
+            if stock.end:
+                self._newest = name
+
+    # ---- what is there ----
+
+    def _count(self, name: str, now: Stock, *, kept: int = 0, deleted: int = 0) -> None:
+        """Note what a file holds now; what of the change was neither kept nor deleted is others' doing."""
+        before = self._files.get(name, _NOTHING)
+        others = now.spans - before.spans - kept + deleted
+        sums = self._status.sums
+        files = {**self._files, name: now}
+        if now is _NOTHING:
+            del files[name]
+        self._files, self._status = (
+            files,
+            replace(
+                self._status,
+                sums=LetterSums(
+                    found=sums.found + max(0, others),
+                    kept=sums.kept + kept,
+                    waiting=sums.waiting + now.spans - before.spans,
+                    deleted=sums.deleted + deleted,
+                    taken=sums.taken + max(0, -others),
+                ),
+                files=len(files),
+                file_bytes=self._status.file_bytes + now.file_bytes - before.file_bytes,
+            ),
+        )
+
+    def _look_again(self) -> None:
+        with self._lock:
+            try:
+                self._look()
+            except OSError as error:
+                self._trouble.warn("dead letters cannot be looked at", reason=str(error))
 
     def _look(self) -> None:
-        """Take stock: `replay --remove` and people take files away."""
-        found = []
+        """Take stock: `replay --remove` and people take files away, and may put some there."""
+        there: dict[str, int] = {}
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):  # taken away this moment
-                        found.append((entry.name, entry.stat().st_size))
-        self._files = sorted(found)  # by time, which the names begin with
-        self._bytes = sum(size for _, size in found)
+                        there[entry.name] = entry.stat(follow_symlinks=False).st_size
+        for name in self._files.keys() - there.keys():
+            self._count(name, _NOTHING)
+        for name, file_bytes in there.items():
+            if self._files.get(name, _NOTHING).file_bytes != file_bytes:
+                with contextlib.suppress(FileNotFoundError), (self._folder / name).open("rb") as reading:
+                    self._count(name, take_stock(reading))
 
     def _remove_oldest(self) -> None:
         if not self._is_too_much():
             return
         self._look()
-        while self._is_too_much():
-            name, size = self._files.pop(0)
-            self._bytes -= size
-            (self._folder / name).unlink(missing_ok=True)
-            self.removed += 1
-            self._trouble.warn("dead letters are too many, the oldest is removed", removed=name)
+        for name in sorted(self._files):  # by time, which the names begin with
+            if not self._is_too_much():
+                return
+            spans = self._files[name].spans
+            try:
+                (self._folder / name).unlink()
+            except FileNotFoundError:
+                self._count(name, _NOTHING)
+                continue
+            self._count(name, _NOTHING, deleted=spans)
+            self._trouble.error(
+                "dead letters are too many: the oldest are deleted, their spans are lost", file=name, spans=spans
+            )
 
     def _is_too_much(self) -> bool:
-        return len(self._files) > 1 and (len(self._files) > self._max_files or self._bytes > self._max_bytes)
+        files, file_bytes = self._status.files, self._status.file_bytes
+        return files > 1 and (files > self._max_files or file_bytes > self._max_bytes)
 
 
-def parse_dead_letter(data: bytes) -> DeadLetter:
-    """Return the batch in a file's content.
-
-    Raises:
-        ValueError: it is no dead letter, or not of a version that is known here.
-    """
-    line, newline, body = data.partition(b"\n")
-    if not newline or len(line) > _LONGEST_HEADER:
-        raise ValueError("no dead letter: its first line is no header")
-    header = cast("Any", json.loads(line))
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ValueError("no dead letter: its first line is no header")
-    if header.get("version") != _VERSION:
-        raise ValueError(f"a dead letter of version {header.get('version')!r}, this reader knows {_VERSION}")
-    encoding, spans, unix_nano = header.get("encoding"), header.get("spans"), header.get("unix_nano")
-    if encoding not in {"protobuf", "json"} or not isinstance(spans, int) or not isinstance(unix_nano, int):
-        raise ValueError("no dead letter: its header is not sound")
-    return DeadLetter(Request(body, spans, encoding), str(header.get("reason")), str(header.get("endpoint")), unix_nano)
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

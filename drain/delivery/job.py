@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drain.accounting.outcome import Outcome
+from drain.delivery.request_size import ANY_SIZE
 
 if TYPE_CHECKING:
     from collections import deque
 
     from drain.delivery.batch import Batch
+    from drain.exporters.protocol import Result
     from drain.otlp.request import Request
     from drain.spool.spool import Entry
 
@@ -55,6 +57,8 @@ class Job:
         not_before: when it may be sent again.
         is_told_when: the backend has said so, and not this side.
         store_not_before: when it may be handed to the spool again.
+        refusal: of the first part, which is not sent again and waits to be kept as a dead letter; None without one.
+        most_spans: that a request may have, since the backend's answers look as if it were too large.
         sending: where its attempts stand.
         keeping: where its spans are.
     """
@@ -73,6 +77,8 @@ class Job:
     not_before: float = 0.0
     is_told_when: bool = False
     store_not_before: float = 0.0
+    refusal: Result | None = None
+    most_spans: int = ANY_SIZE
     sending: Sending = Sending.WAITING
     keeping: Keeping = Keeping.IN_RINGS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-_ANY_SIZE: Final = 1 << 62
+ANY_SIZE: Final = 1 << 62
 _ANSWERS_BEFORE_MORE: Final = 32  # at a size beyond which a request timed out
 
 
@@ -23,9 +23,9 @@ class RequestSize:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._too_many = _ANY_SIZE  # spans, of a request that timed out
+        self._too_many = ANY_SIZE  # spans, of a request that timed out
         self._answers = 0
-        self.spans = _ANY_SIZE
+        self.spans = ANY_SIZE
 
     def timed_out(self, spans: int) -> int:
         """A request with so many spans was not answered in time; return how many the next ones may have."""
@@ -37,14 +37,14 @@ class RequestSize:
 
     def answered(self, spans: int) -> None:
         """A request with so many spans was answered."""
-        if self.spans == _ANY_SIZE:
+        if self.spans == ANY_SIZE:
             return
         with self._lock:
             if spans >= self._too_many:
-                self._too_many = _ANY_SIZE
+                self._too_many = ANY_SIZE
             if spans * 2 <= self.spans:
                 return  # says nothing of this size
             self._answers += 1
             if self.spans * 2 < self._too_many or self._answers >= _ANSWERS_BEFORE_MORE:
                 self._answers = 0
-                self.spans = min(self.spans * 2, _ANY_SIZE)
+                self.spans = min(self.spans * 2, ANY_SIZE)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from drain.accounting.outcome import Outcome
+    from drain.exporters.protocol import Result
     from drain.spool.spool import Entry, Spool
 
 STORE_AGAIN_SECONDS: Final = 1.0  # when the spool had no room
@@ -32,6 +33,8 @@ class _Past(NamedTuple):
     sure_failures: int
     failed_at: float
     is_told_when: bool
+    most_spans: int
+    refusal: Result | None
 
 
 @dataclass(slots=True, eq=False)
@@ -132,7 +135,13 @@ class Storing:
                 if len(self._past) >= _MOST_KNOWN:
                     self._forget(next(iter(self._past)))
                 self._past[key] = _Past(
-                    job.failures, job.own_failures, job.sure_failures, job.failed_at, job.is_told_when
+                    job.failures,
+                    job.own_failures,
+                    job.sure_failures,
+                    job.failed_at,
+                    job.is_told_when,
+                    job.most_spans,
+                    job.refusal if job.parts[0].spans == job.spans else None,  # of a part: the whole is sent again
                 )
                 if job.own_failures:
                     self._suspects.add(key)
@@ -165,7 +174,9 @@ class Storing:
         job = Job(None, entry, entry.request.spans, len(entry.request.body), deque([entry.request]), born)
         job.sending, job.keeping = Sending.RUNNING, Keeping.STORED
         if past is not None:
-            job.failures, job.own_failures, job.sure_failures, job.failed_at, job.is_told_when = past
+            job.failures, job.own_failures, job.sure_failures = past.failures, past.own_failures, past.sure_failures
+            job.failed_at, job.is_told_when = past.failed_at, past.is_told_when
+            job.most_spans, job.refusal = past.most_spans, past.refusal
         return job
 
     def catch_up(self) -> None:

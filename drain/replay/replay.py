@@ -13,7 +13,7 @@ from isal.igzip_lib import IsalError
 
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
-from drain.replay.sources import SourceError, files_of, read
+from drain.replay.sources import SourceError, files_of, kept_from_the_drain, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from drain.delivery.retry import RetryPolicy
     from drain.exporters.protocol import Exporter
     from drain.otlp.request import Request
+    from drain.replay.sources import Piece
 
 REASON_SUFFIX: Final = ".reason"
 _MOST_NOTES: Final = 5
@@ -128,31 +129,36 @@ class Replay:
         """
         for path in files_of(paths):
             report = FileReport(path)
-            try:
-                for piece in read(path, self._exporter.encoding, self._batch_spans):
-                    report.invalid += piece.invalid
-                    report.unreadable += piece.unreadable
-                    report.note(piece.note)
-                    if piece.request is not None and self._gave_up:
-                        report.undelivered += piece.request.spans
-                    elif piece.request is not None:
-                        self._send(piece.request, report)
+            with contextlib.ExitStack() as stack:
+                try:
+                    stack.enter_context(kept_from_the_drain(path))
+                    for piece in read(path, self._exporter.encoding, self._batch_spans):
+                        self._take(piece, report)
+                        yield report
+                except (SourceError, OSError, EOFError, zstandard.ZstdError, IsalError) as error:  # type: ignore[misc]  # isal's has no type
+                    report.unreadable += 1
+                    report.note(str(error) or repr(error))
+                while report.waiting:
+                    self._settle_some()
                     yield report
-            except (SourceError, OSError, EOFError, zstandard.ZstdError, IsalError) as error:  # type: ignore[misc]  # isal's has no type
-                report.unreadable += 1
-                report.note(str(error) or repr(error))
-            while report.waiting:
-                self._settle_some()
-                yield report
-            if remove and report.is_whole:
-                path.unlink()
-                for companion in (REASON_SUFFIX, "-wal"):
-                    path.with_name(path.name + companion).unlink(missing_ok=True)
+                if remove and report.is_whole:
+                    path.unlink()
+                    for companion in (REASON_SUFFIX, "-wal"):
+                        path.with_name(path.name + companion).unlink(missing_ok=True)
             yield report
 
     def close(self) -> bool:
         """End the threads; return whether they all ended."""
         return self._delivery.stop(_STOP_SECONDS)
+
+    def _take(self, piece: Piece, report: FileReport) -> None:
+        report.invalid += piece.invalid
+        report.unreadable += piece.unreadable
+        report.note(piece.note)
+        if piece.request is not None and self._gave_up:
+            report.undelivered += piece.request.spans
+        elif piece.request is not None:
+            self._send(piece.request, report)
 
     def _send(self, request: Request, report: FileReport) -> None:
         while not self._delivery.has_room:

@@ -17,13 +17,12 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import zstandard
 from google.protobuf.message import DecodeError
-from isal import igzip, isal_zlib
-from isal.igzip_lib import IsalError
+from isal import igzip
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from drain.delivery.dead_letters import FORMAT as DEAD_LETTER_FORMAT
-from drain.delivery.dead_letters import SUFFIX as DEAD_LETTER_SUFFIX
-from drain.delivery.dead_letters import parse_dead_letter
+from drain.delivery.letter_file import FORMAT as DEAD_LETTER_FORMAT
+from drain.delivery.letter_file import SUFFIX as DEAD_LETTER_SUFFIX
+from drain.delivery.letter_file import read_letters
 from drain.exporters.zstd_frames import is_cut
 from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Encoding, Request
@@ -43,7 +42,6 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SCRATCH_BYTES: Final = 1 << 20
 _MASK: Final = (1 << 64) - 1
-_GZIP_WINDOW_BITS: Final = 31
 # Where SQLite's processes lock a database (sqlite.org/fileformat2.html, "The Lock-Byte Page").
 _SQLITE_LOCK_AT: Final = 0x40000000
 _SQLITE_LOCK_BYTES: Final = 512
@@ -238,10 +236,11 @@ def _of_row(row: tuple[Any, ...]) -> Piece:
     try:
         if encoding not in {"protobuf", "json"} or not isinstance(spans, int):
             raise TypeError("its row is not sound")  # noqa: TRY301 - as where the body is no bytes
-        whole = isal_zlib.decompress(body, _GZIP_WINDOW_BITS)
-    except (IsalError, TypeError) as error:  # type: ignore[misc]  # isal's stub has an instance
+        request = Request.of_gzip(body, spans, encoding)
+        request.body  # noqa: B018 - read, so that a damage is found here
+    except (ValueError, TypeError) as error:
         return Piece(unreadable=1, note=f"batch {identity}: {error}")
-    return Piece(Request(whole, spans, encoding))
+    return Piece(request)
 
 
 # ---- files of OTLP ----
@@ -251,10 +250,7 @@ def _plain(file: IO[bytes], encoding: Encoding) -> Iterator[Piece]:
     """Read what is neither a ring nor a database, nor compressed (any more)."""
     line = file.readline()
     if DEAD_LETTER_FORMAT.encode() in line:
-        try:
-            yield Piece(parse_dead_letter(line + file.read()).request)
-        except ValueError as error:
-            raise SourceError(str(error)) from None
+        yield from _letters(file, line)
     elif line.lstrip().startswith(b"{"):
         number = 0
         while line:
@@ -268,6 +264,31 @@ def _plain(file: IO[bytes], encoding: Encoding) -> Iterator[Piece]:
             raise SourceError("a compressed ring: decompress it first")
         if body:
             yield _of_protobuf(body)
+
+
+def _letters(file: IO[bytes], first_line: bytes) -> Iterator[Piece]:
+    number = 0
+    try:
+        for letter in read_letters(file, first_line):
+            letter.request.body  # noqa: B018 - read, so that a damage is found here
+            number += 1
+            yield Piece(letter.request)
+    except ValueError as error:
+        if not number:
+            raise SourceError(str(error)) from None
+        yield Piece(unreadable=1, note=f"behind dead letter {number}: {error}")
+
+
+@contextlib.contextmanager
+def kept_from_the_drain(path: Path) -> Iterator[None]:
+    """Let no drain put another dead letter into a file that is read and then removed; other files are as they are."""
+    if not path.name.endswith(DEAD_LETTER_SUFFIX):
+        yield
+        return
+    with path.open("rb") as file:
+        with contextlib.suppress(OSError):  # a file system without locks, to whose files drains add nothing
+            fcntl.flock(file, fcntl.LOCK_SH)
+        yield
 
 
 def _of_json(line: bytes, number: int, encoding: Encoding) -> Piece:

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.audit import Audit
+    from drain.accounting.letter_sums import LetterSums
     from drain.accounting.spool_sums import SpoolSums
     from drain.accounting.sums import Sums
     from drain.delivery.delivery import Delivery
+    from drain.delivery.stores import Stores
     from drain.rings.reader import Reader
-    from drain.spool.spool import Spool
     from drain.standard_streams import TextStream
 
 
@@ -31,7 +32,7 @@ class Accounts:
         audit: the sums of rings that are gone.
         reader: the rings that are attached.
         delivery: what is on its way.
-        spool: what waits on disk; None: nothing does.
+        stores: what is on disk.
         log: for the audit's line.
         audit_to: where the audit's table goes.
         clock: seconds that never go back.
@@ -42,7 +43,7 @@ class Accounts:
         audit: Audit,
         reader: Reader,
         delivery: Delivery,
-        spool: Spool | None,
+        stores: Stores,
         *,
         log: FilteringBoundLogger,
         audit_to: TextStream,
@@ -51,7 +52,8 @@ class Accounts:
         self._audit = audit
         self._reader = reader
         self._delivery = delivery
-        self._spool = spool
+        self._spool = stores.spool
+        self._dead_letters = stores.dead_letters
         self._log = log
         self._audit_to = audit_to
         self._trouble = RepeatedTrouble(log, clock)
@@ -65,6 +67,10 @@ class Accounts:
     def spool_sums(self) -> Mapping[str, SpoolSums]:
         """Return what became of the spooled spans of each service; empty without a spool."""
         return self._spool.status().services if self._spool else {}
+
+    def letter_sums(self) -> LetterSums | None:
+        """Return what became of the spans of the dead letters; None where none are kept."""
+        return self._dead_letters.status().sums if self._dead_letters else None
 
     def spool_waiting(self) -> int:
         """Return how many spans wait in the spool."""
@@ -95,12 +101,12 @@ class Accounts:
 
     def tell_audit(self) -> None:
         """Write the audit as a table, and to the log as one line."""
-        services, spooled = self.sums(), self.spool_sums()
+        services, spooled, letters = self.sums(), self.spool_sums(), self.letter_sums()
         try:
-            write_audit(services, self._audit_to, spooled)
+            write_audit(services, self._audit_to, spooled, letters)
         except OSError as error:  # a closed pipe is no reason to stop
             self._trouble.warn("audit cannot be written", reason=str(error))
-        log_audit(self._log, services, spooled)
+        log_audit(self._log, services, spooled, letters)
 
     def _spool_lost(self) -> int:
         """Return how many spans the spool ever took that were not delivered and do not wait."""

@@ -104,7 +104,7 @@ class Service:
             dead_letters=self.stores.dead_letters,
         )
         self.accounts = Accounts(
-            audit, self._reader, self._delivery, self.stores.spool, log=log, audit_to=audit_to, clock=clock
+            audit, self._reader, self._delivery, self.stores, log=log, audit_to=audit_to, clock=clock
         )
         self.snapshots = SnapshotExchange(self._doorbell.ring, clock)
         self._pace = Pace()

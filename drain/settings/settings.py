@@ -170,8 +170,10 @@ class Settings(BaseSettings):
     spool_max_bytes: Bytes = _state("Of the spool's files.", default=1 << 30, ge=MIN_BYTES)
     spool_max_age: Seconds = _state("Seconds after which a spooled batch expires; 0: never.", default=604_800.0, ge=0)
     spool_full: WhenFull = _state("A full spool refuses new spans, or drops its oldest.", default="backpressure")
-    dead_letter_files: int = _state("Refused batches that are kept.", default=1000, ge=1, le=_MOST)
-    dead_letter_bytes: Bytes = _state("Of the refused batches that are kept.", default=256 << 20, ge=0)
+    dead_letter_files: int = _state("Files of refused batches that are kept.", default=1000, ge=1, le=_MOST)
+    dead_letter_bytes: Bytes = _state(
+        "Of the refused batches that are kept; the oldest are deleted.", default=256 << 20, ge=0
+    )
     batch_spans: int = Field(8192, ge=1, le=1_000_000, description="Spans in a batch.")
     batch_bytes: Bytes = Field(4_000_000, ge=1000, le=1 << 30, description="Bytes of a batch, before compression.")
     batch_delay: Seconds = Field(0.2, ge=0, le=60, description="Seconds that a batch waits for more spans.")

@@ -16,12 +16,12 @@ from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_v
 
 if TYPE_CHECKING:
     from drain.accounting.export_state import ExportState
+    from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.snapshot import Snapshot
     from drain.accounting.span_metrics import SpanMetrics
     from drain.accounting.spool_status import SpoolStatus
     from drain.accounting.spool_sums import SpoolSums
     from drain.accounting.sums import Sums
-    from drain.delivery.dead_letters import DeadLetters
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Reading:
     spans: SpanMetrics | None
     spool: SpoolStatus | None
     spool_capacity_bytes: int
-    dead_letters: DeadLetters | None
+    dead_letters: LetterStatus | None
     seconds_until_attempt: float
     stalled_seconds: float
     connections_refused: int
@@ -112,6 +112,10 @@ def _service_gauge(name: str, value: Callable[[Sums], int], help_text: str) -> M
 
 def _spool_gauge(name: str, value: Callable[[SpoolStatus], float], help_text: str) -> Metric:
     return _gauge(name, lambda reading: _of_spool(reading, value), help_text)
+
+
+def _letters_gauge(name: str, value: Callable[[LetterStatus], float], help_text: str) -> Metric:
+    return _gauge(name, lambda reading: _of_letters(reading, value), help_text)
 
 
 def _one(value: float) -> Values:
@@ -186,15 +190,21 @@ def _spool_refused(reading: Reading) -> Values:
     return [(("full",), reading.spool.refused_full), (("failing",), reading.spool.refused_failing)]
 
 
-def _dead_letter_batches(reading: Reading) -> Values:
-    letters = reading.dead_letters
-    if letters is None:
+def _of_letters(reading: Reading, value: Callable[[LetterStatus], float]) -> Values:
+    return [] if reading.dead_letters is None else _one(value(reading.dead_letters))
+
+
+def _left_the_letters(reading: Reading) -> Values:
+    if reading.dead_letters is None:
         return []
-    return [(("kept",), letters.kept), (("removed",), letters.removed), (("failed",), letters.failed)]
+    sums = reading.dead_letters.sums
+    return [(("deleted",), sums.deleted), (("taken_away",), sums.taken)]
 
 
-def _dead_letter_bytes(reading: Reading) -> Values:
-    return [] if reading.dead_letters is None else _one(reading.dead_letters.size()[1])
+def _dead_letter_batches(reading: Reading) -> Values:
+    if reading.dead_letters is None:
+        return []
+    return [(("kept",), reading.dead_letters.batches_kept), (("failed",), reading.dead_letters.batches_failed)]
 
 
 def _span_series(reading: Reading) -> Values:
@@ -359,10 +369,18 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter(
         "dead_letter_batches",
         _dead_letter_batches,
-        "Batches that the backend refused for good: kept in the folder, removed for newer ones, failed to be written.",
+        "Batches that the backend refused for good: kept in the folder; failed, each time that one cannot be written.",
         "event",
     ),
-    _gauge("dead_letter_size_bytes", _dead_letter_bytes, "Size of the dead-letter folder."),
+    _letters_gauge("dead_letter_spans", lambda letters: letters.sums.waiting, "Spans in the dead-letter folder."),
+    _counter(
+        "dead_letter_spans_left",
+        _left_the_letters,
+        "Spans that left the dead-letter folder: deleted, its bounds were reached; taken away by somebody (replay).",
+        "outcome",
+    ),
+    _letters_gauge("dead_letter_size_bytes", lambda letters: letters.file_bytes, "Size of the dead-letter folder."),
+    _letters_gauge("dead_letter_capacity_bytes", lambda letters: letters.max_bytes, "Size that it may have."),
     _gauge(
         "loop_stalled_seconds",
         lambda reading: _one(reading.stalled_seconds),

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from drain.accounting.export_state import ExportState
+    from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.snapshot import SnapshotExchange
     from drain.accounting.span_metrics import SpanMetrics
     from drain.accounting.spool_status import SpoolStatus
-    from drain.delivery.dead_letters import DeadLetters
     from drain.telemetry.health import Health
 
 _SNAPSHOT_TIMEOUT_SECONDS: Final = 1.0
@@ -39,7 +39,7 @@ class Sources:
         spans: None where span metrics are off.
         spool: what it holds; None where there is none.
         spool_capacity_bytes: what the spool may take.
-        dead_letters: None where there are none.
+        dead_letters: what is kept of them; None where there are none.
         seconds_until_attempt: says when the backend is tried next.
     """
 
@@ -49,7 +49,7 @@ class Sources:
     spans: SpanMetrics | None = None
     spool: Callable[[], SpoolStatus] | None = None
     spool_capacity_bytes: int = 0
-    dead_letters: DeadLetters | None = None
+    dead_letters: Callable[[], LetterStatus] | None = None
     seconds_until_attempt: Callable[[], float] = lambda: 0.0
 
 
@@ -76,7 +76,7 @@ class DrainCollector(Collector):
             spans=sources.spans,
             spool=None if sources.spool is None else sources.spool(),
             spool_capacity_bytes=sources.spool_capacity_bytes,
-            dead_letters=sources.dead_letters,
+            dead_letters=None if sources.dead_letters is None else sources.dead_letters(),
             seconds_until_attempt=sources.seconds_until_attempt(),
             stalled_seconds=sources.health.stalled_seconds,
             connections_refused=self._connections_refused(),

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.export_state import ExportState
+    from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.snapshot import SnapshotExchange
     from drain.accounting.spool_status import SpoolStatus
-    from drain.delivery.dead_letters import DeadLetters
 
 
 class Telemetry:
@@ -27,7 +27,7 @@ class Telemetry:
     Args:
         exports: what came of the service's attempts.
         spool: what it holds; None: there is none.
-        dead_letters: of the service; None: there are none.
+        dead_letters: what is kept of them; None: there are none.
         max_series: of span metrics; 0: none are counted.
         log: for changes and trouble.
 
@@ -40,7 +40,7 @@ class Telemetry:
         exports: Callable[[], ExportState],
         *,
         spool: Callable[[], SpoolStatus] | None = None,
-        dead_letters: DeadLetters | None = None,
+        dead_letters: Callable[[], LetterStatus] | None = None,
         max_series: int,
         log: FilteringBoundLogger,
     ) -> None:

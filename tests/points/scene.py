@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
 import json
 import os
 import shutil
@@ -13,9 +14,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
-from isal import isal_zlib
-
-from drain.delivery.dead_letters import SUFFIX, parse_dead_letter
+from drain.delivery.letter_file import SUFFIX, read_letters
 from ringbuf._ringbuf import lib
 from tests.points.ledger import REFUSED, TRIED, WRITTEN, Ledger
 from tests.points.observed import Observed
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 KILLED = -signal.SIGKILL
 _TICK_SECONDS = 0.002
 _DOORBELL_BYTES = 4096
-_GZIP = 31
 _SERVICES = ("victim", "witness", "leaver")
 _STAYS = {"drain.lock", "doorbell", "quarantine"}
 
@@ -193,7 +191,7 @@ class Scene:
             with contextlib.closing(sqlite3.connect(path)) as database:
                 if database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'batch'").fetchone() == (1,):
                     rows = database.execute("SELECT body FROM batch").fetchall()
-                    bodies += [isal_zlib.decompress(body, _GZIP) for (body,) in rows]
+                    bodies += [gzip.decompress(body) for (body,) in rows]
         shutil.rmtree(copy)
         return bodies
 
@@ -230,8 +228,10 @@ class Scene:
         """Return how often each number arrived: at the receiver, or among the dead letters."""
         taken = self.receiver.so_far()
         for path in self.state_dir.rglob(f"*{SUFFIX}"):
-            for service, number in numbers_of(parse_dead_letter(path.read_bytes()).request.body):
-                taken.setdefault(service, Counter())[number] += 1
+            with path.open("rb") as file:
+                for letter in read_letters(file):
+                    for service, number in numbers_of(letter.request.body):
+                        taken.setdefault(service, Counter())[number] += 1
         return taken
 
     def check_service(self, service: str, fate: str, taken: Counter[int]) -> None:

@@ -160,7 +160,7 @@ DRAIN_POINTS: Final = (
     # the spool
     *_both("spool.store.SpoolStore._open", "spool.database.SpoolDatabase._prepare"),
     *_both("spool.store.SpoolStore.tend"),
-    *_both("spool.spool.Spool.put", "spool.spool.gzip", "spool.store.SpoolStore.write", mood="away at first"),
+    *_both("spool.spool.Spool.put", "otlp.request.Request.gzip", "spool.store.SpoolStore.write", mood="away at first"),
     *_both("spool.reserve.Reserve.take", mood="away at first"),
     *_both("spool.database.SpoolDatabase.begin", "spool.database.SpoolDatabase.commit", most=2, mood="away at first"),
     *_both("spool.database.SpoolDatabase.add", "delivery.dispatch.Dispatch._stored", mood="away at first"),
@@ -168,7 +168,7 @@ DRAIN_POINTS: Final = (
     *_both("delivery.storing.Storing.remove", "spool.spool.Spool.done", mood="away at first"),
     *_both("spool.database.SpoolDatabase.remove", mood="away at first"),
     # what the backend refuses
-    *_both("delivery.dead_letters.DeadLetters.keep", "delivery.dead_letters.DeadLetters._write", mood="refuses"),
+    *_both("delivery.dead_letters.DeadLetters.keep", "delivery.dead_letters.DeadLetters._begin", mood="refuses"),
     # unsound rings
     *_both("rings.reader.Reader._move_away", "rings.quarantine.Quarantine.take", needs="broken"),
     *_both("rings.quarantine.Quarantine._remove_oldest", "rings.quarantine.Quarantine._write", needs="broken"),

@@ -10,9 +10,11 @@ import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 import ringbuf
+from drain.accounting.letter_sums import LetterSums
 from drain.accounting.spool_sums import SpoolSums
 from drain.delivery import dispatch
-from drain.delivery.dead_letters import DeadLetters, parse_dead_letter
+from drain.delivery.dead_letters import DeadLetters
+from drain.delivery.letter_file import DeadLetter, read_letters
 from drain.delivery.stores import Stores
 from drain.exporters.protocol import Result, Verdict
 from drain.service.limits import Limits
@@ -257,10 +259,10 @@ def test_what_the_backend_refuses_becomes_a_dead_letter(
     drain.until(lambda: emitter.stats().pending == 0)
     assert (drain.sums().dead_lettered, drain.sums().rejected) == (10, 0)
     (path,) = (tmp_path / "dead-letters").iterdir()
-    letter = parse_dead_letter(path.read_bytes())
+    (letter,) = letters_in(path)
     assert numbers_of(letter.request) == list(range(10))
     assert (letter.reason, letter.endpoint) == ("HTTP 400: no", "memory")
-    assert letters.kept == 1
+    assert letters.status().sums == drain.service.accounts.letter_sums() == LetterSums(kept=10, waiting=10)
 
 
 def test_what_is_refused_out_of_the_spool_is_counted_there(
@@ -277,7 +279,12 @@ def test_what_is_refused_out_of_the_spool_is_counted_there(
     assert spool_sums(drain) == SpoolSums(spooled=20, delivered=7, rejected=3, dead_lettered=10)
 
 
-def test_a_dead_letter_that_cannot_be_kept_is_a_rejection(
+def letters_in(path: Path) -> list[DeadLetter]:
+    with path.open("rb") as file:
+        return list(read_letters(file))
+
+
+def test_a_dead_letter_that_cannot_be_kept_waits(
     emitter: ringbuf.Emitter,
     backend: Backend,
     letters: DeadLetters,
@@ -285,11 +292,16 @@ def test_a_dead_letter_that_cannot_be_kept_is_a_rejection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drain = start(spool_after=NEVER)
-    monkeypatch.setattr(letters, "keep", lambda *_arguments: False)
-    backend.verdicts = [Result(Verdict.REFUSED)]
-    emit(emitter, range(10))
-    drain.until(lambda: emitter.stats().pending == 0)
-    assert (drain.sums().dead_lettered, drain.sums().rejected) == (0, 10)
+    kept: list[Request] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(letters, "keep", lambda request, *_reason: kept.append(request))
+        backend.verdicts = [Result(Verdict.REFUSED)]
+        emit(emitter, range(10))
+        drain.until(lambda: len(kept) > 4)
+        assert spool_sums(drain) == SpoolSums(spooled=10, waiting=10), "it has failed, and waits there"
+    drain.until(lambda: spool_sums(drain).waiting == 0)
+    assert spool_sums(drain) == SpoolSums(spooled=10, dead_lettered=10)
+    assert len(backend.requests) == 1, "what was refused is not sent again"
 
 
 def test_while_the_backend_is_down_it_is_not_hammered(
@@ -384,7 +396,7 @@ def test_a_refused_batch_is_a_file_and_exit_code_1(
         server.play(refusal(405, "bad spans"))
         assert run_once(log, ring_dir, *arguments(server, tmp_path, "--no-hold")) == 1
     (path,) = (tmp_path / "state" / "dead-letters").iterdir()
-    assert parse_dead_letter(path.read_bytes()).reason == "HTTP 405: bad spans"
+    assert [letter.reason for letter in letters_in(path)] == ["HTTP 405: bad spans"]
 
 
 def test_a_second_drain_with_the_same_state_cannot_start(
@@ -393,6 +405,11 @@ def test_a_second_drain_with_the_same_state_cannot_start(
     (tmp_path / "other").mkdir(mode=0o700)
     with OtlpHttpServer() as server, DrainProcess(log, ring_dir, *arguments(server, tmp_path)) as drain:
         drain.wait_for_event("spool opened")
-        assert run_once(tmp_path / "second.log", tmp_path / "other", *arguments(server, tmp_path)) == 2
+        emit(emitter, range(5))
+        until(lambda: server.requests)  # it is past its start
+        unfinished = tmp_path / "state" / "dead-letters" / "1.dead-letter.part"
+        unfinished.write_bytes(b"the first drain writes it this moment")
+        assert run_once(tmp_path / "second.log", tmp_path / "other", *arguments(server, tmp_path)) == 75
         assert "another process has this spool" in (tmp_path / "second.log").read_text()
+        assert unfinished.exists()
         assert drain.stop() == 0

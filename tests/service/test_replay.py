@@ -9,19 +9,25 @@ import os
 import pty
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import structlog
 import zstandard
 
 import ringbuf
+from drain.accounting.letter_sums import LetterSums
 from drain.delivery.dead_letters import DeadLetters
+from drain.delivery.retry import RetryPolicy
+from drain.exporters.make import make_exporter
 from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Request
+from drain.replay.replay import Replay
+from drain.settings.otlp_environment import OtlpSettings
 from drain.spool.spool import Spool, SpoolLimits
 from ringbuf._ringbuf import ffi
 from tests.nursery import shared
@@ -40,9 +46,6 @@ from tests.service.draining import (
 )
 from tests.service.exporters import batches
 from tests.service.exporters.otlp_server import OtlpHttpServer, refusal, reply
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass
@@ -202,7 +205,7 @@ def test_every_kind_of_file_is_told_by_its_content(inputs: Path, output: Path) -
     ended = replay("--output", output, inputs)
     assert ended.code == 0, ended.lines
     assert sorted(names_in(output)) == expected(3, times=10)
-    assert ended.lines[-1].startswith("7 files, 30 spans delivered")
+    assert ended.lines[-1].startswith("6 files, 30 spans delivered")
 
 
 def test_a_zstd_file_that_was_cut_is_not_taken_for_whole(inputs: Path, output: Path) -> None:
@@ -365,3 +368,55 @@ def test_dead_letters_of_a_drain_are_sent_again(ring_dir: Path, tmp_path: Path, 
     assert replay("--output", output, "--remove", state / "dead-letters").code == 0
     assert sorted(numbers_in_file(output)) == list(range(20))
     assert list((state / "dead-letters").iterdir()) == []
+
+
+def test_letters_that_a_drain_adds_while_a_file_is_replayed_are_not_removed_with_it(
+    inputs: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = DeadLetters(inputs / "letters", max_files=9, max_bytes=1 << 20, log=structlog.get_logger())
+    letters.keep(batches.request(3), "HTTP 400", "http://127.0.0.1")
+    (path,) = (inputs / "letters").iterdir()
+    unlink, kept = Path.unlink, []
+
+    def unlink_after_another_letter(file: Path, *, missing_ok: bool = False) -> None:
+        if file == path:
+            kept.append(letters.keep(batches.request(5), "HTTP 400", "http://127.0.0.1"))
+        unlink(file, missing_ok=missing_ok)
+
+    exporter = make_exporter("file", otlp=OtlpSettings(), output=output)
+    run = Replay(exporter, RetryPolicy(), concurrency=1, batch_spans=10, log=structlog.get_logger())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink_after_another_letter)
+        reports = list(run.run([inputs], remove=True))
+    assert run.close()
+    exporter.close()
+    assert (reports[-1].delivered, kept) == (3, [True])
+    assert letters.status().sums == LetterSums(kept=8, waiting=5, taken=3)
+    assert replay("--output", output, "--remove", inputs).code == 0
+    assert letters.status().sums == LetterSums(kept=8, taken=8)
+
+
+def test_of_dead_letters_of_which_the_last_is_cut_the_others_are_delivered(inputs: Path, output: Path) -> None:
+    letters = DeadLetters(inputs / "letters", max_files=9, max_bytes=1 << 20, log=structlog.get_logger())
+    letters.keep(batches.request(3), "HTTP 400", "http://127.0.0.1")
+    letters.keep(batches.request(3), "HTTP 400", "http://127.0.0.1")
+    (path,) = (inputs / "letters").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(gzip.compress(whole[:-5]))
+    ended = replay("--output", output, path)
+    assert ended.code == 1
+    assert sorted(names_in(output)) == expected(3, times=1)
+    assert "behind dead letter 1: the last dead letter is cut" in ended.lines[0]
+
+
+def test_a_spooled_batch_of_two_gzip_members_is_read_whole(inputs: Path, output: Path) -> None:
+    log = structlog.get_logger()
+    body = batches.request(3).body
+    spool = Spool(inputs / "spool", SpoolLimits(16 << 20), log=log)
+    spool.put(Request(body, 3, "protobuf"), {"shop": 3}).result(SECONDS)
+    assert spool.close(SECONDS)
+    with contextlib.closing(sqlite3.connect(inputs / "spool" / "spool.db", isolation_level=None)) as database:
+        members = gzip.compress(body[:50]) + gzip.compress(body[50:])
+        database.execute("UPDATE batch SET body = ?", (members,))
+    assert replay("--output", output, inputs).code == 0
+    assert sorted(names_in(output)) == expected(3, times=1)

@@ -309,6 +309,14 @@ FIRING = {
         'ringbuf_drain_spool_spans_left_total{instance="a",service="shop",outcome="expired"} 0x10 5x10',
     ],
     "RingbufSpoolNotWritable": ['ringbuf_drain_spool_writable{instance="a"} 1x10 0x10'],
+    "RingbufDeadLettersFilling": [
+        'ringbuf_drain_dead_letter_size_bytes{instance="a"} 90x20',
+        'ringbuf_drain_dead_letter_capacity_bytes{instance="a"} 100x20',
+    ],
+    "RingbufDeadLettersDeleted": [
+        'ringbuf_drain_dead_letter_spans_left_total{instance="a",outcome="deleted"} 0x10 5x10',
+    ],
+    "RingbufDeadLettersNotKept": ['ringbuf_drain_dead_letter_batches_total{instance="a",event="failed"} 0x10 1x10'],
     "RingbufRingQuarantined": ['ringbuf_drain_rings_quarantined_total{instance="a"} 0x10 1x10'],
     "RingbufSpansUnaccounted": ['ringbuf_drain_spans_unaccounted{instance="a",service="shop"} 0x5 1x15'],
     "RingbufSeriesOverflow": ['ringbuf_drain_span_series_overflow_total{instance="a"} 0x10 9x10'],

@@ -20,7 +20,7 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from drain.delivery.dead_letters import FORMAT as DEAD_LETTER_FORMAT
+from drain.delivery.letter_file import FORMAT as DEAD_LETTER_FORMAT
 from drain.exporters.zstd_frames import is_cut
 from drain.otlp.json_lines import to_json_line
 from drain.replay import sources as replay_sources

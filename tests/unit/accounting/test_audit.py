@@ -7,6 +7,7 @@ import io
 import structlog
 
 from drain.accounting.audit import Audit, log_audit, write_audit
+from drain.accounting.letter_sums import LetterSums
 from drain.accounting.sums import Sums
 
 
@@ -70,3 +71,19 @@ def test_a_service_name_cannot_send_escape_sequences_to_the_terminal() -> None:
         write_audit({"\x1b[2Jevil\n[red]": Sums(rings=1)}, text)
         assert "\x1b[2J" not in text.getvalue()
         assert "evil" in text.getvalue()
+
+
+def test_what_became_of_dead_letters_has_a_table_and_a_law_of_its_own() -> None:
+    services = {"shop": Sums(rings=1, published=7, dead_lettered=7)}
+    text = io.StringIO()
+    sound = LetterSums(found=5, kept=7, waiting=4, deleted=8)
+    write_audit(services, text, letters=sound)
+    head, row = text.getvalue().splitlines()[-2:]
+    assert head.split()[1:] == ["found", "kept", "waiting", "deleted"]
+    assert row.split()[-4:] == ["5", "7", "4", "8"]
+    with structlog.testing.capture_logs() as lines:
+        log_audit(structlog.get_logger(), services, letters=sound)
+        log_audit(structlog.get_logger(), services, letters=LetterSums(found=5, kept=7, waiting=4, deleted=7))
+    assert [line["adds_up"] for line in lines] == [True, False]
+    assert lines[0]["dead_letters"] == {"found": 5, "kept": 7, "waiting": 4, "deleted": 8}
+    assert lines[1]["dead_letters"]["unaccounted"] == 1

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import io
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 import structlog
 
-from drain.delivery.dead_letters import SUFFIX, DeadLetters, parse_dead_letter
+from drain.accounting.letter_sums import LetterSums
+from drain.delivery.dead_letters import DeadLetters
+from drain.delivery.letter_file import SUFFIX, DeadLetter, read_letters
 from drain.otlp.request import Request
 from ringbuf.exceptions import RingBufferError
+from tests.waiting import until
 
 MEBIBYTE = 1 << 20
 REASON = "HTTP 400: no"
+EACH_ITS_FILE = 16 * 300  # a sixteenth has room for one letter
+HEADER = (
+    b'{"format":"ringbuf-dead-letter","version":2,"encoding":"json","compression":"gzip","bytes":%b,"spans":1,'
+    b'"unix_nano":1,"endpoint":"","reason":""}\n'
+)
 
 
 class Folder:
@@ -36,8 +47,11 @@ class Folder:
     def files(self) -> list[Path]:
         return sorted(self.path.iterdir())
 
+    def letters(self) -> list[DeadLetter]:
+        return [letter for path in self.files() for letter in read_letters(io.BytesIO(path.read_bytes()))]
+
     def bodies(self) -> list[bytes]:
-        return [parse_dead_letter(path.read_bytes()).request.body for path in self.files()]
+        return [letter.request.body for letter in self.letters()]
 
 
 @pytest.fixture
@@ -49,18 +63,24 @@ def request(body: bytes) -> Request:
     return Request(body, 3, "protobuf")
 
 
+def law_holds(letters: DeadLetters) -> bool:
+    return letters.status().sums.unaccounted == 0
+
+
 def test_a_batch_is_read_back_with_its_reason(folder: Folder) -> None:
     letters = folder.open()
     protobuf = Request(b"\x0a\x00\nbinary\r\n\0", 3, "protobuf")
     line = Request('{"resourceSpans":["\u00fc"]}\n'.encode(), 1, "json")
     assert letters.keep(protobuf, REASON, "http://127.0.0.1:1/v1/traces")
     assert letters.keep(line, "HTTP 404", "http://127.0.0.1:2/v1/traces")
-    first, second = (parse_dead_letter(path.read_bytes()) for path in folder.files())
+    (file,) = folder.files()
+    first, second = folder.letters()
     assert (first.request, first.reason, first.endpoint) == (protobuf, REASON, "http://127.0.0.1:1/v1/traces")
     assert (second.request, second.reason, second.unix_nano) == (line, "HTTP 404", folder.now)
-    header = json.loads(folder.files()[0].read_bytes().partition(b"\n")[0])
-    assert header["format"] == "ringbuf-dead-letter"
-    assert letters.kept == 2
+    header = json.loads(file.read_bytes().partition(b"\n")[0])
+    assert (header["format"], header["version"]) == ("ringbuf-dead-letter", 2)
+    assert letters.status().batches_kept == 2
+    assert letters.status().sums == LetterSums(kept=4, waiting=4)
 
 
 def test_files_are_ours_alone(folder: Folder) -> None:
@@ -77,39 +97,47 @@ def test_files_are_ours_alone(folder: Folder) -> None:
 
 
 def test_the_oldest_go_when_there_are_too_many(folder: Folder) -> None:
-    letters = folder.open(max_files=3)
+    letters = folder.open(max_files=3, max_bytes=EACH_ITS_FILE)
     for number in range(5):
         letters.keep(request(b"%d" % number), REASON, "")
+        assert law_holds(letters)
     assert folder.bodies() == [b"2", b"3", b"4"]
-    assert (letters.kept, letters.removed) == (5, 2)
+    assert letters.status().sums == LetterSums(kept=15, waiting=9, deleted=6)
+    assert [entry["log_level"] for entry in folder.capture.entries] == ["error"]
 
 
 def test_the_oldest_go_when_they_take_too_much_but_never_the_newest(folder: Folder) -> None:
     letters = folder.open(max_bytes=10_000)
-    letters.keep(request(b"1" * 4000), REASON, "")
-    letters.keep(request(b"2" * 4000), REASON, "")
-    letters.keep(request(b"3" * 4000), REASON, "")
-    assert folder.bodies() == [b"2" * 4000, b"3" * 4000]
-    letters.keep(request(b"4" * 20_000), REASON, "")
-    assert folder.bodies() == [b"4" * 20_000]
-    assert letters.size()[0] == 1
-    assert letters.size()[1] == folder.files()[0].stat().st_size
+    bodies = [os.urandom(4000) for _ in range(3)]
+    for body in bodies:
+        letters.keep(request(body), REASON, "")
+    assert folder.bodies() == bodies[1:]
+    large = os.urandom(20_000)
+    letters.keep(request(large), REASON, "")
+    assert folder.bodies() == [large]
+    status = letters.status()
+    assert (status.files, status.file_bytes) == (1, folder.files()[0].stat().st_size)
+    assert status.sums == LetterSums(kept=12, waiting=3, deleted=9)
 
 
 def test_the_bound_holds_over_restarts(folder: Folder) -> None:
+    sums = []
     for number in range(3):
-        folder.open(max_files=2).keep(request(b"%d" % number), REASON, "")
+        letters = folder.open(max_files=2, max_bytes=EACH_ITS_FILE)
+        letters.keep(request(b"%d" % number), REASON, "")
+        sums.append(letters.status().sums)
     assert folder.bodies() == [b"1", b"2"]
+    assert sums[1:] == [LetterSums(found=3, kept=3, waiting=6), LetterSums(found=6, kept=3, waiting=6, deleted=3)]
 
 
 def test_what_somebody_took_away_makes_room(folder: Folder) -> None:
-    letters = folder.open(max_files=2)
+    letters = folder.open(max_files=2, max_bytes=EACH_ITS_FILE)
     letters.keep(request(b"1"), REASON, "")
     letters.keep(request(b"2"), REASON, "")
     folder.files()[0].unlink()
     letters.keep(request(b"3"), REASON, "")
     assert folder.bodies() == [b"2", b"3"]
-    assert letters.removed == 0
+    assert letters.status().sums == LetterSums(kept=9, waiting=6, taken=3)
 
 
 def test_a_file_that_is_taken_away_while_they_are_counted_is_not_missed(folder: Folder) -> None:
@@ -137,27 +165,32 @@ def test_a_full_disk_is_counted_and_told_once(folder: Folder, monkeypatch: pytes
         assert not letters.keep(request(b"1"), REASON, "")
         assert not letters.keep(request(b"2"), REASON, "")
     assert folder.files() == []
-    assert (letters.kept, letters.failed) == (0, 2)
-    assert [entry["event"] for entry in folder.capture.entries] == ["dead letter cannot be kept"]
+    assert (letters.status().batches_kept, letters.status().batches_failed) == (0, 2)
+    assert letters.status().sums == LetterSums()
+    assert [entry["event"] for entry in folder.capture.entries] == ["dead letter cannot be kept, it waits"]
     assert letters.keep(request(b"3"), REASON, "")
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"",
         b"no newline",
         b"\xff\xfe\n",
         b"[1]\n",
         b'{"format":"other"}\n',
-        b'{"format":"ringbuf-dead-letter","version":2}\n',
+        b'{"format":"ringbuf-dead-letter","version":3}\n',
+        b'{"format":"ringbuf-dead-letter","version":2,"encoding":"json","spans":1,"unix_nano":1}\n',
+        HEADER % b"-1" + b"\n",
+        HEADER % b"5" + b"four\n",
+        HEADER % b"4" + b"four",
+        HEADER % b"4" + b"five5",
         b'{"format":"ringbuf-dead-letter","version":1,"encoding":"xml","spans":1,"unix_nano":1}\n',
         b'{"format":"ringbuf-dead-letter","version":1,"encoding":"json","spans":"1","unix_nano":1}\n',
     ],
 )
 def test_what_is_no_dead_letter_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - JSON, UTF-8 and we each say it in our own words
-        parse_dead_letter(data)
+        list(read_letters(io.BytesIO(data)))
 
 
 def test_what_is_not_kept_for_good_leaves_no_file(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,13 +205,13 @@ def test_what_is_not_kept_for_good_leaves_no_file(folder: Folder, monkeypatch: p
     monkeypatch.setattr(os, "fsync", fails_for_folders)
     assert not letters.keep(request(b"first"), REASON, "")
     assert folder.files() == []
-    assert (letters.kept, letters.failed) == (0, 1)
+    assert (letters.status().batches_kept, letters.status().batches_failed) == (0, 1)
 
 
 def test_a_letter_is_kept_beside_old_ones_that_cannot_be_removed(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    letters = folder.open(max_files=1)
+    letters = folder.open(max_files=1, max_bytes=EACH_ITS_FILE)
     assert letters.keep(request(b"first"), REASON, "")
 
     def unlink(path: Path, *, missing_ok: bool = False) -> None:
@@ -187,6 +220,7 @@ def test_a_letter_is_kept_beside_old_ones_that_cannot_be_removed(
     monkeypatch.setattr(Path, "unlink", unlink)
     assert letters.keep(request(b"second"), REASON, "")
     assert folder.bodies() == [b"first", b"second"]
+    assert letters.status().sums == LetterSums(kept=6, waiting=6)
     monkeypatch.undo()
     assert letters.keep(request(b"third"), REASON, "")
     assert folder.bodies() == [b"third"]
@@ -197,4 +231,109 @@ def test_a_folder_with_the_name_of_a_letter_is_none(folder: Folder) -> None:
     (folder.path / f"0{SUFFIX}").mkdir()
     assert letters.keep(request(b"first"), REASON, "")
     assert letters.keep(request(b"second"), REASON, "")
-    assert letters.size()[0] == 1
+    assert letters.status().files == 1
+
+
+# ---- gathered in files ----
+
+
+def test_many_letters_are_few_files_of_a_bounded_size(folder: Folder) -> None:
+    letters = folder.open(max_files=5, max_bytes=MEBIBYTE)
+    bodies = [os.urandom(1000) for _ in range(200)]
+    for body in bodies:
+        assert letters.keep(request(body), REASON, "")
+    sizes = [path.stat().st_size for path in folder.files()]
+    assert len(sizes) == 4
+    assert max(sizes) <= MEBIBYTE // 16
+    assert folder.bodies() == bodies
+    assert letters.status().sums == LetterSums(kept=600, waiting=600)
+
+
+def test_a_drain_goes_on_with_the_newest_file(folder: Folder) -> None:
+    folder.open().keep(request(b"1"), REASON, "")
+    folder.open().keep(request(b"2"), REASON, "")
+    assert len(folder.files()) == 1
+    assert folder.bodies() == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 100])
+def test_what_a_kill_cut_off_is_removed_at_the_next_start(folder: Folder, cut: int) -> None:
+    letters = folder.open()
+    letters.keep(request(b"1"), REASON, "")
+    letters.keep(request(b"2"), REASON, "")
+    (path,) = folder.files()
+    os.truncate(path, path.stat().st_size - cut)
+    letters = folder.open()
+    assert letters.status().sums == LetterSums(found=3, waiting=3)
+    letters.keep(request(b"3"), REASON, "")
+    assert folder.bodies() == [b"1", b"3"]
+    assert folder.files() == [path]
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters = folder.open()
+    letters.keep(request(b"1"), REASON, "")
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", no_space)
+        patch.setattr(os, "fsync", no_space)
+        assert not letters.keep(request(b"2"), REASON, "")
+        assert not letters.keep(request(b"3"), REASON, "")
+    assert folder.bodies() == [b"1"]
+    assert letters.keep(request(b"4"), REASON, "")
+    assert folder.bodies() == [b"1", b"4"]
+    assert letters.status().sums == LetterSums(kept=6, waiting=6)
+
+
+def test_to_a_file_that_is_being_read_or_was_taken_away_nothing_is_added(folder: Folder) -> None:
+    letters = folder.open()
+    letters.keep(request(b"1"), REASON, "")
+    (path,) = folder.files()
+    with path.open("rb") as reading:
+        fcntl.flock(reading, fcntl.LOCK_SH)
+        letters.keep(request(b"2"), REASON, "")
+        assert list(read_letters(reading))[-1].request.body == b"1"
+        path.unlink()
+    letters.keep(request(b"3"), REASON, "")
+    folder.files()[0].unlink()
+    letters.keep(request(b"4"), REASON, "")
+    assert folder.bodies() == [b"4"]
+    assert letters.status().sums == LetterSums(kept=12, waiting=3, taken=9)
+
+
+def test_letters_of_version_1_are_read_counted_and_left_as_they_are(folder: Folder) -> None:
+    folder.open()
+    old = b'{"format":"ringbuf-dead-letter","version":1,"encoding":"protobuf","spans":2,"unix_nano":1}\n\x0a\x00\nbody'
+    (folder.path / f"1{SUFFIX}").write_bytes(old)
+    letters = folder.open()
+    letters.keep(request(b"new"), REASON, "")
+    assert folder.bodies() == [b"\x0a\x00\nbody", b"new"] or folder.bodies() == [b"new", b"\x0a\x00\nbody"]
+    assert letters.status().sums == LetterSums(found=2, kept=3, waiting=5)
+
+
+def test_what_somebody_puts_into_the_folder_is_found(folder: Folder) -> None:
+    letters = folder.open()
+    letters.keep(request(b"1"), REASON, "")
+    (path,) = folder.files()
+    (folder.path / f"2{SUFFIX}").write_bytes(path.read_bytes() * 2)
+    assert letters.status().sums == LetterSums(found=6, kept=3, waiting=9)
+
+
+def test_a_folder_that_hangs_keeps_nobody_waiting_who_asks(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters = folder.open()
+    letters.keep(request(b"1"), REASON, "")
+    goes_on, scandir = threading.Event(), os.scandir
+
+    def hangs(path: Path) -> object:
+        assert goes_on.wait(60)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", hangs)
+    assert letters.status().sums == LetterSums(kept=3, waiting=3)
+    assert letters.status().sums == LetterSums(kept=3, waiting=3)
+    assert [thread.name for thread in threading.enumerate()].count("dead-letters") == 1
+    goes_on.set()
+    until(lambda: "dead-letters" not in [thread.name for thread in threading.enumerate()])

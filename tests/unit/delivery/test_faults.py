@@ -24,6 +24,7 @@ from drain.delivery import (
     dispatch,
     halves,
     job,
+    letter_file,
     queue,
     request_size,
     retry,
@@ -47,15 +48,16 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding
 
 MODULES = (
-    attempts, batch, breaker, dead_letters, delivery, dispatch, halves, job, queue, request_size, retry, storing,
-    database, holds, spool, store,
+    attempts, batch, breaker, dead_letters, delivery, dispatch, halves, job, letter_file, queue, request_size, retry,
+    storing, database, holds, spool, store,
 )  # fmt: skip
 # Called by whoever makes or ends the delivery, or asks it something, who is told of the error.
 CALLERS = {
     "Spool.__init__", "Spool.close", "Spool.status", "SpoolStore.__init__", "SpoolStore.close", "SpoolStore._open",
     "SpoolDatabase.__init__", "SpoolDatabase._prepare", "SpoolDatabase._read_sums", "SpoolDatabase.close",
     "Holds.__init__", "SpoolLimits.__post_init__", "_make_file", "Spool.is_broken",
-    "DeadLetters.__init__", "DeadLetters._look", "DeadLetters.size",
+    "DeadLetters.__init__", "DeadLetters._look", "DeadLetters._look_again", "DeadLetters._mend", "DeadLetters.status",
+    "take_stock", "read_letters",
     "Breaker.__init__", "Attempts.__init__", "Storing.__init__", "RequestSize.__init__", "RetryPolicy.__post_init__",
     "Dispatch.__init__", "Dispatch.hand", "Dispatch.begin_stop", "Delivery.__init__", "Delivery.stop",
     "Delivery.why_broken", "Dispatch.why_not_stored", "Dispatch.has_settled", "Dispatch.in_flight", "Dispatch.has_room",
@@ -194,7 +196,8 @@ def deliver(folder: Path, code: Any, nth: int) -> bool:
     if sums is not None:
         assert sums.spooled == sums.delivered + sums.dead_lettered + sums.rejected
     assert set(backend.names) == {name for one in sent for name in names_of(one.request) if not name.startswith("bad")}
-    assert letters.kept >= 1
+    assert letters.status().batches_kept >= 1
+    assert letters.status().sums.unaccounted == 0
     return fault.has_struck
 
 

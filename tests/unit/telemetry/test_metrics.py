@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from drain.accounting.letter_sums import LetterStatus, LetterSums
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.span_metrics import SpanMetrics
 from drain.accounting.spool_status import SpoolStatus
@@ -107,11 +108,9 @@ def request(size: int = 100) -> Request:
     return Request(b"x" * size, 1, "protobuf")
 
 
-class FullLetters:
-    kept, removed, failed = 30, 31, 32
-
-    def size(self) -> tuple[int, int]:
-        return 2, 11
+LETTERS = LetterStatus(
+    LetterSums(found=20, kept=30, waiting=9, deleted=31, taken=10), 2, 11, 4096, batches_kept=4, batches_failed=32
+)
 
 
 def registry(snapshot: Snapshot, exporter: MeasuredExporter, clock: Clock, **more: Any) -> CollectorRegistry:
@@ -140,7 +139,7 @@ def full_registry() -> CollectorRegistry:
     )
     for _ in range(4):
         exporter.export(request())
-    return registry(FULL, exporter, clock, spool=lambda: SPOOL, spool_capacity_bytes=8192, dead_letters=FullLetters())
+    return registry(FULL, exporter, clock, spool=lambda: SPOOL, spool_capacity_bytes=8192, dead_letters=lambda: LETTERS)
 
 
 def samples(of: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -285,8 +284,12 @@ def test_the_spool_adds_up_by_service(full_registry: CollectorRegistry) -> None:
     assert value(full_registry, "drain_spool_size_bytes") == 4096
     assert value(full_registry, "drain_spool_capacity_bytes") == 8192
     assert value(full_registry, "drain_spool_refused_total", reason="failing") == 21
-    assert value(full_registry, "drain_dead_letter_batches_total", event="removed") == 31
+    assert value(full_registry, "drain_dead_letter_batches_total", event="failed") == 32
+    assert value(full_registry, "drain_dead_letter_spans") == 9
+    assert value(full_registry, "drain_dead_letter_spans_left_total", outcome="deleted") == 31
+    assert value(full_registry, "drain_dead_letter_spans_left_total", outcome="taken_away") == 10
     assert value(full_registry, "drain_dead_letter_size_bytes") == 11
+    assert value(full_registry, "drain_dead_letter_capacity_bytes") == 4096
 
 
 def test_without_a_spool_there_are_no_numbers_of_one() -> None:

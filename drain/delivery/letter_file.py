@@ -1,0 +1,159 @@
+r"""A file of dead letters, one behind the other: each a line of JSON, the header, and the batch.
+
+    {"format": "ringbuf-dead-letter", "version": 2, "encoding": "protobuf", "compression": "gzip", "bytes": 812,
+     "spans": 3, "unix_nano": ..., "endpoint": "http://...", "reason": "HTTP 400: ..."}\n<so many bytes>\n
+
+The batch is a request's body: `TracesData` as protobuf, or an OTLP JSON line. Version 1 had one letter in a file, whose
+batch was not compressed and went up to the file's end.
+
+A kill in the middle of a write may leave a file whose last letter is cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from drain.otlp.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from drain.otlp.request import Encoding
+
+SUFFIX: Final = ".dead-letter"
+FORMAT: Final = "ringbuf-dead-letter"
+
+_VERSION: Final = 2
+_ONE_A_FILE: Final = 1
+_LONGEST_HEADER: Final = 65536
+_LONGEST_REASON: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A batch that was refused.
+
+    Attributes:
+        request: the batch.
+        reason: the backend's, as far as it gave one.
+        endpoint: of the backend.
+        unix_nano: when it was refused.
+    """
+
+    request: Request
+    reason: str
+    endpoint: str
+    unix_nano: int
+
+
+class Stock(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        file_bytes: its size.
+        spans: of its whole letters.
+        end: of the last of them, where another may be put; 0 where none may.
+    """
+
+    file_bytes: int
+    spans: int
+    end: int
+
+
+class _Header(NamedTuple):
+    encoding: Encoding
+    spans: int
+    body_bytes: int | None  # None: up to the file's end
+    letter: tuple[str, str, int]  # reason, endpoint, time
+
+
+def letter_of(request: Request, reason: str, endpoint: str, unix_nano: int) -> bytes:
+    """Return a batch as it stands in a file.
+
+    Args:
+        request: what was refused.
+        reason: of the backend.
+        endpoint: of the backend.
+        unix_nano: when.
+    """
+    body = request.gzip()
+    header = {
+        "format": FORMAT,
+        "version": _VERSION,
+        "encoding": request.encoding,
+        "compression": "gzip",
+        "bytes": len(body),
+        "spans": request.spans,
+        "unix_nano": unix_nano,
+        "endpoint": endpoint,
+        "reason": reason[:_LONGEST_REASON],
+    }
+    return b"%b\n%b\n" % (json.dumps(header).encode(), body)
+
+
+def read_letters(file: IO[bytes], first_line: bytes | None = None) -> Iterator[DeadLetter]:
+    """Return the letters from a file's position on, one after the other.
+
+    Args:
+        file: plain.
+        first_line: of the first letter, where it was read already.
+
+    Raises:
+        ValueError: what comes next is no dead letter, not whole, or not of a version that is known here.
+    """
+    line = file.readline(_LONGEST_HEADER + 1) if first_line is None else first_line
+    while (header := _header(line)) is not None:
+        if header.body_bytes is None:
+            request = Request(file.read(), header.spans, header.encoding)
+        else:
+            body = file.read(header.body_bytes)
+            if len(body) < header.body_bytes or file.read(1) != b"\n":
+                raise ValueError("the last dead letter is cut")
+            request = Request.of_gzip(body, header.spans, header.encoding)
+        yield DeadLetter(request, *header.letter)
+        line = file.readline(_LONGEST_HEADER + 1)
+
+
+def take_stock(file: IO[bytes]) -> Stock:
+    """Return what a file holds, from its start; bodies are passed over."""
+    file_bytes = os.fstat(file.fileno()).st_size
+    spans = end = 0
+    with contextlib.suppress(ValueError):
+        while (header := _header(file.readline(_LONGEST_HEADER + 1))) is not None:
+            if header.body_bytes is None:
+                return Stock(file_bytes, spans + header.spans, 0)
+            file.seek(header.body_bytes, os.SEEK_CUR)
+            if file.read(1) != b"\n":
+                break
+            spans += header.spans
+            end = file.tell()
+    return Stock(file_bytes, spans, end)
+
+
+def _header(line: bytes) -> _Header | None:
+    if not line:
+        return None
+    if not line.endswith(b"\n"):
+        raise ValueError("no dead letter, or one that is cut: there is no whole header")
+    header = cast("Any", json.loads(line))
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError("no dead letter: there is no header")
+    version = header.get("version")
+    if version not in {_ONE_A_FILE, _VERSION}:
+        raise ValueError(f"a dead letter of version {version!r}, this reader knows {_ONE_A_FILE} and {_VERSION}")
+    encoding, has_one = header.get("encoding"), version == _ONE_A_FILE
+    if encoding not in {"protobuf", "json"} or (header.get("compression") != "gzip" and not has_one):
+        raise ValueError("no dead letter: its header is not sound")
+    letter = (str(header.get("reason")), str(header.get("endpoint")), _count(header, "unix_nano"))
+    return _Header(encoding, _count(header, "spans"), None if has_one else _count(header, "bytes"), letter)
+
+
+def _count(header: dict[str, Any], name: str) -> int:
+    value = header.get(name)
+    if not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError("no dead letter: its header is not sound")
+    return value
