@@ -20,6 +20,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -108,12 +109,12 @@ class Judge:
             return Result(Verdict.TOO_LARGE, message=message)
         may_be_size = code in _THROTTLED and retry_after is None
         may_be_spans = code in _ABOUT_SPANS and not self._has_delivered and settings.hold
-        if (may_be_size or may_be_spans) and request.spans > 1 and self._is_repeated(request, message):
-            return Result(Verdict.TOO_LARGE, message=message)
+        # A try: the backend may as well be throttling, and be asked for no more than one attempt at a time.
+        in_halves = (may_be_size or may_be_spans) and request.spans > 1 and self._is_repeated(request, message)
         if code in settings.retry_codes or code in RETRIED:
-            return Result(Verdict.RETRY, message=message, retry_after=retry_after)
+            return Result(Verdict.RETRY, message=message, retry_after=retry_after, may_be_too_large=in_halves)
         if code in _NEVER_FINAL or (settings.hold and (is_operators(code) or not self._has_delivered)):
-            return self.hold(message, hint or self._hint(code))
+            return replace(self.hold(message, hint or self._hint(code)), may_be_too_large=in_halves)
         return self._refusal(code, _with(message, hint), request)
 
     def unanswered(self, message: str, request: Request, *, status: str = "", hint: str = "") -> Result:

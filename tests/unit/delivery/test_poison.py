@@ -15,9 +15,11 @@ from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
 from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.retry import RetryPolicy
+from drain.exporters.judge import Judge
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
+from drain.settings.otlp_environment import OtlpSettings
 from tests.unit.delivery.world import LANE, RING, World, batch_of
 
 if TYPE_CHECKING:
@@ -247,3 +249,56 @@ def test_how_long_all_wait_is_told() -> None:
     assert 140 <= made.dispatch.seconds_until_attempt() <= 160
     (line,) = [line for line in lines if line["event"] == "backend is unavailable, spans wait"]
     assert line["next_attempt_seconds"] == 200
+
+
+@with_and_without_spool
+@pytest.mark.parametrize("code", ["429", "RESOURCE_EXHAUSTED"])
+def test_a_backend_that_throttles_in_the_same_words_again_and_again_is_left_alone(
+    code: str, *, has_spool: bool
+) -> None:
+    judge = Judge(OtlpSettings(), "none")
+    made = World(lambda _body, _now: DELIVERED, has_spool=has_spool, seed=SEED)
+    attempts: list[tuple[float, int]] = []
+    throttles_until = 1300.0
+
+    def export(request: Request) -> Result:
+        attempts.append((made.now, request.spans))
+        if made.now < throttles_until:
+            return judge.refused(code, "rate limit", f"{code}: rate limit", request)
+        return judge.took(DELIVERED)
+
+    made.export = export  # type: ignore[method-assign]
+    batches = [spans_of(8) for _ in range(6)]
+    for batch in batches:
+        made.dispatch.send(batch)
+    made.run(300.0)
+    late = [at for at, _ in attempts if at >= 1010.0]
+    # One at a time, up to 30 s apart, or 1 s where it is a batch's first: halves are no burst of new ones.
+    assert len(late) < 60, "it is asked as seldom as any other that takes nothing"
+    assert min(spans for _, spans in attempts) < 8, "halves are tried"
+    made.run(100.0)
+    assert sum(sum(batch.segments[0].outcome or ()) for batch in batches) == 48
+    assert made.outcomes.rejected == 0
+
+
+@with_and_without_spool
+def test_a_batch_that_is_too_large_in_words_that_nobody_knows_arrives_in_halves(*, has_spool: bool) -> None:
+    judge = Judge(OtlpSettings(), "none")
+    made = World(lambda _body, _now: DELIVERED, has_spool=has_spool, seed=SEED)
+    taken: list[int] = []
+
+    def export(request: Request) -> Result:
+        if request.spans > 10:
+            return judge.refused("429", "no", "HTTP 429: no", request)
+        taken.append(request.spans)
+        return judge.took(DELIVERED)
+
+    made.export = export  # type: ignore[method-assign]
+    batch = spans_of(100)
+    made.dispatch.send(batch)
+    for _ in range(600):
+        made.dispatch.send(spans_of(1))
+        made.run(1.0)
+    assert sum(taken) == 700
+    assert sum(batch.segments[0].outcome or ()) == 100
+    assert made.outcomes.rejected == 0
