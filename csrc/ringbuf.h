@@ -77,7 +77,7 @@ extern "C" {
 
 /* [ABI] */
 #define RB_ABI_MAJOR 1 /* another major is another file format: not readable */
-#define RB_ABI_MINOR 0 /* a higher minor adds what an older reader may ignore */
+#define RB_ABI_MINOR 1 /* a higher minor adds what an older reader may ignore; 1: rb_header.root_threshold */
 
 #define RB_PAGE_BYTES 4096
 #define RB_LINE_BYTES 128 /* two cache lines: the adjacent-line prefetcher couples pairs */
@@ -91,6 +91,13 @@ extern "C" {
 #define RB_MAX_JSON_BYTES 262144 /* of the layout, and of the resource */
 #define RB_MAX_ATTRIBUTES 32     /* bits of rb_record.present */
 #define RB_MAX_PATH_BYTES 4096
+
+/*
+ * OpenTelemetry's consistent probability sampling: a trace is kept exactly if R >= T. R, its randomness, is the low 56
+ * bits of its id (the last seven bytes, big-endian), or `rv` in its tracestate. T, the rejection threshold, is below
+ * 2^56, and keeps a share of 1 - T / 2^56 of all traces; each that is kept stands for 2^56 / (2^56 - T).
+ */
+#define RB_THRESHOLDS 72057594037927936
 
 /*
  * File offset 0. `crc32` (the polynomial of zlib and gzip) covers all header_bytes with the field itself as zero.
@@ -118,7 +125,7 @@ typedef struct rb_header {
     uint32_t layout_bytes;
     uint32_t resource_offset; /* JSON, see above */
     uint32_t resource_bytes;
-    uint8_t reserved[8];
+    uint64_t root_threshold; /* of the sampler of roots: 0 not known, else 1 + T, see RB_THRESHOLDS */
 } rb_header;
 
 enum rb_ring_flag {
@@ -191,7 +198,7 @@ enum rb_span_status { RB_STATUS_UNSET = 0, RB_STATUS_OK = 1, RB_STATUS_ERROR = 2
 
 enum rb_span_flag {
     RB_SPAN_SAMPLED = 1, /* W3C trace flags are bits 0 to 7 */
-    RB_SPAN_RANDOM = 2,  /* W3C level 2: the trace id is random */
+    RB_SPAN_RANDOM = 2,  /* W3C level 2: the trace id is random; of a root: and its ring's sampler decided */
     RB_SPAN_HAS_IS_REMOTE = 256,
     RB_SPAN_IS_REMOTE = 512
 };
@@ -253,6 +260,7 @@ typedef struct rb_config {
     uint32_t root_always;    /* 1: every root is sampled */
     uint32_t pad;
     uint64_t root_bound; /* else: a root is sampled when the low 64 bits of its trace id (big-endian) are below this */
+    uint64_t root_threshold; /* neither of these, but 1 + T: a root is sampled when R >= T; 0: by the two above */
     uint64_t first_position;
 } rb_config;
 
@@ -463,7 +471,7 @@ int64_t rb_ring_bytes(const rb_config *config);
  * `config` and what it points to are read during the call only. On an open producer the new ring takes the old one's
  * place, whose records stay for the drain: call it when rb_is_set_aside says so, and in a forked child after RB_NO_RING.
  * The new ring must have the layout, the lanes and the size of the old one, since threads are writing such records; its
- * sampler (emit_unsampled, root_always, root_bound) holds from then on. Writes the file's path to `path` (RB_MAX_PATH_BYTES); `error` may be NULL. The ring
+ * sampler (emit_unsampled, root_always, root_bound, root_threshold) holds from then on. Writes the file's path to `path` (RB_MAX_PATH_BYTES); `error` may be NULL. The ring
  * directory must exist and be on a file system with O_TMPFILE and shared mappings: a tmpfs. Never blocks but for the
  * system calls that make the file (0.5 ms for 1 MiB).
  *
@@ -779,6 +787,7 @@ typedef struct rb_plan_config {
     uint32_t attribute_count;
     uint32_t slot_bytes;
     uint32_t pad;
+    uint64_t root_threshold; /* of the ring's header: what is written as `th` in the tracestate of sampled roots */
 } rb_plan_config;
 
 typedef struct rb_plan rb_plan;

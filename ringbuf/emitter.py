@@ -19,7 +19,7 @@ from ringbuf.layout.layout import SpanLayout
 from ringbuf.log import logger, wait_until_told, warn_aside
 from ringbuf.producer import new_producer
 from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings, open_ring
-from ringbuf.sampling import is_root_sampled, root_sampling_bound
+from ringbuf.sampling import RootSampler, is_root_sampled, root_sampler
 from ringbuf.status import SpanKind
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Emitter:
         self._warn: Callable[[Exception], None] = _warn_of_no_ring
         self._has_told_of_drops = False
         self.is_bound = False  # whether sites rely on the layout
-        self.root_bound: int | None = None  # of the sampler, read when a ring is made
+        self.root_sampler: RootSampler | None = None  # read when a ring is made
         self.closed = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         if self.closed:
             lib.rb_close(self.producer)
@@ -195,8 +195,8 @@ class Emitter:
         Raises:
             ValueError, TypeError, RingCreateError: as the constructor.
         """
-        self.root_bound = root_sampling_bound()
-        self._path = open_ring(self.producer, self._settings, self.layout, self.root_bound)
+        self.root_sampler = root_sampler()
+        self._path = open_ring(self.producer, self._settings, self.layout, self.root_sampler)
         # Later rings go where the first one is, whatever becomes the working directory.
         self._settings = replace(self._settings, ring_dir=self._path.parent)
         self._has_told_of_drops = False  # a forked child has its own to tell of
@@ -255,9 +255,9 @@ class Emitter:
 
     def samples_root(self, trace_id: bytes) -> bool:
         """Return whether the sampler wants the root of a trace; a ring is made to know it."""
-        if self.root_bound is None:
+        if self.root_sampler is None:
             self.recover()
-        return self.root_bound is None or is_root_sampled(trace_id, self.root_bound)
+        return self.root_sampler is None or is_root_sampled(trace_id, self.root_sampler)
 
     def settle(self, result: int, again: Any, *arguments: Any) -> bool:
         """Return what a door returns when C said anything but 1, see ringbuf.h.

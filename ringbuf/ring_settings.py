@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ringbuf.layout.layout import SpanLayout
+    from ringbuf.sampling import RootSampler
 
 DEFAULT_CAPACITY: Final = 8192
 _ALWAYS: Final = 1 << 64
@@ -48,16 +49,17 @@ class RingSettings:
     lanes: int | None = None
     mode: int | None = None
     emit_unsampled: bool = False
+    decides_roots: bool = True  # else whoever made the spans did, by a sampler of which the ring can say nothing
 
 
-def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, root_bound: int) -> Path:
+def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, sampler: RootSampler) -> Path:
     """Make a ring in its directory, which is made where it is not there, and give it to a producer.
 
     Args:
         producer: an `rb_producer *`.
         settings: of the ring; what is None there is taken from the environment.
         layout: of its records.
-        root_bound: the sampler's, from 0 to 2**64, which is always.
+        sampler: of its roots.
 
     Returns:
         The ring's file, an absolute path.
@@ -93,8 +95,9 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, root_bo
             "capacity_slots": check_capacity(settings.capacity),
             "file_mode": _file_mode(settings.mode),
             "emit_unsampled": settings.emit_unsampled,
-            "root_always": root_bound == _ALWAYS,
-            "root_bound": root_bound % _ALWAYS,
+            "root_always": sampler.bound == _ALWAYS and settings.decides_roots,
+            "root_bound": min(sampler.bound, _ALWAYS - 1),
+            "root_threshold": 1 + sampler.threshold if sampler.threshold is not None and settings.decides_roots else 0,
         },
     )
     ring_bytes = lib.rb_ring_bytes(config)

@@ -6,10 +6,11 @@ import functools
 import os
 from typing import Final, NamedTuple
 
-from ringbuf.sampling import is_root_sampled, root_sampling_bound
+from ringbuf.sampling import RootSampler, is_root_sampled, root_sampler
 
 SAMPLED_FLAG: Final = 0x01
 KNOWN_TRACE_FLAGS: Final = 0x03
+_RANDOM_FLAG: Final = 0x02
 """What a child repeats of W3C's flags: sampled, and (level 2) random trace id. A sender sets the others to zero."""
 
 _TRACE_ID_BYTES: Final = 16
@@ -176,8 +177,8 @@ class TraceContext(NamedTuple):
         """
         trace_id = _new_id(_TRACE_ID_BYTES)
         if sampled is None:
-            sampled = is_root_sampled(trace_id, _root_bound())
-        return cls(trace_id, _new_id(_PARENT_ID_BYTES), None, SAMPLED_FLAG if sampled else 0)
+            sampled = is_root_sampled(trace_id, _root_sampler())
+        return cls(trace_id, _new_id(_PARENT_ID_BYTES), None, _RANDOM_FLAG | (SAMPLED_FLAG if sampled else 0))
 
     @classmethod
     def current(cls) -> TraceContext | None:
@@ -246,8 +247,8 @@ def decode(data: bytes | bytearray | memoryview) -> TraceContext:
 
 
 @functools.cache
-def _root_bound() -> int:
-    return root_sampling_bound()
+def _root_sampler() -> RootSampler:
+    return root_sampler()
 
 
 def _new_id(size: int) -> bytes:

@@ -18,7 +18,7 @@
 /* What a span takes at most without its name and attributes. */
 static const char span_frame[] =
     "{\"traceId\":\"0123456789abcdef0123456789abcdef\",\"spanId\":\"0123456789abcdef\",\"parentSpanId\":"
-    "\"0123456789abcdef\","
+    "\"0123456789abcdef\",\"traceState\":\"ot=th:0123456789abcd\","
     "\"kind\":0,\"startTimeUnixNano\":\"18446744073709551615\",\"endTimeUnixNano\":\"18446744073709551615\","
     "\"attributes\":[],\"events\":[],\"status\":{\"code\":0},\"flags\":4294967295},";
 
@@ -33,6 +33,13 @@ static const char otlp_frame[] =
     "\"links\":[],\"droppedLinksCount\":4294967295,\"status\":{\"message\":\"\",\"code\":0}";
 
 uint64_t rb_json_span_bound(void) { return sizeof span_frame; }
+
+void rb_build_json_state(rb_builder *builder, const char *state, size_t bytes)
+{
+    BUILD(builder, "\",\"traceState\":\"");
+    rb_build_bytes(builder, state, bytes);
+    rb_build_piece(builder);
+}
 
 uint64_t rb_build_json_names(rb_builder *builder, const rb_plan_config *config)
 {
@@ -197,9 +204,11 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uin
     rb_put_hex16(out, any->core.trace_id);
     out = PUT(out + 32, "\",\"spanId\":\"");
     out = rb_put(out, ids, 16);
-    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes &&
-        (out = put_payload(PUT(out, "\",\"traceState\":\""), end, &parts.trace_state)) > end)
-        return out;
+    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes) {
+        if ((out = put_payload(PUT(out, "\",\"traceState\":\""), end, &parts.trace_state)) > end)
+            return out;
+    } else if (rb_has_threshold(plan, any))
+        out = put_piece(out, end, &plan->json_state);
     if (rb_word_at(any->core.parent_span_id) != 0)
         out = rb_put(PUT(out, "\",\"parentSpanId\":\""), ids + 16, 16);
     *out++ = '"';

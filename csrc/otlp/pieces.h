@@ -39,6 +39,9 @@ struct rb_plan {
     rb_op otlp;          /* its offset and size */
     const rb_piece *protobuf_names;
     const rb_piece *json_names;
+    rb_piece protobuf_state; /* the tracestate of a sampled root: empty where the ring knows no threshold */
+    rb_piece json_state;
+    uint64_t root_threshold; /* T */
     uint64_t protobuf_bound; /* RB_END_SLACK included */
     uint64_t json_bound;
     uint8_t *bytes;

@@ -7,6 +7,7 @@
 #include "shared/error.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* How many bytes of a record a value takes; 0 when the attribute is not sound. */
@@ -73,6 +74,8 @@ static int check_config(const rb_plan_config *config, rb_error *error)
     for (uint32_t i = 0; i < config->span_name_count; i++)
         if (!is_text(&config->span_names[i]))
             return rb_fail(error, RB_E_ARGUMENT, 0, "span name %u: too long", i);
+    if (config->root_threshold > RB_THRESHOLDS)
+        return rb_fail(error, RB_E_ARGUMENT, 0, "root_threshold is above 1 + the highest threshold");
     uint32_t otlp_count = 0;
     for (uint32_t i = 0; i < config->attribute_count; i++) {
         const char *fault = attribute_fault(config, &config->attributes[i]);
@@ -83,6 +86,17 @@ static int check_config(const rb_plan_config *config, rb_error *error)
             return rb_fail(error, RB_E_ARGUMENT, 0, "attribute %u: a second one of type otlp", i);
     }
     return RB_OK;
+}
+
+#define RB_MAX_STATE_BYTES (sizeof "ot=th:0123456789abcd")
+
+/* The tracestate that states a threshold: up to 14 digits, those at the end that are zero left out. Returns its bytes. */
+static size_t state_of(uint64_t threshold, char state[RB_MAX_STATE_BYTES])
+{
+    size_t bytes = (size_t)snprintf(state, RB_MAX_STATE_BYTES, "ot=th:%014llx", (unsigned long long)threshold);
+    while (bytes > sizeof "ot=th:0" - 1 && state[bytes - 1] == '0')
+        bytes--;
+    return bytes;
 }
 
 /* Make all pieces; first[i] becomes the index of attribute i's first one for protobuf, and of its first for JSON. */
@@ -96,6 +110,12 @@ static void build(rb_builder *builder, const rb_plan_config *config, rb_plan *pl
         plan->protobuf_bound += rb_build_protobuf_attribute(builder, attribute);
         first[i][1] = builder->piece_count;
         plan->json_bound += rb_build_json_attribute(builder, attribute);
+    }
+    if (config->root_threshold != 0) {
+        char state[RB_MAX_STATE_BYTES];
+        size_t bytes = state_of(config->root_threshold - 1, state);
+        rb_build_protobuf_state(builder, state, bytes);
+        rb_build_json_state(builder, state, bytes);
     }
     rb_build_slack(builder);
 }
@@ -114,6 +134,11 @@ static int settle(rb_builder *builder, const rb_plan_config *config, rb_plan *pl
     plan->attributes = plan->known = (uint32_t)(((uint64_t)1 << config->attribute_count) - 1);
     plan->protobuf_names = plan->pieces;
     plan->json_names = plan->pieces + config->span_name_count;
+    if (config->root_threshold != 0) {
+        plan->protobuf_state = plan->pieces[builder->piece_count - 2]; /* the last two */
+        plan->json_state = plan->pieces[builder->piece_count - 1];
+        plan->root_threshold = config->root_threshold - 1;
+    }
     for (uint32_t i = 0; i < config->attribute_count; i++) {
         const rb_plan_attribute *attribute = &config->attributes[i];
         int wide = attribute->type == RB_TYPE_LABEL && attribute->size == 2;

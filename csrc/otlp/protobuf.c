@@ -10,7 +10,7 @@
 #include "otlp/wire.h"
 
 /* What a span takes at most without its name and attributes; each term is a field with tag and length. */
-#define SPAN_BOUND (1 + RB_MAX_VARINT_BYTES + 18 + 10 + 10 + 2 + 9 + 9 + 4 + 6)
+#define SPAN_BOUND (1 + RB_MAX_VARINT_BYTES + 18 + 10 + 22 + 10 + 2 + 9 + 9 + 4 + 6)
 
 uint64_t rb_protobuf_span_bound(void) { return SPAN_BOUND; }
 
@@ -126,6 +126,14 @@ uint64_t rb_build_protobuf_attribute(rb_builder *builder, const rb_plan_attribut
         }
         return bound;
     }
+}
+
+void rb_build_protobuf_state(rb_builder *builder, const char *state, size_t bytes)
+{
+    build_tag(builder, SPAN_TRACE_STATE);
+    build_varint(builder, bytes);
+    rb_build_bytes(builder, state, bytes);
+    rb_build_piece(builder);
 }
 
 uint64_t rb_build_protobuf_names(rb_builder *builder, const rb_plan_config *config)
@@ -270,9 +278,11 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, ui
     put16(out + 18, SPAN_SPAN_ID | 8 << 8);
     memcpy(out + 20, any->core.span_id, 8);
     out += 28;
-    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes &&
-        (out = rb_put_if_fits(out, end, parts.trace_state.data, parts.trace_state.bytes)) > end)
-        return out;
+    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes) {
+        if ((out = rb_put_if_fits(out, end, parts.trace_state.data, parts.trace_state.bytes)) > end)
+            return out;
+    } else if (rb_has_threshold(plan, any))
+        out = put_piece(out, end, &plan->protobuf_state);
     put16(out, SPAN_PARENT_SPAN_ID | 8 << 8);
     memcpy(out + 2, any->core.parent_span_id, 8);
     out += rb_word_at(any->core.parent_span_id) != 0 ? 10 : 0;

@@ -13,6 +13,7 @@ enum {
     SCOPE_SPANS_SPAN = 2 << 3 | 2,
     SPAN_TRACE_ID = 1 << 3 | 2,
     SPAN_SPAN_ID = 2 << 3 | 2,
+    SPAN_TRACE_STATE = 3 << 3 | 2,
     SPAN_PARENT_SPAN_ID = 4 << 3 | 2,
     SPAN_NAME = 5 << 3 | 2,
     SPAN_KIND = 6 << 3 | 0,

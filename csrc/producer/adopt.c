@@ -32,6 +32,15 @@ static void take_sampler(rb_producer *producer, const rb_config *config)
     rb_store32_relaxed(&producer->emit_unsampled, config->emit_unsampled);
     rb_store32_relaxed(&producer->root_always, config->root_always);
     rb_store_relaxed(&producer->root_bound, config->root_bound);
+    rb_store_relaxed(&producer->root_threshold, config->root_threshold);
+}
+
+uint64_t rb_stated_threshold(const rb_config *config, const rb_producer *before)
+{
+    if (before != NULL &&
+        (before->root_threshold != config->root_threshold || before->root_always != config->root_always))
+        return 0;
+    return config->root_threshold != 0 ? config->root_threshold : config->root_always != 0;
 }
 
 static void give_lanes_back(rb_producer *producer, uint32_t count)

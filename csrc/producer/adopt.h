@@ -14,4 +14,10 @@ const char *rb_what_changed(const rb_producer *producer, const rb_config *config
 /* Puts a mapped ring of the same shape in the place of the one that the producer has; RB_BUSY if a lane stays held. */
 int rb_replace_ring(rb_producer *producer, const rb_config *config, uint8_t *map, rb_error *error);
 
+/*
+ * What the header of a ring states of how roots are sampled. One that takes the place of one with another sampler, of
+ * the producer `before`, states nothing: roots that began under that sampler are yet to be written.
+ */
+uint64_t rb_stated_threshold(const rb_config *config, const rb_producer *before);
+
 #endif

@@ -22,7 +22,7 @@
 _Static_assert(sizeof(rb_held_lane) == RB_LINE_BYTES, "a private lane fills its lines");
 _Static_assert(offsetof(rb_producer, lanes) == 3 * RB_LINE_BYTES, "private state in lines");
 
-static int open_ring(rb_producer *producer, const rb_config *config, const struct rb_shape *shape, char *path,
+static int open_ring(rb_producer *producer, const rb_config *config, struct rb_shape *shape, char *path,
                      rb_error *error)
 {
     /* Pairs with rb_set_state()'s release; `life` orders them too. */
@@ -32,6 +32,7 @@ static int open_ring(rb_producer *producer, const rb_config *config, const struc
     const char *changed = state == RB_STATE_OPEN ? rb_what_changed(producer, config, shape) : NULL;
     if (changed != NULL)
         return rb_fail(error, RB_E_ARGUMENT, 0, "%s", changed);
+    shape->root_threshold = rb_stated_threshold(config, state == RB_STATE_OPEN ? producer : NULL);
     int dir_fd = open(config->ring_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
         return rb_fail(error, RB_E_SYSTEM, errno, "opening the ring directory: %m");

@@ -40,6 +40,7 @@ struct rb_producer {
     uint32_t emit_unsampled;
     uint32_t root_always;
     uint64_t root_bound;
+    uint64_t root_threshold; /* 0, or 1 + T */
     uint64_t first_position;
     uint8_t *map; /* stays at this address until rb_producer_free: a replacing ring is moved over it */
     uint64_t map_bytes;
@@ -48,7 +49,7 @@ struct rb_producer {
     uint32_t header_bytes;
     uint32_t layout_crc32; /* of the layout's JSON, which a ring that replaces another has too */
     uint64_t next_look;    /* CLOCK_REALTIME: a span that ends then or later asks rb_is_unread() */
-    uint8_t pad0[RB_LINE_BYTES - 96];
+    uint8_t pad0[RB_LINE_BYTES - 104];
 
     uint64_t id_seed[6];
     uint32_t id_seeded;

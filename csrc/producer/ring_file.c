@@ -21,6 +21,7 @@
 _Static_assert(sizeof(rb_header) == 128, "header");
 _Static_assert(offsetof(rb_header, crc32) == 60, "header.crc32");
 _Static_assert(offsetof(rb_header, layout_offset) == 104, "header.layout_offset");
+_Static_assert(offsetof(rb_header, root_threshold) == 120, "header.root_threshold");
 _Static_assert(sizeof(rb_lane) == 384 && RB_LANE_BYTES == 384, "lane");
 _Static_assert(offsetof(rb_lane, full) == 128, "lane.full");
 _Static_assert(offsetof(rb_lane, head) == 256, "lane.head");
@@ -53,6 +54,8 @@ int rb_shape_of(const rb_config *config, struct rb_shape *shape, rb_error *error
         return rb_fail(error, RB_E_ARGUMENT, 0, "span_name_count is not between 1 and 65535");
     if (config->layout_bytes > RB_MAX_JSON_BYTES || config->resource_bytes > RB_MAX_JSON_BYTES)
         return rb_fail(error, RB_E_ARGUMENT, 0, "layout or resource has more than 262144 bytes");
+    if (config->root_threshold > RB_THRESHOLDS)
+        return rb_fail(error, RB_E_ARGUMENT, 0, "root_threshold is above 72057594037927936, 1 + the highest threshold");
     shape->header_bytes =
         (uint32_t)round_up(sizeof(rb_header) + (uint64_t)config->layout_bytes + config->resource_bytes, RB_PAGE_BYTES);
     shape->lane_stride_bytes = round_up(RB_LANE_BYTES + (uint64_t)capacity * config->slot_bytes, RB_PAGE_BYTES);
@@ -110,6 +113,7 @@ static void fill_header(uint8_t *map, const rb_config *config, const struct rb_s
     header->layout_bytes = config->layout_bytes;
     header->resource_offset = header->layout_offset + config->layout_bytes;
     header->resource_bytes = config->resource_bytes;
+    header->root_threshold = shape->root_threshold;
     memcpy(map + header->layout_offset, config->layout_json, config->layout_bytes);
     memcpy(map + header->resource_offset, config->resource_json, config->resource_bytes);
     RB_POINT(create_unsummed);

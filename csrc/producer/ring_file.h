@@ -6,11 +6,12 @@
 
 #include "ringbuf.h"
 
-/* Geometry of the ring that `config` asks for. */
+/* Geometry of the ring that `config` asks for, and what its header states. */
 struct rb_shape {
     uint32_t header_bytes;
     uint64_t lane_stride_bytes;
     uint64_t file_bytes;
+    uint64_t root_threshold; /* not rb_shape_of's: it depends on the ring before */
 };
 
 /* Fills `shape` with what `config` asks for; an error where that is no ring. */

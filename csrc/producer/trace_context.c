@@ -13,9 +13,12 @@ static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
 {
     if (rb_load32_relaxed(&producer->root_always))
         return 1;
-    uint64_t low;
+    uint64_t low, threshold = rb_load_relaxed(&producer->root_threshold);
     memcpy(&low, trace_id + 8, 8);
-    return __builtin_bswap64(low) < rb_load_relaxed(&producer->root_bound);
+    low = __builtin_bswap64(low);
+    if (threshold != 0)
+        return (low & (RB_THRESHOLDS - 1)) >= threshold - 1;
+    return low < rb_load_relaxed(&producer->root_bound);
 }
 
 int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
@@ -30,8 +33,11 @@ int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
     } else {
         memset(span->parent_span_id, 0, 8);
         rb_make_ids(producer, span->trace_id, span->span_id);
-        int is_sampled = rv == RB_NO_RING || is_root_sampled(producer, span->trace_id);
-        span->flags = RB_SPAN_HAS_IS_REMOTE | (is_sampled ? RB_SPAN_SAMPLED : 0u);
+        if (rv == RB_NO_RING) /* not RANDOM: of such a root no sampler's threshold is true */
+            span->flags = RB_SPAN_HAS_IS_REMOTE | RB_SPAN_SAMPLED;
+        else
+            span->flags = RB_SPAN_HAS_IS_REMOTE | RB_SPAN_RANDOM |
+                          (is_root_sampled(producer, span->trace_id) ? RB_SPAN_SAMPLED : 0u);
     }
     span->child_flags = span->flags & ~(uint32_t)RB_SPAN_IS_REMOTE;
     return rv;

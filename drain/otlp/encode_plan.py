@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from ringbuf.layout.attribute import LayoutField
     from ringbuf.layout.layout import SpanLayout
 
-_plans: Final[WeakValueDictionary[SpanLayout, EncodePlan]] = WeakValueDictionary()
+_plans: Final[WeakValueDictionary[tuple[SpanLayout, int], EncodePlan]] = WeakValueDictionary()
 
 
 class EncodePlan:
     """A layout compiled for encoding; immutable, and freed with its last user.
+
+    Args:
+        layout: of the records.
+        root_threshold: of the ring's header: 0, or 1 + T, up to 2**56.
 
     Attributes:
         c_plan: the `rb_plan *`.
@@ -31,7 +35,7 @@ class EncodePlan:
         LayoutError: the plan would be too large, or an attribute lies outside the slot.
     """
 
-    def __init__(self, layout: SpanLayout) -> None:
+    def __init__(self, layout: SpanLayout, root_threshold: int = 0) -> None:
         kept: list[Any] = []  # what the C struct points to: read only while the plan is made
         config = ffi.new("rb_plan_config *")
         config.span_names = _texts(layout.span_names, kept)
@@ -39,6 +43,7 @@ class EncodePlan:
         config.attributes = attributes = ffi.new("rb_plan_attribute[]", max(1, len(layout.fields)))
         config.attribute_count = len(layout.fields)
         config.slot_bytes = layout.slot_bytes
+        config.root_threshold = root_threshold
         for entry, field in zip(attributes, layout.fields, strict=False):
             _fill(entry, field, kept)
         made, error = ffi.new("rb_plan **"), ffi.new("rb_error *")
@@ -49,12 +54,18 @@ class EncodePlan:
         self.json_bound: int = lib.rb_plan_json_bound(self.c_plan)
 
 
-def plan_of(layout: SpanLayout) -> EncodePlan:
-    """Return the layout's plan, which all rings of that layout share."""
-    plan = _plans.get(layout)
+def plan_of(layout: SpanLayout, root_threshold: int = 0) -> EncodePlan:
+    """Return the layout's plan, which all rings of that layout and threshold share."""
+    plan = _plans.get((layout, root_threshold))
     if plan is None:
-        plan = _plans[layout] = EncodePlan(layout)
+        plan = _plans[layout, root_threshold] = EncodePlan(layout, root_threshold)
     return plan
+
+
+def stated_threshold(header: Any) -> int:
+    """Return what a `rb_header` says of how roots are sampled: 1 + T; 0 where that is not known, or cannot be."""
+    stated: int = header.root_threshold
+    return stated if stated <= lib.RB_THRESHOLDS else 0
 
 
 def find_spans(records: np.ndarray, layout: SpanLayout) -> np.ndarray:

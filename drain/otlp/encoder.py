@@ -22,6 +22,7 @@ from drain.otlp.json_lines import to_json
 from drain.otlp.output_buffer import OutputBuffer
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingBufferError
+from ringbuf.sampling import randomness, threshold_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _MAX_INT64: Final = (1 << 63) - 1
 _ZERO_SPAN_ID: Final = bytes(8)
 _NAME_FIELD: Final = 5  # Span.name
+_KEPT_BY_SAMPLER: Final[int] = lib.RB_SPAN_SAMPLED | lib.RB_SPAN_RANDOM  # of a root
 
 _RESOURCE_SPANS_TAG: Final = b"\x0a"  # TracesData.resource_spans
 _SCOPE_SPANS_TAG: Final = b"\x12"  # ResourceSpans.scope_spans
@@ -58,7 +60,9 @@ class Encoded(NamedTuple):
     invalid: int
 
 
-def to_resource_spans(records: np.ndarray, layout: SpanLayout, resource: Mapping[str, AttributeValue]) -> ResourceSpans:
+def to_resource_spans(
+    records: np.ndarray, layout: SpanLayout, resource: Mapping[str, AttributeValue], root_threshold: int = 0
+) -> ResourceSpans:
     """Return the message that the records of one ring stand for; invalid records are skipped.
 
     The layout's `schema_url` goes to the `ScopeSpans`: it is about the spans' attributes; `resource_schema_url` goes to
@@ -68,6 +72,7 @@ def to_resource_spans(records: np.ndarray, layout: SpanLayout, resource: Mapping
         records: array of `layout.dtype`, one dimension.
         layout: what the bytes of the records mean.
         resource: the attributes of the process that wrote them.
+        root_threshold: of the ring's header: 0, or 1 + T.
 
     Raises:
         ValueError: the array's dtype is not the layout's.
@@ -78,7 +83,7 @@ def to_resource_spans(records: np.ndarray, layout: SpanLayout, resource: Mapping
     spans: dict[bytes | None, list[Span]] = {}
     for start in range(0, len(raw), layout.slot_bytes):
         try:
-            span, scope = _span(raw[start : start + layout.slot_bytes], layout)
+            span, scope = _span(raw[start : start + layout.slot_bytes], layout, root_threshold)
         except ValueError:
             continue
         spans.setdefault(scope, []).append(span)
@@ -95,14 +100,15 @@ class Encoder:
     Args:
         layout: what the bytes of the records mean.
         resource: the attributes of the process that wrote them.
+        root_threshold: of the ring's header: 0, or 1 + T, up to 2**56.
 
     Raises:
         LayoutError: the layout's names, keys and labels take more than 16 MiB once compiled.
     """
 
-    def __init__(self, layout: SpanLayout, resource: Mapping[str, AttributeValue]) -> None:
+    def __init__(self, layout: SpanLayout, resource: Mapping[str, AttributeValue], root_threshold: int = 0) -> None:
         self._layout = layout
-        self._plan = plan_of(layout)
+        self._plan = plan_of(layout, root_threshold)
         # What surrounds the spans is made by the messages of the reference.
         around = ResourceSpans(
             resource=_resource(resource), scope_spans=[ScopeSpans()], schema_url=layout.resource_schema_url
@@ -301,7 +307,7 @@ def _scope_spans(layout: SpanLayout, scope: bytes | None) -> ScopeSpans:
     )
 
 
-def _span(record: bytes, layout: SpanLayout) -> tuple[Span, bytes | None]:
+def _span(record: bytes, layout: SpanLayout, root_threshold: int) -> tuple[Span, bytes | None]:
     """Return the span of a record, and its `scope`.
 
     Raises:
@@ -325,6 +331,10 @@ def _span(record: bytes, layout: SpanLayout) -> tuple[Span, bytes | None]:
     span.trace_id, span.span_id, span.flags, span.kind = trace_id, span_id, core.flags, core.kind
     if parent_span_id != _ZERO_SPAN_ID:
         span.parent_span_id = parent_span_id
+    elif root_threshold and not span.trace_state and core.flags & _KEPT_BY_SAMPLER == _KEPT_BY_SAMPLER:
+        threshold = root_threshold - 1
+        if randomness(trace_id) >= threshold:  # else it went by another sampler than the ring's
+            span.trace_state = "ot=th:" + threshold_text(threshold)
     if _NAME_FIELD not in has:
         span.name = layout.span_names[core.name]
     span.start_time_unix_nano, span.end_time_unix_nano = core.start_unix_nano, core.end_unix_nano

@@ -11,6 +11,7 @@ import numpy as np
 
 from drain.accounting.label_names import label_value
 from drain.accounting.sums import Sums
+from drain.otlp.encode_plan import stated_threshold
 from drain.otlp.encoder import Encoder
 from drain.rings.directory import FileId, file_id
 from drain.rings.segment import Lane
@@ -112,7 +113,8 @@ class Ring:
             self._lane_stride_bytes: int = header.lane_stride_bytes
             self.layout = _layout(header, path)
             self.resource = _resource(header, path)
-            self.encode = _encode(self.layout, self.resource, encoding, path)
+            self.root_threshold = stated_threshold(header)
+            self.encode = _encode(self, encoding)
             self._views: Any = ffi.new("rb_lane_view[]", header.lane_count)
             self._next_views: Any = ffi.new("rb_lane_view[]", header.lane_count)
             self.lanes = [Lane(index) for index in range(header.lane_count)]
@@ -391,13 +393,11 @@ def _resource(header: Any, path: Path) -> dict[str, Any]:
         raise RingFormatError(str(path), f"resource: {error}") from error
 
 
-def _encode(
-    layout: SpanLayout, resource: dict[str, Any], encoding: Encoding, path: Path
-) -> Callable[[np.ndarray], Encoded]:
+def _encode(ring: Ring, encoding: Encoding) -> Callable[[np.ndarray], Encoded]:
     try:
-        encoder = Encoder(layout, resource)
+        encoder = Encoder(ring.layout, ring.resource, ring.root_threshold)
     except LayoutError as error:
-        raise RingFormatError(str(path), f"layout: {error}") from error
+        raise RingFormatError(str(ring.path), f"layout: {error}") from error
     return encoder.encode_json if encoding == "json" else encoder.encode
 
 

@@ -108,6 +108,7 @@ class Ring:
 
     def _records(self, slot_bytes: int, settings: RingSettings, schema_url: str) -> _Records:
         layout = otel_layout(slot_bytes, resource_schema_url=schema_url)
+        settings = replace(settings, decides_roots=False)  # the SDK's sampler does
         return _Records(Emitter.unopened(layout, settings, self._warn_of_no_ring))
 
     def _warn_of_no_ring(self, error: Exception) -> None:

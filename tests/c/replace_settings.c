@@ -31,6 +31,14 @@ static uint32_t root_flags(rb_producer *producer)
     return span.flags & RB_SPAN_SAMPLED;
 }
 
+static uint64_t stated_threshold(void)
+{
+    rb_header header;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert(fd >= 0 && pread(fd, &header, sizeof header, 0) == (ssize_t)sizeof header && close(fd) == 0);
+    return header.root_threshold;
+}
+
 static void replace(rb_producer *producer, const rb_config *config)
 {
     assert(unlink(path) == 0);
@@ -43,6 +51,7 @@ static void take_over_the_sampler(void)
     rb_producer *producer = new_producer();
     open_ring(producer, &config, path);
     assert(root_flags(producer) == RB_SPAN_SAMPLED && emit(producer, 0, 0) == 0);
+    assert(stated_threshold() == 1);
 
     config.root_always = 0; /* and root_bound is 0: never */
     replace(producer, &config);
@@ -56,6 +65,21 @@ static void take_over_the_sampler(void)
     config.emit_unsampled = 0;
     replace(producer, &config);
     assert(root_flags(producer) == RB_SPAN_SAMPLED && emit(producer, 0, 0) == 0);
+
+    /* Roots that began under the sampler before are yet to be written: the first ring of another one states nothing. */
+    config.root_threshold = RB_THRESHOLDS;
+    replace(producer, &config);
+    assert(stated_threshold() == 0 && root_flags(producer) == 0);
+    replace(producer, &config);
+    assert(stated_threshold() == RB_THRESHOLDS);
+    config.root_threshold = 1;
+    replace(producer, &config);
+    assert(stated_threshold() == 0 && root_flags(producer) == RB_SPAN_SAMPLED);
+    config.root_threshold = RB_THRESHOLDS + 1;
+    rb_error error;
+    char unused[RB_MAX_PATH_BYTES];
+    assert(rb_open(producer, &config, unused, &error) == RB_E_ARGUMENT &&
+           strncmp(error.detail, "root_threshold", 14) == 0);
     remove_ring(producer, path);
 }
 

@@ -104,7 +104,7 @@ static void ask_the_sampler(void)
     assert(memcmp(both[1].core.parent_span_id, both[0].core.span_id, 8) == 0);
     end_ring();
     begin_ring(UINT64_MAX);
-    assert(emit_one(NULL) == 1 && take_one().core.flags == (RB_SPAN_SAMPLED | RB_SPAN_HAS_IS_REMOTE));
+    assert(emit_one(NULL) == 1 && take_one().core.flags == (RB_SPAN_SAMPLED | RB_SPAN_RANDOM | RB_SPAN_HAS_IS_REMOTE));
     end_ring();
 }
 

@@ -83,19 +83,24 @@ layouts_and_carried = st.tuples(
     st.just(CARRYING_LAYOUT), records_for(CARRYING_LAYOUT, max_size=4) | hostile_values(CARRYING_LAYOUT)
 )
 FLOAT_LAYOUT = SpanLayout(span_names=["span"], attributes=[Attribute("value", "f64")])
+# Of a ring's header: unknown, every root, a half, 1 %, the highest threshold.
+root_thresholds = st.sampled_from([0, 1, 1 + (1 << 55), 1 + (0xFD70A << 36), 2**56]) | st.integers(0, 2**56)
 # Of output at a time; 1: each record is a piece of its own.
 piece_bytes = st.sampled_from([1, 3000, 8 << 20])
 
 
-@given(layouts_and_records, resources, piece_bytes)
+@given(layouts_and_records, resources, piece_bytes, root_thresholds)
 def test_the_protobuf_is_that_of_the_reference(
-    layout_and_records: tuple[SpanLayout, np.ndarray[Any, np.dtype[np.void]]], resource: dict[str, Any], piece: int
+    layout_and_records: tuple[SpanLayout, np.ndarray[Any, np.dtype[np.void]]],
+    resource: dict[str, Any],
+    piece: int,
+    root_threshold: int,
 ) -> None:
     layout, records = layout_and_records
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "_PIECE_BYTES", piece)
-        body, spans, invalid = Encoder(layout, resource).encode(records)
-    reference = to_resource_spans(records, layout, resource)
+        body, spans, invalid = Encoder(layout, resource, root_threshold).encode(records)
+    reference = to_resource_spans(records, layout, resource, root_threshold)
     assert spans == sum(len(scope_spans.spans) for scope_spans in reference.scope_spans)
     assert spans + invalid == len(records)
     if spans == 0:
@@ -108,15 +113,18 @@ def test_the_protobuf_is_that_of_the_reference(
         assert body == serialised(reference)
 
 
-@given(layouts_and_records, resources, piece_bytes)
+@given(layouts_and_records, resources, piece_bytes, root_thresholds)
 def test_the_json_is_that_of_the_reference(
-    layout_and_records: tuple[SpanLayout, np.ndarray[Any, np.dtype[np.void]]], resource: dict[str, Any], piece: int
+    layout_and_records: tuple[SpanLayout, np.ndarray[Any, np.dtype[np.void]]],
+    resource: dict[str, Any],
+    piece: int,
+    root_threshold: int,
 ) -> None:
     layout, records = layout_and_records
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "_PIECE_BYTES", piece)
-        body, spans, invalid = Encoder(layout, resource).encode_json(records)
-    reference = to_resource_spans(records, layout, resource)
+        body, spans, invalid = Encoder(layout, resource, root_threshold).encode_json(records)
+    reference = to_resource_spans(records, layout, resource, root_threshold)
     assert spans == sum(len(scope_spans.spans) for scope_spans in reference.scope_spans)
     assert spans + invalid == len(records)
     if spans == 0:
@@ -128,16 +136,16 @@ def test_the_json_is_that_of_the_reference(
     assert from_json_line(line).SerializeToString(deterministic=True) == as_json_has_it(reference)
 
 
-@given(layouts_and_carried, piece_bytes)
+@given(layouts_and_carried, piece_bytes, root_thresholds)
 def test_the_otlp_that_records_carry_is_taken_over_as_the_reference_does(
-    layout_and_records: tuple[SpanLayout, np.ndarray[Any, np.dtype[np.void]]], piece: int
+    layout_and_records: tuple[SpanLayout, np.ndarray[Any, np.dtype[np.void]]], piece: int, root_threshold: int
 ) -> None:
     layout, records = layout_and_records
-    reference = to_resource_spans(records, layout, {"ring": 1})
+    reference = to_resource_spans(records, layout, {"ring": 1}, root_threshold)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "_PIECE_BYTES", piece)
-        body, spans, invalid = Encoder(layout, {"ring": 1}).encode(records)
-        json_body, json_spans, json_invalid = Encoder(layout, {"ring": 1}).encode_json(records)
+        body, spans, invalid = Encoder(layout, {"ring": 1}, root_threshold).encode(records)
+        json_body, json_spans, json_invalid = Encoder(layout, {"ring": 1}, root_threshold).encode_json(records)
     assert (json_spans, json_invalid) == (spans, invalid)
     assert spans == sum(len(scope_spans.spans) for scope_spans in reference.scope_spans)
     assert spans + invalid == len(records)

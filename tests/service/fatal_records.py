@@ -46,10 +46,10 @@ def plant(fatal: dict[str, Any]) -> None:
 
         return planted_encode
 
-    def planted_begin(self: Encoder, layout: Any, resource: Any) -> None:
+    def planted_begin(self: Encoder, layout: Any, resource: Any, root_threshold: int = 0) -> None:
         if how == "attach" and resource["service.name"] == "shop":
             os.abort()
-        begin(self, layout, resource)
+        begin(self, layout, resource, root_threshold)
 
     for name in ("encode", "encode_json"):
         setattr(Encoder, name, planted(getattr(Encoder, name)))

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from drain.otlp.encode_plan import find_spans
+from drain.otlp.encode_plan import find_spans, stated_threshold
 from drain.otlp.encoder import Encoder
 from drain.tools.looking.span_text import escaped_json, json_value, printable
 
@@ -50,7 +50,7 @@ class JsonLines:
     def write(self, ring: ObservedRing, records: np.ndarray) -> int:
         """Write records of a ring; return how many of them were spans."""
         if ring not in self._encoders:
-            self._encoders[ring] = Encoder(ring.layout, ring.resource)
+            self._encoders[ring] = Encoder(ring.layout, ring.resource, stated_threshold(ring.header))
         encoded = self._encoders[ring].encode_json(records)
         if encoded.spans:
             line = b'{"resourceSpans":[%s]}\n' % encoded.body

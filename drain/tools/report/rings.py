@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from drain.otlp.encode_plan import stated_threshold
 from drain.otlp.encoder import Encoder
 from drain.tools.looking.observed_ring import ObservedRing
 
@@ -52,7 +53,7 @@ def write_json_lines(path: Path, file: IO[bytes]) -> RingCount:
         OSError: it cannot be read, or `file` not be written.
     """
     with ObservedRing(path) as ring:
-        encoder = Encoder(ring.layout, ring.resource)
+        encoder = Encoder(ring.layout, ring.resource, stated_threshold(ring.header))
         sums = ring.sums()
         missed = invalid = 0
         for lane in ring.lanes:

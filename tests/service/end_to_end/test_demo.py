@@ -93,12 +93,12 @@ def test_traces_go_on_in_the_storage_worker(environment: dict[str, str], tmp_pat
         assert parent["traceId"] == span["traceId"]
         if label(span, "grafos.operation") == "fbbu_flush":
             assert (parent_service, label(parent, "grafos.operation")) == ("demo-storage", "fbbu_write")
-            assert span["flags"] == 0x101
+            assert span["flags"] == 0x103
             flushes += 1
         else:
             assert parent_service == "demo-front"
             assert label(parent, "grafos.operation") == label(span, "grafos.operation")
-            assert span["flags"] == 0x301  # the parent is remote
+            assert span["flags"] == 0x303  # the parent is remote
             crossings += 1
     assert crossings > 200
     assert flushes > 0

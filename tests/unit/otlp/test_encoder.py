@@ -120,6 +120,45 @@ def test_what_has_its_default_is_left_out() -> None:
     assert text["attributes"] == text["events"] == []
 
 
+STATED = 1 + (0xFD70A << 36)  # 1 in 100
+KEPT, NOT_KEPT = bytes(9) + (0xFD70A << 36).to_bytes(7, "big"), b"\xff" * 9 + ((0xFD70A << 36) - 1).to_bytes(7, "big")
+
+
+@pytest.mark.parametrize(
+    ("core", "state"),
+    [
+        ({"trace_id": KEPT, "flags": 0x103}, "ot=th:fd70a"),
+        ({"trace_id": KEPT, "flags": 0x101}, ""),  # not the ring's sampler kept it
+        ({"trace_id": KEPT, "flags": 0x102}, ""),  # nobody did
+        (
+            {"trace_id": NOT_KEPT, "flags": 0x103},
+            "",
+        ),  # a sampler before did: of the one that is stated this is no child
+        ({"trace_id": KEPT, "flags": 0x103, "parent_span_id": b"\1" * 8}, ""),
+        ({"trace_id": KEPT, "flags": 0x303, "parent_span_id": b"\1" * 8}, ""),
+    ],
+)
+def test_a_root_that_its_rings_sampler_kept_says_what_it_stands_for(core: dict[str, Any], state: str) -> None:
+    records, encoder = one(LABELS, {}, **core), Encoder(LABELS, {}, STATED)
+    (span,) = spans_of(encoder.encode(records).body)
+    (text,) = json.loads(encoder.encode_json(records).body)["scopeSpans"][0]["spans"]
+    assert (span.trace_state, text.get("traceState", "")) == (state, state)
+    assert spans_of(Encoder(LABELS, {}).encode(records).body)[0].trace_state == ""
+
+
+@pytest.mark.parametrize(
+    ("stated", "text"), [(1, "0"), (1 + (1 << 55), "8"), (1 + 1, "00000000000001"), (2**56, "ffffffffffffff")]
+)
+def test_a_threshold_has_its_digits_but_for_zeros_at_the_end(stated: int, text: str) -> None:
+    records = one(LABELS, {}, trace_id=b"\xff" * 16, flags=0x103)
+    assert spans_of(Encoder(LABELS, {}, stated).encode(records).body)[0].trace_state == "ot=th:" + text
+
+
+def test_a_threshold_that_cannot_be_makes_no_plan() -> None:
+    with pytest.raises(LayoutError, match="root_threshold"):
+        Encoder(LABELS, {}, 2**56 + 1)
+
+
 def test_an_end_before_the_start_is_delivered() -> None:
     (span,) = spans_of(Encoder(LABELS, {}).encode(one(LABELS, {}, start_unix_nano=9, end_unix_nano=8)).body)
     assert (span.start_time_unix_nano, span.end_time_unix_nano) == (9, 8)

@@ -13,6 +13,7 @@ from ringbuf.dataplane import (
     OpType,
     site,
 )
+from tests.consumer import Consumer
 from tests.unit.doors import (
     PARENT,
     SAMPLED,
@@ -87,7 +88,7 @@ def test_no_root_is_written_where_the_sampler_wants_none(
 
 def a_span_with_a_child() -> None:
     with site(OpType.FBMU_READ).span(LeaseId(7)) as span:
-        assert span.traceparent.endswith("-00")
+        assert span.traceparent.endswith("-02")
         assert not site(OpType.FBMU_READ).emit(LeaseId(7), 1, 2)
 
 
@@ -122,7 +123,7 @@ def test_what_a_span_says_to_the_next_hop_is_what_becomes_of_it(
                 said.append(span.traceparent)
         if not number % 2:
             said.append(span.traceparent)
-    sampled = [header.split("-")[1:3] for header in said if header.endswith("-01")]
+    sampled = [header.split("-")[1:3] for header in said if header.endswith("-03")]
     written = [[record["trace_id"].tobytes().hex(), record["span_id"].tobytes().hex()] for record in process.written()]
     assert written == sampled
     assert 40 < len(written) < 160
@@ -150,6 +151,46 @@ def test_a_ratio_decides_roots_by_the_low_half_of_the_trace_id(
     assert len(given) == 100
     assert 20 < len(written) - len(given) < 240  # 100 of 400 are expected, 16 standard deviations are 139
     assert process.stats().attempts == 600
+
+
+@pytest.mark.parametrize("sampler", ["probability", "parentbased_probability"])
+def test_a_probability_decides_roots_by_the_low_56_bits_of_the_trace_id(
+    process: Shared, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
+    for number in range(1, 101):
+        assert not emit(trace_id=(2**128 - 2**56 + number).to_bytes(16, "big"))
+        assert emit(trace_id=(2**56 - number).to_bytes(16, "big"))
+    read = site(OpType.FBMU_READ)
+    for _ in range(400):
+        read.emit(LeaseId(7), 1, 2)
+    written = process.written()
+    assert all(record["trace_id"].tobytes()[9] >= 0xC0 for record in written)
+    assert [record["flags"] for record in written[:100]] == [0x101] * 100  # ids that were given may not be random
+    assert {record["flags"] for record in written[100:]} == {0x103}
+    assert 20 < len(written) - 100 < 240  # 100 of 400 are expected, 16 standard deviations are 139
+
+
+@pytest.mark.parametrize(
+    ("sampler", "stated"),
+    [
+        ("always_on", 1),
+        ("always_off", 0),
+        ("traceidratio", 0),
+        ("probability", 1 + (0xE666 << 40)),
+        ("parentbased_probability", 1 + (0xE666 << 40)),
+    ],
+)
+def test_a_ring_states_the_threshold_of_its_sampler(
+    process: Shared, monkeypatch: pytest.MonkeyPatch, sampler: str, stated: int
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")
+    emit()
+    (path,) = process.ring_dir.glob("*.ring")
+    with Consumer(path, observe=True) as consumer:
+        assert consumer.header.root_threshold == stated
 
 
 def test_the_sampler_does_not_decide_spans_with_a_parent(process: Shared, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def test_a_site_writes_constants_and_what_varies(store: ringbuf.Emitter, ring_di
     (record,) = records_in(ring_dir)
     assert LAYOUT.values(record) == {"key": "k", "bytes": 5, "tier": "disk"}
     assert (record["start_unix_nano"], record["end_unix_nano"], record["name"]) == (10, 20, 1)
-    assert (record["kind"], record["status"], record["flags"]) == (1, 0, 0x101)
+    assert (record["kind"], record["status"], record["flags"]) == (1, 0, 0x103)
 
 
 def test_none_is_an_absent_value_at_a_site(store: ringbuf.Emitter, ring_dir: Path) -> None:

@@ -94,7 +94,7 @@ def test_an_outer_span_is_a_root(read: DataplaneSite, ring_dir: Path) -> None:
         pass
     (record,) = written(ring_dir)
     assert ids(record) == (span.trace_id.hex(), "0" * 16, span.span_id.hex())
-    assert record["flags"] == 0x101
+    assert record["flags"] == 0x103
 
 
 def test_a_nested_span_is_a_child(read: DataplaneSite, ring_dir: Path) -> None:
@@ -292,9 +292,9 @@ def test_an_invalid_header_starts_a_trace_even_inside_a_span(read: DataplaneSite
 
 def test_the_header_for_the_next_hop_names_this_span(read: DataplaneSite) -> None:
     with read.span(LEASE) as span:
-        assert span.traceparent == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01"
+        assert span.traceparent == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-03"
         assert ringbuf.current_traceparent() == span.traceparent
-    assert span.traceparent.endswith("-01")
+    assert span.traceparent.endswith("-03")
 
 
 def test_two_hops_are_one_trace(read: DataplaneSite, ring_dir: Path) -> None:

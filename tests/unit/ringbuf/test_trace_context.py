@@ -25,10 +25,10 @@ CONTEXT = TraceContext(TRACE, SPAN, None, 1)
 @pytest.fixture
 def sampler(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Let a test set OTEL_TRACES_SAMPLER, which is read once a process."""
-    traceparent._root_bound.cache_clear()
+    traceparent._root_sampler.cache_clear()
     yield monkeypatch
     monkeypatch.undo()
-    traceparent._root_bound.cache_clear()
+    traceparent._root_sampler.cache_clear()
 
 
 def test_a_root_has_a_new_trace_and_no_parent() -> None:
