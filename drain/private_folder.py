@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, Final
@@ -15,13 +16,16 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def ensure_private_folder(path: Path) -> None:
-    """Make a folder with mode 0700 if it is not there.
+    """Make a folder that only its owner may enter, durably; one that others may enter becomes so.
+
+    Kubernetes opens a volume with `fsGroup` to that group at each start of a pod, what lies in it included.
 
     Raises:
-        RingBufferError: it cannot be made, is a link or no folder, belongs to somebody else, or others may enter it.
+        RingBufferError: it cannot be made, is a link or no folder, belongs to somebody else, or others could enter it
+            and something in it is not ours.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(path)
         status = os.lstat(path)
     except OSError as error:
         raise RingBufferError(f"{path}: the folder cannot be made ({error.strerror})") from error
@@ -30,6 +34,42 @@ def ensure_private_folder(path: Path) -> None:
     if status.st_uid != os.geteuid():
         raise RingBufferError(f"{path}: belongs to uid {status.st_uid}; name a folder of your own")
     if status.st_mode & _OTHERS:
-        raise RingBufferError(
-            f"{path}: others may enter it (mode {stat.S_IMODE(status.st_mode):04o}); chmod it to 0700"
-        )
+        try:
+            _make_private(path, stat.S_IMODE(status.st_mode))
+        except OSError as error:
+            raise RingBufferError(f"{path}: others may enter it, and it cannot be closed ({error.strerror})") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk.
+
+    Raises:
+        OSError: they cannot be.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make(path: Path) -> None:
+    """Make a folder and those above it that are not there, each durable before the next."""
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700 if folder == path else 0o777, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # who may make a folder there may not always read it
+            sync_folder(folder.parent)
+
+
+def _make_private(path: Path, mode: int) -> None:
+    ours = os.geteuid()
+    path.chmod(mode & ~_OTHERS)  # before the look: nobody can add anything behind it
+    with os.scandir(path) as entries:
+        for entry in entries:
+            owner = entry.stat(follow_symlinks=False).st_uid
+            if owner != ours:
+                raise RingBufferError(
+                    f"{path}: others could enter it (mode {mode:04o}), and {entry.name} in it belongs to uid {owner}; "
+                    "look what it is and remove it, or name another folder"
+                )

@@ -16,19 +16,21 @@ class SpoolStatus:
     """What a spool holds, and what it did.
 
     Attributes:
-        services: the sums of each service.
+        services: the sums of each service, since the spool was begun.
+        services_before: what they were when this drain opened it.
         batches: stored ones.
         held: of them, those that somebody sends now, or that are to rest.
         body_bytes: of the stored batches, compressed.
-        file_bytes: of the database's pages in use, the write-ahead log and the reserve.
+        file_bytes: of the spool's files, those that were set aside included.
         oldest_age_seconds: of the oldest stored batch; 0 without one.
         refused_full: batches that were refused since the spool was full, since its start.
         refused_failing: batches that were refused since it could not be written.
-        set_aside: databases that were set aside as damaged.
-        is_writable: whether the last write was possible.
+        set_aside: databases that were set aside as damaged, or were removed or replaced by somebody.
+        is_writable: whether the last write was possible, and none hangs.
     """
 
     services: Mapping[str, SpoolSums]
+    services_before: Mapping[str, SpoolSums]
     batches: int
     held: int
     body_bytes: int

@@ -20,7 +20,7 @@ class SpoolSums:
         dead_lettered: refused by the backend for good, and kept.
         expired: removed since they were older than the spool's age.
         dropped: removed since the spool was full and newer ones came.
-        damaged: not readable any more, and set aside.
+        damaged: not readable any more, and set aside; or removed by somebody.
         waiting: in the spool.
     """
 

@@ -9,7 +9,8 @@ order, when its batch is settled. A batch that is not settled stays in the rings
                 +--too long--+--> spooled: settled -----+
                                                         +--the attempt failed--> given back to the spool
 
-With a spool, a batch that waits too long is stored there while its attempt goes on.
+With a spool, a batch that waits too long is stored there while its attempt goes on. What comes first counts: a batch
+that is delivered before the disk has it is settled at once, and forgotten by the spool. Nobody waits long for a disk.
 
 Any step may raise (a MemoryError, a defect): what a thread has in hand then waits for another attempt, and each step is
 such that it can be done again.
@@ -18,6 +19,7 @@ such that it can be done again.
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -198,8 +200,10 @@ class Dispatch:
             return
         late: deque[Job] = deque()
         try:
+            room = self._storing.room()
             with self._changed:
-                late.extend(job for at, job in enumerate(self._unsettled) if self._is_late(at, job))
+                are_late = (job for at, job in enumerate(self._unsettled) if self._is_late(at, job))
+                late.extend(itertools.islice(are_late, room))
                 for job in late:
                     job.keeping = Keeping.STORING
             self._storing.catch_up()
@@ -314,10 +318,7 @@ class Dispatch:
         job = hand.job
         if job is not None:
             with self._changed:
-                is_unfinished = job.sending is Sending.RUNNING or (
-                    job.sending is Sending.CONCLUDED and job.keeping is not Keeping.STORING
-                )
-                if is_unfinished:
+                if job.sending in {Sending.RUNNING, Sending.CONCLUDED}:
                     job.failures += 1
                     job.own_failures += 1
                     job.sure_failures += 1
@@ -333,11 +334,11 @@ class Dispatch:
     def _conclude(self, job: Job) -> None:
         with self._changed:
             job.sending = Sending.CONCLUDED
-            if job.keeping is Keeping.STORING:
-                return  # `_stored` goes on
             self._unsettled.pop(job, None)
         if job.entry is None:
             self._settle(job, job.so_far)
+            if self._storing is not None and job.keeping is Keeping.STORING:  # it does not wait for the disk
+                self._storing.cancel(job)
         else:
             self._remove(job, job.entry)
         job.sending = Sending.GONE
@@ -369,32 +370,27 @@ class Dispatch:
             for job in jobs:
                 job.keeping = Keeping.IN_RINGS
                 job.store_not_before = self._clock() + STORE_AGAIN_SECONDS
-                if job.sending is Sending.CONCLUDED:  # meanwhile, and was left to the spool
-                    job.sending = Sending.WAITING
-                    self._waiting.append(job)
             self._change()
 
     def _stored(self, job: Job, entry: Entry | None) -> Iterator[Callable[[], None]]:
         """Take note of what the spool says of a batch, and return what is left to do; called by the spool's thread."""
         with self._changed:
-            # Read here: until it has concluded, the thread that sends it changes it.
-            outcome = job.so_far if entry is None else Outcome(spooled=job.spans)
-            todo: list[Callable[[], None]] = [functools.partial(self._settle, job, outcome)]
-            is_concluded = job.sending is Sending.CONCLUDED
-            if entry is None and not is_concluded:
+            if entry is None:
                 self._keep_in_rings([job])
                 return iter(())
+            if job.batch is None or job.sending in {Sending.CONCLUDED, Sending.GONE}:
+                job.keeping = Keeping.IN_RINGS  # where it is counted; its attempt was faster than the disk
+                return iter([functools.partial(self._withdraw, entry)])
+            todo: list[Callable[[], None]] = [functools.partial(self._settle, job, Outcome(spooled=job.spans))]
             waits = job.sending is Sending.WAITING and not any(job.so_far)
-            if entry is not None and is_concluded:
-                todo.append(functools.partial(self._remove, job, entry))
-            elif entry is not None and waits:
+            if waits:
                 todo += [functools.partial(self._give_back, job, entry), self._note_change]
             # Nothing from here on may raise: it is done once.
-            job.entry, job.keeping = entry, Keeping.IN_RINGS if entry is None else Keeping.STORED
+            job.entry, job.keeping = entry, Keeping.STORED
             self._unsettled.pop(job, None)
-            if waits and job in self._waiting:
-                self._waiting.remove(job)
-            if waits or is_concluded:
+            if waits:
+                if job in self._waiting:
+                    self._waiting.remove(job)
                 job.sending = Sending.GONE
         return iter(todo)
 
@@ -418,6 +414,10 @@ class Dispatch:
     def _give_back(self, job: Job, entry: Entry) -> None:
         if self._storing is not None:
             self._storing.give_back(job, entry)
+
+    def _withdraw(self, entry: Entry) -> None:
+        if self._storing is not None:
+            self._storing.withdraw(entry)
 
     def _remove(self, job: Job, entry: Entry) -> None:
         if self._storing is not None:

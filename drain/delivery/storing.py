@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -51,7 +52,7 @@ class _Told:
             return None
         try:
             return self.future.result()
-        except SpoolRefusedError:
+        except (SpoolRefusedError, CancelledError):
             return None
 
 
@@ -100,6 +101,21 @@ class Storing:
                 del self._untold[told]
                 raise
             told.future.add_done_callback(tell)
+
+    def room(self) -> int:
+        """Return how many batches may be put now; says so when the disk hangs."""
+        self._spool.look()
+        return self._spool.room()
+
+    def cancel(self, job: Job) -> None:
+        """Let a batch that has its outcome not be stored, if that has not begun."""
+        for told in tuple(self._untold):
+            if told.job is job and told.future is not None:
+                told.future.cancel()
+
+    def withdraw(self, entry: Entry) -> None:
+        """Let a batch be forgotten that was stored when it had its outcome already."""
+        self._spool.withdraw(entry)
 
     def view(self) -> SpoolView:
         """Return what `take` may give."""

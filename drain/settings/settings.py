@@ -164,8 +164,10 @@ class Settings(BaseSettings):
     )
     retry_elapsed: Seconds = Field(0.0, ge=0, description="Seconds after which a batch is not sent again; 0: never.")
     state_dir: Path | None = Field(None, description="Folder of spool and dead letters; STATE_DIRECTORY, too.")
+    # Well above the latency of a backend that is well: its spans need no disk. What cannot wait so long (a lane that is
+    # half full, a batch that failed, a backend that is away) does not.
     spool_after: Seconds = _state(
-        "Seconds that a batch waits for its delivery before it is spooled.", default=0.2, ge=0, le=_DAY
+        "Seconds that a batch waits for its delivery before it is spooled.", default=2.0, ge=0, le=_DAY
     )
     spool_max_bytes: Bytes = _state("Of the spool's files.", default=1 << 30, ge=MIN_BYTES)
     spool_max_age: Seconds = _state("Seconds after which a spooled batch expires; 0: never.", default=604_800.0, ge=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Final
@@ -49,6 +50,29 @@ def set_aside_body(folder: Path, body: bytes) -> Path:
     return to
 
 
+def damaged_bytes(folder: Path) -> int:
+    """Return how many bytes the files take that were set aside."""
+    total = 0
+    for path in folder.glob(f"{DAMAGED_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):  # taken away this moment
+            total += path.stat().st_size
+    return total
+
+
+def remove_oldest_damaged(folder: Path) -> Path | None:
+    """Remove what was set aside first, and return its path; None where nothing is.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    kept = [path for path in _by_age(folder, "") if not path.name.endswith(_WAL_SUFFIX)]
+    if not kept:
+        return None
+    kept[0].unlink()
+    kept[0].with_name(kept[0].name + _WAL_SUFFIX).unlink(missing_ok=True)
+    return kept[0]
+
+
 def _new_name(folder: Path, stem: str, suffix: str) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     number = 0
@@ -60,7 +84,10 @@ def _new_name(folder: Path, stem: str, suffix: str) -> Path:
 
 
 def _remove_oldest(folder: Path, suffix: str) -> None:
-    kept = sorted(folder.glob(f"{DAMAGED_PREFIX}*{suffix}"), key=lambda path: path.stat().st_ctime_ns)
-    for path in kept[:-_KEPT]:
+    for path in _by_age(folder, suffix)[:-_KEPT]:
         path.unlink()
         path.with_name(path.name + _WAL_SUFFIX).unlink(missing_ok=True)
+
+
+def _by_age(folder: Path, suffix: str) -> list[Path]:
+    return sorted(folder.glob(f"{DAMAGED_PREFIX}*{suffix}"), key=lambda path: path.stat().st_ctime_ns)

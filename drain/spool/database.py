@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from drain.accounting.spool_sums import SPOOL_SUM_NAMES, SpoolSums
 from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES
+from drain.private_folder import sync_folder
+from drain.spool.open_files import OpenFiles
+from drain.spool.spool_time import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -35,6 +38,8 @@ _SCHEMA: Final = f"""
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     spooled_unix_nano INTEGER NOT NULL,
+    boot_id TEXT NOT NULL DEFAULT '',
+    boot_nano INTEGER NOT NULL DEFAULT 0,
     encoding TEXT NOT NULL,
     spans INTEGER NOT NULL,
     services TEXT NOT NULL,
@@ -58,7 +63,9 @@ _ADD_TO_SERVICE: Final = (
 _NEW_SERVICE: Final = (
     f"INSERT INTO service ({', '.join(SPOOL_SUM_NAMES)}, name) VALUES ({'?, ' * len(SPOOL_SUM_NAMES)}?)"  # noqa: S608 - the names are this file's own
 )
-_STORED_COLUMNS: Final = "id, spooled_unix_nano, encoding, spans, services, length(body)"
+# Of a spool that was begun before there were these; an older drain reads and writes it with them.
+_ADDED_COLUMNS: Final = {"boot_id": "TEXT NOT NULL DEFAULT ''", "boot_nano": "INTEGER NOT NULL DEFAULT 0"}
+_STORED_COLUMNS: Final = "id, spooled_unix_nano, boot_id, boot_nano, encoding, spans, services, length(body)"
 
 
 class DamagedError(Exception):
@@ -70,7 +77,7 @@ class Stored(NamedTuple):
 
     Attributes:
         id: larger than that of every older batch.
-        spooled_unix_nano: when it was put.
+        spooled: when it was put.
         encoding: of the request.
         spans: how many it has.
         services: how many of them each service has.
@@ -78,7 +85,7 @@ class Stored(NamedTuple):
     """
 
     id: int
-    spooled_unix_nano: int
+    spooled: Moment
     encoding: Encoding
     spans: int
     services: Mapping[str, int]
@@ -98,6 +105,8 @@ class SpoolDatabase:
         sums: by service, as of the last commit.
         batches: how many are stored, as of the last commit.
         body_bytes: of their bodies together.
+        files: the database and its log, as they were left.
+        is_new: whether it was begun now, with the sums that were carried.
 
     Raises:
         sqlite3.Error: it cannot be opened; `is_damage` and `is_locked` tell the kinds apart.
@@ -108,7 +117,9 @@ class SpoolDatabase:
     def __init__(
         self, path: Path, checkpoint_bytes: int, wal_bytes: int, carried: Mapping[str, SpoolSums] | None = None
     ) -> None:
+        self._path = path
         self._wal = path.with_name(path.name + "-wal")
+        self.is_new = False
         _make_file(path)
         # Transactions are begun by hand; the thread that opens is not the one that writes.
         self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -119,6 +130,7 @@ class SpoolDatabase:
         except BaseException:
             self._connection.close()
             raise
+        self.files = OpenFiles(path, self._wal)
         self._changes: dict[str, Counter[str]] = {}
         self._batches_change = 0
         self._body_bytes_change = 0
@@ -148,18 +160,20 @@ class SpoolDatabase:
         self.batches += self._batches_change
         self.body_bytes += self._body_bytes_change
         self._changes = {}
+        self.files.note_sizes()
 
     def rollback(self) -> None:
         """Undo the transaction, if one is open: some errors of SQLite have ended it already."""
         self._forget_changes()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+        self.files.note_sizes()
 
-    def add(self, spooled_unix_nano: int, encoding: Encoding, services: Mapping[str, int], body: bytes) -> Stored:
+    def add(self, now: Moment, encoding: Encoding, services: Mapping[str, int], body: bytes) -> Stored:
         """Store a batch as the newest.
 
         Args:
-            spooled_unix_nano: now.
+            now: the moment that it is.
             encoding: of the request.
             services: how many spans each service has in it.
             body: compressed.
@@ -167,27 +181,30 @@ class SpoolDatabase:
         services = self._within_bound(services)
         spans = sum(services.values())
         cursor = self._connection.execute(
-            "INSERT INTO batch (spooled_unix_nano, encoding, spans, services, body) VALUES (?, ?, ?, ?, ?)",
-            (spooled_unix_nano, encoding, spans, json.dumps(services), body),
+            "INSERT INTO batch (spooled_unix_nano, boot_id, boot_nano, encoding, spans, services, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*now, encoding, spans, json.dumps(services), body),
         )
         for service, count in services.items():
             self._change(service, spooled=count, waiting=count)
         self._batches_change += 1
         self._body_bytes_change += len(body)
-        return Stored(cast("int", cursor.lastrowid), spooled_unix_nano, encoding, spans, services, len(body))
+        return Stored(cast("int", cursor.lastrowid), now, encoding, spans, services, len(body))
 
-    def remove(self, stored: Stored, fates: Mapping[Fate, int]) -> None:
+    def remove(self, stored: Stored, fates: Mapping[Fate, int] | None) -> None:
         """Remove a batch and count what became of its spans.
 
         Args:
             stored: which batch.
             fates: how many spans met which; adds up to `stored.spans`. Which service met which is not known where
-                there are several: they are put down to the first services.
+                there are several: they are put down to the first services. None: it is counted as never stored.
         """
         if not self._connection.execute("DELETE FROM batch WHERE id = ?", (stored.id,)).rowcount:
             return  # and counted, before
-        left = dict(fates)
+        left = dict(fates or {})
         for service, spans in stored.services.items():
+            if fates is None:
+                self._change(service, spooled=-spans, waiting=-spans)
             unassigned = spans
             for fate, count in left.items():
                 part = min(unassigned, count)
@@ -196,6 +213,10 @@ class SpoolDatabase:
                 self._change(service, **{fate: part, "waiting": -part})
         self._batches_change -= 1
         self._body_bytes_change -= stored.body_bytes
+
+    def count_lost(self, service: str, spans: int) -> None:
+        """Count spans that were stored in a database that is gone."""
+        self._change(service, spooled=spans, damaged=spans)
 
     def oldest(self, most: int, without: Container[int] = frozenset(), *, newest: bool = False) -> list[Stored]:
         """Return the oldest batches.
@@ -229,12 +250,14 @@ class SpoolDatabase:
         return cast("int", (pages - free) * PAGE_BYTES)
 
     @property
+    def file_bytes(self) -> int:
+        """Bytes of its file, pages that hold nothing included, and of the write-ahead log's."""
+        return _size_of(self._path) + self.wal_bytes
+
+    @property
     def wal_bytes(self) -> int:
         """Bytes of the write-ahead log's file."""
-        try:
-            return self._wal.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return _size_of(self._wal)
 
     def shrink(self, most_pages: int) -> None:
         """Give at most so many free pages back to the file system."""
@@ -245,11 +268,17 @@ class SpoolDatabase:
     def checkpoint(self) -> None:
         """Write the write-ahead log back, so that its file can be used from its start."""
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self.files.note_sizes()
 
-    @property
-    def free_pages(self) -> int:
-        """Pages of the file that hold nothing."""
-        return cast("int", self._one("PRAGMA freelist_count")[0])
+    def rescue_log(self) -> bool:
+        """Write all of the log back, whatever has its name now; return whether the database has everything then."""
+        (is_busy, _, _) = self._one("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not is_busy
+
+    def is_mostly_free(self, least_pages: int) -> bool:
+        """Return whether more pages hold nothing than something, and more than so many."""
+        (pages,), (free,) = self._one("PRAGMA page_count"), self._one("PRAGMA freelist_count")
+        return bool(free > max(least_pages, pages // 2))
 
     def close(self) -> None:
         """Close the database; an open transaction is undone."""
@@ -271,6 +300,7 @@ class SpoolDatabase:
         execute("BEGIN IMMEDIATE")
         (version,), (application,) = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
         if (version, application) == (0, 0) and self._one("SELECT count(*) FROM sqlite_master") == (0,):
+            self.is_new = True
             execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             for statement in _SCHEMA.strip().split(";\n"):
                 execute(statement)
@@ -278,6 +308,9 @@ class SpoolDatabase:
                 execute(_NEW_SERVICE, (*(getattr(sums, name) for name in SPOOL_SUM_NAMES), service))
         elif (version, application) != (_VERSION, _APPLICATION_ID):
             raise DamagedError(f"not a spool of this version: application id {application:#x}, version {version}")
+        there = {row[1] for row in execute("PRAGMA table_info(batch)").fetchall()}
+        for name in _ADDED_COLUMNS.keys() - there if there else ():
+            execute(f"ALTER TABLE batch ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
         execute("COMMIT")
 
     def _read_sums(self) -> dict[str, SpoolSums]:
@@ -337,16 +370,23 @@ def is_locked(error: Exception) -> bool:
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
-    identity, spooled_unix_nano, encoding, spans, text, body_bytes = row
+    identity, unix_nano, boot_id, boot_nano, encoding, spans, text, body_bytes = row
     try:
         services = json.loads(text)
-        counts = (spooled_unix_nano, body_bytes, *services.values())
+        counts = (unix_nano, boot_nano, body_bytes, *services.values())
     except (ValueError, TypeError, AttributeError):
         raise DamagedError(f"the row of batch {identity} is not sound") from None
-    are_numbers = all(isinstance(count, int) for count in counts)
+    are_numbers = all(isinstance(count, int) for count in counts) and isinstance(boot_id, str)
     if encoding not in {"protobuf", "json"} or not are_numbers or sum(services.values()) != spans:
         raise DamagedError(f"the row of batch {identity} is not sound")
-    return Stored(identity, spooled_unix_nano, encoding, spans, services, body_bytes)
+    return Stored(identity, Moment(unix_nano, boot_id, boot_nano), encoding, spans, services, body_bytes)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _make_file(path: Path) -> None:
@@ -355,8 +395,4 @@ def _make_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)  # the name, too, must outlive a loss of power
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)  # the name, too, must outlive a loss of power

@@ -22,9 +22,17 @@ class Reserve:
         self.size_bytes = size_bytes
         self._is_there = False
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the file as it is, which an earlier drain may have left."""
+        try:
+            return self._path.lstat().st_size
+        except OSError:
+            return 0
+
     def take(self) -> bool:
         """Take up the room, if that is not done; return whether there was as much."""
-        if self._is_there:
+        if self._is_there and self.held_bytes >= self.size_bytes:  # nobody has removed it
             return True
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Final
 from drain.accounting.spool_status import SpoolStatus
 from drain.log import RepeatedTrouble
 from drain.otlp.request import Request
-from drain.private_folder import ensure_private_folder
 from drain.spool.damage import set_aside_body
 from drain.spool.holds import Holds
-from drain.spool.steady_time import SteadyTime
+from drain.spool.spool_time import Moment, SpoolTime, this_moment
 from drain.spool.store import Addition, Removal, SpoolLimits, SpoolLockedError, SpoolStore
 from ringbuf.exceptions import RingBufferError
 
@@ -42,6 +41,9 @@ __all__ = ["Entry", "Spool", "SpoolLimits", "SpoolLockedError", "SpoolRefusedErr
 DATABASE_NAME: Final = "spool.db"
 
 _TEND_SECONDS: Final = 1.0
+_TAKE_SECONDS: Final = 2.0  # that somebody who has other work waits for the disk
+_STUCK_SECONDS: Final = 3.0  # of one transaction: then nobody begins to wait for the disk
+_MOST_JOBS: Final = 32  # that wait for the thread: each may hold a batch
 _PAUSE_SECONDS: Final = 0.05  # after an unexpected error
 _MOST_ERRORS: Final = 100  # in a row: then it is no passing want of memory
 
@@ -98,7 +100,7 @@ class Spool:
         folder: made with mode 0700 if it is not there.
         limits: what it may take.
         log: a line for each change of state.
-        unix_nano: the time of day, for the age of batches.
+        now: the moment that it is, for the age of batches.
         clock: seconds that never go back.
 
     Raises:
@@ -112,22 +114,24 @@ class Spool:
         limits: SpoolLimits,
         *,
         log: FilteringBoundLogger,
-        unix_nano: Callable[[], int] = time.time_ns,
+        now: Callable[[], Moment] = this_moment,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        ensure_private_folder(folder)
         self._folder = folder
         self._log = log.bind(spool=str(folder))
         self._trouble = RepeatedTrouble(self._log, clock)
-        self._unix_nano = unix_nano = SteadyTime(unix_nano, clock)
+        self._time = SpoolTime(now)
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._holds = Holds(clock)
         self._refused_full = self._refused_failing = 0
         self._is_closing = False
+        self._busy_since: float | None = None  # with the disk
+        self._is_told_stuck = False
         self._store = SpoolStore(
-            folder / DATABASE_NAME, limits, self._holds, log=self._log, unix_nano=unix_nano, clock=clock
+            folder / DATABASE_NAME, limits, self._holds, log=self._log, time=self._time, clock=clock
         )
+        self._services_before = self._store.contents.services
         # A daemon: a disk that hangs must not keep a stopped drain alive.
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
@@ -140,7 +144,8 @@ class Spool:
             services: how many of its spans each service has; adds up to `request.spans`.
 
         Returns:
-            the entry, held by the caller, once it is durable; `SpoolRefusedError` when it was not taken.
+            the entry, held by the caller, once it is durable; `SpoolRefusedError` when it was not taken. It can be
+            cancelled until its transaction begins.
 
         Raises:
             ValueError: the services do not add up.
@@ -152,7 +157,9 @@ class Spool:
         return future
 
     def take(self, most: int = 1, *, without: frozenset[int] = frozenset(), newest: bool = False) -> list[Entry]:
-        """Return the oldest batches that nobody holds, which the caller then holds; waits for the spool's thread.
+        """Return the oldest batches that nobody holds, which the caller then holds.
+
+        Waits for the spool's thread, but no longer than two seconds: of a disk that hangs nothing is returned.
 
         Args:
             most: how many at most.
@@ -161,7 +168,12 @@ class Spool:
         """
         future: Future[list[tuple[Stored, bytes, int]]] = Future()
         self._jobs.put(_Take(most, without, newest, future))
-        taken = future.result()
+        try:
+            taken = future.result(_TAKE_SECONDS)
+        except TimeoutError:
+            if not future.cancel():
+                future.add_done_callback(self._let_go_of)
+            return []
         entries = []
         try:
             for stored, body, generation in taken:
@@ -173,10 +185,13 @@ class Spool:
                 else:
                     entries.append(Entry(request, stored, generation))
         except BaseException:
-            for stored, _, generation in taken:
-                self._holds.rest(stored.id, generation, 0.0)
+            self._let_go_of(future)
             raise
         return entries
+
+    def _let_go_of(self, future: Future[list[tuple[Stored, bytes, int]]]) -> None:
+        for stored, _, generation in future.result():
+            self._holds.rest(stored.id, generation, 0.0)
 
     def done(self, entry: Entry, outcome: Outcome) -> None:
         """Say what became of a held entry; it is removed soon.
@@ -194,6 +209,10 @@ class Spool:
         fates: dict[Fate, int] = {"rejected": rejected, "dead_lettered": dead_lettered, "delivered": delivered}
         self._jobs.put(Removal(entry.stored, entry.generation, fates))
 
+    def withdraw(self, entry: Entry) -> None:
+        """Undo a put, of which nobody was told: the batch has its outcome elsewhere."""
+        self._jobs.put(Removal(entry.stored, entry.generation, None))
+
     def back(self, entry: Entry, not_before: float = 0.0) -> None:
         """Give a held entry back.
 
@@ -205,7 +224,7 @@ class Spool:
 
     def age_seconds(self, entry: Entry) -> float:
         """Return for how long an entry has been stored, whatever the clock was set to meanwhile."""
-        return max(0.0, (self._unix_nano() - entry.stored.spooled_unix_nano) / 1e9)
+        return self._time.age_seconds(entry.stored.spooled)
 
     @property
     def is_broken(self) -> bool:
@@ -214,23 +233,42 @@ class Spool:
 
     def can_take(self) -> bool:
         """Whether `take` would return something now."""
-        return self._store.contents.batches > len(self._holds.held())
+        return not self._is_stuck and self._store.contents.batches > len(self._holds.held())
+
+    def room(self) -> int:
+        """Return how many batches may be put now, so that not too many wait for the disk."""
+        return 0 if self._is_stuck else max(0, _MOST_JOBS - self._jobs.qsize())
+
+    def look(self) -> None:
+        """Say so when the disk hangs, or does no longer; for a thread that never waits for it."""
+        is_stuck = self._is_stuck
+        if is_stuck is not self._is_told_stuck:
+            self._is_told_stuck = is_stuck
+            if is_stuck:
+                self._log.error("spool's disk does not answer, spans wait in the rings", seconds=_STUCK_SECONDS)
+            else:
+                self._log.info("spool's disk answers again")
+
+    @property
+    def _is_stuck(self) -> bool:
+        since = self._busy_since
+        return since is not None and self._clock() - since >= _STUCK_SECONDS
 
     def status(self) -> SpoolStatus:
         """Return what the spool holds, as of its last commit; never waits for the disk."""
         contents = self._store.contents
-        oldest = contents.oldest_unix_nano
         return SpoolStatus(
             services=contents.services,
+            services_before=self._services_before,
             batches=contents.batches,
             held=len(self._holds.held()),
             body_bytes=contents.body_bytes,
             file_bytes=contents.file_bytes,
-            oldest_age_seconds=0.0 if oldest is None else max(0.0, (self._unix_nano() - oldest) / 1e9),
+            oldest_age_seconds=0.0 if contents.oldest is None else self._time.age_seconds(contents.oldest),
             refused_full=self._refused_full,
             refused_failing=self._refused_failing,
             set_aside=self._store.set_aside,
-            is_writable=self._store.is_writable,
+            is_writable=self._store.is_writable and not self._is_stuck,
         )
 
     def close(self, seconds: float = math.inf) -> bool:
@@ -263,10 +301,12 @@ class Spool:
             try:
                 if not jobs:
                     self._gather(jobs)
+                    self._busy_since = self._clock()
                     self._serve(jobs)
                     if self._clock() >= next_tend:
                         next_tend = self._clock() + _TEND_SECONDS
                         self._store.tend(is_idle=not jobs)
+                    self._busy_since = None
                 while jobs:
                     self._answer(jobs[0])
                     is_stopping |= isinstance(jobs[0], _Stop)
@@ -274,6 +314,7 @@ class Spool:
                 errors = 0
             except Exception as error:
                 errors += 1
+                self._busy_since = None
                 if errors > _MOST_ERRORS:
                     raise
                 for job in jobs:
@@ -289,7 +330,9 @@ class Spool:
         try:
             jobs.append(self._jobs.get(timeout=_TEND_SECONDS))
             while not isinstance(job := jobs[-1], _Stop):
-                if isinstance(job, _Put):
+                if isinstance(job, _Put | _Take) and not job.future.set_running_or_notify_cancel():
+                    jobs.pop()
+                elif isinstance(job, _Put):
                     job.body = job.request.gzip()
                     size += len(job.body)
                 if size >= self._store.group_bytes:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from drain.log import RepeatedTrouble
+from drain.private_folder import ensure_private_folder
 from drain.settings.spool_choices import MIN_BYTES
-from drain.spool.damage import set_aside_database
+from drain.spool.damage import damaged_bytes, remove_oldest_damaged, set_aside_database
 from drain.spool.database import DamagedError, SpoolDatabase, is_damage, is_full, is_locked, stored_bytes
+from drain.spool.open_files import Found
 from drain.spool.reserve import Reserve
 from ringbuf.exceptions import RingBufferError
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from drain.settings.spool_choices import WhenFull
     from drain.spool.database import Fate, Stored
     from drain.spool.holds import Holds
+    from drain.spool.spool_time import Moment, SpoolTime
 
 RESERVE_NAME: Final = "spool.reserve"
 
@@ -36,6 +40,7 @@ _WAL_GROUPS: Final = 3  # the write-ahead log: a group not yet written back, one
 _PAUSE_SECONDS: Final = 1.0  # after a failed write
 _EXPIRED_AT_ONCE: Final = 256
 _SHRUNK_AT_ONCE: Final = 4096
+_SHRUNK_IN_PASSING: Final = 256
 _KEPT_FREE_PAGES: Final = 1024
 
 
@@ -48,7 +53,8 @@ class SpoolLimits:
     """What a spool may take.
 
     Attributes:
-        max_bytes: of its files on disk, the write-ahead log included; what was set aside as damaged is not.
+        max_bytes: of its files on disk: the database, its write-ahead log, the reserve, and what was set aside as
+            damaged, which goes when there is no room for both.
         max_age_seconds: after which a batch expires; 0: never.
         when_full: "backpressure": a full spool refuses batches, which then wait in the rings; "drop-oldest": it makes
             room.
@@ -78,11 +84,14 @@ class Addition(NamedTuple):
 
 
 class Removal(NamedTuple):
-    """A stored batch that is done with, the generation it is of, and what became of its spans."""
+    """A stored batch that is done with, the generation it is of, and what became of its spans.
+
+    Without fates it is as if it had never been stored: its spans are counted where they came from.
+    """
 
     stored: Stored
     generation: int
-    fates: Mapping[Fate, int]
+    fates: Mapping[Fate, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,36 +102,37 @@ class Contents:
         services: the sums of each service.
         batches: how many.
         body_bytes: of them, compressed.
-        file_bytes: of the database's pages in use, the write-ahead log and the reserve.
-        oldest_unix_nano: when the oldest batch was stored; None without one.
+        file_bytes: of the spool's files, those that were set aside included.
+        oldest: when the oldest batch was stored; None without one.
     """
 
     services: Mapping[str, SpoolSums]
     batches: int = 0
     body_bytes: int = 0
     file_bytes: int = 0
-    oldest_unix_nano: int | None = None
+    oldest: Moment | None = None
 
 
 class SpoolStore:
     """A database that is opened again and again until it can be, and begun anew where it is damaged.
 
     Args:
-        path: of the database, in a folder that is there.
+        path: of the database; its folder is made with mode 0700 if it is not there.
         limits: what it may take.
         holds: which batches may not be given out, expired or dropped.
         log: a line for each change of state.
-        unix_nano: the time of day, for the age of batches.
+        time: for the age of batches.
         clock: seconds that never go back.
 
     Attributes:
         contents: replaced as a whole, so that any thread may read it.
         group_bytes: of bodies that should make one transaction.
-        set_aside: how many databases were.
+        set_aside: how many databases were, or had gone.
         is_writable: whether the last write was possible.
 
     Raises:
         SpoolLockedError: another process has it.
+        RingBufferError: the folder is not ours alone.
     """
 
     def __init__(
@@ -132,7 +142,7 @@ class SpoolStore:
         holds: Holds,
         *,
         log: FilteringBoundLogger,
-        unix_nano: Callable[[], int],
+        time: SpoolTime,
         clock: Callable[[], float],
     ) -> None:
         self._path = path
@@ -140,20 +150,22 @@ class SpoolStore:
         self._holds = holds
         self._log = log
         self._trouble = RepeatedTrouble(log, clock)
-        self._unix_nano = unix_nano
+        self._time = time
         self._clock = clock
         self._database: SpoolDatabase | None = None
         self._removals: list[Removal] = []  # not yet in the database
         self._pause_until = 0.0
         self._fails_with_additions = False
         self._is_contents_old = False
+        self._damaged_bytes = 0
+        self._lost: Counter[str] = Counter()  # of databases that are gone, by service; not yet in this one
         self._checkpoint_bytes = min(_LARGEST_CHECKPOINT_BYTES, limits.max_bytes // _CHECKPOINT_SHARE)
         self._reserve = Reserve(path.with_name(RESERVE_NAME), 2 * self._checkpoint_bytes)
         self.group_bytes = min(_LARGEST_GROUP_BYTES, limits.max_bytes // _GROUP_SHARE)
         self.contents = Contents({})
         self.set_aside = 0
         self.is_writable = True
-        self._open()
+        self._open(is_start=True)
 
     def write(self, additions: Sequence[Addition], removals: Sequence[Removal]) -> list[Stored | None] | None:
         """Add and remove batches in one transaction.
@@ -184,7 +196,14 @@ class SpoolStore:
                 self._use_the_reserve()
             self._remove_alone()
             return None
-        return stored
+        # Once more: what was written into files that nobody finds again must not be said to be safe.
+        generation = self._holds.generation
+        try:
+            is_safe = self._is_all_there(stored)
+        except Exception as error:  # noqa: BLE001 - no memory: what is durable must not look as if it were undone
+            self._log.error("spool met an unexpected error after a commit", reason=repr(error))
+            is_safe = self._holds.generation == generation
+        return stored if is_safe else None
 
     def take(
         self, most: int, without: frozenset[int] = frozenset(), *, newest: bool = False
@@ -222,12 +241,14 @@ class SpoolStore:
         if self._database is None or not self._can_write():
             return
         try:
-            if self._is_contents_old:
+            damaged = damaged_bytes(self._path.parent)  # an operator has removed some
+            if self._is_contents_old or damaged != self._damaged_bytes:
+                self._damaged_bytes = damaged
                 self._note_contents(self._database)
                 self._is_contents_old = False
             self._expire(self._database)
-            if is_idle and not self._database.batches and self._database.free_pages > _KEPT_FREE_PAGES:
-                self._database.shrink(_SHRUNK_AT_ONCE)
+            if self._database.is_mostly_free(_KEPT_FREE_PAGES):
+                self._database.shrink(_SHRUNK_AT_ONCE if is_idle else _SHRUNK_IN_PASSING)
                 self._note_contents(self._database)
         except (sqlite3.Error, DamagedError) as error:
             if not self._set_aside_if_damaged(error):
@@ -245,6 +266,8 @@ class SpoolStore:
             return False
         if self._database is None:
             self._open()
+        else:
+            self._is_all_there()
         return self._database is not None
 
     def _transaction(self, additions: Sequence[Addition]) -> list[Stored | None]:
@@ -295,7 +318,7 @@ class SpoolStore:
         if not self._make_room(database, len(addition.body)):
             self._trouble.warn("spool is full, spans wait in the rings", max_bytes=self._limits.max_bytes)
             return None
-        stored = database.add(self._unix_nano(), addition.encoding, addition.services, addition.body)
+        stored = database.add(self._time.now(), addition.encoding, addition.services, addition.body)
         self._holds.hold(stored.id)
         return stored
 
@@ -304,7 +327,11 @@ class SpoolStore:
         size = stored_bytes(body_bytes)
         log_bytes = max(_WAL_GROUPS * self.group_bytes, database.wal_bytes + size)
         most_used = self._limits.max_bytes - size - log_bytes - self._reserve.size_bytes
-        while database.used_bytes > most_used:
+        while database.used_bytes > most_used - self._damaged_bytes:
+            if self._damaged_bytes and database.used_bytes <= most_used:
+                if not self._is_damaged_removed():
+                    return False
+                continue
             oldest = self._oldest_free(database, 1) if most_used > 0 else []
             if self._limits.when_full == "backpressure" or not oldest:
                 return False
@@ -312,15 +339,28 @@ class SpoolStore:
             self._trouble.warn("spool is full, its oldest spans are dropped", spans=oldest[0].spans)
         return True
 
+    def _is_damaged_removed(self) -> bool:
+        """Remove the oldest of what was set aside, which is counted as damaged; return whether that helps."""
+        before = self._damaged_bytes
+        try:
+            removed = remove_oldest_damaged(self._path.parent)
+        except OSError as error:
+            self._trouble.warn("spool is full, and a damaged file cannot be removed", reason=str(error))
+            return False
+        self._damaged_bytes = damaged_bytes(self._path.parent)
+        if removed is not None:
+            self._trouble.warn("spool is full, the oldest damaged file is removed", removed=str(removed))
+        return self._damaged_bytes < before
+
     def _oldest_free(self, database: SpoolDatabase, most: int) -> list[Stored]:
         return database.oldest(most, self._holds.held())
 
     def _expire(self, database: SpoolDatabase) -> None:
         if not self._limits.max_age_seconds:
             return
-        oldest_allowed = self._unix_nano() - int(self._limits.max_age_seconds * 1e9)
         free = self._oldest_free(database, _EXPIRED_AT_ONCE)
-        expired = [stored for stored in free if stored.spooled_unix_nano < oldest_allowed]
+        age, most = self._time.age_seconds, self._limits.max_age_seconds
+        expired = [stored for stored in free if age(stored.spooled) > most]
         if not expired:
             return
         try:
@@ -336,14 +376,22 @@ class SpoolStore:
 
     # ---- what may happen ----
 
-    def _open(self) -> None:
+    def _open(self, *, is_start: bool = False) -> None:
         try:
-            self._database = SpoolDatabase(
-                self._path, self._checkpoint_bytes, 2 * self.group_bytes, self.contents.services
-            )
-            self._note_contents(self._database)
-        except (sqlite3.Error, DamagedError, OSError) as error:
-            if is_locked(error):
+            ensure_private_folder(self._path.parent)
+            self._damaged_bytes = damaged_bytes(self._path.parent)
+            database = SpoolDatabase(self._path, self._checkpoint_bytes, 2 * self.group_bytes, self.contents.services)
+            try:
+                self._count_lost(database)
+                self._note_contents(database)
+            except BaseException:
+                database.close()
+                raise
+            self._database = database
+        except (sqlite3.Error, DamagedError, OSError, RingBufferError) as error:
+            if is_start and isinstance(error, RingBufferError):
+                raise
+            if is_start and is_locked(error):
                 raise SpoolLockedError(f"{self._path}: another process has this spool") from error
             if not self._set_aside_if_damaged(error):
                 self._note_failure(error, with_additions=False)
@@ -351,35 +399,100 @@ class SpoolStore:
         waiting = sum(sums.waiting for sums in self.contents.services.values())
         self._log.info("spool opened", batches=self.contents.batches, waiting=waiting)
 
+    def _count_lost(self, database: SpoolDatabase) -> None:
+        if self._lost and not database.is_new:  # a new one has them among the sums that were carried
+            database.begin()
+            for service, spans in self._lost.items():
+                database.count_lost(service, spans)
+            database.commit()
+        self._lost.clear()
+
+    def _is_all_there(self, just_stored: Sequence[Stored | None] = ()) -> bool:
+        """Look whether the files are still there under their names; begin anew where they are not.
+
+        Args:
+            just_stored: what nobody was told of yet: it is not lost where it came from.
+
+        Returns:
+            whether everything that was stored is safe.
+        """
+        database = self._database
+        found = Found.AS_LEFT if database is None else database.files.look()
+        if database is None or found is Found.AS_LEFT:
+            return True
+        if found is Found.NOT_THE_DATABASE:
+            self._begin_anew(database, just_stored)
+        elif found is Found.NOT_THE_LOG and self._is_log_rescued(database):
+            self._log.warning("spool's write-ahead log was removed or replaced: nothing is lost, it is begun anew")
+            self._close_database()
+            self._open()
+            return self._database is not None
+        else:
+            self._forget_untold(database, just_stored)
+            self._set_aside_if_damaged(DamagedError(found.value))
+        return False
+
+    def _is_log_rescued(self, database: SpoolDatabase) -> bool:
+        try:
+            return database.rescue_log()
+        except (sqlite3.Error, DamagedError):
+            return False
+
+    def _begin_anew(self, database: SpoolDatabase, just_stored: Sequence[Stored | None]) -> None:
+        self._close_database()
+        database.files.remove_log()
+        self._forget_untold(database, just_stored)
+        lost = self._lose_everything()
+        self._log.error(
+            "spool's files were removed or replaced: what was in it is lost, a new one is begun", spans=lost
+        )
+        self._open()
+
     def _set_aside_if_damaged(self, error: Exception) -> bool:
         """Set a damaged database aside and open a new one, which goes on with its sums; return whether it was that."""
         if not is_damage(error):
             return False
-        lost = {service: sums.waiting for service, sums in self.contents.services.items()}
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._close_database()
         try:
             kept = set_aside_database(self._path)
         except OSError as second:
             self._note_failure(second, with_additions=False)
             return False
-        self._holds.begin_generation()
-        self.set_aside += 1
-        self.contents = Contents(
-            {
-                service: sums.plus({"damaged": lost[service], "waiting": -lost[service]})
-                for service, sums in self.contents.services.items()
-            }
-        )
+        lost = self._lose_everything()
         self._log.error(
             "spool is damaged: set aside, a new one is begun",
             reason=str(error),
-            spans=sum(lost.values()),
+            spans=lost,
             recover=f"ringbuf-drain replay {kept}",
         )
         self._open()
         return self._database is not None
+
+    def _close_database(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _forget_untold(self, database: SpoolDatabase, just_stored: Sequence[Stored | None]) -> None:
+        services = dict(database.sums)
+        for stored in just_stored:
+            for service, spans in stored.services.items() if stored is not None else ():
+                services[service] = services[service].plus({"spooled": -spans, "waiting": -spans})
+        self.contents = Contents(services)
+
+    def _lose_everything(self) -> int:
+        """Count what waits as damaged; return how many spans that are."""
+        lost = {service: sums.waiting for service, sums in self.contents.services.items() if sums.waiting}
+        self._holds.begin_generation()
+        self.set_aside += 1
+        self._lost.update(lost)
+        self.contents = Contents(
+            {
+                service: sums.plus({"damaged": lost.get(service, 0), "waiting": -lost.get(service, 0)})
+                for service, sums in self.contents.services.items()
+            }
+        )
+        return sum(lost.values())
 
     def _note_failure(self, error: Exception, *, with_additions: bool) -> None:
         self._pause_until = self._clock() + _PAUSE_SECONDS
@@ -400,6 +513,6 @@ class SpoolStore:
             database.sums,
             database.batches,
             database.body_bytes,
-            database.used_bytes + database.wal_bytes + self._reserve.size_bytes,
-            oldest[0].spooled_unix_nano if oldest else None,
+            database.file_bytes + self._reserve.held_bytes + self._damaged_bytes,
+            oldest[0].spooled if oldest else None,
         )

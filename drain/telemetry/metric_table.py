@@ -165,23 +165,26 @@ def _attempt_durations(reading: Reading) -> Iterable[Distribution]:
     return [Distribution({}, LATENCY_BOUNDS, exports.latency_counts, exports.latency_seconds)]
 
 
-def _spooled(reading: Reading, value: Callable[[SpoolSums], int]) -> dict[str, int]:
+def _spooled(services: Mapping[str, SpoolSums], value: Callable[[SpoolSums], int]) -> dict[str, int]:
     totals: dict[str, int] = {}
-    if reading.spool is not None:
-        for service, sums in reading.spool.services.items():
-            name = label_value(service)
-            totals[name] = totals.get(name, 0) + value(sums)
+    for service, sums in services.items():
+        name = label_value(service)
+        totals[name] = totals.get(name, 0) + value(sums)
     return totals
 
 
 def _spool_spans(reading: Reading) -> Values:
-    return [((service,), count) for service, count in _spooled(reading, lambda sums: sums.waiting).items()]
+    services = {} if reading.spool is None else reading.spool.services
+    return [((service,), count) for service, count in _spooled(services, lambda sums: sums.waiting).items()]
 
 
 def _left_the_spool(reading: Reading) -> Values:
+    if reading.spool is None:
+        return
     for outcome in ("delivered", "rejected", "dead_lettered", "expired", "dropped", "damaged"):
-        for service, count in _spooled(reading, operator.attrgetter(outcome)).items():
-            yield (service, outcome), count
+        before = _spooled(reading.spool.services_before, operator.attrgetter(outcome))
+        for service, count in _spooled(reading.spool.services, operator.attrgetter(outcome)).items():
+            yield (service, outcome), max(0, count - before.get(service, 0))
 
 
 def _spool_refused(reading: Reading) -> Values:
@@ -336,7 +339,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter(
         "spool_spans_left",
         _left_the_spool,
-        "Spans that left the spool, by outcome; expired for their age, dropped for newer ones, damaged on the disk.",
+        "Spans that left the spool since the drain's start, by outcome; expired for their age, dropped for newer ones, "
+        "damaged on the disk or removed by somebody.",
         SERVICE_LABEL,
         "outcome",
     ),
@@ -364,7 +368,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter(
         "spool_set_aside",
         lambda reading: _of_spool(reading, lambda spool: spool.set_aside),
-        "Spools that were found damaged and moved out of the way.",
+        "Spools that were found damaged and moved out of the way, or whose files were removed or replaced by somebody.",
     ),
     _counter(
         "dead_letter_batches",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -18,6 +19,7 @@ from drain.delivery.letter_file import DeadLetter, read_letters
 from drain.delivery.stores import Stores
 from drain.exporters.protocol import Result, Verdict
 from drain.service.limits import Limits
+from drain.spool import spool as spool_module
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 from tests.service.draining import (
     LAYOUT,
@@ -248,6 +250,38 @@ def test_a_batch_that_found_no_room_is_spooled_when_there_is_some(
         assert emitter.stats().pending == 10
     stepped.until(lambda: emitter.stats().pending == 0)
     assert stepped.sums().spooled == 10
+
+
+def test_a_disk_that_hangs_holds_up_no_span_that_needs_none(
+    emitter: ringbuf.Emitter,
+    backend: Backend,
+    start: Callable[..., SteppedDrain],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spool_module, "_TAKE_SECONDS", 0.05)
+    drain = start()
+    backend.is_down = True
+    emit(emitter, range(20))
+    drain.until(lambda: emitter.stats().pending == 0)
+    spool = drain.service.stores.spool
+    assert spool is not None
+    write, answers = spool._store.write, threading.Event()
+
+    def write_when_it_answers(*arguments: Any) -> Any:
+        assert answers.wait(SECONDS)
+        return write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool._store, "write", write_when_it_answers)
+        backend.is_down = False
+        for sent in range(20, 120, 10):
+            emit(emitter, range(sent, sent + 10))
+            drain.until(lambda: emitter.stats().pending == 0)
+        assert sorted(set(backend.numbers) - set(range(20))) == list(range(20, 120))
+        assert (drain.sums().delivered, drain.sums().spooled) == (100, 20)
+        answers.set()
+    drain.until(lambda: spool_sums(drain) == SpoolSums(spooled=20, delivered=20))
+    assert len(backend.numbers) == 120, "none was sent again that had been delivered"
 
 
 def test_what_the_backend_refuses_becomes_a_dead_letter(

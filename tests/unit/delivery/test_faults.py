@@ -37,7 +37,7 @@ from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
-from drain.spool import database, holds, spool, store
+from drain.spool import database, holds, open_files, reserve, spool, spool_time, store
 from drain.spool.spool import Spool, SpoolLimits
 from tests.service.draining import SECONDS, until
 
@@ -49,12 +49,13 @@ if TYPE_CHECKING:
 
 MODULES = (
     attempts, batch, breaker, dead_letters, delivery, dispatch, halves, job, letter_file, queue, request_size, retry,
-    storing, database, holds, spool, store,
+    storing, database, holds, open_files, reserve, spool, spool_time, store,
 )  # fmt: skip
 # Called by whoever makes or ends the delivery, or asks it something, who is told of the error.
 CALLERS = {
     "Spool.__init__", "Spool.close", "Spool.status", "SpoolStore.__init__", "SpoolStore.close", "SpoolStore._open",
     "SpoolDatabase.__init__", "SpoolDatabase._prepare", "SpoolDatabase._read_sums", "SpoolDatabase.close",
+    "OpenFiles.__init__", "Reserve.__init__", "SpoolTime.__init__", "SpoolTime.age_seconds", "this_moment",
     "Holds.__init__", "SpoolLimits.__post_init__", "_make_file", "Spool.is_broken",
     "DeadLetters.__init__", "DeadLetters._look", "DeadLetters._look_again", "DeadLetters._mend", "DeadLetters.status",
     "take_stock", "read_letters",
@@ -180,7 +181,8 @@ def deliver(folder: Path, code: Any, nth: int) -> bool:
             settled.extend(made.settled())
 
         def is_done() -> bool:
-            return len(settled) == len(sent) and not kept.status().batches
+            is_told = made._storing is not None and not made._storing._untold
+            return len(settled) == len(sent) and is_told and not kept.status().batches
 
         until(is_done, go_on)
     assert made.why_broken == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 NOBODY: Any = None
 BATCH_SPANS = 5
+AT_ONCE = threading.Event()
+AT_ONCE.set()
 STORED: Any = SimpleNamespace(stored=SimpleNamespace(id=1), generation=0)  # an entry
 
 
@@ -37,12 +40,14 @@ class OneAnswer:
     encoding: Encoding = "protobuf"
     endpoint = "nowhere"
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Verdict, go: threading.Event) -> None:
         self.verdict = verdict
+        self.go = go
         self.attempts = 0
 
     def export(self, _request: Request) -> Result:
         self.attempts += 1
+        assert self.go.wait(SECONDS)
         return Result(self.verdict)
 
     def close(self) -> None:
@@ -55,6 +60,16 @@ class NotedSpool:
     def __init__(self) -> None:
         self.puts: list[Future[Any]] = []
         self.backs = 0
+        self.withdrawn: list[Any] = []
+
+    def look(self) -> None:
+        pass
+
+    def room(self) -> int:
+        return 1
+
+    def withdraw(self, entry: Any) -> None:
+        self.withdrawn.append(entry)
 
     def put(self, _request: Request, _services: Mapping[str, int]) -> Future[Any]:
         self.puts.append(Future())
@@ -67,9 +82,9 @@ class NotedSpool:
         return False
 
 
-def start(verdict: Verdict, spool: Any, *, spool_after: float) -> Delivery:
+def start(verdict: Verdict, spool: Any, *, spool_after: float, go: threading.Event = AT_ONCE) -> Delivery:
     return Delivery(
-        OneAnswer(verdict),
+        OneAnswer(verdict, go),
         RetryPolicy(initial=3600, maximum=3600),
         1,
         done=lambda: None,
@@ -143,6 +158,26 @@ def test_a_batch_that_is_stored_when_its_attempt_fails_is_given_back_once(monkey
     assert delivery.stop(SECONDS)
     assert sent.segments[0].outcome == Outcome(spooled=BATCH_SPANS)
     assert spool.backs == 1
+
+
+def test_a_delivered_batch_does_not_wait_for_a_disk_that_hangs() -> None:
+    spool = NotedSpool()
+    go = threading.Event()
+    delivery = start(Verdict.DELIVERED, spool, spool_after=0, go=go)
+    sent = [batch(), batch()]
+    for one in sent:
+        delivery.send(one)
+        delivery.spool_late()
+    begun, queued = spool.puts
+    begun.set_running_or_notify_cancel()
+    go.set()
+    until(queued.cancelled)
+    assert delivery.stop(SECONDS)
+    assert delivery.settled() == sent
+    assert [one.segments[0].outcome for one in sent] == [Outcome(delivered=BATCH_SPANS)] * 2
+    begun.set_result(STORED)
+    assert spool.withdrawn == [STORED], "it is counted as delivered by the ring, and must not be sent again"
+    assert delivery.settled() == []
 
 
 def test_a_verdict_that_comes_while_the_spool_says_no_is_the_one_that_counts() -> None:

@@ -71,6 +71,15 @@ class FakeSpool:
         del self.entries[entry.stored.id]
         self.outcomes.append(outcome)
 
+    def withdraw(self, entry: Any) -> None:
+        del self.entries[entry.stored.id]
+
+    def look(self) -> None:
+        pass
+
+    def room(self) -> int:
+        return 32
+
     def can_take(self) -> bool:
         return any(at <= self._clock() for at in self._not_before.values())
 

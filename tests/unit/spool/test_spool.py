@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import resource
 import signal
 import sqlite3
@@ -20,93 +19,19 @@ from drain.accounting.spool_sums import SpoolSums
 from drain.otlp.request import Request
 from drain.spool.database import SpoolDatabase
 from drain.spool.holds import Holds
-from drain.spool.spool import Entry, Spool, SpoolLimits, SpoolLockedError, SpoolRefusedError
+from drain.spool.spool import Spool, SpoolLimits, SpoolLockedError, SpoolRefusedError
+from drain.spool.spool_time import Moment, SpoolTime
 from drain.spool.store import Addition, Removal, SpoolStore
 from ringbuf.exceptions import RingBufferError
+from tests.unit.spool.bench import MEBIBYTE, ROOMY, SECONDS, noise, put, put_back, request, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from drain.accounting.spool_status import SpoolStatus
-
-SECONDS = 30.0  # bounds a wait that goes wrong
-MEBIBYTE = 1 << 20
-ROOMY = SpoolLimits(64 * MEBIBYTE)
-
-
-class Clock:
-    """Both of the spool's clocks, moved by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def unix_nano(self) -> int:
-        return int(1_763_820_000e9 + self.seconds * 1e9)
-
-
-class Bench:
-    """A folder for a spool, which is opened and closed as the test likes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clock = Clock()
-        self.capture = structlog.testing.LogCapture()
-        self.spools: list[Spool] = []
-
-    def open(self, limits: SpoolLimits = ROOMY, unix_nano: Callable[[], int] | None = None) -> Spool:
-        log = structlog.wrap_logger(structlog.PrintLogger(), processors=[self.capture])
-        spool = Spool(self.folder, limits, log=log, unix_nano=unix_nano or self.clock.unix_nano, clock=self.clock)
-        self.spools.append(spool)
-        return spool
-
-    def close(self) -> None:
-        for spool in self.spools:
-            if spool._thread.is_alive():
-                assert spool.close(SECONDS)
-
-    @property
-    def events(self) -> list[str]:
-        return [entry["event"] for entry in self.capture.entries]
-
-    def file_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.folder.glob("spool.*"))
-
-    def damaged(self) -> list[str]:
-        return sorted(path.name.split("-", 3)[-1] for path in self.folder.glob("damaged-*"))
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path / "spool")
-    yield bench
-    bench.close()
-
-
-def request(body: bytes = b"body", spans: int = 3) -> Request:
-    return Request(body, spans, "protobuf")
-
-
-def noise(size: int) -> bytes:
-    return random.Random(size).randbytes(size)  # noqa: S311 - only to be incompressible
-
-
-def put(spool: Spool, body: bytes = b"body", spans: int = 3, service: str = "shop") -> Entry:
-    return spool.put(request(body, spans), {service: spans}).result(SECONDS)
-
-
-def put_back(spool: Spool, body: bytes = b"body", spans: int = 3, service: str = "shop") -> None:
-    spool.back(put(spool, body, spans, service))
-
-
-def settled(spool: Spool) -> SpoolStatus:
-    """Return the status after all jobs handed in so far, and what the time brings after them."""
-    spool.take(0)
-    spool.take(0)
-    return spool.status()
+    from drain.settings.spool_choices import WhenFull
+    from drain.spool.spool import Entry
+    from tests.unit.spool.bench import Bench
 
 
 def fill(spool: Spool, size: int, is_within_bound: Callable[[], bool]) -> int:
@@ -282,12 +207,15 @@ def test_without_an_age_nothing_expires(bench: Bench) -> None:
 def test_what_waits_together_becomes_one_transaction(bench: Bench) -> None:
     entered, gate = threading.Event(), threading.Event()
 
-    def wait_at_the_first() -> int:
-        entered.set()
-        assert gate.wait(SECONDS)
-        return bench.clock.unix_nano()
+    def wait_at_the_first() -> Moment:
+        if spools:
+            entered.set()
+            assert gate.wait(SECONDS)
+        return bench.clock.now()
 
-    spool = bench.open(unix_nano=wait_at_the_first)
+    spools: list[Spool] = []
+    spool = bench.open(now=wait_at_the_first)
+    spools.append(spool)
     commits: list[str] = []
     connection(spool).set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
     first = spool.put(request(), {"shop": 3})
@@ -349,15 +277,22 @@ def test_folder_and_files_are_ours_alone(bench: Bench) -> None:
     assert modes == {"spool.db": 0o600, "spool.db-wal": 0o600, "spool.reserve": 0o600}
 
 
-def test_a_folder_that_others_may_enter_or_a_link_is_refused(bench: Bench, tmp_path: Path) -> None:
-    bench.folder.mkdir(mode=0o755)
-    with pytest.raises(RingBufferError, match="0755"):
-        bench.open()
-    bench.folder.rmdir()
+def test_a_link_is_refused(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     bench.folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RingBufferError, match="not a folder"):
         bench.open()
+
+
+def test_what_kubernetes_makes_of_a_volume_with_fsgroup_is_made_private_again(bench: Bench) -> None:
+    spool = bench.open()
+    put(spool)
+    assert spool.close(SECONDS)
+    bench.folder.chmod(0o2770)
+    for path in bench.folder.iterdir():
+        path.chmod(0o660)
+    assert bench.open().status().batches == 1
+    assert bench.folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_second_spool_in_the_same_folder_is_refused(bench: Bench) -> None:
@@ -387,26 +322,29 @@ def bytes_read() -> int:
     return int(fields["rchar"])
 
 
-def test_an_empty_spool_gives_its_pages_back(bench: Bench) -> None:
-    bench.folder.mkdir(mode=0o700)
+def test_pages_that_hold_nothing_are_given_back(bench: Bench) -> None:
     database = bench.folder / "spool.db"
     log = structlog.wrap_logger(structlog.PrintLogger(), processors=[bench.capture])
     holds = Holds(bench.clock)
-    store = SpoolStore(database, ROOMY, holds, log=log, unix_nano=bench.clock.unix_nano, clock=bench.clock)
+    store = SpoolStore(database, ROOMY, holds, log=log, time=SpoolTime(bench.clock.now), clock=bench.clock)
     added = store.write([Addition("protobuf", {"shop": 1}, noise(500_000)) for _ in range(40)], [])
     assert added is not None
     removals = [Removal(stored, 0, {"delivered": 1}) for stored in added if stored is not None]
-    store.write([], removals[1:])
+    store.write([], removals[:15])
     full = database.stat().st_size
     assert full > 10_000_000
     store.tend(is_idle=True)
-    assert database.stat().st_size == full, "the batch that waits would be moved for nothing"
-    store.write([], removals[:1])
+    assert database.stat().st_size == full, "what waits would be moved for little"
+    store.write([], removals[15:39])
     store.tend(is_idle=False)
-    assert database.stat().st_size == full
+    assert full - database.stat().st_size < 5_000_000, "not all at once while somebody waits"
     for _ in range(10):
         store.tend(is_idle=True)
     assert database.stat().st_size < 5_000_000
+    assert store.contents.file_bytes == bench.file_bytes()
+    holds.begin_generation()
+    (kept,) = store.take(9)
+    assert len(kept[1]) == 500_000
     store.close()
 
 
@@ -509,6 +447,29 @@ def test_a_body_that_does_not_decompress_is_set_aside_alone(bench: Bench) -> Non
     (kept,) = bench.folder.glob("damaged-*")
     assert kept.read_bytes() == flipped
     assert kept.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("when_full", ["backpressure", "drop-oldest"])
+def test_what_is_set_aside_counts_and_goes_first_when_there_is_no_room(bench: Bench, when_full: WhenFull) -> None:
+    limits = SpoolLimits(4 * MEBIBYTE, when_full=when_full)
+    for _ in range(2):
+        spool = bench.open(limits)
+        for number in range(20):
+            put_back(spool, noise(50_000 + number), 1)
+        assert spool.close(SECONDS)
+        DAMAGES["cut in a page"](bench.folder / "spool.db")
+        os.truncate(bench.folder / "spool.db", 1_000_000)
+    spool = bench.open(limits)
+    assert bench.damaged() == ["spool.db"] * 2
+    assert spool.status().file_bytes == bench.file_bytes() > 2 * MEBIBYTE
+    for number in range(30):
+        put_back(spool, noise(50_000 + number), 1)
+        assert bench.file_bytes() <= 4 * MEBIBYTE
+    assert bench.damaged() == ["spool.db"]
+    status = settled(spool)
+    assert status.services["shop"].dropped == 0
+    assert status.file_bytes == bench.file_bytes()
+    assert bench.events.count("spool is full, the oldest damaged file is removed") == 1
 
 
 def test_what_is_set_aside_is_bounded(bench: Bench) -> None:

@@ -71,6 +71,7 @@ SPOOL = SpoolStatus(
         ),
         "bank": SpoolSums(spooled=2, waiting=2),
     },
+    services_before={"shop": SpoolSums(spooled=12, delivered=4, dropped=1, expired=7)},
     batches=2,
     held=1,
     body_bytes=100,
@@ -273,7 +274,7 @@ def test_an_exporter_that_raises_leaves_no_attempt_running() -> None:
 
 
 def test_the_spool_adds_up_by_service(full_registry: CollectorRegistry) -> None:
-    for service, spooled in (("shop", 39), ("bank", 2)):
+    for service, spooled in (("shop", 39 - 12), ("bank", 2)):
         left = [
             number
             for (name, labels), number in samples(full_registry).items()
