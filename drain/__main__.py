@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drain.entry import enter
-from drain.standard_streams import open_closed_streams
+from drain.entry import enter, hold_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +12,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command."""
+    hold_signals()
+    from drain.standard_streams import open_closed_streams  # noqa: PLC0415 - it takes time, in which signals may come
+
     open_closed_streams()
     enter("ringbuf-drain", _loaded)
 

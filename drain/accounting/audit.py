@@ -72,6 +72,7 @@ def log_audit(
     services: Mapping[str, Sums],
     spool: Mapping[str, SpoolSums] = MappingProxyType({}),
     letters: LetterSums | None = None,
+    destination: str = "",
 ) -> None:
     """Log the whole audit as one line.
 
@@ -80,6 +81,7 @@ def log_audit(
         services: of the rings.
         spool: of the spool, by service; empty without one.
         letters: of the dead letters; None without any.
+        destination: where the spans went.
     """
     unaccounted = [*(sums.unaccounted for sums in services.values()), *(sums.unaccounted for sums in spool.values())]
     if letters is not None:
@@ -88,6 +90,7 @@ def log_audit(
     log.info(
         "audit",
         adds_up=not any(unaccounted),
+        to=destination,
         services={service: _that_count(sums, SUM_NAMES, {"rings"}) for service, sums in services.items()},
         **({"spool": spooled} if spooled else {}),
         **({} if letters is None else {"dead_letters": _that_count(letters, LETTER_SUM_NAMES, {"waiting"})}),
@@ -104,6 +107,7 @@ def write_audit(
     to: TextStream,
     spool: Mapping[str, SpoolSums] = MappingProxyType({}),
     letters: LetterSums | None = None,
+    destination: str = "",
 ) -> None:
     """Write the audit as tables for people: with rich on a terminal, as plain text elsewhere.
 
@@ -112,6 +116,7 @@ def write_audit(
         to: where to.
         spool: of the spool, by service; empty without one.
         letters: of the dead letters; None without any.
+        destination: where the spans went.
 
     Raises:
         OSError: it cannot be written.
@@ -124,6 +129,8 @@ def write_audit(
     always = {"rings", "published", "delivered", "pending"}
     table = _table([*services.items(), ("total", total)], SUM_NAMES, always)
     _write_table("What became of the spans", table, text, for_terminal=to.isatty())
+    if destination:
+        text.write(f"to {destination}\n")
     if spool:
         spool_total = SpoolSums(*(sum(getattr(sums, name) for sums in spool.values()) for name in SPOOL_SUM_NAMES))
         always = {"spooled", "delivered", "waiting"}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from drain.accounting.sums import Sums
     from drain.delivery.delivery import Delivery
     from drain.delivery.stores import Stores
+    from drain.exporters.protocol import Exporter
     from drain.rings.reader import Reader
     from drain.standard_streams import TextStream
 
@@ -33,6 +34,7 @@ class Accounts:
         reader: the rings that are attached.
         delivery: what is on its way.
         stores: what is on disk.
+        exporter: where the spans go.
         log: for the audit's line.
         audit_to: where the audit's table goes.
         clock: seconds that never go back.
@@ -44,6 +46,7 @@ class Accounts:
         reader: Reader,
         delivery: Delivery,
         stores: Stores,
+        exporter: Exporter,
         *,
         log: FilteringBoundLogger,
         audit_to: TextStream,
@@ -54,6 +57,7 @@ class Accounts:
         self._delivery = delivery
         self._spool = stores.spool
         self._dead_letters = stores.dead_letters
+        self._exporter = exporter
         self._log = log
         self._audit_to = audit_to
         self._trouble = RepeatedTrouble(log, clock)
@@ -80,6 +84,14 @@ class Accounts:
         """Return how many spans that were in the spool have left it without a delivery, since this service began."""
         return self._spool_lost() - self._spool_lost_before
 
+    def dropped(self) -> int:
+        """Return how many spans producers could not write, since this service began."""
+        return sum(sums.full + sums.contended for sums in self._since_start().values())
+
+    def rings_seen(self) -> int:
+        """Return how many rings were taken in."""
+        return sum(sums.rings for sums in self.sums().values())
+
     def snapshot(self) -> Snapshot:
         """Return what the service does now, for those who watch."""
         self._reader.poll()
@@ -92,7 +104,7 @@ class Accounts:
                 lag[ring.service] = max(lag.get(ring.service, 0.0), (now - oldest) / 1e9)
         states = {life.value.replace(" ", "_"): sum(ring.life is life for ring in rings) for life in Life}
         return Snapshot(
-            services=self._audit.since_start((ring.service, ring.sums()) for ring in rings),
+            services=self._since_start(),
             lag_seconds=lag,
             rings={**states, "left_alone": self._reader.left_alone},
             quarantined_rings=self._reader.quarantined,
@@ -103,10 +115,13 @@ class Accounts:
         """Write the audit as a table, and to the log as one line."""
         services, spooled, letters = self.sums(), self.spool_sums(), self.letter_sums()
         try:
-            write_audit(services, self._audit_to, spooled, letters)
+            write_audit(services, self._audit_to, spooled, letters, self._exporter.endpoint)
         except OSError as error:  # a closed pipe is no reason to stop
             self._trouble.warn("audit cannot be written", reason=str(error))
-        log_audit(self._log, services, spooled, letters)
+        log_audit(self._log, services, spooled, letters, self._exporter.endpoint)
+
+    def _since_start(self) -> dict[str, Sums]:
+        return self._audit.since_start((ring.service, ring.sums()) for ring in self._reader.rings)
 
     def _spool_lost(self) -> int:
         """Return how many spans the spool ever took that were not delivered and do not wait."""

@@ -104,7 +104,7 @@ class Service:
             dead_letters=self.stores.dead_letters,
         )
         self.accounts = Accounts(
-            audit, self._reader, self._delivery, self.stores, log=log, audit_to=audit_to, clock=clock
+            audit, self._reader, self._delivery, self.stores, exporter, log=log, audit_to=audit_to, clock=clock
         )
         self.snapshots = SnapshotExchange(self._doorbell.ring, clock)
         self._pace = Pace()
@@ -144,8 +144,8 @@ class Service:
         Where a thread has ended that was to go on, that is as if a stop were requested.
 
         Returns:
-            how many spans of that are left in the rings, and rings that are not examined yet; those in the spool are
-            safe there.
+            how many spans of that are left in the rings, and rings that are not examined yet; and what was lost since
+            the service began. Spans in the spool are safe there.
         """
         while not (self._shutdown.is_requested or self.is_superseded or self.why_broken):
             self._go_round()
@@ -154,7 +154,7 @@ class Service:
         if self.is_superseded:
             return self._shutdown.leave()
         self._log.info("stopping", pending=self._reader.pending)
-        return self._finish()
+        return self._finish() + self._lost()
 
     def drain_once(self) -> int:
         """Drain what is there now, in rings and spool.
@@ -162,8 +162,7 @@ class Service:
         Returns:
             how many spans of that were not delivered, whatever became of them, and files that could not be read.
         """
-        left = self._finish(with_spool=True) + self.accounts.spool_waiting() + self.accounts.spool_lost()
-        return left + self._copier.not_delivered + self._reader.quarantined + self._reader.left_alone
+        return self._finish(with_spool=True) + self.accounts.spool_waiting() + self._lost() + self._reader.left_alone
 
     def seconds_until_attempt(self) -> float:
         """Return in how many seconds the backend is tried next, of what waits for that; any thread may ask."""
@@ -188,6 +187,11 @@ class Service:
         self._shutdown.end_delivery(seconds)
         self._settle()
         return self._shutdown.tell_what_is_left()
+
+    def _lost(self) -> int:
+        """Return how many spans are lost since the service began, whatever became of them, and rings set aside."""
+        lost = self._copier.not_delivered + self.accounts.spool_lost() + self.accounts.dropped()
+        return lost + self._reader.quarantined
 
     def _go_round(self) -> None:
         if not self._round():

@@ -62,8 +62,8 @@ class Telemetry:
         snapshots: SnapshotExchange,
         seconds_until_attempt: Callable[[], float],
         spool_capacity_bytes: int,
-    ) -> None:
-        """Answer at an address until `close`.
+    ) -> str:
+        """Answer at an address until `close`; return it for people, with the port that it got.
 
         Args:
             host: where; empty: on every interface.
@@ -91,7 +91,7 @@ class Telemetry:
         )
         self._listener = Listener(host, port, registry, self._health, log=self._log)
         at_host, at_port = self._listener.address
-        self._log.info("listening", host=at_host, port=at_port)
+        return f"[{at_host}]:{at_port}" if ":" in at_host else f"{at_host}:{at_port}"
 
     def went_round(self, status: Callable[[], str]) -> None:
         """Note that the service's loop goes round; it calls this each time.

@@ -284,6 +284,11 @@ class DrainProcess:
         self.process.communicate(timeout=SECONDS)
 
 
+def port_of(serving: dict[str, Any]) -> int:
+    """Return the port of /metrics that the line `serving` names."""
+    return int(serving["listen"].rpartition(":")[2])
+
+
 def ring_files(ring_dir: Path) -> list[Path]:
     return sorted(ring_dir.glob("*.ring"))
 

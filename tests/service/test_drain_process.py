@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import random
@@ -10,11 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import ringbuf
+from tests.nursery import shared
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
@@ -23,6 +26,7 @@ from tests.service.draining import (
     emit,
     number_of,
     numbers_in_file,
+    port_of,
     quarantined,
     ring_files,
     run_once,
@@ -33,7 +37,6 @@ from tests.service.exporters.otlp_server import OtlpHttpServer, reply, silent, s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 RETRY_SOON = ("--retry-initial", 0.01, "--retry-maximum", 0.05)
 
@@ -85,8 +88,66 @@ def test_once_delivers_what_is_there_and_exits_0(
     assert (span.name, span.start_time_unix_nano, span.flags) == ("work", 7, 0x101)
 
 
-def test_once_without_rings_exits_0(ring_dir: Path, log: Path, output: Path) -> None:
+def test_once_without_rings_exits_0_and_says_which_directory_was_empty(
+    ring_dir: Path, log: Path, output: Path, emitter: ringbuf.Emitter
+) -> None:
+    empty = ring_dir / "empty"
+    empty.mkdir(mode=0o700)
+    with DrainProcess(log, empty, "--once", "--output", output) as drain:
+        assert drain.wait() == 0
+        assert [event["ring_dir"] for event in drain.events("there were no rings")] == [str(empty)]
+    emit(emitter, range(3))
     assert run_once(log, ring_dir, "--output", output) == 0
+    assert len(drain.events("there were no rings")) == 1
+
+
+def test_one_line_at_the_start_says_what_is_served(ring_dir: Path, log: Path, tmp_path: Path) -> None:
+    flags = ("--output", "spans.jsonl", "--state-dir", tmp_path / "state", "--listen", "127.0.0.1:0")
+    with DrainProcess(log, ring_dir, *flags) as drain:
+        serving = drain.wait_for_event("serving")
+        assert drain.stop() == 0
+    assert serving["listen"].startswith("127.0.0.1:")
+    assert port_of(serving) > 0
+    told = {name: serving[name] for name in ("version", "ring_dir", "exporter", "to", "state_dir")}
+    assert told == {
+        "version": ringbuf.__version__,
+        "ring_dir": str(ring_dir),
+        "exporter": "file",
+        "to": str(Path.cwd() / "spans.jsonl"),
+        "state_dir": str(tmp_path / "state"),
+    }
+    assert drain.events("stopped")[0]["to"] == drain.events("audit")[0]["to"] == serving["to"]
+
+
+@pytest.mark.parametrize("is_variable", [True, False])
+def test_a_ring_directory_that_was_named_is_not_made(
+    is_variable: bool, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "rigns"
+    flags = [] if is_variable else ["--ring-dir", missing]
+    if is_variable:
+        monkeypatch.setenv("RINGBUF_DIR", str(missing))
+    ended = shared().run("drain", "--once", "--output", output, *flags)
+    assert (ended.returncode, f"mkdir -m 0700 {missing}" in ended.stderr) == (2, True), ended.stderr
+    assert not missing.exists()
+    assert not output.exists()
+
+
+def test_the_default_ring_directory_is_made(tmp_path: Path, output: Path) -> None:
+    code = """
+import pathlib, sys
+import ringbuf.directory
+from drain.settings.settings import Settings
+here = sys.argv[1]
+Settings.model_fields["ring_dir"].default_factory = lambda: pathlib.Path(here)
+Settings.model_rebuild(force=True)
+sys.argv[1:] = sys.argv[2:]
+import drain.__main__
+drain.__main__.main()
+"""
+    ended = shared().run("-c", code, tmp_path / "rings", "--once", "--output", output)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "rings").stat().st_mode & 0o777 == 0o700
 
 
 def test_once_with_a_dead_endpoint_exits_1_and_the_spans_wait_for_the_next_drain(
@@ -125,7 +186,7 @@ def test_once_exits_1_when_a_ring_was_quarantined(ring_dir: Path, log: Path, out
     [
         (["--batch-spans", "0"], "batch_spans"),
         (["--exporter", "otlp-http", "--endpoint", "collector:4318"], "http://"),
-        (["--endpoint", "http://127.0.0.1:1"], "has no effect"),
+        (["--exporter", "file", "--endpoint", "http://127.0.0.1:1"], "has no effect"),
         (["--output", "/"], "/"),
         (["--config", "/nowhere.toml"], "nowhere"),
         (["--frobnicate"], "frobnicate"),
@@ -139,6 +200,60 @@ def test_a_configuration_that_cannot_work_exits_2_and_says_why(
         assert drain.wait() == 2
     assert reason in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+FAILING = """
+import os, sys
+import drain.commands.serve as serve
+name, number = sys.argv[1], int(sys.argv[2])
+sys.argv[1:] = sys.argv[3:]
+def fail(*arguments, **options):
+    raise OSError(number, os.strerror(number))
+owner, _, attribute = name.rpartition(".")
+setattr(getattr(serve, owner) if owner else serve, attribute, fail)
+import drain.__main__
+drain.__main__.main()
+"""
+
+
+@pytest.mark.parametrize("place", ["RingDirectory", "assembly.make_exporter", "assembly.open_stores", "Service"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 74), (errno.EROFS, 74), (errno.EMFILE, 74), (errno.EACCES, 2)]
+)
+def test_a_start_that_fails_of_what_passes_is_to_be_tried_again(
+    place: str, number: int, code: int, ring_dir: Path, output: Path
+) -> None:
+    ended = shared().run("-c", FAILING, place, number, "--once", "--ring-dir", ring_dir, "--output", output)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
+
+
+def test_a_fault_of_the_program_is_no_undelivered_span(ring_dir: Path, output: Path) -> None:
+    code = FAILING.replace("OSError(number, os.strerror(number))", "ZeroDivisionError")
+    ended = shared().run("-c", code, "Service", 0, "--once", "--ring-dir", ring_dir, "--output", output)
+    assert (ended.returncode, "ZeroDivisionError" in ended.stderr) == (70, True)
+
+
+def test_a_stop_exits_1_when_spans_were_refused(ring_dir: Path, log: Path, emitter: ringbuf.Emitter) -> None:
+    emit(emitter, range(10))
+    with OtlpHttpServer() as server:
+        server.play(reply(405))
+        with DrainProcess(log, ring_dir, "--endpoint", server.url, "--no-hold") as drain:
+            until(lambda: emitter.stats().pending == 0)
+            assert drain.stop() == 1
+        assert drain.audit()["shop"]["rejected"] == 10
+        with DrainProcess(log, ring_dir, "--endpoint", server.url) as after:
+            after.wait_for_event("ring attached", 2)
+            assert after.stop() == 0, "another drain has told of that"
+
+
+def test_a_stop_exits_1_when_producers_dropped_spans(ring_dir: Path, log: Path, output: Path) -> None:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=4, lanes=1) as emitter:
+        assert emit(emitter, range(2)) == 2
+        with DrainProcess(log, ring_dir, "--output", output) as drain:
+            until(lambda: emitter.stats().pending == 0)
+            while not emitter.stats().full:
+                emit(emitter, range(100))
+            assert drain.stop() == 1
 
 
 def test_a_second_drain_exits_75_and_disturbs_nothing(
@@ -296,7 +411,7 @@ def test_a_backend_that_comes_back_gets_everything(ring_dir: Path, log: Path, em
         with OtlpHttpServer(port) as server:
             server.play(reply(503), reply(429, headers={"Retry-After": "0"}), success(rejected=2, message="two"))
             until(lambda: emitter.stats().pending == 0)
-            assert drain.stop() == 0
+            assert drain.stop() == 1, "two were rejected"
             delivered = [number_of(span) for request in server.requests[2:] for span in request.spans]
         assert drain.audit() == {"shop": {"rings": 1, "published": 500, "delivered": 498, "rejected": 2}}
         assert len(drain.events("backend is back")) == 1

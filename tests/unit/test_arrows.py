@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-EVERYBODY: Final = {"log", "private_folder", "entry", "standard_streams"}  # what every folder may import
+EVERYBODY: Final = {"log", "private_folder", "entry", "exit_codes", "standard_streams"}  # what every folder may import
 ALLOWED: Final = {
     "settings": set(),
     "otlp": set(),
@@ -31,7 +31,12 @@ ALLOWED: Final = {
     "assembly": {"settings", "rings", "delivery", "exporters", "spool", "service"},
     "__main__": {"command"},
     "entry": set(),
-    "command": {"assembly", "settings", "rings", "delivery", "exporters", "service", "spool", "telemetry", "replay"},
+    "exit_codes": set(),
+    "command": {"commands", "settings"},
+    "commands": {
+        *("assembly", "settings", "rings", "spool", "delivery", "exporters", "otlp"),
+        *("service", "telemetry", "replay"),
+    },
     "log": set(),
     "private_folder": set(),
     "standard_streams": set(),

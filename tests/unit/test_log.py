@@ -152,10 +152,10 @@ os._exit(0)
 def test_why_the_drain_does_not_start_goes_past_the_pipe_for_native_lines() -> None:
     code = """
 import os
-from drain.command import _say
+from drain.commands.starting import say
 from drain.log import configure_log, log_native_lines
 log_native_lines(configure_log("info"))
-_say("another drain is there")
+say("another drain is there")
 os._exit(2)
 """
     done = run(code)

@@ -16,7 +16,7 @@ import yaml
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, site
 from tests.ports import free_ports
-from tests.service.draining import SECONDS, DrainProcess, until
+from tests.service.draining import SECONDS, DrainProcess, port_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def test_prometheus_scrapes_a_drain(ring_dir: Path, tmp_path: Path, debian_progr
     with (
         ringbuf.Emitter("shop", ring_dir=ring_dir) as emitter,
         DrainProcess(tmp_path / "drain.log", ring_dir, *arguments) as drain,
-        prometheus(debian_program("prometheus"), tmp_path, drain.wait_for_event("listening")["port"]) as port,
+        prometheus(debian_program("prometheus"), tmp_path, port_of(drain.wait_for_event("serving"))) as port,
     ):
         read = site(OpType.FBMU_READ, emitter=emitter)
         for _ in range(100):

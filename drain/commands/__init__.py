@@ -1,0 +1,1 @@
+"""What the subcommands of `ringbuf-drain` do; `drain/command.py` is its command line."""

@@ -1,0 +1,80 @@
+"""`ringbuf-drain check`: whether a drain with these settings would start, and whether the backend would take spans."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from drain import assembly
+from drain.commands.serve import refuse_missing_ring_dir
+from drain.commands.starting import cannot_start, log_of
+from drain.exit_codes import DELIVERED, UNDELIVERED
+from drain.exporters.protocol import Verdict
+from drain.otlp.request import Request
+from ringbuf.directory import check_ring_dir
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from drain.exporters.protocol import Exporter
+    from drain.otlp.request import Encoding
+    from drain.settings.settings import Configuration
+
+_EMPTY: Final[dict[Encoding, bytes]] = {"protobuf": b"", "json": b'{"resourceSpans":[]}\n'}
+_WORDS: Final = {
+    Verdict.RETRY: "did not take it",
+    Verdict.REFUSED: "refuses it",
+    Verdict.TOO_LARGE: "finds it too large",
+}
+
+
+def check(configuration: Configuration) -> int:
+    """Check settings and folders, send an empty request, and say what came of it; return the exit code.
+
+    A drain that runs meanwhile is not disturbed: no lock is taken but that of a file for spans.
+    """
+    log_of(configuration)
+    settings = configuration.settings
+    try:
+        assembly.retry_policy(configuration)
+        assembly.listen_address(configuration, once=False)
+        refuse_missing_ring_dir(configuration)
+        with contextlib.suppress(FileNotFoundError):  # the default: a drain makes it
+            settings.ring_dir.lstat()
+            check_ring_dir(settings.ring_dir)
+        if settings.state_dir is not None:
+            _refuse_unwritable(settings.state_dir)
+        exporter = assembly.make_exporter(configuration)
+    except (RingBufferError, ValueError, OSError) as error:
+        cannot_start(error)
+    typer.echo(f"settings: sound; rings: {settings.ring_dir}; state: {settings.state_dir or 'none'}")
+    with contextlib.closing(exporter):
+        return _try(exporter, str(settings.exporter))
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder in which nothing can be made, or that cannot be made itself."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder}: the state directory cannot be used, {there} cannot be written")
+
+
+def _try(exporter: Exporter, kind: str) -> int:
+    if not kind.startswith("otlp"):
+        typer.echo(f"exporter {kind}: {exporter.endpoint} can be written")
+        return DELIVERED
+    started = time.monotonic()
+    result = exporter.export(Request(_EMPTY[exporter.encoding], 0, exporter.encoding))
+    seconds = time.monotonic() - started
+    where = f"exporter {kind}: {exporter.endpoint}"
+    if result.verdict is Verdict.DELIVERED:
+        said = f"; it says: {result.message}" if result.message else ""
+        typer.echo(f"{where} took an empty request in {seconds * 1000:.0f} ms{said}")
+        return DELIVERED
+    typer.echo(f"{where} was sent an empty request and {_WORDS[result.verdict]}: {result.message}")
+    return UNDELIVERED

@@ -1,0 +1,78 @@
+"""A flag for each setting, so that no flag can differ from its variable or key."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_origin
+
+import typer
+
+from drain.settings.settings import Settings, flag_of
+from drain.settings.units import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from pydantic.fields import FieldInfo
+
+ALL_FIELDS: Final = frozenset(Settings.model_fields)
+EXPORTER_FIELDS: Final = frozenset(
+    name
+    for name, field in Settings.model_fields.items()
+    if name == "exporter" or (isinstance(field.json_schema_extra, dict) and "exporter" in field.json_schema_extra)
+)
+REPLAY_FIELDS: Final = (
+    EXPORTER_FIELDS
+    | {name for name in Settings.model_fields if name.startswith("retry_")}
+    | {"batch_spans", "concurrency", "log_level"}
+)
+
+
+def with_settings(command: Callable[..., None], fields: Collection[str] = ALL_FIELDS) -> Callable[..., None]:
+    """Give a command one flag for each field of `Settings`.
+
+    Args:
+        command: takes the flags as keyword arguments.
+        fields: those that have an effect on it.
+    """
+    parameters = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    for name, field in Settings.model_fields.items():
+        if name == "headers" or name not in fields:
+            continue  # headers: they hold credentials, and everybody may read a command line
+        flag = f"{flag_of(name)}/--no-{flag_of(name)[2:]}" if field.annotation is bool else flag_of(name)
+        kind, metavar = _kind(field)
+        default = field.get_default(call_default_factory=True, validated_data={})
+        is_shown = field.annotation is not bool and default not in (None, [], "")
+        help_text = f"{field.description} [default: {default}]" if is_shown else field.description
+        option = typer.Option(flag, help=help_text, metavar=metavar, show_default=False)
+        parameters.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+            )
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads both
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def given(flags: dict[str, object]) -> dict[str, object]:
+    """Return the flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None and value != []}
+
+
+def _kind(field: FieldInfo) -> tuple[Any, str | None]:
+    """Return the type of a flag, and what stands for its value; a value of several forms is left to the settings."""
+    for unit in field.metadata:
+        if isinstance(unit, Unit):
+            return str, unit.metavar
+    kind: Any = field.annotation
+    if kind in (Path, Path | None):
+        return str, "PATH"  # as a Path an empty text would be the working directory
+    if get_origin(kind) is list:
+        return list[str], "TEXT"
+    return kind, {int: "N", str: "TEXT", str | None: "TEXT"}.get(kind)

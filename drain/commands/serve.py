@@ -1,0 +1,208 @@
+"""`ringbuf-drain` without a subcommand: takes spans out of rings and delivers them, until a signal or just once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import ringbuf
+from drain import assembly
+from drain.commands.starting import cannot_start, log_of
+from drain.entry import noted
+from drain.exit_codes import AT_ONCE, BROKEN, DELIVERED, LOCKED, UNDELIVERED
+from drain.exporters.measured import MeasuredExporter
+from drain.log import log_native_lines
+from drain.rings.directory import RingDirectory
+from drain.service.service import Service
+from drain.settings.settings import LISTEN_OFF, flag_of
+from drain.standard_streams import STDERR, STDOUT, StandardStream
+from drain.telemetry.telemetry import Telemetry
+from ringbuf._ringbuf import lib
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.delivery.stores import Stores
+    from drain.exporters.protocol import Exporter
+    from drain.settings.settings import Configuration, Settings
+
+_SWITCH_SECONDS: Final = 0.0005  # a scrape's thread computes: of Python's default, 5 ms, the loop would lose most
+
+
+def drain(configuration: Configuration, *, once: bool) -> int:
+    """Drain a ring directory; return the exit code.
+
+    Args:
+        configuration: the effective settings.
+        once: only what is there now, in rings and spool.
+    """
+    log = log_of(configuration)
+    _raise_descriptor_limit()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    with contextlib.ExitStack() as cleanup:
+        refuse_missing_ring_dir(configuration)
+        try:
+            directory = RingDirectory(configuration.settings.ring_dir)
+            directory.note_crashes()
+        except (RingBufferError, OSError) as error:
+            cannot_start(error)
+        # After the notes of crashes, of which a fault in a ring is none.
+        if lib.rb_guard_install() != lib.RB_OK:
+            cannot_start("the guard against truncated ring files cannot be installed")
+        # After the lock: the file exporter cuts off what a killed drain left incomplete.
+        try:
+            exporter = MeasuredExporter(assembly.make_exporter(configuration))
+            cleanup.callback(exporter.close)
+            stores = assembly.open_stores(configuration, log)
+            telemetry = Telemetry(
+                exporter.state,
+                spool=None if stores.spool is None else stores.spool.status,
+                dead_letters=None if stores.dead_letters is None else stores.dead_letters.status,
+                max_series=configuration.settings.max_series,
+                log=log,
+            )
+            service = _service(configuration, directory, exporter, stores, telemetry, log)
+            exporter.when_gone = service.request_end
+            if "grpc" in sys.modules:
+                log_native_lines(log)
+        except (RingBufferError, ValueError, OSError, MemoryError) as error:
+            directory.close()
+            cannot_start(error)
+        try:
+            _heed_signals(service)
+            listen = _listen(configuration, telemetry, service, log, once=once)
+            settings = configuration.settings
+            log.info(
+                "serving",
+                version=ringbuf.__version__,
+                ring_dir=str(settings.ring_dir),
+                exporter=str(settings.exporter),
+                to=exporter.endpoint,
+                state_dir=None if settings.state_dir is None else str(settings.state_dir),
+                listen=listen,
+            )
+            code = _serve(service, once=once)
+            if once and not service.accounts.rings_seen():
+                log.info("there were no rings", ring_dir=str(settings.ring_dir))
+            log.info("stopped", exit_code=code, to=exporter.endpoint)
+        finally:
+            telemetry.close()
+        if not service.close():
+            # A thread still hangs in an attempt: neither it nor the exporter's own threads may hold up the exit.
+            os._exit(code)
+    _forget_unwritten_output()
+    return code
+
+
+def refuse_missing_ring_dir(configuration: Configuration) -> None:
+    """End the process where a ring directory was named that is not there: it is a typing error more often than not."""
+    path, origin = configuration.settings.ring_dir, configuration.origins["ring_dir"]
+    if origin != "default" and not os.path.lexists(path):
+        cannot_start(
+            f"{path}: there is no such directory ({origin}); name another, or make it: "
+            + shlex.join(["mkdir", "-m", "0700", str(path)])
+        )
+
+
+def is_output_taken(settings: Settings) -> bool:
+    """Return whether spans go to standard output, where a table among them would be no JSON."""
+    return settings.exporter == "console" or (settings.exporter == "file" and settings.output == Path("-"))
+
+
+def _service(
+    configuration: Configuration,
+    directory: RingDirectory,
+    exporter: Exporter,
+    stores: Stores,
+    telemetry: Telemetry,
+    log: FilteringBoundLogger,
+) -> Service:
+    return Service(
+        directory,
+        assembly.admission(configuration),
+        exporter,
+        assembly.retry_policy(configuration),
+        assembly.limits(configuration),
+        log=log,
+        stores=stores,
+        audit_to=StandardStream(STDERR if is_output_taken(configuration.settings) else STDOUT),
+        observer=telemetry,
+    )
+
+
+def _listen(
+    configuration: Configuration, telemetry: Telemetry, service: Service, log: FilteringBoundLogger, *, once: bool
+) -> str:
+    """Listen where that is asked for; return the address for people."""
+    address = assembly.listen_address(configuration, once=once)
+    if address is None:
+        return LISTEN_OFF
+    listen = configuration.settings.listen
+    try:
+        return telemetry.listen(
+            *address, service.snapshots, service.seconds_until_attempt, configuration.settings.spool_max_bytes
+        )
+    except OSError as error:
+        if configuration.origins["listen"] != "default":
+            service.close()
+            cannot_start(_unheard(f"{flag_of('listen')} {listen}: {error.strerror}", error))
+        # The second drain of a machine is not to fail for a port that nobody chose.
+        log.warning("not listening; see --listen", address=listen, reason=error.strerror)
+        return LISTEN_OFF
+
+
+def _unheard(text: str, error: OSError) -> OSError:
+    unheard = OSError(text)
+    unheard.__cause__ = error
+    return unheard
+
+
+def _heed_signals(service: Service) -> None:
+    signals_seen = 0
+
+    def stop(number: int, _frame: object) -> None:
+        nonlocal signals_seen
+        signals_seen += 1
+        if signals_seen > 1:
+            os._exit(AT_ONCE + number)
+        service.request_stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: service.request_audit())
+    if signal.SIGUSR1 in noted:
+        service.request_audit()
+
+
+def _serve(service: Service, *, once: bool) -> int:
+    undelivered = service.drain_once() if once else service.run()
+    service.accounts.tell_audit()
+    if service.why_broken:
+        return BROKEN
+    if service.is_superseded:
+        return LOCKED
+    return UNDELIVERED if undelivered else DELIVERED
+
+
+def _raise_descriptor_limit() -> None:
+    """Each ring takes a descriptor: the soft limit is for programs that use select()."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _forget_unwritten_output() -> None:
+    """Let nothing be left to be flushed when the interpreter ends: that would fail once more, with exit code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, STDOUT)
+        os.close(nowhere)

@@ -1,0 +1,62 @@
+"""The command line of `ringbuf-drain`: its help, and that each flag is where one looks for it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from drain.command import app
+from drain.commands.help import EXAMPLES, GROUPS, group_of
+from drain.settings.settings import Settings, flag_of
+from tests.python import output_of
+
+WIDE = {"COLUMNS": "100"}
+
+
+def sections(*command: str) -> dict[str, str]:
+    """Return the parts of a help by their headings."""
+    told = CliRunner().invoke(app, [*command, "-h"], env=WIDE).output
+    parts = re.split(r"^([A-Z][\w ]+):\n", told, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_each_setting_is_in_the_help_under_its_heading() -> None:
+    told = sections()
+    for name in Settings.model_fields:
+        if name != "headers":
+            assert f"  {flag_of(name)} " in told[group_of(name)], name
+    assert [*told] == ["Examples", "Commands", *GROUPS, "Exit codes"]
+    assert len([name for name in Settings.model_fields if group_of(name) == "The service itself"]) <= 6
+
+
+@pytest.mark.parametrize("command", ["config", "check", "replay"])
+def test_subcommands_have_the_same_headings(command: str) -> None:
+    told = [heading for heading in sections(command) if heading not in {"Arguments", "Exit codes"}]
+    assert told == [group for group in GROUPS if group in told]
+    assert "--endpoint TEXT" in sections(command)["Where the spans go"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values())
+def test_the_examples_have_flags_and_commands_that_there_are(example: str) -> None:
+    program, *words = shlex.split(example)
+    commands = get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+    every = (get_command(app), *commands.values())
+    flags = {option for command in every for one in command.params for option in one.opts}
+    assert program == "ringbuf-drain"
+    assert {word for word in words if word.startswith("--")} <= flags
+    assert sum(word in commands for word in words) <= 1
+
+
+def test_the_shell_completes_flags() -> None:
+    code = """
+import os
+os.environ |= {"_RINGBUF_DRAIN_COMPLETE": "complete_bash", "COMP_WORDS": "ringbuf-drain --spool-m", "COMP_CWORD": "1"}
+sys.argv = ["ringbuf-drain"]
+import drain.__main__
+drain.__main__.main()
+"""
+    assert output_of(code).split() == ["--spool-max-bytes", "--spool-max-age"]
