@@ -244,7 +244,7 @@ class Emitter:
         self._tried = (pid, time.monotonic())
         try:
             self.open()
-        except (RingBufferError, ValueError, TypeError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a MemoryError, too: the application goes on without a ring
             if self._warned_in != pid and not self.closed:
                 self._warned_in = pid
                 if self.has_ring():

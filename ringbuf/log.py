@@ -7,6 +7,7 @@ itself traced. A thread of its own says what there is to say, so that emitting n
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from logging import getLogger
 from typing import Final
 from weakref import WeakValueDictionary
@@ -21,12 +22,17 @@ _telling: Final[WeakValueDictionary[int, threading.Thread]] = WeakValueDictionar
 
 def warn_aside(message: str, *arguments: object) -> None:
     """Log a warning from another thread, soon. Where none can be started (the process ends), nothing is said."""
-    thread = threading.Thread(target=logger.warning, args=(message, *arguments), name="ringbuf-warning", daemon=True)
+    thread = threading.Thread(target=_warn, args=(message, *arguments), name="ringbuf-warning", daemon=True)
     try:
         thread.start()
     except RuntimeError:
         return
     _telling[id(thread)] = thread
+
+
+def _warn(message: str, *arguments: object) -> None:
+    with suppress(Exception):  # a handler's trouble is the program's own, and no traceback of ours
+        logger.warning(message, *arguments)
 
 
 def wait_until_told(timeout: float) -> None:

@@ -20,6 +20,7 @@ SERVICE_NAME: Final = "service.name"
 _MAX_DEPTH: Final = 16  # of values in values, as the drain takes them in a record
 _INT64_MIN: Final = -(1 << 63)
 _INT64_MAX: Final = (1 << 63) - 1
+_INSTANCES: Final[dict[int, str]] = {}  # by pid; those of the processes before a fork stay
 # A hostile key must not fill the log that quotes it.
 _QUOTED_CHARACTERS: Final = 64
 
@@ -65,7 +66,7 @@ def build_resource(
     from_environment = _attributes_of(environ)
     name = given_name or from_environment.get(SERVICE_NAME) or _unknown_service()
     found: dict[str, AttributeValue] = {
-        "service.instance.id": random_uuid(),
+        "service.instance.id": _instance_id(),
         "process.pid": os.getpid(),
         "host.name": _as_utf8(os.uname().nodename),
         "telemetry.sdk.name": "ringbuf",
@@ -215,6 +216,16 @@ def _as_utf8(text: str) -> str:
     """Replace each byte that the system's text had and UTF-8 has not: it arrives here as a lone surrogate."""
     # UTF-16, where a lone surrogate is one unit: through UTF-8 each would become three replacement characters.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _instance_id() -> str:
+    """Return the same for all rings of a process, and another one in a forked child.
+
+    A ring that takes the place of a removed one goes on with the same instance of the service.
+    """
+    pid = os.getpid()
+    found = _INSTANCES.get(pid)
+    return found if found is not None else _INSTANCES.setdefault(pid, random_uuid())
 
 
 def _unknown_service() -> str:

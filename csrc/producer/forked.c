@@ -12,8 +12,8 @@
 #include "producer/producer_state.h"
 #include "shared/atomics.h"
 
-enum { BEING_WIPED = UINT32_MAX }; /* in place of a process */
-enum { MOST_TURNS = 1000 };        /* that are given to who wipes: it may be a thread that no child has */
+#define WIPED_BY UINT32_C(0x80000000) /* with the number of a process, which has 22 bits at most */
+enum { MOST_TURNS = 1000 };           /* that are given to the thread which wipes: this may be its own signal handler */
 
 static uint64_t state_bytes(void) { return (sizeof(rb_producer) + RB_PAGE_BYTES - 1) / RB_PAGE_BYTES * RB_PAGE_BYTES; }
 
@@ -37,21 +37,24 @@ uint32_t rb_state_here(const rb_producer *producer, uint32_t state)
     return rb_load32_relaxed(&producer->process) == (uint32_t)getpid() ? state - RB_STATE_UNWIPED : RB_STATE_NONE;
 }
 
-void rb_wipe_in_child(rb_producer *producer)
+int rb_wipe_in_child(rb_producer *producer)
 {
     uint32_t of = rb_load32_acquire(&producer->process); /* pairs with the release below */
     if (of == 0)
-        return;
+        return 1;
     uint32_t here = (uint32_t)getpid();
-    if (of == here)
-        return;
-    if (of == BEING_WIPED || !rb_replace32(&producer->process, of, BEING_WIPED)) {
-        for (unsigned turns = 0; turns < MOST_TURNS; turns++) {
-            if (rb_load32_acquire(&producer->process) == here)
-                return;
+    for (unsigned turns = 0; turns < MOST_TURNS; turns++) {
+        if (of == here)
+            return 1;
+        if (of == (WIPED_BY | here)) {
             sched_yield();
+        } else if (rb_replace32(&producer->process, of, WIPED_BY | here)) {
+            /* Also where a process before this one has forked in the middle of it: no thread here will end that. */
+            memset(producer, 0, offsetof(rb_producer, process)); /* which is the last of it */
+            rb_store32_release(&producer->process, here);
+            return 1;
         }
+        of = rb_load32_acquire(&producer->process);
     }
-    memset(producer, 0, offsetof(rb_producer, process)); /* which is the last of it */
-    rb_store32_release(&producer->process, here);
+    return 0;
 }

@@ -103,8 +103,7 @@ static void free_disturbances(const struct rb_making *before)
 
 static int take(rb_producer *producer)
 {
-    rb_wipe_in_child(producer);
-    if (!rb_try_take(&producer->life))
+    if (!rb_wipe_in_child(producer) || !rb_try_take(&producer->life))
         return RB_BUSY;
     int taken = take_making();
     if (taken < 0)

@@ -86,8 +86,7 @@ int rb_open(rb_producer *producer, const rb_config *config, char *path, rb_error
 int rb_close(rb_producer *producer)
 {
     uint64_t end = rb_end_of_patience();
-    rb_wipe_in_child(producer);
-    if (rb_take_until(&producer->life, end) != RB_OK)
+    if (!rb_wipe_in_child(producer) || rb_take_until(&producer->life, end) != RB_OK)
         return RB_BUSY;
     int rv = RB_OK;
     RB_POINT(close_begin);

@@ -103,8 +103,11 @@ static inline int rb_is_zero(const uint8_t *id, size_t bytes)
 /* rb_new_ids, but for a child without a trace id: then that is NULL. */
 void rb_make_ids(rb_producer *producer, uint8_t *trace_id, uint8_t *span_id);
 
-/* Before anything is written here, in calls that are not hot: makes zeros of another process's state. */
-void rb_wipe_in_child(rb_producer *producer);
+/*
+ * Before anything is written here, in calls that are not hot: makes zeros of another process's state. 0 where another
+ * thread is doing that and does not come to its end: what is written now it may wipe.
+ */
+int rb_wipe_in_child(rb_producer *producer);
 
 void rb_unmap_state(rb_producer *producer);
 

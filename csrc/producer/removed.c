@@ -47,8 +47,7 @@ int rb_is_removed(rb_producer *producer)
     struct stat found;
     int saved_errno = errno;
     int removed = 0;
-    rb_wipe_in_child(producer);
-    if (!rb_try_take(&producer->life)) /* a ring is being made, or closed */
+    if (!rb_wipe_in_child(producer) || !rb_try_take(&producer->life)) /* a ring is being made, or closed */
         return 0;
     if (rb_has_ring(producer)) {
         if (stat(producer->path, &found) == 0)

@@ -21,8 +21,7 @@ void rb_add_lane_counts(const rb_producer *producer, const uint8_t *map, rb_prod
 
 int rb_stats(rb_producer *producer, rb_producer_stats *stats)
 {
-    rb_wipe_in_child(producer);
-    if (rb_take_until(&producer->life, rb_end_of_patience()) != RB_OK)
+    if (!rb_wipe_in_child(producer) || rb_take_until(&producer->life, rb_end_of_patience()) != RB_OK)
         return RB_BUSY;
     *stats = producer->retired;
     stats->local = rb_load_relaxed(&producer->local);

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import threading
+import traceback
 from typing import Final
 
+from ringbuf.log import warn_aside
+
 _logger: Final = logging.getLogger("ringbuf")
-_here: Final = threading.local()
 
 
 class Notices:
-    """The notices of one processor: each kind once, none from within another's handler, and never an exception.
+    """The notices of one processor: each kind once, from a thread of its own, and never an exception.
 
-    A handler of the program's may itself be traced: a span that fails while a notice of a failed span is on its way
-    would be the next one, and so on without end.
+    The thread that ends a span must not wait for the program's handlers, which may hold a lock, or write to a pipe that
+    nobody reads; and a handler may itself be traced.
     """
 
     def __init__(self) -> None:
@@ -32,15 +33,15 @@ class Notices:
             arguments: of the message.
             exc_info: whether the exception that is being handled is shown.
         """
-        if kind in self._given or getattr(_here, "is_giving", False):
+        if kind in self._given:
             return
         self._given.add(kind)
-        _here.is_giving = True
-        try:
-            with contextlib.suppress(Exception):  # a handler's trouble is not the traced program's
-                _logger.warning(message, *arguments, exc_info=exc_info)
-        finally:
-            _here.is_giving = False
+        # As text: an exception holds the frames that it passed, and these what the application has in its hands.
+        with contextlib.suppress(Exception):  # what an argument is as text is the traced program's
+            texts = [str(argument) if isinstance(argument, BaseException) else argument for argument in arguments]
+            if exc_info:
+                message, texts = f"{message}\n%s", [*texts, traceback.format_exc().rstrip()]
+            warn_aside(message, *texts)
 
 
 class _LastResort(logging.Handler):

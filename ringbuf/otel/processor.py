@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor
 
 from ringbuf.exceptions import RingCreateError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from opentelemetry.context import Context
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
     from ringbuf.emitter import Emitter
@@ -119,12 +119,13 @@ class RingSpanProcessor(SpanProcessor):
     def write(self, span: ReadableSpan) -> bool:
         """Write one span, and return whether it was written; the ring counts why not. Never raises.
 
-        A span that cannot be encoded, or that has no ids, is counted as local.
+        A span that cannot be encoded, that has no ids, or whose resource cannot be read is counted as local.
         """
         try:
             ring = self._ring_of(os.getpid(), span.resource)
         except Exception:  # noqa: BLE001 - whatever a resource holds, the program goes on; the notice has it
-            self._notices.give("resource", "spans of a resource that cannot be read are lost", exc_info=True)
+            self._notices.give("resource", "a span whose resource cannot be read is counted as local", exc_info=True)
+            self._count_lost()
             return False
         if self._closed:
             self._notices.give("closed", "the processor is shut down: spans that end from now on are counted as local")
@@ -155,6 +156,11 @@ class RingSpanProcessor(SpanProcessor):
     def _rings_here(self) -> tuple[Ring, ...]:
         """Return those of this process as they are now: another thread may add one while they are gone through."""
         return tuple(self._rings.get(os.getpid(), {}).values())
+
+    def _count_lost(self) -> None:
+        rings = self._rings_here()
+        ring = rings[0] if rings else self._ring_of(os.getpid(), Resource.get_empty())
+        ring.count_lost()
 
     def _ring_of(self, pid: int, resource: Resource) -> Ring:
         latest = self._latest

@@ -81,9 +81,13 @@ class Ring:
         try:
             return self._write(span)
         except Exception:  # noqa: BLE001 - whatever a span holds, the program that ended it goes on; the notice has it
-            hot.rb_count_local(self._usual.emitter.producer, 1)
+            self.count_lost()
             self._notices.give("invalid", "a span that cannot be written is counted as local", exc_info=True)
             return False
+
+    def count_lost(self) -> None:
+        """Count a span that cannot be written as local."""
+        hot.rb_count_local(self._usual.emitter.producer, 1)
 
     def _write(self, span: ReadableSpan) -> bool:
         scope = self._scope_of(span.instrumentation_scope)

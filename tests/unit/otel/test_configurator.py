@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from ringbuf.log import wait_until_told
 from ringbuf.otel import RingSpanExporter, RingSpanProcessor, configurator
 from tests.python import output_of
 
@@ -135,6 +136,7 @@ def test_a_provider_that_takes_no_processor_is_said(
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "ringbuf")
     sdk.provider = object()
     configure()
+    wait_until_told(60)
     assert "takes no span processor" in caplog.text
 
 

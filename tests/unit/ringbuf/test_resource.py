@@ -61,12 +61,14 @@ def test_a_resource_says_which_process_filled_the_ring() -> None:
     }
 
 
-def test_every_resource_has_an_instance_id_of_its_own() -> None:
-    instances = {str(build()["service.instance.id"]) for _ in range(100)}
-    assert len(instances) == 100
-    for instance in instances:
-        assert str(uuid.UUID(instance)) == instance
-        assert (uuid.UUID(instance).version, uuid.UUID(instance).variant) == (4, uuid.RFC_4122)
+def test_a_process_has_an_instance_id_of_its_own_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring that takes the place of a removed one has not another instance of the service."""
+    instance = str(build()["service.instance.id"])
+    assert build()["service.instance.id"] == instance
+    assert str(uuid.UUID(instance)) == instance
+    assert (uuid.UUID(instance).version, uuid.UUID(instance).variant) == (4, uuid.RFC_4122)
+    monkeypatch.setattr("os.getpid", lambda: -1)  # as a forked child sees it
+    assert build()["service.instance.id"] != instance
 
 
 @pytest.mark.parametrize(
