@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ringbuf._site import unix_nano
+    from ringbuf.context import bind_context, current_span, use_span
     from ringbuf.emitter import Emitter, EmitterStats
     from ringbuf.exceptions import LayoutError, RingBufferError, RingCreateError, RingFormatError, RingVersionError
     from ringbuf.layout.layout import Attribute, SpanLayout
@@ -49,7 +50,9 @@ __all__ = [
     "Status",
     "TraceContext",
     "TraceParent",
+    "bind_context",
     "configure",
+    "current_span",
     "current_traceparent",
     "format_traceparent",
     "get_emitter",
@@ -57,6 +60,7 @@ __all__ = [
     "get_library_dir",
     "parse_traceparent",
     "unix_nano",
+    "use_span",
 ]
 
 _MODULES = {
@@ -75,12 +79,15 @@ _MODULES = {
     "Status": "status",
     "TraceContext": "traceparent",
     "TraceParent": "traceparent",
+    "bind_context": "context",
     "configure": "shared",
+    "current_span": "context",
     "current_traceparent": "span",
     "format_traceparent": "traceparent",
     "get_emitter": "shared",
     "parse_traceparent": "traceparent",
     "unix_nano": "_site",
+    "use_span": "context",
 }
 
 

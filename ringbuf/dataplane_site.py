@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from ringbuf._site import SpanValue, described
 from ringbuf.argument import END, START, STATUS, Argument, pack_time
@@ -22,7 +22,12 @@ from ringbuf.span import Parent, Span
 from ringbuf.status import Status, member_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringbuf.emitter import Emitter
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 __all__ = ["DataplaneSite", "DataplaneSpan", "any_operation"]
 
@@ -144,6 +149,12 @@ class DataplaneSite(BoundSite):
             "span($self, lease, /, *, traceparent=None)\n--\n\n"
             "Return a span for a `with` block: it times the block, and writes itself at the end.",
         )
+
+    def wrap(self, lease: LeaseId) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+        """Return a decorator by which each call runs in a span of this site: see `ringbuf.site.Site.wrap`."""
+        from ringbuf.wrap import wrapped  # noqa: PLC0415 - inspect, 10 ms, which a program without decorators does not pay
+
+        return lambda function: wrapped(lambda: self.span(lease), function)
 
 
 _NO_NAME: Final = 0xFF  # of an operation without a data-plane span

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from ringbuf import _site
 from ringbuf._site import described
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ringbuf.layout.attribute import LayoutField
     from ringbuf.layout.value import Value
     from ringbuf.span import Parent
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 __all__ = ["BoundSite", "Site", "SiteSpan"]
 
@@ -205,6 +208,31 @@ class Site(BoundSite):
             "span($self, /, *values, traceparent=None)\n--\n\n"
             "Return a span for a `with` block: it times the block, and writes itself at the end.",
         )
+
+    def wrap(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Decorate a function so that each call runs in a span of this site.
+
+        It may be a coroutine function, a generator function or an asynchronous one, too. The span of a generator lasts
+        from its first step to its end, and encloses what its body does, not what is done between the steps. What
+        becomes known inside is set by `ringbuf.current_span()`.
+
+        Raises:
+            TypeError: it is no function.
+
+        >>> import ringbuf, ringbuf.testing
+        >>> layout = ringbuf.SpanLayout(span_names=["get"], attributes=[ringbuf.Attribute("bytes", "u64")])
+        >>> emitter = ringbuf.testing.InMemoryEmitter(layout=layout)
+        >>> @emitter.site("get", varying=["bytes"]).wrap
+        ... def get(key):
+        ...     ringbuf.current_span()["bytes"] = 512
+        >>> get("k")
+        >>> emitter.finished_spans()[0]["attributes"]
+        {'bytes': 512}
+        >>> emitter.close()
+        """
+        from ringbuf.wrap import wrapped  # noqa: PLC0415 - inspect, 10 ms, which a program without decorators does not pay
+
+        return wrapped(self.span, function)
 
 
 def _fields_by_name(

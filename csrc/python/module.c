@@ -26,6 +26,26 @@ static PyObject *enclosing_traceparent(PyObject *module, PyObject *unused)
     return text;
 }
 
+static PyObject *current_span(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    rb_py_span *span;
+    if (rb_span_current(PyModule_GetState(module), &span) < 0)
+        return NULL;
+    return span == NULL ? Py_NewRef(Py_None) : (PyObject *)span;
+}
+
+static PyObject *outer_context(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    const rb_site_module *state = PyModule_GetState(module);
+    PyObject *const parts[] = {state->outer_current, state->outer_enter, state->outer_leave};
+    PyObject *context = PyTuple_New(3);
+    for (Py_ssize_t i = 0; context != NULL && i < 3; i++)
+        PyTuple_SetItem(context, i, Py_NewRef(parts[i] == NULL ? Py_None : parts[i]));
+    return context;
+}
+
 static PyObject *set_header_reader(PyObject *module, PyObject *reader)
 {
     rb_site_module *state = PyModule_GetState(module);
@@ -74,6 +94,10 @@ static PyMethodDef functions[] = {
     {"unix_nano", unix_nano, METH_NOARGS, "unix_nano() -> int\n\nNanoseconds since 1970, from CLOCK_REALTIME."},
     {"enclosing_traceparent", enclosing_traceparent, METH_NOARGS,
      "enclosing_traceparent() -> str | None\n\nThe header of the span under which a new one would begin here."},
+    {"current_span", current_span, METH_NOARGS,
+     "current_span() -> Span | None\n\nThe innermost span of a `with` block around the caller."},
+    {"outer_context", outer_context, METH_NOARGS,
+     "outer_context() -> (current, enter, leave)\n\nWhat set_outer_context was given, None for what it was not."},
     {"set_header_reader", set_header_reader, METH_O,
      "set_header_reader(read)\n\nread(header) -> Parent | None is asked about headers that are not of the plain form."},
     {"set_outer_context", set_outer_context, METH_VARARGS,

@@ -10,6 +10,7 @@ import time
 
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
+from ringbuf.testing import InMemoryEmitter
 
 LAYOUT = ringbuf.SpanLayout(
     span_names=["kv.get"],
@@ -39,6 +40,15 @@ def right() -> None:
     with read.span(LeaseId(7), traceparent=header) as dataplane_span:
         dataplane_span.outcome = Outcome.MISS
 
+    @get.wrap
+    def traced(key: str) -> int:
+        return len(key)
+
+    length: int = ringbuf.bind_context(traced)("key")
+    with InMemoryEmitter(layout=LAYOUT) as memory:
+        name: str = memory.finished_spans()[length]["name"]
+        memory.site(name)
+
 
 def wrong() -> None:
     """Call everything as nobody should."""
@@ -60,3 +70,10 @@ def wrong() -> None:
         span.outcome = Outcome.OK  # type: ignore[attr-defined]
     site(OpType.FBMU_READ).emit(7, 1, 2)  # type: ignore[arg-type]
     site(OpType.FBMU_READ).span()  # type: ignore[call-arg]
+
+    @get.wrap
+    def traced(key: str) -> int:
+        return len(key)
+
+    traced(7)  # type: ignore[arg-type]
+    get.wrap(7)  # type: ignore[arg-type]

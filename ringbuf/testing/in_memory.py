@@ -1,0 +1,199 @@
+"""Reads the spans of a ring directory back, as a drain of one process would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ringbuf._ringbuf import ffi, lib
+from ringbuf.emitter import Emitter
+from ringbuf.exceptions import RingFormatError
+from ringbuf.layout.layout import SpanLayout
+from ringbuf.status import SpanKind, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ringbuf.resource import AttributeValue
+
+__all__ = ["FinishedSpan", "InMemoryEmitter", "SpanReader", "make_ring_dir"]
+
+_SHM = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+
+
+class FinishedSpan(TypedDict):
+    """A span as a test looks at it.
+
+    Attributes:
+        name: of the span.
+        kind: a `SpanKind`.
+        status: a `Status`.
+        trace_id: 32 hex digits.
+        span_id: 16 hex digits.
+        parent_span_id: the same, None of a root.
+        start_unix_nano: nanoseconds since 1970.
+        end_unix_nano: the same.
+        attributes: those that are present, by key: a label is its string, a `hex` its digits, `otlp` its bytes.
+    """
+
+    name: str
+    kind: SpanKind
+    status: Status
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    start_unix_nano: int
+    end_unix_nano: int
+    attributes: dict[str, bool | int | float | str | bytes]
+
+
+class SpanReader:
+    """Takes the spans out of all rings of a directory, which no drain serves.
+
+    Args:
+        ring_dir: the directory; of all rings in it, those of other processes, too.
+    """
+
+    def __init__(self, ring_dir: str | os.PathLike[str]) -> None:
+        self._ring_dir = Path(ring_dir)
+        self._finished: list[FinishedSpan] = []
+
+    def finished_spans(self) -> list[FinishedSpan]:
+        """Return the spans that have ended since the beginning, or the last `clear`, in the order of their ends.
+
+        Raises:
+            RingFormatError: a ring is read by somebody else, or is none.
+        """
+        fresh: list[FinishedSpan] = []
+        for path in sorted(self._ring_dir.glob("*.ring")):
+            fresh.extend(_take(path))
+        self._finished.extend(sorted(fresh, key=lambda span: span["end_unix_nano"]))
+        return list(self._finished)
+
+    def clear(self) -> None:
+        """Forget the spans of now, those that were not looked at, too."""
+        self.finished_spans()
+        self._finished.clear()
+
+
+class InMemoryEmitter(Emitter):
+    """An emitter with a ring in a directory of its own, which goes with it; its spans come back as dicts.
+
+    Args:
+        service_name: `service.name` of the resource.
+        layout: as for `Emitter`.
+        resource_attributes: as for `Emitter`.
+        capacity: slots; a test that has more spans asks for them in between, or gives more.
+
+    >>> layout = SpanLayout(span_names=["get"], attributes=[])
+    >>> with InMemoryEmitter(layout=layout) as emitter:
+    ...     with emitter.site("get", kind=SpanKind.SERVER).span():
+    ...         pass
+    ...     [(span["name"], span["kind"].name, span["status"].name) for span in emitter.finished_spans()]
+    [('get', 'SERVER', 'UNSET')]
+    """
+
+    def __init__(
+        self,
+        service_name: str = "test",
+        *,
+        layout: SpanLayout | None = None,
+        resource_attributes: Mapping[str, AttributeValue] | None = None,
+        capacity: int = 8192,
+    ) -> None:
+        ring_dir = make_ring_dir()
+        self._made_in = os.getpid()
+        self._remove = weakref.finalize(self, _remove, ring_dir, self._made_in)
+        self._reader = SpanReader(ring_dir)
+        super().__init__(
+            service_name,
+            layout=layout,
+            resource_attributes=resource_attributes,
+            ring_dir=ring_dir,
+            capacity=capacity,
+        )
+
+    def finished_spans(self) -> list[FinishedSpan]:
+        """Return the spans that have ended since the beginning, or the last `clear`, in the order of their ends.
+
+        Raises:
+            RuntimeError: spans found no slot: ask more often, or give a larger capacity.
+        """
+        stats = self.stats()
+        if stats.full + stats.contended:
+            raise RuntimeError(
+                f"{stats.full + stats.contended} spans found no slot of {stats.capacity}: give a larger capacity"
+            )
+        return self._reader.finished_spans()
+
+    def clear(self) -> None:
+        """Forget the spans of now."""
+        self._reader.clear()
+
+    def close(self) -> None:
+        """End the ring; the spans stay."""
+        if not self.closed and os.getpid() == self._made_in:
+            self._reader.finished_spans()
+        super().close()
+        self._remove()
+
+
+def _remove(ring_dir: str, made_in: int) -> None:
+    if os.getpid() == made_in:  # a forked child has inherited the finalizer
+        shutil.rmtree(ring_dir, ignore_errors=True)
+
+
+def make_ring_dir() -> str:
+    """Make a directory for rings: in /dev/shm, since a ring needs a file system like that."""
+    return tempfile.mkdtemp(prefix="ringbuf-test-", dir=_SHM if os.access(_SHM, os.W_OK) else None)
+
+
+def _take(path: Path) -> Iterator[FinishedSpan]:
+    consumer = _attach(path)
+    try:
+        header = lib.rb_consumer_header(consumer)
+        layout_json = ffi.buffer(ffi.cast("char *", header) + header.layout_offset, header.layout_bytes)
+        layout = SpanLayout.from_json(bytes(layout_json))
+        lib.rb_poll(consumer, ffi.new("rb_lane_view[]", header.lane_count))
+        records = bytearray(header.capacity_slots * header.slot_bytes)
+        for lane in range(header.lane_count):
+            got = lib.rb_copy(consumer, lane, ffi.from_buffer(records), header.capacity_slots)
+            if got < 0:
+                raise RingFormatError(str(path), ffi.string(lib.rb_strerror(got)).decode(), got)
+            lib.rb_release(consumer, lane, ffi.new("rb_outcome *", {"delivered": got}))
+            for start in range(0, got * layout.slot_bytes, layout.slot_bytes):
+                yield _finished(layout, bytes(records[start : start + layout.slot_bytes]))
+    finally:
+        lib.rb_consumer_free(consumer)
+
+
+def _attach(path: Path) -> Any:
+    consumer, error = ffi.new("rb_consumer **"), ffi.new("rb_error *")
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        status = lib.rb_attach(descriptor, lib.RB_CONSUME, 0, consumer, error)
+    finally:
+        os.close(descriptor)
+    if status != lib.RB_OK:
+        raise RingFormatError(str(path), ffi.string(error.detail).decode(errors="replace"), status)
+    return consumer[0]
+
+
+def _finished(layout: SpanLayout, record: bytes) -> FinishedSpan:
+    core = ffi.from_buffer("rb_record *", record)
+    parent = bytes(core.parent_span_id)
+    return {
+        "name": layout.span_names[core.name],
+        "kind": SpanKind(core.kind),
+        "status": Status(core.status),
+        "trace_id": bytes(core.trace_id).hex(),
+        "span_id": bytes(core.span_id).hex(),
+        "parent_span_id": parent.hex() if any(parent) else None,
+        "start_unix_nano": core.start_unix_nano,
+        "end_unix_nano": core.end_unix_nano,
+        "attributes": layout.values(record),
+    }

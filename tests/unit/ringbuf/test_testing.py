@@ -1,0 +1,108 @@
+"""What tests of other programs use: an emitter in memory, and the fixture of it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ringbuf
+from ringbuf import SpanKind, Status
+from ringbuf.testing import InMemoryEmitter
+from tests.python import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAYOUT = ringbuf.SpanLayout(
+    span_names=["get", "put"],
+    attributes=[ringbuf.Attribute("bytes", "u64"), ringbuf.Attribute("shard", "hex", 2)],
+)
+
+
+def test_spans_come_back_as_dicts() -> None:
+    with InMemoryEmitter(layout=LAYOUT) as emitter:
+        put = emitter.site("put", constants={"shard": b"\x01\x02"}, varying=["bytes"])
+        with emitter.site("get", kind=SpanKind.CLIENT).span() as span:
+            put.emit(10, 20, 512, status=Status.ERROR)
+        first, second = emitter.finished_spans()
+    assert first == {
+        "name": "put",
+        "kind": SpanKind.INTERNAL,
+        "status": Status.ERROR,
+        "trace_id": span.trace_id.hex(),
+        "span_id": first["span_id"],
+        "parent_span_id": span.span_id.hex(),
+        "start_unix_nano": 10,
+        "end_unix_nano": 20,
+        "attributes": {"bytes": 512, "shard": "0102"},
+    }
+    assert (second["name"], second["kind"], second["parent_span_id"]) == ("get", SpanKind.CLIENT, None)
+
+
+def test_spans_stay_until_they_are_cleared_and_after_the_close() -> None:
+    with InMemoryEmitter(layout=LAYOUT) as emitter:
+        get = emitter.site("get")
+        get.emit(1, 2)
+        emitter.clear()
+        get.emit(3, 4)
+        assert [span["start_unix_nano"] for span in emitter.finished_spans()] == [3]
+        get.emit(5, 6)
+    assert [span["start_unix_nano"] for span in emitter.finished_spans()] == [3, 5]
+
+
+def test_spans_that_found_no_slot_are_not_passed_over_in_silence() -> None:
+    with InMemoryEmitter(layout=LAYOUT, capacity=4) as emitter:
+        get = emitter.site("get")
+        for _ in range(6):
+            get.emit(1, 2)
+        with pytest.raises(RuntimeError, match="2 spans found no slot of 4"):
+            emitter.finished_spans()
+
+
+def test_an_emitter_in_memory_leaves_nothing_behind_and_a_child_takes_nothing() -> None:
+    with InMemoryEmitter(layout=LAYOUT) as emitter:
+        path = emitter.stats().path
+        assert path is not None
+        get = emitter.site("get")
+        get.emit(1, 2)
+        child = os.fork()
+        if child == 0:
+            emitter.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(emitter.finished_spans()) == 1
+        assert path.exists()
+    assert not path.parent.exists()
+
+
+def test_the_fixture_sees_the_spans_of_each_test(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import ringbuf\n"
+        "from ringbuf.dataplane import LeaseId, OpType, site\n"
+        "read = site(OpType.FBMU_READ)\n"  # of the shared emitter, at import
+        "def serve(count):\n"
+        "    for _ in range(count):\n"
+        "        read.emit(LeaseId(7), 1, 2)\n"
+    )
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["ringbuf.testing.fixtures"]\n')
+    (tmp_path / "test_shop.py").write_text(
+        "import pytest\n"
+        "import ringbuf\n"
+        "import shop\n"
+        "@pytest.mark.parametrize('count', [1, 2])\n"
+        "def test_serve(ringbuf_spans, count):\n"
+        "    shop.serve(count)\n"
+        "    assert len(ringbuf_spans.finished_spans()) == count\n"
+        "    assert ringbuf_spans.finished_spans()[0]['name'] == 'grafos.dataplane.fbmu'\n"
+        "def test_without_it():\n"
+        "    shop.serve(1)\n"
+        "def test_one_of_ones_own(ringbuf_spans):\n"
+        "    with ringbuf.Emitter('own') as emitter:\n"
+        "        shop.read.emit(shop.LeaseId(7), 1, 2)\n"
+        "    assert len(ringbuf_spans.finished_spans()) == 1\n"
+    )
+    arguments = ["-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)]
+    done = run("import pytest; sys.exit(pytest.main(sys.argv[1:]))", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
