@@ -42,6 +42,7 @@ def test_an_interrupt_passes_and_its_span_is_counted(ring_dir: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         get.emit(1, 2)
     assert emitter.stats().local == 2
+    emitter.close()
 
 
 @pytest.mark.parametrize("error", [MemoryError("none left"), RuntimeError("anything"), RecursionError()])
@@ -59,3 +60,4 @@ def test_no_error_of_making_a_ring_passes_into_the_application(
     assert emitter.stats().local == 3
     wait_until_told(60)
     assert "no ring in process" in caplog.text
+    emitter.close()
