@@ -67,7 +67,7 @@ check: build ## ruff, mypy --strict, clang-format, and the C library under -Werr
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(PYTHON_CODE)
-	$(VENV)/bin/mypy csrc/ffi_build.py
+	$(VENV)/bin/mypy csrc/ffi_build.py csrc/long_description.py
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_CODE)
 	$(VENV)/bin/cmake -S csrc -B build/check -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja \
 		-DRINGBUF_WERROR=ON -DRINGBUF_BUILD_TESTS=ON >/dev/null

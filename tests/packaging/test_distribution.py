@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import re
+import subprocess
 import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -40,12 +42,40 @@ def test_the_wheels_tests_are_there() -> None:
     assert [path for path in paths if not (ROOT / path).is_file()] == []
 
 
-def test_the_workflow_has_a_machine_of_each_kind_and_names_versions_of_public_actions() -> None:
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "wheels.yml").read_text(encoding="utf-8"))
+def test_the_workflow_has_a_machine_of_each_kind_and_pins_its_actions_by_hash() -> None:
+    text = (ROOT / ".github" / "workflows" / "wheels.yml").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
     assert workflow["jobs"]["wheels"]["strategy"]["matrix"]["machine"] == ["ubuntu-24.04", "ubuntu-24.04-arm"]
     used = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
     assert used
-    assert all(re.fullmatch(r"(actions|pypa)/[\w-]+@v[\d.]+", name) for name in used)
+    # A tag can be moved to other code; the version beside the hash is for people and for bots that renew it.
+    assert all(re.fullmatch(r"(actions|pypa)/[\w-]+@[0-9a-f]{40}", name) for name in used)
+    assert len(re.findall(r"uses: \S+@[0-9a-f]{40} # v\d+\.\d+\.\d+\n", text)) == len(used)
+
+
+def test_a_release_without_a_home_is_refused() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "wheels.yml").read_text(encoding="utf-8"))
+    (guard,) = [step for step in workflow["jobs"]["sdist"]["steps"] if step.get("if") == "github.ref_type == 'tag'"]
+    is_placeholder = ".example/" in PYPROJECT["project"]["urls"]["Source"]
+    done = subprocess.run(["/bin/sh", "-ec", guard["run"]], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode != 0) == is_placeholder
+
+
+def test_the_readme_has_no_link_that_leads_nowhere_on_the_package_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / "csrc"))
+    import long_description  # type: ignore[import-not-found]  # noqa: PLC0415 - the build runs it, nobody imports it
+
+    assert doctest.testmod(long_description).failed == 0
+    source = PYPROJECT["project"]["urls"]["Source"]
+    made = long_description.dynamic_metadata({}, {"urls": {"Source": source}, "version": "1.2.3"})["readme"]
+    targets = re.findall(r"\]\(([^)]+)\)", made["text"])
+    assert len(targets) > 20
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    of_tree = [target.removeprefix(f"{source}/blob/v1.2.3/") for target in targets if target.startswith(source)]
+    assert [name for name in of_tree if not (ROOT / name.partition("#")[0]).exists()] == []
+    code = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+    assert code.findall(made["text"]) == code.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def test_the_import_times_are_what_the_import_adds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,19 @@ def test_wheel_has_what_an_operator_deploys(names: set[str], clone: Path) -> Non
     assert "drain/deploy/ringbuf-drain.service" in files <= names
 
 
+def test_the_page_on_the_package_index_has_authors_places_and_links_that_lead_somewhere(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = Parser().parsestr(archive.read(f"ringbuf_spans-{version()}.dist-info/METADATA").decode())
+    assert metadata["Author"] == "The ringbuf authors"
+    urls = dict(line.split(", ") for line in metadata.get_all("Project-URL", []))
+    assert urls.keys() == {"Source", "Documentation", "Changelog", "Issues"}
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    page = metadata.get_payload()
+    assert isinstance(page, str)
+    assert f"]({urls['Source']}/blob/v{version()}/docs/quick-start.md)" in page
+    assert "](docs/" not in page
+
+
 def test_producer_depends_on_cffi_and_numpy_alone(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         metadata = Parser().parsestr(archive.read(f"ringbuf_spans-{version()}.dist-info/METADATA").decode())
