@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Final
 
 from drain.rings.examiner import Suspect, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
 
     from drain.otlp.request import Encoding
 
-_STARTS: Final = 3
+# Before the process is started again; after the last start the rings are read unexamined. Want of descriptors or memory
+# may pass meanwhile.
+_PAUSES_SECONDS: Final = (1.0, 5.0)
 _READ_BYTES: Final = 1 << 16
 # Of all modules only sys is there before the drain's own path is: the working directory is not looked into.
 _START: Final = "import sys; sys.path[:] = sys.argv[1:]; import drain.rings.examiner; drain.rings.examiner.main()"
@@ -34,6 +38,7 @@ class Examination:
         max_bytes: larger files are passed over.
         batch_spans: how many records the drain reads in one go, at most.
         log: for trouble.
+        clock: seconds that never go back.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Examination:
         max_bytes: int,
         batch_spans: int,
         log: FilteringBoundLogger,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job = {
             "directory": str(directory),
@@ -56,7 +62,10 @@ class Examination:
         self._log = log
         self._waiting = {suspect.inode: suspect for suspect in suspects}
         self._process: subprocess.Popen[bytes] | None = None
+        self._clock = clock
         self._starts = 0
+        self._next_start = clock()
+        self._is_hopeless = False
         self._output = -1
         self._rest = b""
 
@@ -72,27 +81,21 @@ class Examination:
     def verdicts(self) -> list[tuple[Suspect, Verdict]]:
         """Return the verdicts that came since the last call; at once, also when there are none."""
         found: list[tuple[Suspect, Verdict]] = []
-        while self._waiting:
-            try:
-                if self._process is None:
-                    self._start()
-                lines = self._lines()
-            except OSError as error:  # no process, no memory
-                self._log.warning("rings cannot be examined now", reason=str(error))
-                lines = None
-            if lines is None:
-                self._end()
-                if self._starts >= _STARTS:
-                    self._log.error("rings are read without examination", rings=len(self._waiting))
-                    found += [(suspect, Verdict(suspect.inode)) for suspect in self._waiting.values()]
-                    self._waiting.clear()
-                continue
+        while self._waiting and self._is_started():
+            lines = self._lines()
             if not lines:
+                if lines is None:
+                    self._end()
+                    self._plan_start()
                 break
             for line in lines:
                 verdict = _verdict(line)
                 if suspect := self._waiting.pop(verdict.inode, None):
                     found.append((suspect, verdict))
+        if self._waiting and self._is_hopeless:
+            self._log.error("rings are read without examination", rings=len(self._waiting))
+            found += [(suspect, Verdict(suspect.inode)) for suspect in self._waiting.values()]
+            self._waiting.clear()
         if not self._waiting:
             self._end()
         return found
@@ -102,13 +105,34 @@ class Examination:
         self._waiting.clear()
         self._end()
 
+    def _is_started(self) -> bool:
+        """Start the process if it is time; return whether there is one."""
+        if self._process is None and not self._is_hopeless and self._clock() >= self._next_start:
+            try:
+                self._start()
+            except OSError as error:  # no process, no memory
+                self._log.warning("rings cannot be examined now", reason=str(error))
+                self._plan_start()
+        return self._process is not None
+
+    def _plan_start(self) -> None:
+        if self._starts <= len(_PAUSES_SECONDS):
+            self._next_start = self._clock() + _PAUSES_SECONDS[self._starts - 1]
+        else:
+            self._is_hopeless = True
+
     def _start(self) -> None:
         self._starts += 1
         self._rest = b""
-        with os.fdopen(os.memfd_create("ringbuf-examination"), "w+") as job:  # a pipe could be full: this never waits
+        with contextlib.ExitStack() as ends:
+            # A pipe could be full: this never waits.
+            job = ends.enter_context(os.fdopen(os.memfd_create("ringbuf-examination"), "w+"))
             json.dump(self._job | {"suspects": list(self._waiting.values())}, job)
             job.seek(0)
-            self._output, to = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            output, to = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            ends.callback(os.close, to)
+            kept = ends.enter_context(contextlib.ExitStack())
+            kept.callback(os.close, output)
             os.set_blocking(to, True)
             flags = ["-I"] if sys.flags.isolated else []
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and its own path
@@ -117,7 +141,8 @@ class Examination:
                 stdout=to,
                 process_group=0,  # Ctrl-C is for the drain
             )
-            os.close(to)
+            self._output = output
+            kept.pop_all()
 
     def _lines(self) -> list[bytes] | None:
         """Return the whole lines that are there, None at the end of the process."""
@@ -125,6 +150,9 @@ class Examination:
             data = os.read(self._output, _READ_BYTES)
         except BlockingIOError:
             return []
+        except OSError as error:
+            self._log.warning("rings cannot be examined now", reason=str(error))
+            return None
         if not data:
             return None
         *lines, self._rest = (self._rest + data).split(b"\n")

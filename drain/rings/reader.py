@@ -80,6 +80,7 @@ class Reader:
         self._batch_spans = batch_spans
         # Of the rings that were there when a drain died of a fault; None: none did, or the first look is to come.
         self._examination: Examination | None = None
+        self._verdicts: dict[int, Verdict] = {}  # by inode, on rings that could not be taken in yet
         self._watch: Watch | None = None  # made anew after each change of the rings
         self.quarantined = 0
 
@@ -101,7 +102,7 @@ class Reader:
     @property
     def in_examination(self) -> int:
         """How many rings are not read before a process of its own has read them."""
-        return 0 if self._examination is None else self._examination.waiting
+        return len(self._verdicts) + (0 if self._examination is None else self._examination.waiting)
 
     @property
     def watch(self) -> Watch:
@@ -126,16 +127,7 @@ class Reader:
         names = self._intake.names()
         if names is None:
             return False
-        name_by_inode = {inode: name for name, inode in names.items()}
-        is_changed = False
-        for inode, ring in self._rings.items():
-            if not ring.is_named:
-                continue
-            if inode in name_by_inode:
-                ring.name = name_by_inode[inode]
-            else:
-                is_changed = True
-                self._lost_its_file(ring)
+        is_changed = self._follow_names({inode: name for name, inode in names.items()})
         is_to_examine = bool(self._directory.crash) and self._examination is None
         suspects = []
         for name, inode in names.items():
@@ -145,6 +137,8 @@ class Reader:
             if is_to_examine:
                 suspects.append(Suspect(name, inode, os.fstat(fd).st_size))
                 os.close(fd)
+            elif verdict := self._verdicts.get(inode):
+                is_changed |= self._judge(name, fd, verdict)
             else:
                 is_changed |= self._take_in(name, fd)
         if is_to_examine:
@@ -157,11 +151,19 @@ class Reader:
             return False
         verdicts = self._examination.verdicts()
         for suspect, verdict in verdicts:
-            self._judge(suspect.name, verdict)
+            self._verdicts[suspect.inode] = verdict
+            fd = self._intake.opened(suspect.name, suspect.inode)
+            if fd is not None:
+                self._judge(suspect.name, fd, verdict)
+            elif self._intake.is_left_alone(suspect.inode):
+                del self._verdicts[suspect.inode]
+        is_changed = bool(verdicts)
+        if self._verdicts and self._intake.is_due():
+            is_changed |= self.scan()
         # Until then it is to be found by the next drain: this one may be killed before it has released the unsafe.
-        if not self._examination.waiting and not any(ring.unsafe for ring in self._rings.values()):
+        if not self.in_examination and not any(ring.unsafe for ring in self._rings.values()):
             self._directory.forget_crash()
-        return bool(verdicts)
+        return is_changed
 
     def check_producers(self) -> bool:
         """Find the rings whose producer is gone without closing them; return whether there is one more."""
@@ -283,6 +285,22 @@ class Reader:
         self.let_go()
         self._quarantine.close()
 
+    def _follow_names(self, name_by_inode: dict[int, str]) -> bool:
+        """Note which rings have another name now; return whether one has none."""
+        is_changed = False
+        for inode, ring in self._rings.items():
+            if not ring.is_named:
+                continue
+            if inode in name_by_inode:
+                ring.name = name_by_inode[inode]
+            else:
+                is_changed = True
+                self._lost_its_file(ring)
+        for inode in [*self._verdicts]:
+            if inode not in name_by_inode or self._intake.is_left_alone(inode):
+                del self._verdicts[inode]
+        return is_changed
+
     def _is_known(self, inode: int) -> bool:
         is_in_examination = self._examination is not None and self._examination.is_waiting(inode)
         return is_in_examination or inode in self._rings or self._intake.is_left_alone(inode)
@@ -295,6 +313,7 @@ class Reader:
             max_bytes=self._intake.admission.max_ring_bytes,
             batch_spans=self._batch_spans,
             log=self._log,
+            clock=self._clock,
         )
         self._log.warning(
             "the last drain died of a fault: its rings are examined first",
@@ -302,11 +321,11 @@ class Reader:
             rings=len(suspects),
         )
 
-    def _judge(self, name: str, verdict: Verdict) -> None:
-        """Read a ring that was examined, or not; what kills is not read again."""
-        fd = self._intake.opened(name, verdict.inode)
-        if fd is None:
-            return
+    def _judge(self, name: str, fd: int, verdict: Verdict) -> bool:
+        """Take in a ring that was examined, without what kills; return whether it is attached.
+
+        The verdict is kept as long as the ring cannot be attached for want of something: it would be read whole else.
+        """
         if not verdict.is_attachable:
             self._quarantine_unread(name, file_id(fd), RingFormatError(name, verdict.reason))
             os.close(fd)
@@ -317,6 +336,10 @@ class Reader:
                 self.set_aside(ring, RingFormatError(name, verdict.reason))
             elif verdict.unsafe:
                 self._log.error("records killed a drain: they are invalid", ring=name, positions=verdict.unsafe)
+        elif not self._intake.is_left_alone(verdict.inode):
+            return False
+        del self._verdicts[verdict.inode]
+        return verdict.inode in self._rings
 
     def _take_in(self, name: str, fd: int) -> bool:
         file = file_id(fd)
@@ -364,6 +387,7 @@ class Reader:
         self._quarantine = quarantine
 
     def _end_examination(self) -> None:
+        self._verdicts.clear()
         if self._examination is not None:
             self._examination.close()
             self._examination = None

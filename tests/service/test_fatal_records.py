@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -207,6 +208,42 @@ def test_a_ring_that_goes_meanwhile_is_not_waited_for(
     if change == "replace":
         path.write_bytes(data)
         path.chmod(0o600)
+    drain.until(lambda: not is_noted(ring_dir))
+
+
+@pytest.mark.parametrize("want", ["descriptor", "memory"])
+def test_a_ring_that_cannot_be_taken_in_just_then_keeps_its_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+    ring_dir: Path,
+    shop: ringbuf.Emitter,
+    fatal: Callable[..., None],
+    drain: SteppedDrain,
+    want: str,
+) -> None:
+    """It would be read whole at the next look: the record kills the drain again, and the note is gone."""
+    fatal([5])
+    reader = drain.service._reader
+    take_in, descriptors = reader._take_in, reader._intake._ring_descriptors
+
+    def fail(name: str, fd: int) -> bool:
+        os.close(fd)
+        reader._intake.try_again_later(name, MemoryError())
+        return False
+
+    drain.until(lambda: reader.in_examination)
+    if want == "memory":
+        monkeypatch.setattr(reader, "_take_in", fail)
+    else:
+        monkeypatch.setattr(reader._intake, "_ring_descriptors", 0)
+    drain.until(lambda: reader._verdicts)
+    drain.step()
+    assert reader.in_examination == 1
+    assert is_noted(ring_dir)
+    assert reader.rings == []
+    monkeypatch.setattr(reader, "_take_in", take_in)
+    monkeypatch.setattr(reader._intake, "_ring_descriptors", descriptors)
+    drain.until(lambda: shop.stats().pending == 0)
+    assert sorted(drain.backend.numbers) == sorted({*range(100)} - {5})
     drain.until(lambda: not is_noted(ring_dir))
 
 
