@@ -77,13 +77,26 @@ def rotel(folder: Path, forward_to: str) -> Iterator[Receiver]:
         yield Receiver(f"http://{grpc}", f"http://{http}")
 
 
+def peer(name: str) -> str:
+    """Return a program of the environment that `make test` fills for those that demand other versions than ours."""
+    program = Path(sys.prefix) / "peers" / "bin" / name
+    if not program.exists():
+        pytest.skip(f"needs {program} (make peers)")
+    return str(program)
+
+
+@contextlib.contextmanager
+def oteltap(folder: Path) -> Iterator[Receiver]:
+    """Run OtelTap (Rust), which writes each span that it got to `folder`/log, a line of OTLP JSON each."""
+    (http,) = ports = free_ports(1)
+    with running([peer("oteltap"), "--port", str(http)], folder, ports):
+        yield Receiver("", f"http://127.0.0.1:{http}")
+
+
 @contextlib.contextmanager
 def ddapm_test_agent(folder: Path) -> Iterator[Receiver]:
     """Run Datadog's test agent, which tells what it got at /test/session/traces of its HTTP endpoint."""
-    # It demands an old opentelemetry-proto and so has an environment of its own, which `make test` fills.
-    program = Path(sys.prefix) / "peers" / "bin" / "ddapm-test-agent"
-    if not program.exists():
-        pytest.skip(f"needs {program} (make peers)")
+    program = peer("ddapm-test-agent")
     apm, grpc, http = ports = free_ports(3)
     command = [program, "--port", apm, "--otlp-grpc-port", grpc, "--otlp-http-port", http]
     with running([str(word) for word in command], folder, ports):

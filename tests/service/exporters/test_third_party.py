@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 import urllib3
 from google.protobuf.json_format import ParseDict
-from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Result, Verdict
@@ -19,10 +20,11 @@ from drain.settings.otlp_environment import OtlpSettings
 
 from .batches import request, traces
 from .otlp_server import OtlpGrpcServer
-from .receivers import START_SECONDS, Receiver, ddapm_test_agent, rotel
+from .receivers import START_SECONDS, Receiver, ddapm_test_agent, oteltap, peer, rotel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 WAYS = pytest.mark.parametrize(
     ("kind", "compression"),
@@ -120,3 +122,75 @@ def test_the_datadog_test_agent_tells_every_span_that_was_sent(
     # It shows protobuf in protobuf's own JSON mapping (base64 ids), and JSON as it came.
     as_it_came = kind == "otlp-http-json"
     assert (from_json_line(json.dumps(told)) if as_it_came else ParseDict(told, TracesData())) == traces(500)
+
+
+@pytest.fixture(scope="module")
+def oteltap_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("oteltap")
+
+
+@pytest.fixture(scope="module")
+def oteltap_receiver(oteltap_folder: Path) -> Iterator[Receiver]:
+    with oteltap(oteltap_folder) as receiver:
+        yield receiver
+
+
+def told_by(log: Path, count: int) -> list[Span]:
+    """Return the spans that OtelTap has written down, once there are so many."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        lines = [line for line in log.read_text().splitlines(keepends=True) if line.startswith("{")]
+        whole = [line for line in lines if line.endswith("\n")]
+        if len(whole) >= count or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    spans = ",".join(whole)
+    made = from_json_line(f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}')
+    return list(made.resource_spans[0].scope_spans[0].spans)
+
+
+def test_oteltap_tells_every_span_that_was_sent(oteltap_receiver: Receiver, oteltap_folder: Path) -> None:
+    assert deliver(oteltap_receiver, "otlp-http", "none", 500) == Result(Verdict.DELIVERED)
+    told = sorted(told_by(oteltap_folder / "log", 500), key=lambda span: span.start_time_unix_nano)
+    assert told == list(traces(500).resource_spans[0].scope_spans[0].spans)
+
+
+@pytest.mark.parametrize(
+    ("kind", "compression", "advice"), [("otlp-http", "gzip", "--compression none"), ("otlp-http-json", "none", "")]
+)
+def test_what_oteltap_cannot_read_is_held_and_the_operator_is_told(
+    oteltap_receiver: Receiver, kind: str, compression: str, advice: str
+) -> None:
+    result = deliver(oteltap_receiver, kind, compression, 5)
+    assert (result.verdict, result.needs_operator) == (Verdict.RETRY, True)
+    assert advice in result.message
+
+
+# Its classes are OpenTelemetry's own reading of OTLP's JSON, without protobuf.
+READ_AND_WRITE = """
+import sys
+from opentelemetry.proto_json.collector.trace.v1.trace_service import ExportTraceServiceRequest
+for line in sys.stdin:
+    print(ExportTraceServiceRequest.from_json(line).to_json())
+"""
+
+
+def test_opentelemetry_proto_json_reads_what_we_write_and_we_what_it_writes() -> None:
+    python = peer("python")
+    has_it = subprocess.run([python, "-Ic", "import opentelemetry.proto_json"], capture_output=True, check=False)
+    if has_it.returncode:
+        pytest.skip("needs opentelemetry-proto-json (make peers)")
+    message = traces(50)
+    special = message.resource_spans[0].scope_spans[0].spans[6]
+    special.attributes.add(key="list").value.array_value.values.add(bool_value=True)
+    special.attributes.add(key="empty").value.array_value.SetInParent()
+    special.attributes.add(key="map").value.kvlist_value.values.add(key="ünï").value.double_value = 0.5
+    special.attributes.add(key="bytes").value.bytes_value = b"\x00\xff"
+    special.attributes.add(key="least").value.int_value = -(2**63)
+    special.events.add(name="event", time_unix_nano=2**64 - 1).attributes.add(key="e").value.string_value = ""
+    special.links.add(trace_id=bytes(range(16)), span_id=bytes(range(8)), trace_state="a=b")
+    special.trace_state = "ot=th:8"
+    ours = to_json_line(message)
+    done = subprocess.run([python, "-Ic", READ_AND_WRITE], input=ours, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert from_json_line(done.stdout) == message
