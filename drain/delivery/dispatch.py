@@ -307,10 +307,10 @@ class Dispatch:
             self._changes += 1
 
     def _put_down(self, hand: Hand) -> None:
-        hand.job = None
-        self._breaker.end(hand.probe)
-        hand.probe = 0
-        with self._changed:
+        with self._changed:  # whoever looks at a hand has the lock, and looks twice
+            hand.job = None
+            self._breaker.end(hand.probe)
+            hand.probe = 0
             self._change()
 
     def _put_back(self, hand: Hand) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import deque
 from concurrent.futures import CancelledError
@@ -63,8 +64,9 @@ class Storing:
         spool: where the batches go.
         changed: the delivery's lock.
         clock: seconds that never go back.
-        stored: called by the spool's thread with a job and its entry, or with None when it was not taken; returns what
-            is left to do. What raises is done again.
+        stored: called with a job and its entry, or with None when it was not taken, by the spool's thread, or by whoever
+            calls `put` and `catch_up` where that was quicker or has failed; returns what is left to do. What raises
+            is done again.
 
     Attributes:
         why_broken: what it raised to the last; empty as long as all goes on.
@@ -100,7 +102,9 @@ class Storing:
             except BaseException:
                 del self._untold[told]
                 raise
-            told.future.add_done_callback(tell)
+            # The spool has it: whatever happens now, it is not put again. `catch_up` goes on without a callback, too.
+            with contextlib.suppress(Exception):
+                told.future.add_done_callback(tell)
 
     def room(self) -> int:
         """Return how many batches may be put now; says so when the disk hangs."""
@@ -181,6 +185,10 @@ class Storing:
         if which is Which.ANY:
             return frozenset()
         with self._changed:
+            # Of a database that was set aside nothing is left, and the ids of a new one begin anew.
+            generation = self._spool.generation
+            for key in [key for key in self._past if key[0] != generation]:
+                self._forget(key)
             return frozenset(identity for _, identity in (self._past if which is Which.UNTRIED else self._suspects))
 
     def _job(self, entry: Entry) -> Job:

@@ -222,11 +222,14 @@ def _metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 def _credentials(settings: OtlpSettings) -> grpc.ChannelCredentials:
     client_context(settings)  # gRPC would find a bad file at the first call only
     chain, key = settings.client_certificate, settings.client_key or settings.client_certificate
-    return grpc.ssl_channel_credentials(
-        root_certificates=_roots(settings),
-        private_key=key.read_bytes() if key else None,
-        certificate_chain=chain.read_bytes() if chain else None,
-    )
+    try:
+        return grpc.ssl_channel_credentials(
+            root_certificates=_roots(settings),
+            private_key=key.read_bytes() if key else None,
+            certificate_chain=chain.read_bytes() if chain else None,
+        )
+    except OSError as error:  # in the middle of a rotation it is gone again
+        raise ValueError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def _roots(settings: OtlpSettings) -> bytes | None:

@@ -106,7 +106,14 @@ def _files(settings: OtlpSettings) -> tuple[Path, ...]:
 
 def _were_just_touched(files: tuple[Path, ...]) -> bool:
     since = time.time() - _ROTATION_SECONDS
-    return any(file.exists() and file.stat().st_ctime >= since for file in files)
+    return any(_changed_at(file) >= since for file in files)
+
+
+def _changed_at(file: Path) -> float:
+    try:
+        return file.stat().st_ctime
+    except OSError:  # it is not there, or not for us
+        return float("-inf")
 
 
 def _stamps(files: tuple[Path, ...]) -> tuple[tuple[int, ...], ...]:

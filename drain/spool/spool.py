@@ -231,6 +231,11 @@ class Spool:
         """Whether its thread has ended, and nobody has closed it: nothing is stored or given any more."""
         return not (self._is_closing or self._thread.is_alive())
 
+    @property
+    def generation(self) -> int:
+        """Of the database that there is now; see `Entry`."""
+        return self._holds.generation
+
     def can_take(self) -> bool:
         """Whether `take` would return something now."""
         return not self._is_stuck and self._store.contents.batches > len(self._holds.held())

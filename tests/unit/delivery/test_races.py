@@ -12,7 +12,9 @@ import structlog
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
+from drain.delivery.dispatch import Hand
 from drain.delivery.job import Keeping
+from drain.delivery.queue import Which
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
@@ -205,3 +207,78 @@ def test_a_verdict_that_comes_while_the_spool_says_no_is_the_one_that_counts() -
         step()
     assert dispatch.settled() == [sent]
     assert sent.segments[0].outcome == Outcome(rejected=1)
+
+
+def test_a_batch_that_the_spool_has_is_not_put_again_though_nobody_is_told_when_it_is_stored() -> None:
+    class NoMemory(Future[Any]):
+        def add_done_callback(self, fn: object) -> None:
+            raise MemoryError(fn)
+
+    spool: Any = NotedSpool()
+    puts = spool.puts
+
+    def put(_request: Request, _services: Mapping[str, int]) -> Future[Any]:
+        puts.append(NoMemory())
+        future: Future[Any] = puts[-1]
+        return future
+
+    spool.put = put
+    made = World(lambda *_: Result(Verdict.RETRY), has_spool=True, seed=1)
+    assert made.dispatch._storing is not None
+    made.dispatch._storing._spool = spool
+    sent = batch_of(b"1")
+    made.dispatch.send(sent)
+    made.run(10.0)
+    assert len(puts) == 1
+    assert not made.settled
+    puts[0].set_result(STORED)
+    made.run(10.0)
+    assert (made.settled, len(puts)) == ([sent], 1)
+    assert sent.segments[0].outcome == Outcome(spooled=1)
+
+
+def test_what_a_thread_has_in_hand_is_put_down_under_the_lock() -> None:
+    class Watched(Hand):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "job" and value is None and getattr(self, "job", None) is not None:
+                # Who counts what is in hand asks twice: whether there is a job, and for its batch.
+                assert made.dispatch._changed._is_owned()  # type: ignore[attr-defined]
+                put_down.append(self)
+            super().__setattr__(name, value)
+
+    put_down: list[Hand] = []
+    made = World(lambda *_: Result(Verdict.DELIVERED), has_spool=False, seed=1)
+    hand = Watched()
+    made.dispatch._hands.append(hand)
+    made.dispatch.send(batch_of(b"1"))
+    assert made.dispatch.advance(hand) is None
+    assert put_down == [hand]
+    made.dispatch.send(batch_of(b"2"))
+    made.dispatch._take_up(hand)
+    hand.error = MemoryError()
+    made.dispatch.advance(hand)
+    assert len(put_down) == 2
+
+
+def test_batches_of_a_new_database_are_not_passed_over_for_the_failures_of_an_old_one() -> None:
+    world = World(lambda *_: Result(Verdict.DELIVERED), has_spool=True, seed=1)
+    spool, storing = world.spool, world.dispatch._storing
+    assert spool is not None
+    assert storing is not None
+    spool.put(batch_of(b"old").request, {"shop": 1})
+    spool.back(spool.entries[1])
+    failed = storing.take(Which.UNTRIED, newest=False)
+    assert failed is not None
+    assert failed.entry is not None
+    failed.failures = failed.own_failures = 1
+    storing.give_back(failed, failed.entry)
+    assert storing.take(Which.UNTRIED, newest=False) is None, "it has failed"
+    # It is set aside; the next one's ids begin at 1 again.
+    spool.generation += 1
+    spool.entries[1].request, spool.entries[1].generation = batch_of(b"new").request, 1
+    for which in (Which.UNTRIED, Which.UNSUSPECTED):
+        job = storing.take(which, newest=False)
+        assert job is not None
+        assert (job.parts[0].body, job.failures) == (b"new", 0)
+        assert job.entry is not None
+        spool.back(job.entry)

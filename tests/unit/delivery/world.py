@@ -38,6 +38,7 @@ class FakeSpool:
     """Keeps everything at once, in memory."""
 
     is_broken = False
+    generation = 0
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drain.exporters import renewal
+from drain.exporters import otlp_grpc, renewal
+from drain.exporters.otlp_grpc import OtlpGrpcExporter
 from drain.exporters.renewal import Renewal, made_after_rotation
 from drain.settings.otlp_environment import OtlpSettings
 from tests.clocks import Clock
@@ -77,3 +78,41 @@ def test_a_start_in_the_middle_of_a_rotation_waits_for_its_end(tmp_path: Path, m
     with pytest.raises(ValueError, match="do not fit"):
         made_after_rotation(make, OtlpSettings(client_key=tmp_path / "missing"))
     assert len(tries) == 1
+
+
+def test_a_file_that_is_gone_when_its_age_is_asked_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    monkeypatch.setattr(type(key), "exists", lambda _file: True)  # a moment ago
+
+    def make() -> None:
+        raise ValueError("key and certificate do not fit")
+
+    with pytest.raises(ValueError, match="do not fit"):
+        made_after_rotation(make, OtlpSettings(client_key=key))
+
+
+@pytest.mark.parametrize("name", ["certificate", "client_certificate", "client_key"])
+def test_a_file_that_a_rotation_takes_away_under_grpc_is_a_rotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    files = {name: tmp_path / name for name in ("certificate", "client_certificate", "client_key")}
+    monkeypatch.setattr(otlp_grpc, "client_context", lambda _settings: None)  # it was there a moment ago
+    exporter = OtlpGrpcExporter("https://127.0.0.1:1", OtlpSettings())
+    exporter._settings = OtlpSettings(
+        certificate=files["certificate"],
+        client_certificate=files["client_certificate"],
+        client_key=files["client_key"],
+    )
+    exporter._renewal = Renewal(exporter._settings)
+    for other, file in files.items():
+        if other != name:
+            file.write_text("pem")
+    told = []
+    monkeypatch.setattr(Renewal, "was_not_made", lambda _renewal, error: told.append(str(error)))
+    before = exporter._channel
+    exporter._renew()
+    assert exporter._channel is before
+    assert told == [f"cannot read {files[name]}: No such file or directory"]
+    exporter.close()
