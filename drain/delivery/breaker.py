@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from drain.log import RepeatedTrouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _RECENT: Final = 30  # attempts that are remembered
 _FEWEST: Final = 5  # attempts that say anything
-# Of the recent attempts, those in vain. A backend that takes one of ten is better used than left alone.
-_OPEN_SHARE: Final = 1.0
+# For so long nothing has got through before it opens: a hundred batches that are never taken are tried in a moment.
+_SILENT_SECONDS: Final = 1.0
 _STRESSED_SHARE: Final = 0.5
 
 
@@ -31,7 +31,7 @@ class BreakerState:
     """What the queue asks the breaker.
 
     Attributes:
-        is_open: nearly all that was tried lately failed: one attempt at a time.
+        is_open: all that was tried lately failed: one attempt at a time.
         is_probed: while it is open, that attempt is running.
         wait: while it is open, seconds until a batch may be tried that has failed already.
         untried_wait: the same of a batch that has not: it may be of those that the backend would take.
@@ -47,8 +47,20 @@ class BreakerState:
     back_at: float = float("-inf")
 
 
+def opens(recent: Sequence[bool], silent_seconds: float) -> bool:
+    """Return whether a backend takes nothing any more.
+
+    One that takes one batch of ten is better used than left alone.
+
+    Args:
+        recent: whether each of the last attempts got an answer, without those of batches that fail for themselves.
+        silent_seconds: since the last answer to any.
+    """
+    return len(recent) >= _FEWEST and not any(recent) and silent_seconds >= _SILENT_SECONDS
+
+
 class Breaker:
-    """Opens when nearly all of the recent attempts failed: then one attempt at a time is made, after growing waits.
+    """Opens when all of the recent attempts failed (`opens`): then one attempt at a time is made, after growing waits.
 
     A batch that fails while others get through fails for itself: that says nothing of the backend.
 
@@ -81,7 +93,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether nearly all that was tried lately failed."""
+        """Whether all that was tried lately failed."""
         return self._open_since is not None
 
     def state(self) -> BreakerState:
@@ -179,7 +191,7 @@ class Breaker:
             else:
                 self._recent.append(False)
             was_open = self._open_since is not None
-            if self._fails(_OPEN_SHARE) and not was_open:
+            if not was_open and opens(self._recent, now - self._last_answer):
                 self._open_since = now
                 self._failures = 0
             if self._open_since is not None:

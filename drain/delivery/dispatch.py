@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # While the disk is slower than the rings: batches that may wait for it. Each holds up to --batch-bytes.
 _STORING_BATCHES: Final = 16
-# Of batches that wait in memory: of those that failed, and of all while nothing is taken, so that there is a choice of
+# Of batches that wait in memory: of those that failed, and of all while most fails, so that there is a choice of
 # what to try. Beyond, spans stay in the rings.
 WAITING_BYTES: Final = 64 << 20
 
@@ -141,14 +141,14 @@ class Dispatch:
     def has_room(self) -> bool:
         """Whether `send` may be called: one batch more than threads, so that a thread that is done has the next.
 
-        Batches that failed and wait for another attempt have no thread, and keep none from the others. While nothing
-        gets through more are taken in: one may be of those that would.
+        Batches that failed and wait for another attempt have no thread, and keep none from the others. While most that
+        is tried fails more are taken in: one may be of those that would get through.
         """
         load = self._load_now()
         most = self._concurrency + (_STORING_BATCHES if self._storing else 0)
         if load.pressing <= most and load.failed_bytes < WAITING_BYTES:
             return True
-        return self._breaker.is_open and load.waiting_bytes < WAITING_BYTES
+        return load.waiting_bytes < WAITING_BYTES and self._breaker.state().newest_first
 
     @property
     def is_idle(self) -> bool:

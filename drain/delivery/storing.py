@@ -64,9 +64,9 @@ class Storing:
         spool: where the batches go.
         changed: the delivery's lock.
         clock: seconds that never go back.
-        stored: called with a job and its entry, or with None when it was not taken, by the spool's thread, or by whoever
-            calls `put` and `catch_up` where that was quicker or has failed; returns what is left to do. What raises
-            is done again.
+        stored: called with a job and its entry, or with None when it was not taken, by the spool's thread, or by who
+            calls `put` and `catch_up` where that was quicker or has failed; returns what is left to do. What raises is
+            done again.
 
     Attributes:
         why_broken: what it raised to the last; empty as long as all goes on.

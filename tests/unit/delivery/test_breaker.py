@@ -7,7 +7,7 @@ from collections import deque
 import pytest
 import structlog
 
-from drain.delivery.breaker import Breaker
+from drain.delivery.breaker import Breaker, opens
 from drain.delivery.job import Job
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
@@ -35,6 +35,24 @@ def clock() -> Clock:
 def breaker(clock: Clock) -> Breaker:
     policy = RetryPolicy(initial=1.0, maximum=8.0, multiplier=2.0, random=lambda: 0.5)
     return Breaker("test", policy, structlog.get_logger(), clock)
+
+
+@pytest.mark.parametrize(
+    ("recent", "silent_seconds", "is_nothing_taken"),
+    [
+        ([], 1e9, False),
+        ([False] * 4, 1e9, False),
+        ([False] * 5, 1e9, True),
+        ([False] * 5, 1.0, True),
+        ([False] * 30, 0.9, False),  # a flood of batches that are never taken, between two that are
+        ([True, False, False, False, False, False], 1e9, False),
+        ([False] * 29 + [True], 1e9, False),
+    ],
+)
+def test_when_a_backend_takes_nothing_any_more(
+    recent: list[bool], silent_seconds: float, *, is_nothing_taken: bool
+) -> None:
+    assert opens(recent, silent_seconds) is is_nothing_taken
 
 
 def a_job() -> Job:
@@ -97,6 +115,20 @@ def test_it_opens_though_all_was_well_before(breaker: Breaker, clock: Clock) -> 
         fail(breaker, clock)
         attempts += 1
     assert attempts == 30
+
+
+def test_it_opens_of_no_number_of_failures_in_a_moment_once_something_got_through(
+    breaker: Breaker, clock: Clock
+) -> None:
+    open_it(breaker, clock)
+    breaker.took(BATCH, DELIVERED)
+    for _ in range(1000):
+        fail(breaker, clock, started=clock.seconds + 1)
+    assert not breaker.is_open
+    assert breaker.state().newest_first
+    clock.seconds += 1
+    fail(breaker, clock)
+    assert breaker.is_open
 
 
 def test_a_probe_goes_alone_and_closes_it_when_it_gets_through(breaker: Breaker, clock: Clock) -> None:
