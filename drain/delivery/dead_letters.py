@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from drain.accounting.letter_sums import LetterStatus, LetterSums
 from drain.delivery.letter_file import SUFFIX, Stock, letter_of, take_stock
 from drain.log import RepeatedTrouble
-from drain.private_folder import ensure_private_folder
+from drain.private_folder import ensure_private_folder, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,11 +167,7 @@ class DeadLetters:
             finally:
                 os.close(descriptor)
             part.rename(self._folder / name)
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self._folder)
         except BaseException:
             # Under neither name: what is not kept is tried again.
             for left in (part, self._folder / name):
