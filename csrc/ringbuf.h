@@ -13,7 +13,7 @@
  *   lane:  +0    struct rb_lane, three 128-byte lines, each with one writer:
  *                 +0    producer   tail, closed
  *                 +128  producer   full, contended, unsampled, truncated, invalid_values
- *                 +256  drain      head, what became of the released records, consumer_state, sleeping
+ *                 +256  drain      head, what became of the released records, consumer_state, sleeping, told_*
  *          +384  capacity_slots slots of slot_bytes: position p lives in slot p & (capacity_slots - 1)
  *
  *                 head            tail
@@ -161,7 +161,13 @@ typedef struct rb_lane {
     uint64_t invalid;       /* not deliverable as a span, see rb_record */
     uint32_t consumer_state;
     uint32_t sleeping; /* 1 while the drain waits on the doorbell: seq_cst exchange, pairs with the quarter crossing */
-    uint8_t pad2[72];
+    /* Of the producer's counts, what drains have told their operators: the next one tells what is beyond. Since 1.1. */
+    uint64_t told_full;
+    uint64_t told_contended;
+    uint64_t told_unsampled;
+    uint64_t told_truncated;
+    uint64_t told_invalid_values;
+    uint8_t pad2[32];
 } rb_lane;
 
 /*
@@ -556,6 +562,15 @@ enum rb_access {
 
 typedef struct rb_consumer rb_consumer;
 
+/* A producer's counts of a lane: spans that were not written, and values that were cut or left out. */
+typedef struct rb_counts {
+    uint64_t full;
+    uint64_t contended;
+    uint64_t unsampled;
+    uint64_t truncated;
+    uint64_t invalid_values;
+} rb_counts;
+
 /* One lane as last seen by rb_poll: the producer's words, the drain's words, and this consumer's own positions. */
 typedef struct rb_lane_view {
     uint64_t tail;
@@ -669,6 +684,17 @@ int64_t rb_peek(rb_consumer *consumer, uint32_t lane, uint64_t *position, void *
  * Returns: RB_OK; RB_E_ARGUMENT when they are more than were copied and not released.
  */
 int rb_release(rb_consumer *consumer, uint32_t lane, const rb_outcome *outcome);
+
+/*
+ * rb_told - read how much of a lane's counts of spans and values drains have told; what a file says above the counts
+ * themselves is the caller's to bound.
+ *
+ * Returns: RB_OK; RB_E_ARGUMENT when there is no such lane; RB_E_TRUNCATED.
+ */
+int rb_told(rb_consumer *consumer, uint32_t lane, rb_counts *told);
+
+/* rb_tell - note how much of a lane's counts is told now (RB_CONSUME only). Returns: as above. */
+int rb_tell(rb_consumer *consumer, uint32_t lane, const rb_counts *told);
 
 /* rb_set_consumer_state - store an enum rb_consumer_state in every lane (RB_CONSUME only). Returns: RB_OK. */
 int rb_set_consumer_state(rb_consumer *consumer, uint32_t state);

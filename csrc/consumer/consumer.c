@@ -434,6 +434,36 @@ int rb_set_consumer_state(rb_consumer *consumer, uint32_t state)
     return rb_consumer_leave(consumer);
 }
 
+int rb_told(rb_consumer *consumer, uint32_t index, rb_counts *told)
+{
+    if (index >= consumer->header->lane_count)
+        return RB_E_ARGUMENT;
+    const rb_lane *shared = consumer->lanes[index].shared;
+    rb_guard_check();
+    rb_consumer_enter(consumer);
+    told->full = rb_load_relaxed(&shared->told_full); /* counts, and nothing hangs on their order */
+    told->contended = rb_load_relaxed(&shared->told_contended);
+    told->unsampled = rb_load_relaxed(&shared->told_unsampled);
+    told->truncated = rb_load_relaxed(&shared->told_truncated);
+    told->invalid_values = rb_load_relaxed(&shared->told_invalid_values);
+    return rb_consumer_leave(consumer);
+}
+
+int rb_tell(rb_consumer *consumer, uint32_t index, const rb_counts *told)
+{
+    if (consumer->access != RB_CONSUME || index >= consumer->header->lane_count)
+        return RB_E_ARGUMENT;
+    rb_lane *shared = consumer->lanes[index].shared;
+    rb_guard_check();
+    rb_consumer_enter(consumer);
+    rb_store_relaxed(&shared->told_full, told->full); /* as above */
+    rb_store_relaxed(&shared->told_contended, told->contended);
+    rb_store_relaxed(&shared->told_unsampled, told->unsampled);
+    rb_store_relaxed(&shared->told_truncated, told->truncated);
+    rb_store_relaxed(&shared->told_invalid_values, told->invalid_values);
+    return rb_consumer_leave(consumer);
+}
+
 int rb_producer_alive(int fd)
 {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

@@ -26,6 +26,7 @@ _Static_assert(sizeof(rb_lane) == 384 && RB_LANE_BYTES == 384, "lane");
 _Static_assert(offsetof(rb_lane, full) == 128, "lane.full");
 _Static_assert(offsetof(rb_lane, head) == 256, "lane.head");
 _Static_assert(offsetof(rb_lane, consumer_state) == 304, "lane.consumer_state");
+_Static_assert(offsetof(rb_lane, told_full) == 312, "lane.told_full");
 _Static_assert(sizeof(rb_record) == 64 && RB_CORE_BYTES == 64, "record");
 _Static_assert(offsetof(rb_record, trace_id) == 16, "record.trace_id");
 _Static_assert(offsetof(rb_record, span_id) == 32, "record.span_id");

@@ -34,7 +34,8 @@ OPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _POSITIONS: Final = 1 << 64
 _U64_BYTES: Final = 8
 _OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
-_COUNTERS: Final = (*_OUTCOMES, "repeated", "full", "contended", "unsampled", "truncated", "invalid_values")
+_COUNTS: Final = ("full", "contended", "unsampled", "truncated", "invalid_values")  # the producer's own
+_COUNTERS: Final = (*_OUTCOMES, "repeated", *_COUNTS)
 
 
 class Scratch:
@@ -140,6 +141,7 @@ class Ring:
         self.found_state: int = self._views[0].consumer_state
         self._state = self.found_state
         self.before = self._counted_before()
+        self._told: dict[int, tuple[int, ...]] = {}  # by lane: what was last noted so
         self.span_counter: SpanCounter | None = None
         if self.found_state != lib.RB_CONSUMER_DETACHED:
             self.set_consumer_state(lib.RB_CONSUMER_ATTACHED)
@@ -316,6 +318,20 @@ class Ring:
             sums.quarantined, sums.pending = sums.pending, 0
         return sums
 
+    def note_told(self) -> None:
+        """Note in the ring that what its producer has counted, as of the last poll, is told: the next drain goes on there.
+
+        Without effect when the file has lost that page.
+        """
+        if self._is_trial:
+            return
+        for lane in self.lanes:
+            view = self._views[lane.index]
+            counts = tuple(getattr(view, name) for name in _COUNTS)
+            if counts != self._told.get(lane.index):
+                self._told[lane.index] = counts
+                lib.rb_tell(self.consumer, lane.index, ffi.new("rb_counts *", counts))
+
     def close(self) -> None:
         """Unmap the ring; it must not be used any more."""
         lib.rb_consumer_free(self.consumer)
@@ -331,10 +347,14 @@ class Ring:
         """Return the words that an earlier drain may have told already; zeros when none had this ring."""
         found = self.sums()
         released = found.published - found.pending - found.unaccounted
-        if not released and self.found_state == lib.RB_CONSUMER_NONE:
-            return Sums()
-        found.rings, found.published, found.pending = 0, released, 0
-        return found
+        before = Sums(published=released, **{name: getattr(found, name) for name in _OUTCOMES}) if released else Sums()
+        told: Any = ffi.new("rb_counts *")
+        for lane in self.lanes:
+            self._checked(lib.rb_told(self.consumer, lane.index, told))
+            view = self._views[lane.index]
+            for name in _COUNTS:  # what nobody has told is for this drain to tell, whenever it was counted
+                setattr(before, name, getattr(before, name) + min(getattr(told, name), getattr(view, name)))
+        return before
 
     def _freeze(self) -> None:
         """From here on the producer's words are those of the last good poll; what is on its way is still counted."""

@@ -102,6 +102,7 @@ class Accounts:
             oldest = ring.oldest_unix_nano()
             if oldest is not None:
                 lag[ring.service] = max(lag.get(ring.service, 0.0), (now - oldest) / 1e9)
+        self._note_told()
         states = {life.value.replace(" ", "_"): sum(ring.life is life for ring in rings) for life in Life}
         return Snapshot(
             services=self._since_start(),
@@ -114,11 +115,17 @@ class Accounts:
     def tell_audit(self) -> None:
         """Write the audit as a table, and to the log as one line."""
         services, spooled, letters = self.sums(), self.spool_sums(), self.letter_sums()
+        self._note_told()
         try:
             write_audit(services, self._audit_to, spooled, letters, self._exporter.endpoint)
         except OSError as error:  # a closed pipe is no reason to stop
             self._trouble.warn("audit cannot be written", reason=str(error))
         log_audit(self._log, services, spooled, letters, self._exporter.endpoint)
+
+    def _note_told(self) -> None:
+        """Note in the rings what is about to be told: no drain after this one tells it again."""
+        for ring in self._reader.rings:
+            ring.note_told()
 
     def _since_start(self) -> dict[str, Sums]:
         return self._audit.since_start((ring.service, ring.sums()) for ring in self._reader.rings)

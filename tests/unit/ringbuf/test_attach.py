@@ -353,6 +353,22 @@ def test_an_observer_follows_the_drain(emitter: ringbuf.Emitter, ring_dir: Path)
         assert (view.delivered, view.spooled, view.rejected, view.dead_lettered, view.invalid) == (1, 0, 2, 0, 1)
 
 
+def test_what_is_told_of_a_lane_s_counts_is_in_the_ring_for_the_next_drain(good: bytearray, ring_dir: Path) -> None:
+    path = written(ring_dir, good)
+    told = ffi.new("rb_counts *")
+    with Consumer(path) as first:
+        assert lib.rb_told(first.pointer, 0, told) == lib.RB_OK
+        assert (told.full, told.contended, told.unsampled, told.truncated, told.invalid_values) == (0, 0, 0, 0, 0)
+        assert lib.rb_tell(first.pointer, 0, ffi.new("rb_counts *", (1, 2, 3, 4, 5))) == lib.RB_OK
+        for call in (lib.rb_tell, lib.rb_told):
+            assert call(first.pointer, first.header.lane_count, told) == lib.RB_E_ARGUMENT
+    with Consumer(path) as second, Consumer(path, observe=True) as observer:
+        assert second.view().full == 0, "the producer's own counts are its own"
+        assert lib.rb_tell(observer.pointer, 0, told) == lib.RB_E_ARGUMENT
+        assert lib.rb_told(observer.pointer, 0, told) == lib.RB_OK
+    assert (told.full, told.contended, told.unsampled, told.truncated, told.invalid_values) == (1, 2, 3, 4, 5)
+
+
 # ---- positions that change under an attached reader ----
 
 
