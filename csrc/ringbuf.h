@@ -261,7 +261,7 @@ typedef struct rb_config {
     uint32_t span_name_count;
     uint32_t lane_count;
     uint32_t capacity_slots;
-    uint32_t file_mode;      /* 0600, or 0660 in the group form */
+    uint32_t file_mode;      /* 0600; 0660 in the group form; 0: as the directory is, setgid and sticky or not */
     uint32_t emit_unsampled; /* 1: unsampled spans are written too, with the sampled flag clear */
     uint32_t root_always;    /* 1: every root is sampled */
     uint32_t pad;

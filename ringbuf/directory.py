@@ -18,7 +18,7 @@ Where the control group allows less than twice that memory, the bound is half of
 """
 
 GROUP_MODE: Final = 0o660
-"""Mode of a ring that a drain of the same group may read: `Emitter(mode=0o660)`, RINGBUF_MODE=0660."""
+"""Mode of a ring that a drain of the same group may read; the default in a directory that is setgid and sticky."""
 
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 # setgid and sticky: new rings belong to the drain's group, and a producer cannot remove another's.

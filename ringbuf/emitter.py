@@ -58,7 +58,8 @@ class Emitter:
         layout: the schema of the records; None: `ringbuf.dataplane.DATAPLANE_LAYOUT`.
         capacity: slots per lane, a power of two from 4 to 2**24.
         lanes: 1 to 64; None: one where the interpreter has a GIL, else one per processor, at most 8.
-        mode: of the file, 0o600, or 0o660 in the group form; None: RINGBUF_MODE (octal), then 0o600.
+        mode: of the file, 0o600, or 0o660 in the group form; None: RINGBUF_MODE (octal), then what the directory asks
+            for: 0o660 where it is setgid and sticky, 0o600 elsewhere.
         emit_unsampled: write unsampled spans too, without the sampled flag.
 
     Raises:

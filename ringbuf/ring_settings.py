@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CAPACITY: Final = 8192
 _ALWAYS: Final = 1 << 64
+_AS_THE_DIRECTORY: Final = 0  # rb_config.file_mode
 _PRIVATE_MODE: Final = 0o600
 _MAX_LANES_BY_DEFAULT: Final = 8
 _ADVICE: Final = {
@@ -186,7 +187,9 @@ def _in_range(name: str, value: int, low: int, high: int) -> int:
 
 def _file_mode(mode: int | None) -> int:
     if mode is None:
-        text = os.environ.get("RINGBUF_MODE") or "600"
+        text = os.environ.get("RINGBUF_MODE")
+        if not text:
+            return _AS_THE_DIRECTORY
         try:
             mode = int(text, 8)
         except ValueError:

@@ -196,11 +196,20 @@ static int link_file(int dir_fd, int fd, const rb_config *config, char *path, rb
     }
 }
 
+/* In a setgid and sticky directory a drain of its group reads rings: the group form. */
+static mode_t mode_of(int dir_fd, const rb_config *config)
+{
+    struct stat dir;
+    if (config->file_mode != 0)
+        return config->file_mode;
+    return fstat(dir_fd, &dir) == 0 && (dir.st_mode & S_ISGID) && (dir.st_mode & S_ISVTX) ? 0660 : 0600;
+}
+
 /* From a nameless file to a whole, locked, named ring. `fd` stays the caller's. */
 static int fill_file(int dir_fd, int fd, const rb_config *config, const struct rb_shape *shape, uint8_t **map,
                      struct stat *found, char *path, rb_error *error)
 {
-    if (fchmod(fd, config->file_mode) != 0) /* the umask shall not decide */
+    if (fchmod(fd, mode_of(dir_fd, config)) != 0) /* the umask shall not decide */
         return rb_fail(error, RB_E_SYSTEM, errno, "fchmod: %m");
     if (fstat(fd, found) != 0)
         return rb_fail(error, RB_E_SYSTEM, errno, "fstat: %m");

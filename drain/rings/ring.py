@@ -319,7 +319,7 @@ class Ring:
         return sums
 
     def note_told(self) -> None:
-        """Note in the ring that what its producer has counted, as of the last poll, is told: the next drain goes on there.
+        """Note in the ring that the counts of its producer, as of the last poll, are told: the next drain tells more.
 
         Without effect when the file has lost that page.
         """

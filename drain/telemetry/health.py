@@ -48,6 +48,11 @@ class Health:
         self._broken = reason
 
     @property
+    def is_broken(self) -> bool:
+        """Whether a thread has ended that was to go on."""
+        return bool(self._broken)
+
+    @property
     def stalled_seconds(self) -> float:
         """Seconds since the loop last went round."""
         return self._clock() - self._last_round

@@ -38,6 +38,7 @@ class Reading:
         dead_letters: None where there are none.
         seconds_until_attempt: at the backend.
         stalled_seconds: since the loop last went round.
+        threads_ended: that were to go on.
         connections_refused: by the listener, for want of room.
         log_lines_dropped: that nobody could be told.
     """
@@ -51,6 +52,7 @@ class Reading:
     dead_letters: LetterStatus | None
     seconds_until_attempt: float
     stalled_seconds: float
+    threads_ended: int
     connections_refused: int
     log_lines_dropped: int
 
@@ -389,6 +391,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         "loop_stalled_seconds",
         lambda reading: _one(reading.stalled_seconds),
         "Time since the drain's loop last went round.",
+    ),
+    _gauge(
+        "threads_ended",
+        lambda reading: _one(reading.threads_ended),
+        "1 once a thread has ended that was to go on: the drain ends, to be started again.",
     ),
     _gauge(
         "snapshot_age_seconds",

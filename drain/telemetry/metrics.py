@@ -79,6 +79,7 @@ class DrainCollector(Collector):
             dead_letters=None if sources.dead_letters is None else sources.dead_letters(),
             seconds_until_attempt=sources.seconds_until_attempt(),
             stalled_seconds=sources.health.stalled_seconds,
+            threads_ended=int(sources.health.is_broken),
             connections_refused=self._connections_refused(),
             log_lines_dropped=lines_dropped(),
         )

@@ -63,11 +63,10 @@ class Form(NamedTuple):
 @pytest.fixture(
     params=[Form(DRAIN_USER, 0o3773, DRAIN_USER, FOWNER), Form(0, 0o3733, 0, 0)], ids=["systemd", "kubernetes"]
 )
-def form(request: pytest.FixtureRequest, ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Form:
+def form(request: pytest.FixtureRequest, ring_dir: Path) -> Form:
     form: Form = request.param
     os.chown(ring_dir, 0, form.group)
     ring_dir.chmod(form.mode)
-    monkeypatch.setenv("RINGBUF_MODE", "0660")
     return form
 
 

@@ -16,6 +16,7 @@ import typer.main
 import yaml
 
 from drain.command import app
+from drain.settings.address import Address
 from drain.settings.settings import Settings, flag_of
 from drain.telemetry.metric_table import METRICS
 
@@ -212,7 +213,8 @@ def test_containers_have_no_more_rights_than_they_need(spec: dict[str, Any]) -> 
 def test_probes_ask_for_pages_that_there_are_at_the_port_that_the_image_listens_on(spec: dict[str, Any]) -> None:
     drain = drain_of(spec)
     [port] = [port["containerPort"] for port in drain["ports"] if port["name"] == "metrics"]
-    assert f"0.0.0.0:{port}" in text_of("Containerfile")
+    entrypoint = image_entrypoint()
+    assert Address.parse(entrypoint[entrypoint.index("--listen") + 1]) == ("", port), "all addresses, of both families"
     probes = [probe["httpGet"] for name, probe in drain.items() if name.endswith("Probe")]
     assert probes
     assert {probe["path"] for probe in probes} <= {"/healthz", "/readyz"}
@@ -293,6 +295,9 @@ RULES = DEPLOY / "prometheus-rules.yaml"
 FIRING = {
     "RingbufDrainDown": ['up{job="ringbuf-drain",instance="a"} 0x20'],
     "RingbufLoopStalled": ['ringbuf_drain_loop_stalled_seconds{instance="a"} 11+60x20'],
+    "RingbufThreadEnded": ['ringbuf_drain_threads_ended{instance="a"} 0x10 1x10'],
+    "RingbufDrainRestarts": ['process_start_time_seconds{job="ringbuf-drain",instance="a"} 0+60x20'],
+    "RingbufFilesLeftAlone": ['ringbuf_drain_rings{instance="a",state="left_alone"} 0x5 1x15'],
     "RingbufBackendFailing": ['ringbuf_drain_export_failing_seconds{instance="a"} 0+60x20'],
     "RingbufSpansDropped": ['ringbuf_drain_spans_dropped_total{instance="a",service="shop",reason="full"} 0x10 5x10'],
     "RingbufSpansRefused": [
@@ -364,6 +369,29 @@ def test_alerts_fire_when_they_should_and_only_then(
         for series, expected in ((quiet, []), (firing, [{"exp_labels": labels}]))
     ]
     test = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(test))
+    checked = run(debian_program("promtool"), "test", "rules", str(tmp_path / "test.yaml"))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("alert", [name for name, rule in alerts().items() if "increase(" in rule["expr"]])
+def test_a_series_that_appears_with_its_value_fires_too_and_not_for_ever(
+    alert: str, tmp_path: Path, debian_program: Callable[[str], str]
+) -> None:
+    """What a new service loses before it was ever scraped: `increase` knows no value before the first."""
+    name, _ = FIRING[alert][0].rsplit("} ", 1)
+    labels = {"severity": alerts()[alert]["labels"]["severity"], **dict(re.findall(r'(\w+)="(.*?)"', name))}
+    rules = yaml.safe_load(text_of(RULES.name))
+    for rule in rules["groups"][0]["rules"]:
+        del rule["annotations"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    looks = [("10m", []), ("13m", [{"exp_labels": labels}]), ("100m", [])]
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": f"{name}}}", "values": "_x11 5x100"}],
+        "alert_rule_test": [{"eval_time": at, "alertname": alert, "exp_alerts": fired} for at, fired in looks],
+    }
+    test = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [case]}
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(test))
     checked = run(debian_program("promtool"), "test", "rules", str(tmp_path / "test.yaml"))
     assert checked.returncode == 0, checked.stdout + checked.stderr

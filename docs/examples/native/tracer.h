@@ -43,7 +43,6 @@ static inline int tracer_open(tracer *t, const char *service, const char *resour
     t->config.resource_bytes = (uint32_t)strlen(resource_json);
     t->config.lane_count = 4; /* threads that emit at the same instant */
     t->config.capacity_slots = 8192;
-    t->config.file_mode = 0600;
     t->config.root_always = 1;
     t->producer = rb_producer_new();
     if (t->producer == NULL || rb_open(t->producer, &t->config, t->path, &error) != RB_OK) {

@@ -207,6 +207,24 @@ def test_beyond_the_bound_new_connections_are_closed_while_those_before_are_youn
         assert listener.connections_refused == 1
 
 
+def test_without_a_host_it_listens_on_both_families(page: Page, health: Patient) -> None:
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    registry = CollectorRegistry()
+    registry.register(page)
+    listener = Listener("", port, registry, health, log=structlog.get_logger())  # type: ignore[arg-type]  # as above
+    try:
+        for host in ("127.0.0.1", "::1"):
+            response, _ = get((host, port), "/healthz")
+            assert response.status == 200
+    finally:
+        listener.close()
+
+
 def test_close_ends_connections_and_frees_the_port(listening: Callable[..., Listener], page: Page) -> None:
     registry = CollectorRegistry()
     registry.register(page)

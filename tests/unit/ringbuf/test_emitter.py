@@ -106,6 +106,19 @@ def test_the_environment_is_used_where_there_is_no_argument(ring_dir: Path, monk
         assert service_of(ring_dir) == "named"
 
 
+@pytest.mark.parametrize(("mode", "expected"), [(0o3770, 0o660), (0o2700, 0o600), (0o1700, 0o600), (0o700, 0o600)])
+def test_the_directory_decides_whether_a_group_may_read_a_ring(mode: int, expected: int, ring_dir: Path) -> None:
+    ring_dir.chmod(mode)
+    with ringbuf.Emitter("service", ring_dir=ring_dir) as emitter:
+        path = emitter.stats().path
+        assert path is not None
+        assert stat.S_IMODE(path.stat().st_mode) == expected
+    with ringbuf.Emitter("service", ring_dir=ring_dir, mode=0o600) as emitter:
+        path = emitter.stats().path
+        assert path is not None
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_resource_attributes_are_in_the_header(ring_dir: Path) -> None:
     with ringbuf.Emitter("service", ring_dir=ring_dir, resource_attributes={"zone": "a", "ports": [1, 2]}):
         with Consumer(rings_in(ring_dir)[0], observe=True) as consumer:
