@@ -114,6 +114,40 @@ def replay(
 app.command("replay", cls=GroupedCommand, context_settings=CONTEXT)(with_settings(replay, REPLAY_FIELDS))
 
 
+@app.command("sampling", cls=GroupedCommand, context_settings=CONTEXT)
+def sampling(
+    context: typer.Context,
+    against: Annotated[
+        list[Path],
+        typer.Option(
+            "--against",
+            metavar="PATH",
+            exists=True,
+            help="Recorded spans: OTLP JSON lines (.gz and .zst too), rings, dead letters, OTLP protobuf; folders of "
+            "these. Several may be given.",
+        ),
+    ],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="TOML file with a table [sampling].", show_default=False)
+    ] = None,
+    keep_ratio: Annotated[
+        float | None,
+        typer.Option("--keep-ratio", min=0, max=1, help="In the place of a file: the share of all traces to keep."),
+    ] = None,
+) -> None:
+    """Show what sampling rules would have kept of recorded spans.
+
+    Nothing is taken out of a ring, and nothing is sent. Spans come in the order of their ends. Exit code 1: something
+    of the spans could not be read; 2: the rules have mistakes, which are told with their places.
+    """
+    from drain.commands.sampling import try_rules  # noqa: PLC0415 - a drain that is started needs none of it
+
+    given_before, _file_before = context.obj
+    for name in given_before:
+        cannot_start(f"{flag_of(name)} has no effect with sampling")
+    raise typer.Exit(try_rules(file, keep_ratio, against))
+
+
 def _interruptible(work: Callable[[], int]) -> int:
     # Until now Ctrl-C ended the process at once: here something may have to be taken down.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,10 +16,20 @@ _SIZES: Final[dict[str, int]] = {
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", 1)},
     **{f"{prefix}i{b}": 1024**power for power, prefix in enumerate("kmgt", 1) for b in ("", "b")},
 }
-_TIMES: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_TIMES: Final = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 0.001,
+    "s": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
 _NUMBER: Final = r"[0-9]+(?:\.[0-9]+)?"
 _SIZE: Final = re.compile(rf"({_NUMBER}) ?([A-Za-z]+)")
-_TIME: Final = re.compile(rf"({_NUMBER}) ?(ms|min|s|m|h|d) ?")
+_TIME: Final = re.compile(rf"({_NUMBER}) ?(ns|us|µs|ms|min|s|m|h|d) ?")
 # A sum of several of them is still a time that Python's and the kernel's waits take.
 LONGEST_SECONDS: Final = 10 * 366 * 86400.0
 # Beyond any disk, and below what SQLite and C count with.
@@ -81,7 +91,7 @@ def _of_text(read: Callable[[str], object]) -> BeforeValidator:
 _LONGEST: Final = 100  # of a number with its unit; Python itself refuses to read very long ones
 
 Seconds = Annotated[float, Unit("TIME"), _of_text(seconds_of), Field(allow_inf_nan=False, le=LONGEST_SECONDS)]
-"""Seconds, or a time with a unit: ms, s, m, h, d."""
+"""Seconds, or a time with a unit: ns, us, ms, s, m, h, d."""
 
 Bytes = Annotated[int, Unit("SIZE"), _of_text(bytes_of), Field(le=MOST_BYTES)]
 """Bytes, or a size with a unit: kB, MB, GB, TB and KiB, MiB, GiB, TiB."""

@@ -22,6 +22,7 @@ ALLOWED: Final = {
     "accounting": {"otlp"},  # span metrics read the OTLP that records carry
     "spool": {"otlp", "accounting", "settings"},  # of the settings: what an operator may choose about it
     "exporters": {"otlp", "settings", "accounting"},  # of the accounting: what came of the attempts
+    "sampling": {"settings"},  # how times are written
     "rings": {"otlp", "accounting"},
     "delivery": {"exporters", "spool", "otlp", "accounting"},
     "telemetry": {"accounting"},
@@ -36,6 +37,7 @@ ALLOWED: Final = {
     "commands": {
         *("assembly", "settings", "rings", "spool", "delivery", "exporters", "otlp"),
         *("service", "telemetry", "replay"),
+        *("sampling", "tools"),  # to try rules on what rings and files have
     },
     "log": set(),
     "private_folder": set(),

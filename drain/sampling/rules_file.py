@@ -1,0 +1,254 @@
+"""The rules from a TOML file, or all that is wrong with it, each with its place."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from typing import TYPE_CHECKING, Any, Final
+
+from drain.sampling.rules import DEFAULT, AttributeTest, Rule, Rules
+from drain.sampling.sampler import UNSAMPLED
+from drain.settings.units import LONGEST_SECONDS, seconds_of
+from ringbuf._ringbuf import lib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
+
+_SECOND: Final = 1_000_000_000
+_STATUSES: Final[dict[str, int]] = {"unset": lib.RB_STATUS_UNSET, "ok": lib.RB_STATUS_OK, "error": lib.RB_STATUS_ERROR}
+_KINDS: Final[dict[str, int]] = {
+    "unspecified": lib.RB_KIND_UNSPECIFIED,
+    "internal": lib.RB_KIND_INTERNAL,
+    "server": lib.RB_KIND_SERVER,
+    "client": lib.RB_KIND_CLIENT,
+    "producer": lib.RB_KIND_PRODUCER,
+    "consumer": lib.RB_KIND_CONSUMER,
+}
+_WAITS: Final = ("wait", "wait_after_root", "wait_after_entry")
+
+
+class RulesError(ValueError):
+    """Rules that cannot be; the text has a line for each mistake, with its place.
+
+    Attributes:
+        mistakes: these lines.
+    """
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+def read_rules(path: Path) -> Rules:
+    """Return the rules of a file, from its table `sampling`.
+
+    Raises:
+        RulesError: it is no TOML, has no such table, or that has mistakes.
+        OSError: it cannot be read.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RulesError([f"no TOML: {error}"]) from None
+    if "sampling" not in document:
+        raise RulesError(["there is no table [sampling]"])
+    return rules_of(document["sampling"])
+
+
+def rules_of(table: object) -> Rules:
+    """Return the rules that a table has, as TOML gives it.
+
+    Raises:
+        RulesError: all mistakes in it.
+    """
+    reader = _Reader()
+    rules = reader.rules(table)
+    if reader.mistakes:
+        raise RulesError(reader.mistakes)
+    return rules
+
+
+class _Reader:
+    """Reads values and gathers what is wrong with them; a value that is wrong is read as None."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[str] = []
+
+    def rules(self, table: object) -> Rules:
+        values = self._table("sampling", table, {*_WAITS, "default", "incoming", "kept_spans_per_second", "rule"})
+        defaults = Rules()
+        waits = {
+            f"{name}_nano": self._read(f"sampling.{name}", values[name], self._nano)
+            for name in _WAITS
+            if name in values
+        }
+        waits = {name: nano for name, nano in waits.items() if nano is not None}
+        for name in _WAITS[1:]:
+            nano = waits.get(f"{name}_nano", 0)
+            if nano > waits.get("wait_nano", defaults.wait_nano):
+                self._wrong(f"sampling.{name}", "is longer than wait, which ends before it")
+        default = self._word("sampling.default", values.get("default", "drop"), {"drop": 0.0, "keep": 1.0})
+        is_open = self._word("sampling.incoming", values.get("incoming", "unknown"), {"unknown": False, "all": True})
+        bound = self._optional("sampling", values, "kept_spans_per_second", self._rate)
+        rules = self._all(values.get("rule", []))
+        self._check_order(rules, is_default_given="default" in values)
+        return Rules(
+            (*rules, Rule(DEFAULT, ratio=default or 0.0)),
+            **waits,
+            is_head_open=bool(is_open),
+            kept_spans_per_second=bound,
+        )
+
+    def _all(self, given: object) -> list[Rule]:
+        if not isinstance(given, list):
+            self._wrong("sampling.rule", "is no array of tables: each rule begins with [[sampling.rule]]")
+            return []
+        rules = [self._rule(number, table) for number, table in enumerate(given, 1)]
+        seen = {DEFAULT: "the rule of traces that no other matches", UNSAMPLED: "the built-in rule of unsampled spans"}
+        for number, rule in enumerate(rules, 1):
+            if rule.name in seen:
+                self._wrong(f"sampling.rule {number}", f"name: {rule.name!r} is {seen[rule.name]} already")
+            seen.setdefault(rule.name, f"rule {number}")
+        return rules
+
+    def _rule(self, number: int, table: object) -> Rule:
+        at = f"sampling.rule {number}"
+        conditions: dict[str, tuple[str, Callable[[object], Any]]] = {
+            "status": ("statuses", lambda value: frozenset(self._words(value, _STATUSES))),
+            "kind": ("kinds", lambda value: frozenset(self._words(value, _KINDS))),
+            "span": ("spans", self._texts),
+            "service": ("services", self._texts),
+            "longer_than": ("longer_than_nano", self._nano),
+            "attributes": ("attributes", self._attributes),
+            "trace_longer_than": ("trace_longer_than_nano", self._nano),
+            "trace_spans_at_least": ("trace_spans_at_least", self._count),
+            "ratio": ("ratio", self._ratio),
+            "traces_per_second": ("traces_per_second", self._rate),
+        }
+        values = self._table(at, table, {"name", *conditions})
+        name = values.get("name")
+        if isinstance(name, str) and name.strip():
+            at += f" {name!r}"
+        else:
+            self._wrong(at, "name: it has none, and metrics and kept spans could not say which rule it was")
+            name = f"rule {number}"
+        if "ratio" in values and "traces_per_second" in values:
+            self._wrong(at, "ratio and traces_per_second: one of the two, as either is a threshold")
+        fields = {
+            field: read
+            for key, (field, reading) in conditions.items()
+            if key in values and (read := self._read(f"{at}: {key}", values[key], reading)) is not None
+        }
+        return Rule(name, **fields)
+
+    def _check_order(self, rules: list[Rule], *, is_default_given: bool) -> None:
+        for number, rule in enumerate(rules, 1):
+            if not rule.is_catch_all:
+                continue
+            behind = ", ".join(repr(other.name) for other in rules[number:])
+            if behind:
+                self._wrong(
+                    f"sampling.rule {number} {rule.name!r}",
+                    f"has no condition, so that these behind it are never asked: {behind}",
+                )
+            elif is_default_given:
+                self._wrong("sampling.default", f"no trace comes to it: rule {rule.name!r} has no condition")
+            return
+
+    # ---- values: each returns what it reads, or raises ValueError with what is wrong ----
+
+    def _nano(self, value: object) -> int:
+        seconds = seconds_of(value) if isinstance(value, str) else value
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_SECONDS:
+            raise ValueError(f'{value!r} is no time, as "10ms", "5s", or a number of seconds')
+        return round(seconds * _SECOND)
+
+    def _ratio(self, value: object) -> float:
+        number = self._number(value)
+        if not 0 <= number <= 1:
+            raise ValueError(f"{value!r} is not between 0 (none) and 1 (all)")
+        return number
+
+    def _rate(self, value: object) -> float:
+        number = self._number(value)
+        if number <= 0:
+            raise ValueError(f"{value!r} is not above 0; to keep none is ratio = 0")
+        return number
+
+    def _count(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{value!r} is no number of spans, from 1")
+        return value
+
+    def _number(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{value!r} is no number")
+        return float(value)
+
+    def _texts(self, value: object) -> tuple[str, ...]:
+        texts = value if isinstance(value, list) else [value]
+        if not texts or not all(isinstance(text, str) and text for text in texts):
+            raise ValueError(f"{value!r} is no name or pattern, nor a list of them")
+        return tuple(texts)
+
+    def _words(self, value: object, known: Mapping[str, int]) -> list[int]:
+        words = self._texts(value)
+        for word in words:
+            if word not in known:
+                raise ValueError(_unknown(word, known))
+        return [known[word] for word in words]
+
+    def _attributes(self, value: object) -> tuple[AttributeTest, ...]:
+        if not isinstance(value, dict) or not value:
+            raise ValueError(f'{value!r} is no table of attributes, as {{ "http.method" = "GET" }}')
+        return tuple(self._attribute(key, wanted) for key, wanted in value.items())
+
+    def _attribute(self, key: str, wanted: object) -> AttributeTest:
+        if isinstance(wanted, dict):
+            if not wanted or not wanted.keys() <= {"at_least", "at_most"}:
+                raise ValueError(f"{key!r}: of a table at_least and at_most are known, not {', '.join(wanted)}")
+            bounds = {name: self._number(bound) for name, bound in wanted.items()}
+            return AttributeTest(key, at_least=bounds.get("at_least"), at_most=bounds.get("at_most"))
+        values: list[Any] = wanted if isinstance(wanted, list) else [wanted]
+        if not values or not all(isinstance(one, str | bool | int | float) for one in values):
+            raise ValueError(f"{key!r}: {wanted!r} is no text, number or bool, nor a list of them")
+        return AttributeTest(key, tuple(values))
+
+    # ---- places ----
+
+    def _table(self, at: str, table: object, known: Collection[str]) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            self._wrong(at, f"{table!r} is no table")
+            return {}
+        for key in table.keys() - set(known):
+            self._wrong(at, _unknown(key, known))
+        return {key: value for key, value in table.items() if key in known}
+
+    def _optional(self, at: str, values: Mapping[str, Any], key: str, reading: Callable[[object], Any]) -> Any:
+        return self._read(f"{at}.{key}", values[key], reading) if key in values else None
+
+    def _word(self, at: str, value: object, known: Mapping[str, Any]) -> Any:
+        return self._read(at, value, lambda given: known[self._known(given, known)])
+
+    def _known(self, value: object, known: Mapping[str, Any]) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(_unknown(value, known))
+        return value
+
+    def _read(self, at: str, value: object, reading: Callable[[object], Any]) -> Any:
+        try:
+            return reading(value)
+        except ValueError as error:
+            self._wrong(at, str(error))
+            return None
+
+    def _wrong(self, at: str, why: str) -> None:
+        self.mistakes.append(f"{at}: {why}")
+
+
+def _unknown(word: object, known: Collection[str]) -> str:
+    nearest = difflib.get_close_matches(str(word), known, 1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known are {', '.join(sorted(known))}"
+    return f"{word!r} is not known{hint}"

@@ -1,0 +1,70 @@
+"""The spans that a ring or a file has, as OTLP messages; nothing is taken out of a ring, and nothing written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+from drain.otlp.encode_plan import stated_threshold
+from drain.otlp.encoder import Encoder
+from drain.otlp.transcode import in_encoding
+from drain.replay.sources import SourceError, files_of, read
+from drain.tools.looking.observed_ring import ObservedRing
+from drain.tools.report.rings import RING_MAGIC
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+_BATCH_SPANS: Final = 4096
+
+
+class Recorded:
+    """The spans of files of any kind that `replay` reads, and of rings, those of living producers too.
+
+    Args:
+        paths: of the files, or folders of such.
+
+    Attributes:
+        notes: what could not be read, and why.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = list(paths)
+        self.notes: list[str] = []
+
+    def messages(self) -> Iterator[TracesData]:
+        """Yield what can be read, file by file."""
+        for path in files_of(self._paths):
+            try:
+                with path.open("rb") as file:
+                    is_ring = file.read(len(RING_MAGIC)) == RING_MAGIC
+                yield from self._of_ring(path) if is_ring else self._of_file(path)
+            except (SourceError, RingBufferError, OSError) as error:
+                reason = error.strerror if isinstance(error, OSError) else getattr(error, "reason", None)
+                self.notes.append(f"{path}: {reason or error}")
+
+    def _of_ring(self, path: Path) -> Iterator[TracesData]:
+        with ObservedRing(path) as ring:
+            encoder = Encoder(ring.layout, ring.resource, stated_threshold(ring.header))
+            invalid = 0
+            for lane in ring.lanes:
+                for peeked in ring.rest(lane):
+                    encoded = encoder.encode(peeked.records)
+                    invalid += encoded.invalid
+                    yield TracesData.FromString(encoded.body)
+            if invalid:
+                self.notes.append(f"{path}: {invalid} records are no spans")
+
+    def _of_file(self, path: Path) -> Iterator[TracesData]:
+        for piece in read(path, "protobuf", _BATCH_SPANS):
+            if piece.note:
+                self.notes.append(f"{path}: {piece.note}")
+            if piece.request is not None:
+                try:
+                    yield TracesData.FromString(in_encoding(piece.request, "protobuf").body)
+                except (ValueError, DecodeError) as error:
+                    self.notes.append(f"{path}: {error}")

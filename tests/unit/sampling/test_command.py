@@ -1,0 +1,148 @@
+"""`ringbuf-drain sampling` shows what rules would have kept of rings and files, and what is wrong with rules."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status, TracesData
+from typer.testing import CliRunner, Result
+
+import ringbuf
+from drain.command import app
+from drain.otlp.json_lines import to_json_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RULES = """
+[sampling]
+incoming = "all"
+default = "drop"
+[[sampling.rule]]
+name = "failures"
+status = "error"
+[[sampling.rule]]
+name = "reads"
+span = "read"
+ratio = 0.5
+"""
+HALF = 1 << 55
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES)
+    return path
+
+
+def sampling(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["sampling", *map(str, arguments)])
+
+
+def recorded() -> TracesData:
+    """Return ten traces of two spans: two failures, four reads of which three are kept by their id, four writes."""
+    traces = TracesData()
+    resource = traces.resource_spans.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = "shop"
+    spans = resource.scope_spans.add().spans
+    for number in range(10):
+        low = HALF - 1 if number == 5 else HALF + number
+        trace_id = bytes([number + 1]) * 9 + low.to_bytes(7, "big")
+        name = "read" if 2 <= number < 6 else "write"
+        root = spans.add(
+            trace_id=trace_id, span_id=b"\1" * 8, name=name, end_time_unix_nano=number * 10**9, flags=0x101
+        )
+        if number < 2:
+            root.status.code = Status.STATUS_CODE_ERROR
+        spans.add(trace_id=trace_id, span_id=b"\2" * 8, parent_span_id=b"\1" * 8, end_time_unix_nano=number * 10**9)
+    spans.add(trace_id=b"\7" * 16, span_id=b"\1" * 8, name="read", flags=0x100)
+    return traces
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    return {line.split()[0]: line.split()[1:] for line in output.splitlines()}
+
+
+@pytest.mark.parametrize("form", ["lines", "gzip", "protobuf"])
+def test_the_spans_of_a_file_are_counted_by_rule(rules: Path, tmp_path: Path, form: str) -> None:
+    traces, path = recorded(), tmp_path / "spans"
+    line = to_json_line(traces)
+    path.write_bytes({"lines": line, "gzip": gzip.compress(line), "protobuf": traces.SerializeToString()}[form])
+    result = sampling(rules, "--against", path)
+    assert result.exit_code == 0, result.output
+    found = rows(result.output)
+    # rule: traces, kept, spans, kept, late, late kept, kept one in, th
+    assert found["failures"] == ["2", "2", "4", "4", "2", "0", "1", "0"]  # decided at the first span
+    assert found["reads"] == ["4", "3", "8", "6", "0", "0", "2", "8"]
+    assert found["default"] == ["4", "0", "8", "0", "0", "0", "none", "-"]
+    assert found["unsampled"] == ["0", "0", "1", "0", "0", "0"]
+    assert result.output.splitlines()[-1] == "21 spans = 10 kept + 11 sampled out"
+
+
+def test_the_spans_of_a_living_ring_are_looked_at_and_left(rules: Path, ring_dir: Path) -> None:
+    layout = ringbuf.SpanLayout(span_names=["read", "write"], attributes=[])
+    with ringbuf.Emitter("shop", layout=layout, ring_dir=ring_dir) as emitter:
+        for _ in range(100):
+            emitter.site("read").emit(1, 2)
+        for _ in range(2):
+            result = sampling(rules, "--against", ring_dir)
+            assert result.exit_code == 0, result.output
+            assert rows(result.output)["reads"][0] == "100"
+        assert emitter.stats().pending == 100
+
+
+def test_without_a_file_a_ratio_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    path.write_bytes(to_json_line(recorded()))
+    assert rows(sampling("--keep-ratio", 1, "--against", path).output)["default"][:4] == ["10", "10", "20", "20"]
+    assert rows(sampling("--keep-ratio", 0, "--against", path).output)["default"][:4] == ["10", "0", "20", "0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "name a FILE with rules, or --keep-ratio: one of the two"),
+        (["{rules}", "--keep-ratio", "0.1"], "name a FILE with rules, or --keep-ratio: one of the two"),
+        (["{rules}.toml"], "No such file or directory"),
+        (["{spans}"], "no TOML: "),
+    ],
+)
+def test_rules_that_cannot_be_had_are_told(
+    rules: Path, tmp_path: Path, arguments: list[str], reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spans = tmp_path / "spans.jsonl"
+    spans.write_bytes(to_json_line(recorded()))
+    result = sampling(*(text.format(rules=rules, spans=spans) for text in arguments), "--against", spans)
+    assert result.exit_code == 2
+    assert reason in result.output + capfd.readouterr().err
+
+
+def test_each_mistake_of_a_file_is_a_line(rules: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rules.write_text(RULES.replace("ratio", "ration").replace("drop", "dorp"))
+    result = sampling(rules, "--against", rules)
+    assert result.exit_code == 2
+    told = (result.output + capfd.readouterr().err).splitlines()
+    assert [line.removeprefix("ringbuf-drain: ") for line in told if line] == [
+        f"{rules}: sampling.default: 'dorp' is not known; did you mean 'drop'?",
+        f"{rules}: sampling.rule 2: 'ration' is not known; did you mean 'ratio'?",
+    ]
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_is_counted(
+    rules: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "spans.jsonl"
+    path.write_bytes(to_json_line(recorded()) + b"no line\n")
+    result = sampling(rules, "--against", path)
+    assert result.exit_code == 1
+    assert rows(result.output)["failures"][0] == "2"
+    assert str(path) in result.output + capfd.readouterr().err
+
+
+def test_settings_of_a_drain_have_no_effect(rules: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    result = CliRunner().invoke(app, ["--batch-spans", "5", "sampling", str(rules), "--against", str(rules)])
+    assert result.exit_code == 2
+    assert "--batch-spans has no effect with sampling" in result.output + capfd.readouterr().err

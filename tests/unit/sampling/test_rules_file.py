@@ -1,0 +1,164 @@
+"""Rules from TOML: what each key means, and a named error for every mistake."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drain.sampling.rules import AttributeTest, Rule, Rules
+from drain.sampling.rules_file import RulesError, read_rules, rules_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVERYTHING = """
+[sampling]
+wait = "5s"
+wait_after_root = "250ms"
+wait_after_entry = 2
+default = "keep"
+incoming = "all"
+kept_spans_per_second = 50000
+
+[[sampling.rule]]
+name = "failures"
+status = "error"
+
+[[sampling.rule]]
+name = "slow flushes"
+span = ["grafos.*", "flush"]
+service = "storage-?"
+kind = ["server", "internal"]
+attributes = { "grafos.operation" = "fbbu_flush", hit = true, bytes = { at_least = 1, at_most = 9.5 }, n = [1, 2.5] }
+longer_than = "100us"
+traces_per_second = 100
+
+[[sampling.rule]]
+name = "large"
+trace_longer_than = "1m"
+trace_spans_at_least = 1000
+ratio = 0.5
+"""
+
+
+def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(EVERYTHING)
+    assert read_rules(path) == Rules(
+        (
+            Rule("failures", statuses=frozenset({2})),
+            Rule(
+                "slow flushes",
+                spans=("grafos.*", "flush"),
+                services=("storage-?",),
+                kinds=frozenset({1, 2}),
+                attributes=(
+                    AttributeTest("grafos.operation", ("fbbu_flush",)),
+                    AttributeTest("hit", (True,)),
+                    AttributeTest("bytes", at_least=1.0, at_most=9.5),
+                    AttributeTest("n", (1, 2.5)),
+                ),
+                longer_than_nano=100_000,
+                traces_per_second=100.0,
+            ),
+            Rule("large", trace_longer_than_nano=60 * 10**9, trace_spans_at_least=1000, ratio=0.5),
+            Rule("default", ratio=1.0),
+        ),
+        wait_nano=5 * 10**9,
+        wait_after_root_nano=250_000_000,
+        wait_after_entry_nano=2 * 10**9,
+        is_head_open=True,
+        kept_spans_per_second=50000.0,
+    )
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    assert rules_of({}) == Rules()
+
+
+def rule(text: str, name: str = '"r"') -> str:
+    return f"[[sampling.rule]]\nname = {name}\nstatus = 'ok'\n{text}\n"
+
+
+CATCH_ALL = "[[sampling.rule]]\nname = 'rest'\nratio = 0.1\n"
+R = "sampling.rule 1 'r': "
+MISTAKES = {
+    "[sampling]\nwiat = '5s'": "sampling: 'wiat' is not known; did you mean 'wait'?",
+    "[sampling]\nwait = '5 pc'": 'sampling.wait: \'5 pc\' is no time, as "10ms", "5s", or a number of seconds',
+    "[sampling]\nwait = -1": 'sampling.wait: -1 is no time, as "10ms", "5s", or a number of seconds',
+    "[sampling]\nwait = true": 'sampling.wait: True is no time, as "10ms", "5s", or a number of seconds',
+    "[sampling]\nwait = '1s'\nwait_after_root = '2s'": (
+        "sampling.wait_after_root: is longer than wait, which ends before it"
+    ),
+    "[sampling]\ndefault = 'dorp'": "sampling.default: 'dorp' is not known; did you mean 'drop'?",
+    "[sampling]\nincoming = 1": "sampling.incoming: 1 is not known; known are all, unknown",
+    "[sampling]\nkept_spans_per_second = 0": (
+        "sampling.kept_spans_per_second: 0 is not above 0; to keep none is ratio = 0"
+    ),
+    "[sampling]\nrule = 1": "sampling.rule: is no array of tables: each rule begins with [[sampling.rule]]",
+    "[sampling]\nrule = [1]": (
+        "sampling.rule 1: 1 is no table",
+        "sampling.rule 1: name: it has none, and metrics and kept spans could not say which rule it was",
+    ),
+    "sampling = 1": "sampling: 1 is no table",
+    rule("", "' '"): "sampling.rule 1: name: it has none, and metrics and kept spans could not say which rule it was",
+    rule("", "'default'"): ("sampling.rule 1: name: 'default' is the rule of traces that no other matches already"),
+    rule("", "'unsampled'"): "sampling.rule 1: name: 'unsampled' is the built-in rule of unsampled spans already",
+    rule("") + rule(""): "sampling.rule 2: name: 'r' is rule 1 already",
+    rule("ration = 0.1"): "sampling.rule 1: 'ration' is not known; did you mean 'ratio'?",
+    rule("ratio = 2"): R + "ratio: 2 is not between 0 (none) and 1 (all)",
+    rule("ratio = nan"): R + "ratio: nan is no number",
+    rule("ratio = true"): R + "ratio: True is no number",
+    rule("traces_per_second = 0"): R + "traces_per_second: 0 is not above 0; to keep none is ratio = 0",
+    rule("ratio = 1\ntraces_per_second = 1"): (
+        R + "ratio and traces_per_second: one of the two, as either is a threshold"
+    ),
+    rule("kind = 'serve'"): R + "kind: 'serve' is not known; did you mean 'server'?",
+    rule("span = []"): R + "span: [] is no name or pattern, nor a list of them",
+    rule("service = ''"): R + "service: '' is no name or pattern, nor a list of them",
+    rule("attributes = 1"): R + 'attributes: 1 is no table of attributes, as { "http.method" = "GET" }',
+    rule("attributes = {}"): R + 'attributes: {} is no table of attributes, as { "http.method" = "GET" }',
+    rule("attributes = { a = [] }"): R + "attributes: 'a': [] is no text, number or bool, nor a list of them",
+    rule("attributes = { a = { below = 1 } }"): (
+        R + "attributes: 'a': of a table at_least and at_most are known, not below"
+    ),
+    rule("attributes = { a = { at_least = 'x' } }"): R + "attributes: 'x' is no number",
+    rule("trace_spans_at_least = 0"): R + "trace_spans_at_least: 0 is no number of spans, from 1",
+    CATCH_ALL + rule("") + rule("", "'s'"): (
+        "sampling.rule 1 'rest': has no condition, so that these behind it are never asked: 'r', 's'"
+    ),
+    "[sampling]\ndefault = 'keep'\n" + CATCH_ALL: (
+        "sampling.default: no trace comes to it: rule 'rest' has no condition"
+    ),
+    "[sampling]\nwait = 'x'\ndefault = 'y'": (
+        'sampling.wait: \'x\' is no time, as "10ms", "5s", or a number of seconds',
+        "sampling.default: 'y' is not known; known are drop, keep",
+    ),
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_every_mistake_is_told_with_its_place(text: str) -> None:
+    expected = MISTAKES[text]
+    with pytest.raises(RulesError) as error:
+        rules_of(tomllib.loads(text)["sampling"])
+    assert error.value.mistakes == ([expected] if isinstance(expected, str) else list(expected))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"[sampling", "no TOML: "), (b"\xff", "no TOML: "), (b"", "there is no table [sampling]")]
+)
+def test_a_file_without_rules_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_bytes(content)
+    with pytest.raises(RulesError) as error:
+        read_rules(path)
+    assert str(error.value).startswith(reason)
+
+
+def test_the_last_rule_may_have_no_condition() -> None:
+    assert [found.name for found in rules_of(tomllib.loads(rule("") + CATCH_ALL)["sampling"]).rules] == [
+        *("r", "rest", "default")
+    ]
