@@ -95,7 +95,8 @@ def ours(spans: int) -> int:
         rings.mkdir(mode=0o700)
         killed(_EMIT, spans, {"RINGBUF_DIR": str(rings)})
         lines = Path(folder, "spans.jsonl")
-        drain = [sys.executable, "-m", "drain", "--ring-dir", str(rings), "--once", "--output", str(lines)]
+        options = ["--ring-dir", str(rings), "--once", "--output", str(lines), "--state-dir", "off"]
+        drain = [sys.executable, "-m", "drain", *options]
         subprocess.run(drain, check=True, capture_output=True)
         return lines.read_text(encoding="utf-8").count('"spanId"')
 

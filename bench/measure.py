@@ -59,8 +59,12 @@ class Figure:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without the settings that this machine may have for producers, drains and the SDK."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
+    """Return the environment without the settings that this machine may have for producers, drains and the SDK.
+
+    A drain in it keeps nothing on disk, unless it is told to: its state directory would be this user's own.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
+    return {**environment, "RINGBUF_DRAIN_STATE_DIR": "off"}
 
 
 class ProbeProcess:

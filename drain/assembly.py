@@ -6,7 +6,7 @@ The settings know nothing of this: they can be read, checked and shown without a
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.retry import RetryPolicy
@@ -18,14 +18,21 @@ from drain.service.limits import Limits
 from drain.settings.address import Address
 from drain.settings.otlp_environment import OtlpSettings, parse_codes
 from drain.settings.settings import LISTEN_OFF
-from drain.spool.spool import Spool
+from drain.spool.spool import Spool, SpoolLockedError
 from drain.spool.store import SpoolLimits
+from drain.state_directory import STATE_OFF
+from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from structlog.typing import FilteringBoundLogger
 
     from drain.exporters.protocol import Exporter
     from drain.settings.settings import Configuration
+
+
+_NO_STATE: Final = "nothing is kept on disk: in an outage spans wait in the rings alone, and what is refused is lost"
 
 
 def make_exporter(configuration: Configuration, *, holds: bool = True) -> Exporter:
@@ -92,20 +99,41 @@ def retry_policy(configuration: Configuration) -> RetryPolicy:
 def open_stores(configuration: Configuration, log: FilteringBoundLogger) -> Stores:
     """Open the spool and the dead letters, where there is a folder for them.
 
+    A folder that nobody asked for and that cannot be had (a home that is read-only, or not there) is gone without, and
+    what that costs is said.
+
     Raises:
         SpoolLockedError: another drain has the folder.
         RingBufferError: a folder is not ours alone.
         OSError: a folder cannot be read.
     """
-    settings = configuration.settings
-    if settings.state_dir is None:
+    is_default = configuration.origins["state_dir"] == "default"
+    state_dir = configuration.settings.state_dir
+    if state_dir is None:
+        if is_default:
+            log.warning(_NO_STATE, reason="there is no home directory; see --state-dir")
+        else:
+            log.info(_NO_STATE, reason=f"--state-dir {STATE_OFF}")
         return Stores()
+    try:
+        return _open_stores_in(state_dir, configuration, log)
+    except SpoolLockedError:
+        raise
+    except (RingBufferError, OSError) as error:
+        if not is_default:
+            raise
+        log.warning(_NO_STATE, reason=f"{error}; see --state-dir")
+        return Stores()
+
+
+def _open_stores_in(state_dir: Path, configuration: Configuration, log: FilteringBoundLogger) -> Stores:
+    settings = configuration.settings
     limits = SpoolLimits(settings.spool_max_bytes, settings.spool_max_age, settings.spool_full)
     # First: it has the lock, without which nothing of another drain's may be touched.
-    spool = Spool(settings.state_dir / "spool", limits, log=log)
+    spool = Spool(state_dir / "spool", limits, log=log)
     try:
         letters = DeadLetters(
-            settings.state_dir / "dead-letters",
+            state_dir / "dead-letters",
             max_files=settings.dead_letter_files,
             max_bytes=settings.dead_letter_bytes,
             log=log,

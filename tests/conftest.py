@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SHM = Path("/dev/shm")  # noqa: S108 - rings belong on a tmpfs, and this is Linux's
 DEFAULT_RING_DIR = SHM / f"ringbuf-{os.getuid()}"
+DEFAULT_STATE_DIRS = Path.home() / ".local" / "state" / "ringbuf-drain"
 # Every process that a test starts inherits this variable, so that one that outlives the session is found.
 SESSION = f"ringbuf-test-{os.getpid()}-{secrets.token_hex(4)}"
 SESSION_VARIABLE = "RINGBUF_TEST_SESSION"
@@ -68,11 +69,13 @@ def nothing_left_behind() -> Iterator[None]:
     """Fail the session when a test leaves a process, or anything under /dev/shm."""
     os.environ[SESSION_VARIABLE] = SESSION
     default_was_there = DEFAULT_RING_DIR.exists()
+    states = set(DEFAULT_STATE_DIRS.glob("*"))
     nursery.begin_session()
     yield
     nursery.end_session()
     assert not processes_of_this_session(), "a test left a process running"
     assert not list(SHM.glob(f"{SESSION}*")), "a test left its ring directory"
+    assert set(DEFAULT_STATE_DIRS.glob("*")) == states, "a drain of a test has used the user's own state directory"
     assert default_was_there or not DEFAULT_RING_DIR.exists(), "a test made rings in the user's own ring directory"
 
 
@@ -83,6 +86,7 @@ def environment_without_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(CONFIGURATION) and name not in (SESSION_VARIABLE, "RINGBUF_REQUIRE_DEBIAN"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("RINGBUF_DRAIN_LISTEN", "off")  # the default port belongs to the machine's own drain
+    monkeypatch.setenv("RINGBUF_DRAIN_STATE_DIR", "off")  # and the default folder to the user's
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ class Child:
 def _environment() -> dict[str, str]:
     """Return ours without the configuration of the person who runs the tests; numpy's OpenBLAS starts no threads."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "RINGBUF_"))}
-    return mine | {_SESSION: os.environ[_SESSION], "OPENBLAS_NUM_THREADS": "1"}
+    return mine | {_SESSION: os.environ[_SESSION], "OPENBLAS_NUM_THREADS": "1", "RINGBUF_DRAIN_STATE_DIR": "off"}
 
 
 class Nursery:

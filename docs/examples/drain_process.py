@@ -38,6 +38,7 @@ class Drain:
         # The settings of a drain that this machine may have would change what is written here.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
         environment["RINGBUF_DRAIN_LISTEN"] = "off"
+        environment["RINGBUF_DRAIN_STATE_DIR"] = "off"  # nothing is to be left behind in the home directory
         with log.open("wb") as to:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-Pm", "drain", "--ring-dir", os.fspath(ring_dir), *options],

@@ -26,6 +26,7 @@ from drain.settings.otlp_environment import OtlpProtocol, OtlpSettings, header_p
 from drain.settings.secrets_in_urls import HIDDEN, without_secrets
 from drain.settings.spool_choices import MIN_BYTES, WhenFull
 from drain.settings.units import Bytes, Seconds  # noqa: TC001 - pydantic reads them
+from drain.state_directory import STATE_OFF, default_state_dir
 from ringbuf.directory import default_ring_dir
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ def _checked_codes(value: str) -> str:
     return value
 
 
+def _none_if_off(value: object) -> object:
+    return None if str(value) == STATE_OFF else value
+
+
 def _split_headers(value: object) -> object:
     if isinstance(value, str):
         headers, problems = parse_headers(value)
@@ -107,6 +112,7 @@ _IdList = list[Annotated[int, Field(ge=0, le=_HIGHEST_ID)]]
 UserIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("user", lambda name: pwd.getpwnam(name).pw_uid))]
 GroupIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("group", lambda name: grp.getgrnam(name).gr_gid))]
 Codes = Annotated[str, AfterValidator(_checked_codes)]
+StateDir = Annotated[Path | None, BeforeValidator(_none_if_off)]
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_split_headers)]
 
 
@@ -157,13 +163,17 @@ class Settings(BaseSettings):
         ge=0,
         le=_MOST,
         description="Failures of a batch, while most others get through, after which it becomes a dead letter, or is"
-        " rejected without --state-dir; 0: never.",
+        " rejected with --state-dir off; 0: never.",
     )
     retry_after_maximum: Seconds = Field(
         300.0, ge=0, le=_DAY, description="Seconds at which the backend's own Retry-After is cut."
     )
     retry_elapsed: Seconds = Field(0.0, ge=0, description="Seconds after which a batch is not sent again; 0: never.")
-    state_dir: Path | None = Field(None, description="Folder of spool and dead letters; STATE_DIRECTORY, too.")
+    state_dir: StateDir = Field(
+        None,
+        description="Folder of spool and dead letters; off: none; STATE_DIRECTORY, too. Without either, one for each"
+        " ring directory in $XDG_STATE_HOME/ringbuf-drain or ~/.local/state/ringbuf-drain.",
+    )
     # Well above the latency of a backend that is well: its spans need no disk. What cannot wait so long (a lane that is
     # half full, a batch that failed, a backend that is away) does not.
     spool_after: Seconds = _state(
@@ -228,6 +238,8 @@ class Configuration:
                 shown = dict.fromkeys(value, HIDDEN)
             elif name == "endpoint" and value is not None:
                 shown = without_secrets(value)
+            elif name == "state_dir" and value is None:
+                shown = STATE_OFF
             line = f"# {name} is not set" if shown is None else f"{name} = {_toml(shown)}"
             lines.append(f"{line}  # {self.origins[name]}" if shown is not None else f"{line}; {self.origins[name]}")
         return "\n".join(lines) + "\n"
@@ -264,6 +276,8 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
     if origins["exporter"] == "default":
         _choose_exporter(sources, values, origins)
     _refuse_empty_texts(values, origins)
+    if origins["state_dir"] == "default":
+        values["state_dir"] = default_state_dir(Path(str(values.get("ring_dir", default_ring_dir()))))
     try:
         settings = Settings(**values)  # type: ignore[arg-type]  # pydantic is to judge them
     except ValidationError as error:
@@ -366,7 +380,7 @@ def _refuse_flags_without_effect(flags: Mapping[str, object], settings: Settings
         if "exporter" in extra and not settings.exporter.startswith(str(extra["exporter"])):
             raise ConfigurationError(f"{flag_of(name)} has no effect with --exporter {settings.exporter}")
         if "needs" in extra and getattr(settings, str(extra["needs"])) is None:
-            raise ConfigurationError(f"{flag_of(name)} has no effect without {flag_of(str(extra['needs']))}")
+            raise ConfigurationError(f"{flag_of(name)} has no effect with {flag_of(str(extra['needs']))} {STATE_OFF}")
 
 
 def _toml(value: Any) -> str:

@@ -408,6 +408,26 @@ def test_killed_while_the_backend_is_away_it_loses_nothing(
     assert sent == 1000
 
 
+def test_with_default_settings_a_kill_and_an_outage_lose_nothing(
+    ring_dir: Path, tmp_path: Path, log: Path, emitter: ringbuf.Emitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the README has it of a span: more of them than the ring holds, and no setting but where they go."""
+    monkeypatch.delenv("RINGBUF_DRAIN_STATE_DIR")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "states"))
+    with OtlpHttpServer() as server:
+        flags = ("--endpoint", server.url)
+        port = server.port
+    # Nobody listens now.
+    with DrainProcess(log, ring_dir, *flags) as drain:
+        for sent in range(0, 4 * CAPACITY, CAPACITY // 2):
+            assert emit(emitter, range(sent, sent + CAPACITY // 2)) == CAPACITY // 2
+            until(lambda: emitter.stats().pending == 0)
+        drain.kill()
+    with OtlpHttpServer(port) as server:
+        assert run_once(log, ring_dir, *flags) == 0
+        assert set(received(server)) == set(range(4 * CAPACITY))
+
+
 def test_once_says_that_what_waits_in_the_spool_is_not_delivered(
     ring_dir: Path, tmp_path: Path, log: Path, emitter: ringbuf.Emitter
 ) -> None:

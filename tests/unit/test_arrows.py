@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-EVERYBODY: Final = {"log", "private_folder", "entry", "exit_codes", "standard_streams"}  # what every folder may import
+# What every folder may import.
+EVERYBODY: Final = {"log", "private_folder", "entry", "exit_codes", "standard_streams", "state_directory"}
 ALLOWED: Final = {
     "settings": set(),
     "otlp": set(),
@@ -42,6 +43,7 @@ ALLOWED: Final = {
     "log": set(),
     "private_folder": set(),
     "standard_streams": set(),
+    "state_directory": set(),
 }
 
 

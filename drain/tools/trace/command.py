@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from drain.replay.sources import files_of
+from drain.state_directory import STATE_OFF, default_state_dir
 from drain.tools.looking.command_line import EXIT_DONE, EXIT_INCOMPLETE, fail
 from drain.tools.looking.ring_selection import JsonOption, RingDirOption, ring_paths
 from drain.tools.looking.span_filter import trace_digits
@@ -44,7 +45,11 @@ def trace(
     state_dir: Annotated[
         Path | None,
         typer.Option(
-            "--state-dir", help="The drain's, with its spool and dead letters.", envvar="RINGBUF_DRAIN_STATE_DIR"
+            "--state-dir",
+            help="The drain's, with its spool and dead letters; off: none. Without it the one that a drain of this "
+            "directory has by default.",
+            envvar="RINGBUF_DRAIN_STATE_DIR",
+            show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -55,7 +60,7 @@ def trace(
     or a spool, and a running drain is not disturbed. A span that is found twice is shown once.
     """
     digits = trace_digits(trace_id, "ID")
-    places = [*([state_dir] if state_dir else []), *map(Path, spans or ())]
+    places = [*_state_dirs(state_dir, ring_dir), *map(Path, spans or ())]
     with tempfile.TemporaryDirectory(prefix="ringbuf-trace-") as folder:
         search = Search(digits, Path(folder))
         found = _collect(search.of(_paths(ring_dir, places)))
@@ -82,6 +87,13 @@ def _paths(ring_dir: Path, places: list[Path]) -> Iterator[Path]:
     if ring_dir.is_dir() or not places:
         yield from ring_paths(ring_dir)
     yield from files_of(places)
+
+
+def _state_dirs(given: Path | None, ring_dir: Path) -> list[Path]:
+    if given is not None:
+        return [] if str(given) == STATE_OFF else [given]
+    default = default_state_dir(ring_dir)
+    return [default] if default is not None and default.is_dir() else []
 
 
 def _collect(spans: Iterable[Span]) -> list[Trace]:

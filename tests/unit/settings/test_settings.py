@@ -20,6 +20,7 @@ def toml(tmp_path: Path) -> Path:
 
 def test_the_defaults_need_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RINGBUF_DRAIN_LISTEN")  # which all tests have
+    monkeypatch.delenv("RINGBUF_DRAIN_STATE_DIR")
     configuration = load({}, None)
     assert configuration.settings.exporter == "file"
     assert set(configuration.origins.values()) == {"default"}
@@ -264,6 +265,7 @@ def test_a_unit_that_is_none_or_two_is_refused(name: str, text: str, reason: str
 @pytest.mark.parametrize("name", ["ring_dir", "state_dir", "output", "endpoint", "headers_file", "listen"])
 def test_an_empty_text_is_no_directory_and_no_address(name: str, toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RINGBUF_DRAIN_LISTEN")
+    monkeypatch.delenv("RINGBUF_DRAIN_STATE_DIR")
     with pytest.raises(ConfigurationError, match=rf"^{name} \(--.*\): the value is empty"):
         load({name: ""}, None)
     toml.write_text(f'{name} = " "')
@@ -272,6 +274,7 @@ def test_an_empty_text_is_no_directory_and_no_address(name: str, toml: Path, mon
 
 
 def test_an_empty_state_directory_of_systemd_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RINGBUF_DRAIN_STATE_DIR")
     monkeypatch.setenv("STATE_DIRECTORY", ":/elsewhere")
     assert load({}, None).origins["state_dir"] == "default"
 
