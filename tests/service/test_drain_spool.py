@@ -331,8 +331,8 @@ def test_a_dead_letter_that_cannot_be_kept_waits(
         patch.setattr(letters, "keep", lambda request, *_reason: kept.append(request))
         backend.verdicts = [Result(Verdict.REFUSED)]
         emit(emitter, range(10))
-        drain.until(lambda: len(kept) > 4)
-        assert spool_sums(drain) == SpoolSums(spooled=10, waiting=10), "it has failed, and waits there"
+        # It has failed, and waits there.
+        drain.until(lambda: len(kept) > 4 and spool_sums(drain) == SpoolSums(spooled=10, waiting=10))
     drain.until(lambda: spool_sums(drain).waiting == 0)
     assert spool_sums(drain) == SpoolSums(spooled=10, dead_lettered=10)
     assert len(backend.requests) == 1, "what was refused is not sent again"
