@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import hypothesis
 import pytest
 
-from tests import nursery
+from tests import fakes, nursery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +87,13 @@ def environment_without_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("RINGBUF_DRAIN_LISTEN", "off")  # the default port belongs to the machine's own drain
     monkeypatch.setenv("RINGBUF_DRAIN_STATE_DIR", "off")  # and the default folder to the user's
+
+
+@pytest.fixture(autouse=True)
+def checks_in_fakes() -> Iterator[None]:
+    """Fail the test at its end by what a fake has raised in a thread that went on."""
+    yield
+    fakes.raise_fault()
 
 
 @pytest.fixture

@@ -5,16 +5,14 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 import ringbuf
 from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.points.ledger import MOST, REFUSED, TRIED, WRITTEN, Ledger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.waiting import until
 
 LAYOUT: Final = SpanLayout(
     span_names=["work"],
@@ -120,7 +118,7 @@ def run(ring_dir: str, ledger_path: str, service: str, lanes: str, rounds: str) 
     ledger = Ledger(Path(ledger_path))
     victim = Victim(Path(ring_dir), ledger, service, int(lanes))
     ledger.has_ring = True
-    wait_for(lambda: ledger.may_go)
+    until(lambda: ledger.may_go)
     end = time.monotonic() + SECONDS
     done = 0
     while time.monotonic() < end and (done < int(rounds) or int(rounds) == 0):
@@ -141,11 +139,3 @@ def hurry(ring_dir: str, ledger_path: str, service: str, seed: str) -> None:
         else:
             victim.batch(dice.randint(1, CAPACITY))
     time.sleep(SECONDS)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until it holds, for a bounded time."""
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, "nobody came"
-        time.sleep(0.0005)

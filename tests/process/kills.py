@@ -18,6 +18,7 @@ import numpy as np
 
 import ringbuf
 from tests.consumer import Consumer, rings_in
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,12 +147,11 @@ def time_to_first_record(ring_dir: Path, door: str) -> float:
     start = time.monotonic()
     pid = start_producer(ring_dir, door)
     try:
-        while not (rings := rings_in(ring_dir)) or not pending(rings[0]):
-            assert time.monotonic() - start < PATIENCE
+        until(lambda: any(map(pending, rings_in(ring_dir))), lambda: None)
         taken = time.monotonic() - start
     finally:
         kill(pid)
-    rings[0].unlink()
+    rings_in(ring_dir)[0].unlink()
     return taken
 
 

@@ -26,6 +26,7 @@ from drain.service.service import Service
 from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import Attribute, SpanLayout
 from tests import waiting
+from tests.fakes import keeps_faults, raise_fault
 from tests.nursery import can_fork_here, shared
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def numbers_in_file(path: Path) -> list[int]:
 class MemoryBackend:
     """Keeps what it gets; requests for which `holds` says so wait until `let_go`.
 
-    An exception in a thread of the delivery is a failed attempt for it, so that a check in here would fail no test:
-    `step` and `close` of a `SteppedDrain` raise what is in `faults`.
+    A check in `answer` fails the test, also in a thread of the delivery.
     """
 
     encoding: Encoding = "protobuf"
@@ -102,16 +102,12 @@ class MemoryBackend:
         self.verdicts = list(verdicts)
         self.holds: Callable[[Request], bool] = lambda _request: False
         self.waiting = 0
-        self.faults: list[Exception] = []
         self._gate = threading.Event()
         self._lock = threading.Lock()
 
+    @keeps_faults
     def export(self, request: Request) -> Result:
-        try:
-            return self.answer(request)
-        except Exception as fault:
-            self.faults.append(fault)
-            raise
+        return self.answer(request)
 
     def answer(self, request: Request) -> Result:
         if self.holds(request):
@@ -162,7 +158,7 @@ class SteppedDrain:
         self.is_closed = False
 
     def step(self) -> None:
-        self._raise_faults()
+        raise_fault()
         self.service._reader._next_liveness = 0.0  # a round looks at everything, whatever the clock says
         self.service._upkeep._next_look = 0.0
         self.service._upkeep.directory._seen_mtime_nano = None
@@ -183,11 +179,7 @@ class SteppedDrain:
             self.service._shutdown.threads_ended = self.service._delivery.stop(SECONDS)
             self.service._settle()
             self.service.close()
-            self._raise_faults()
-
-    def _raise_faults(self) -> None:
-        if self.backend.faults:
-            raise self.backend.faults.pop(0)
+            raise_fault()
 
     def __enter__(self) -> Self:
         return self

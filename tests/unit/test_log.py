@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from drain.log import RepeatedTrouble, configure_log
-from tests.python import run
+from tests.python import PREAMBLE, run
 
 if TYPE_CHECKING:
     import pytest
@@ -75,9 +75,9 @@ def test_the_log_has_the_zone_of_every_other_screen_on_a_terminal_too(
 
 def lines_of(code: str, **options: object) -> list[dict[str, object]]:
     """Return the lines of JSON that a process of its own logs; descriptor 2 is the test's to play with."""
-    script = "import os, sys, time\nfrom drain.log import *\nlog = configure_log('info')\n" + code
+    script = "import os\nfrom drain.log import *\nfrom tests.waiting import until\nlog = configure_log('info')\n" + code
     done = subprocess.run(
-        [sys.executable, "-c", script], stderr=subprocess.PIPE, timeout=60, check=True, text=True, **options
+        [sys.executable, "-Ic", PREAMBLE + script], stderr=subprocess.PIPE, timeout=60, check=True, text=True, **options
     )  # type: ignore[call-overload]  # of the options none changes what is returned
     return [json.loads(line) for line in done.stderr.splitlines()]
 
@@ -122,9 +122,7 @@ log_native_lines(log)
 os.write(2, b"E1129 chttp2_transport.cc: Received a GOAWAY\\n")
 log.info("between")
 print('{"event": "python"}', file=sys.stderr)
-deadline = time.monotonic() + 30
-while "a library wrote to standard error" not in told and time.monotonic() < deadline:
-    time.sleep(0.01)
+until(lambda: "a library wrote to standard error" in told)
 """
     spy = """
 told = []

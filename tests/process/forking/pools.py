@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import ringbuf
 from tests.process.numbered import Numbered
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,10 +46,7 @@ def work(_number: int) -> None:
 def wait_for_others(told: Path) -> None:
     """Wait at the first task until each worker has one: else one of them might do all the work."""
     told.with_name(f"at-work-{os.getpid()}").touch()
-    end = time.monotonic() + PATIENCE
-    while len(list(told.parent.glob("at-work-*"))) < PROCESSES:
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    until(lambda: len(list(told.parent.glob("at-work-*"))) >= PROCESSES)
 
 
 def with_executor(method: str) -> None:

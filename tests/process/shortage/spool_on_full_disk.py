@@ -14,6 +14,7 @@ import structlog
 from drain.accounting.outcome import Outcome
 from drain.otlp.request import Request
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
+from tests.waiting import comes_true
 
 if TYPE_CHECKING:
     from drain.spool.spool import Entry
@@ -26,6 +27,15 @@ def put(spool: Spool, number: int) -> Entry:
     """Put a batch of one span and 200 kB."""
     body = random.Random(number).randbytes(200_000)  # noqa: S311 - only to be incompressible
     return spool.put(Request(body, 1, "protobuf"), {"shop": 1}).result(SECONDS)
+
+
+def is_put(spool: Spool, number: int) -> bool:
+    """Put a batch, or not while there is no room."""
+    try:
+        put(spool, number)
+    except SpoolRefusedError:
+        return False
+    return True
 
 
 def fill(path: Path) -> None:
@@ -56,18 +66,10 @@ def main(disk: Path) -> None:
     said["taken"] = len(entries[0].request.body)
     for entry in entries[:5]:
         spool.done(entry, Outcome(delivered=1))
-    deadline = time.monotonic() + SECONDS
-    while spool.status().services["shop"].delivered < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    comes_true(lambda: spool.status().services["shop"].delivered >= 5)
     said["delivered_while_full"] = spool.status().services["shop"].delivered
     (disk / "filler").unlink()
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        try:
-            put(spool, stored)
-            break
-        except SpoolRefusedError:
-            time.sleep(0.05)
+    comes_true(lambda: is_put(spool, stored), lambda: time.sleep(0.05))
     said["writable_again"] = spool.status().is_writable
     said["closed"] = spool.close(SECONDS)
     spool = Spool(disk / "spool", LIMITS, log=log)

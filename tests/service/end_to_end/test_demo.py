@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ringbuf import EmitterStats
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,10 +131,7 @@ def test_interrupted_work_still_adds_up(environment: dict[str, str], ring_dir: P
     ) as process:
         try:
             # Once spans arrive, Ctrl-C's signal goes to the whole group, as a terminal sends it.
-            end = time.monotonic() + SECONDS
-            while process.poll() is None and not (output.exists() and output.stat().st_size):
-                assert time.monotonic() < end, "no spans"
-                time.sleep(0.01)
+            until(lambda: process.poll() is not None or (output.exists() and output.stat().st_size))
             os.killpg(process.pid, signal.SIGINT)
             stdout, stderr = process.communicate(timeout=SECONDS)
         finally:

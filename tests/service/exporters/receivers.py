@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ports import free_ports
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,15 +52,17 @@ def running(command: Sequence[str], folder: Path, ports: Sequence[int]) -> Itera
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    pytest.fail(f"{process.args!r} does not listen on port {port}: {log.read_text(errors='replace')}")
+    def listens() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        return False
+
+    until(
+        lambda: process.poll() is not None or listens(),
+        lambda: time.sleep(0.02),
+        why=lambda: f"{process.args!r} does not listen on port {port}: {log.read_text(errors='replace')}",
+    )
+    assert process.poll() is None, log.read_text(errors="replace")
 
 
 @contextlib.contextmanager

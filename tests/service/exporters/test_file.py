@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
-import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,6 +32,7 @@ from drain.otlp.json_lines import from_json_line
 from drain.settings.otlp_environment import OtlpSettings
 from tests.clocks import Clock
 from tests.examples import examples
+from tests.waiting import until
 
 from .batches import request, traces
 
@@ -341,15 +342,16 @@ while True:
 """
 
 
+def is_of_another_size(path: Path, size: int) -> bool:
+    return not path.exists() or path.stat().st_size != size
+
+
 def test_a_kill_in_the_middle_of_writes_leaves_a_file_that_goes_on(path: Path, open_file: OpenFile) -> None:
     for _ in range(3):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             assert writer.stdout.readline() == b"ready\n"
-            start = path.stat().st_size
-            deadline = time.monotonic() + 30
-            while path.exists() and path.stat().st_size == start and time.monotonic() < deadline:
-                pass
+            until(partial(is_of_another_size, path, path.stat().st_size), lambda: None)
             writer.send_signal(signal.SIGKILL)
         exporter = open_file()
         assert exporter.export(request(2, "json")).verdict is Verdict.DELIVERED

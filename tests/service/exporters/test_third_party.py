@@ -17,6 +17,7 @@ from drain.exporters.protocol import Result, Verdict
 from drain.otlp.json_lines import from_json_line, to_json_line
 from drain.otlp.request import Request
 from drain.settings.otlp_environment import OtlpSettings
+from tests.waiting import until
 
 from .batches import request, traces
 from .otlp_server import OtlpGrpcServer
@@ -72,9 +73,7 @@ def test_rotel_decodes_every_span_as_it_was_sent(
 ) -> None:
     behind_rotel.requests.clear()
     assert deliver(rotel_receiver, kind, compression, 500) == Result(Verdict.DELIVERED)
-    deadline = time.monotonic() + START_SECONDS
-    while not behind_rotel.requests and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: behind_rotel.requests)
     (forwarded,) = behind_rotel.requests
     assert list(forwarded.message.resource_spans) == list(traces(500).resource_spans)
 
@@ -102,9 +101,7 @@ def test_a_span_that_rotel_cannot_read_costs_no_other_its_delivery(
     exporter = make_exporter("otlp-http-json", endpoint=rotel_receiver.http, otlp=settings)
     assert exporter.export(Request(to_json_line(message), 20, "json")) == Result(Verdict.DELIVERED)
     exporter.close()
-    deadline = time.monotonic() + START_SECONDS
-    while not behind_rotel.requests and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: behind_rotel.requests)
     del poison[-3:]
     assert list(behind_rotel.requests[0].message.resource_spans) == list(message.resource_spans)
 

@@ -12,18 +12,12 @@ from drain.delivery.job import Job
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
+from tests.clocks import Clock
 
 BATCH = Request(b"", 3, "protobuf")
 RETRY = Result(Verdict.RETRY, message="down")
 DELIVERED = Result(Verdict.DELIVERED)
 ENOUGH = 5
-
-
-class Clock:
-    seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture
@@ -64,7 +58,7 @@ def fail(
 ) -> Job:
     job = job or a_job()
     job.failures += 1
-    breaker.failed(BATCH, result, clock.seconds if started is None else started, job)
+    breaker.failed(BATCH, result, clock.now if started is None else started, job)
     return job
 
 
@@ -90,14 +84,14 @@ def test_it_opens_when_nothing_gets_through_and_lets_a_probe_through_after_the_p
     for wait in (1, 2, 4, 8, 8):
         state = breaker.state()
         assert (state.wait, state.untried_wait) == (wait, 1), "whoever has not failed waits no longer than at first"
-        clock.seconds += wait
+        clock.now += wait
         assert breaker.state().wait == 0
         probe(breaker, clock)
 
 
 def test_a_few_that_get_through_keep_it_closed(breaker: Breaker, clock: Clock) -> None:
     for number in range(200):
-        clock.seconds += 1
+        clock.now += 1
         if number % 25 == 0:
             breaker.took(BATCH, DELIVERED)
         else:
@@ -111,7 +105,7 @@ def test_it_opens_though_all_was_well_before(breaker: Breaker, clock: Clock) -> 
         breaker.took(BATCH, DELIVERED)
     attempts = 0
     while not breaker.is_open:
-        clock.seconds += 1
+        clock.now += 1
         fail(breaker, clock)
         attempts += 1
     assert attempts == 30
@@ -133,13 +127,13 @@ def test_it_opens_of_no_number_of_failures_in_a_moment_once_something_got_throug
 
 def test_a_probe_goes_alone_and_closes_it_when_it_gets_through(breaker: Breaker, clock: Clock) -> None:
     open_it(breaker, clock)
-    clock.seconds += 1
+    clock.now += 1
     token = breaker.begin()
     assert breaker.state().is_probed
     breaker.took(BATCH, DELIVERED)
     breaker.end(token)
     assert not breaker.state().is_open
-    assert breaker.state().back_at == clock.seconds
+    assert breaker.state().back_at == clock.now
     assert breaker.begin() == 0, "no probe any more"
 
 
@@ -158,10 +152,10 @@ def test_an_attempt_that_had_begun_before_it_opened_does_not_end_the_probe(break
 
 
 def test_attempts_that_had_begun_when_it_opened_do_not_lengthen_the_wait(breaker: Breaker, clock: Clock) -> None:
-    before = clock.seconds
-    clock.seconds += 0.5
+    before = clock.now
+    clock.now += 0.5
     open_it(breaker, clock)
-    clock.seconds += 0.5
+    clock.now += 0.5
     fail(breaker, clock, started=before)
     assert breaker.state().wait == 0.5
     fail(breaker, clock, Result(Verdict.RETRY, retry_after=60), started=before)
@@ -173,15 +167,15 @@ def test_a_batch_that_fails_beside_others_that_get_through_says_nothing_of_the_b
 ) -> None:
     poison = a_job()
     for _ in range(3 * ENOUGH):
-        clock.seconds += 1
-        started = clock.seconds
-        clock.seconds += 1
+        clock.now += 1
+        started = clock.now
+        clock.now += 1
         breaker.took(BATCH, DELIVERED)
         fail(breaker, clock, started=started, job=poison)
     assert not breaker.is_open
     assert not breaker.state().newest_first
     assert poison.own_failures == poison.sure_failures == 3 * ENOUGH
-    assert poison.not_before == clock.seconds + 8, "the batch waits, by its own failures"
+    assert poison.not_before == clock.now + 8, "the batch waits, by its own failures"
 
 
 def test_what_gets_through_between_two_failures_of_a_batch_shows_that_it_is_the_batch(
@@ -189,12 +183,12 @@ def test_what_gets_through_between_two_failures_of_a_batch_shows_that_it_is_the_
 ) -> None:
     poison = fail(breaker, clock)
     assert poison.own_failures == 0, "nobody knows yet"
-    clock.seconds += 1
+    clock.now += 1
     breaker.took(BATCH, DELIVERED)
-    clock.seconds += 1
+    clock.now += 1
     fail(breaker, clock, job=poison)
     assert poison.own_failures == 1
-    clock.seconds += 1
+    clock.now += 1
     fail(breaker, clock, job=poison)
     assert poison.own_failures == 1, "now it may be the backend"
 
@@ -202,10 +196,10 @@ def test_what_gets_through_between_two_failures_of_a_batch_shows_that_it_is_the_
 def test_failures_while_most_others_fail_too_are_not_held_against_a_batch(breaker: Breaker, clock: Clock) -> None:
     batch = a_job()
     for _ in range(50):
-        clock.seconds += 1
+        clock.now += 1
         breaker.took(BATCH, DELIVERED)
         for _ in range(4):
-            fail(breaker, clock, started=clock.seconds + 1)
+            fail(breaker, clock, started=clock.now + 1)
         fail(breaker, clock, job=batch)
     assert batch.own_failures > 40
     assert batch.sure_failures < 5, "none after the first moments"

@@ -17,6 +17,7 @@ from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
+from tests.fakes import keeps_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,7 @@ class GatedExporter(PlayedExporter):
         self.entered = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
 
+    @keeps_faults
     def export(self, request: Request) -> Result:
         self.entered.release()
         assert self.gate.acquire(timeout=SECONDS)

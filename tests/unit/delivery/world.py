@@ -18,6 +18,7 @@ from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
+from tests.fakes import keeps_faults, raise_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -135,6 +136,7 @@ class World:
         )
         self._workers = [(self.dispatch.hand(), 0.0) for _ in range(concurrency)]
 
+    @keeps_faults
     def export(self, request: Request) -> Result:
         self.attempts.append((self.now, request.body))
         result = self._judge(request.body, self.now)
@@ -174,6 +176,7 @@ class World:
                 elif wait.seconds is not None:
                     nexts.append(self.now + max(wait.seconds, 0.001))
             self.now = min(nexts)
+        raise_fault()
 
     @property
     def outcomes(self) -> Outcome:

@@ -17,6 +17,7 @@ from ringbuf.log import wait_until_told
 from ringbuf.otel import RingSpanProcessor
 from tests.consumer import Consumer, records_in, rings_in
 from tests.records import fresh_records
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,15 +86,16 @@ def test_a_ring_that_is_removed_is_made_anew_by_each_door(
             consumer_state(ring_dir, door, lib.RB_CONSUMER_ATTACHED)
         removed[door].unlink()
     waiting = dict(doors)
-    end = time.monotonic() + PATIENCE
-    while waiting:
-        assert time.monotonic() < end, f"without a ring: {list(waiting)}"
+
+    def emit_at_those_that_wait() -> None:
         for door, emit in list(waiting.items()):
             emit()
             if rings_in(ring_dir / door):
                 del waiting[door]
                 emit()
         time.sleep(0.05)
+
+    until(lambda: not waiting, emit_at_those_that_wait, why=lambda: f"without a ring: {list(waiting)}")
     for door in doors:
         (found,) = rings_in(ring_dir / door)
         assert found != removed[door]

@@ -10,19 +10,13 @@ import ringbuf
 from drain.rings.watch import Watch
 from drain.service.service import Service
 from ringbuf._ringbuf import lib
+from tests.clocks import Clock
 from tests.service.draining import ANY_RING, LAYOUT, SMALL, MemoryBackend, SteppedDrain, emit
 from tests.service.rings import CProducer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
