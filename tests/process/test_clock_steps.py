@@ -13,9 +13,9 @@ from typing import Self
 
 import pytest
 
+from tests.otlp_server import OtlpHttpServer, reply
 from tests.python import command
 from tests.service.draining import SECONDS, DrainProcess, ring_files, until
-from tests.service.exporters.otlp_server import OtlpHttpServer, reply
 
 YEAR = 365 * 86_400
 REFUSED = 2  # requests

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from drain.rings.directory import RingDirectory
 from tests.nursery import shared
-from tests.service.exporters.otlp_server import OtlpHttpServer, reply
+from tests.otlp_server import OtlpHttpServer, reply
 
 if TYPE_CHECKING:
     import subprocess

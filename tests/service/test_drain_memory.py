@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import ringbuf
+from tests.otlp_server import OtlpHttpServer
 from tests.service.draining import LAYOUT, DrainProcess, emit, records
-from tests.service.exporters.otlp_server import OtlpHttpServer
 
 SECONDS = 60.0
 MEBIBYTE = 1 << 20

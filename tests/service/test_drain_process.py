@@ -33,7 +33,6 @@ from tests.service.draining import (
     spans_in_file,
     until,
 )
-from tests.service.exporters.otlp_server import OtlpHttpServer, reply, silent, success
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

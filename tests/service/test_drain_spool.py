@@ -21,6 +21,7 @@ from drain.exporters.protocol import Result, Verdict
 from drain.service.limits import Limits
 from drain.spool import spool as spool_module
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
+from tests.otlp_server import OtlpHttpServer, refusal, silent
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
@@ -33,7 +34,6 @@ from tests.service.draining import (
     spans_of,
     until,
 )
-from tests.service.exporters.otlp_server import OtlpHttpServer, refusal, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -31,6 +31,7 @@ from drain.settings.otlp_environment import OtlpSettings
 from drain.spool.spool import Spool, SpoolLimits
 from ringbuf._ringbuf import ffi
 from tests.nursery import shared
+from tests.otlp_server import OtlpHttpServer, refusal, reply
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
@@ -45,7 +46,6 @@ from tests.service.draining import (
     spans_of,
 )
 from tests.service.exporters import batches
-from tests.service.exporters.otlp_server import OtlpHttpServer, refusal, reply
 
 
 @dataclass

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from tests.otlp_server import OtlpHttpServer
 from tests.process.forking.test_fork import is_alive
 from tests.service.draining import DrainProcess, ring_files, until
-from tests.service.exporters.otlp_server import OtlpHttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

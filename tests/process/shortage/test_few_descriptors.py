@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import ringbuf
+from tests.otlp_server import OtlpHttpServer
 from tests.ports import free_ports
 from tests.python import output_of
 from tests.service.draining import LAYOUT, DrainProcess, emit, ring_files, until
-from tests.service.exporters.otlp_server import OtlpHttpServer
 
 if TYPE_CHECKING:
     from pathlib import Path

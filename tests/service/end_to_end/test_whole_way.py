@@ -10,8 +10,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
+from tests.otlp_server import OtlpGrpcServer
 from tests.service.draining import run_once, spans_of, until
-from tests.service.exporters.otlp_server import OtlpGrpcServer
 from tests.service.exporters.receivers import Receiver, rotel
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import trustme
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Verdict
 from drain.settings.otlp_environment import OtlpSettings
+from tests.otlp_server import OtlpGrpcServer, OtlpHttpServer
 from tests.service.exporters.batches import request
-from tests.service.exporters.otlp_server import OtlpGrpcServer, OtlpHttpServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ from drain.exporters.make import make_exporter
 from drain.exporters.otlp_grpc import LONGEST_REPLY, OtlpGrpcExporter
 from drain.exporters.protocol import Result, Verdict
 from drain.settings.otlp_environment import OtlpSettings
+from tests.otlp_server import GrpcAnswer, OtlpGrpcServer, partial_success, with_retry_info
 
 from .batches import request, traces
-from .otlp_server import GrpcAnswer, OtlpGrpcServer, partial_success, with_retry_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

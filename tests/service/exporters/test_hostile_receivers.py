@@ -15,8 +15,8 @@ import pytest
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Verdict
 from drain.settings.otlp_environment import OtlpSettings
+from tests.otlp_server import OtlpHttpServer, reply, success
 from tests.service.exporters.batches import request
-from tests.service.exporters.otlp_server import OtlpHttpServer, reply, success
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

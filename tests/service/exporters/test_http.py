@@ -20,9 +20,7 @@ from drain.exporters.otlp_reply import delivered, error_text, one_line, retry_af
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.settings.otlp_environment import OtlpSettings
-
-from .batches import request, traces
-from .otlp_server import (
+from tests.otlp_server import (
     OtlpHttpServer,
     disconnect,
     drip,
@@ -36,6 +34,8 @@ from .otlp_server import (
     success,
     truncated,
 )
+
+from .batches import request, traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

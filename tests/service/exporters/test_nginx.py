@@ -11,10 +11,10 @@ import pytest
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Verdict
 from drain.settings.otlp_environment import OtlpSettings
+from tests.otlp_server import OtlpGrpcServer, OtlpHttpServer
 from tests.ports import free_ports
 
 from .batches import request
-from .otlp_server import OtlpGrpcServer, OtlpHttpServer
 from .receivers import running
 
 if TYPE_CHECKING:

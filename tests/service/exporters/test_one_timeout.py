@@ -12,8 +12,8 @@ import pytest
 from drain.exporters.otlp_http import OtlpHttpExporter
 from drain.exporters.protocol import Verdict
 from drain.settings.otlp_environment import OtlpSettings
+from tests.otlp_server import OtlpHttpServer
 from tests.service.exporters.batches import request
-from tests.service.exporters.otlp_server import OtlpHttpServer
 from tests.waiting import SECONDS, until
 
 if TYPE_CHECKING:

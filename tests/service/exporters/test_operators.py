@@ -16,9 +16,9 @@ from drain.exporters.make import make_exporter
 from drain.exporters.otlp_reply import says_too_large
 from drain.exporters.protocol import Result, Verdict
 from drain.settings.otlp_environment import OtlpSettings, parse_codes
+from tests.otlp_server import GrpcAnswer, OtlpGrpcServer, OtlpHandler, OtlpHttpServer, refusal, reply, success
 
 from .batches import request
-from .otlp_server import GrpcAnswer, OtlpGrpcServer, OtlpHandler, OtlpHttpServer, refusal, reply, success
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

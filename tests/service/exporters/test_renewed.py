@@ -17,9 +17,9 @@ from drain.exporters import renewal
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Verdict
 from drain.settings.otlp_environment import OtlpSettings
+from tests.otlp_server import OtlpGrpcServer, OtlpHttpServer, reply
 
 from .batches import request
-from .otlp_server import OtlpGrpcServer, OtlpHttpServer, reply
 
 if TYPE_CHECKING:
     from pathlib import Path

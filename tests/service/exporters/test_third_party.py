@@ -17,10 +17,11 @@ from drain.exporters.protocol import Result, Verdict
 from drain.otlp.json_lines import from_json_line, to_json_line
 from drain.otlp.request import Request
 from drain.settings.otlp_environment import OtlpSettings
+from tests.otlp_server import OtlpGrpcServer
 from tests.waiting import until
 
 from .batches import request, traces
-from .otlp_server import OtlpGrpcServer
+from tests.otlp_server import OtlpGrpcServer
 from .receivers import START_SECONDS, Receiver, ddapm_test_agent, oteltap, peer, rotel
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import trustme
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Exporter, Verdict
 from drain.settings.otlp_environment import OtlpSettings
+from tests.otlp_server import OtlpGrpcServer, OtlpHttpServer
 
 from .batches import request
-from .otlp_server import OtlpGrpcServer, OtlpHttpServer
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

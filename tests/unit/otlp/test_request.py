@@ -19,8 +19,8 @@ from drain.otlp.gzip_members import gunzip
 from drain.otlp.request import Request
 from drain.settings.otlp_environment import OtlpSettings
 from drain.spool.spool import Spool, SpoolLimits
+from tests.otlp_server import OtlpHttpServer, refusal, success
 from tests.service.exporters import batches
-from tests.service.exporters.otlp_server import OtlpHttpServer, refusal, success
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
