@@ -1,12 +1,14 @@
 """OTLP backends under a test's control: they do what the test lines up, and remember every request they got.
 
 `OtlpHttpServer` and `OtlpGrpcServer` answer each request with the next *play* of their queue, and with success when the
-queue is empty. Nothing sleeps: a play that makes the client wait does so until the server is stopped.
+queue is empty, or as `otherwise` has it. Nothing sleeps: a play that makes the client wait does so until the server is
+stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import http.server
 import queue
@@ -49,7 +51,13 @@ class Received:
     path: str
     headers: dict[str, str]
     wire: bytes
-    message: ExportTraceServiceRequest
+    body: bytes
+
+    @functools.cached_property
+    def message(self) -> ExportTraceServiceRequest:
+        is_json = self.headers.get("content-type") == "application/json"
+        body = from_json_line(self.body).SerializeToString() if is_json else self.body
+        return ExportTraceServiceRequest.FromString(body)
 
     @property
     def spans(self) -> list[Span]:
@@ -67,10 +75,16 @@ class OtlpHandler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _STOP_SECONDS  # no connection outlives its test by more
     server: _ThreadingServer
+    received: Received
 
     def setup(self) -> None:
         super().setup()
         self.server.owner.connections.append(self.connection)
+
+    def finish(self) -> None:
+        super().finish()
+        if not self.server.owner.keeps:
+            self.server.owner.connections.remove(self.connection)
 
     def do_POST(self) -> None:
         wire = self.rfile.read(int(self.headers["Content-Length"]))
@@ -82,10 +96,9 @@ class OtlpHandler(http.server.BaseHTTPRequestHandler):
                 body = zstandard.ZstdDecompressor().decompress(wire)
             case _:
                 body = wire
-        if headers["content-type"] == "application/json":
-            body = from_json_line(body).SerializeToString()
-        message = ExportTraceServiceRequest.FromString(body)
-        self.server.owner.requests.append(Received(self.path, headers, wire, message))
+        self.received = Received(self.path, headers, wire, body)
+        if self.server.owner.keeps:
+            self.server.owner.requests.append(self.received)
         self.server.owner.next_play()(self)
 
     def answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
@@ -214,13 +227,28 @@ class _ThreadingServer(http.server.ThreadingHTTPServer):
 class OtlpHttpServer:
     """An OTLP/HTTP backend on a free loopback port (or on `port`, to come back where it was).
 
+    Args:
+        port: 0: one that is free.
+        tls: what it speaks TLS with.
+        otherwise: answers a request for which no play is lined up.
+        keeps: whether it remembers requests and connections; not where it runs for long.
+
     Attributes:
         plays: a queue of functions that answer one request each.
         requests: everything that arrived.
         connections: every connection that was opened.
     """
 
-    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        *,
+        otherwise: Callable[[OtlpHandler], None] | None = None,
+        keeps: bool = True,
+    ) -> None:
+        self.otherwise = otherwise or success()
+        self.keeps = keeps
         self.plays: queue.SimpleQueue[Callable[[OtlpHandler], None]] = queue.SimpleQueue()
         self.requests: list[Received] = []
         self.connections: list[socket.socket] = []
@@ -245,7 +273,7 @@ class OtlpHttpServer:
         try:
             return self.plays.get_nowait()
         except queue.Empty:
-            return success()
+            return self.otherwise
 
     def stop(self) -> None:
         """Stop listening and hang up every connection."""
@@ -321,7 +349,7 @@ class OtlpGrpcServer:
 
     def _export(self, body: bytes, context: grpc.ServicerContext) -> bytes:
         headers = {name: str(value) for name, value in context.invocation_metadata()}
-        self.requests.append(Received(METHOD, headers, body, ExportTraceServiceRequest.FromString(body)))
+        self.requests.append(Received(METHOD, headers, body, body))
         try:
             answer = self.plays.get_nowait()
         except queue.Empty:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
 import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Literal, Self
 
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from tests.otlp_server import OtlpHttpServer
 from tests.points.victim import check_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.otlp_server import OtlpHandler
+
 Mood = Literal["takes", "away at first", "away", "refuses"]
-_STATUS: dict[Mood, int] = {"takes": 200, "away at first": 503, "away": 503, "refuses": 405}
+_STATUS: dict[Mood, int] = {"takes": 200, "away at first": 503, "away": 503, "refuses": 200}
+_REFUSED = 400
+_REFUSED_OF = 16  # of so many spans of a producer one is bad: halving a batch that is refused finds it
 _REFUSALS = 4
 
 
@@ -39,7 +42,7 @@ class Receiver:
     """A receiver on a free port.
 
     Attributes:
-        mood: what it answers; after some refusals "away at first" becomes "takes".
+        mood: what it answers; after some refusals "away at first" becomes "takes"; "refuses" refuses bad spans.
         taken: how often each number of each service was taken.
         faults: what was wrong with spans.
     """
@@ -50,35 +53,20 @@ class Receiver:
         self.faults: list[str] = []
         self._refused = 0
         self._lock = threading.Lock()
-        outer = self
+        self._server = OtlpHttpServer(otherwise=self._meet, keeps=False)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    @property
+    def url(self) -> str:
+        return self._server.url
 
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                self.send_response(outer.answer(body))
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            def handle_error(self, *_arguments: object) -> None:
-                pass  # its client was killed
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
+    def _meet(self, handler: OtlpHandler) -> None:
+        handler.answer(self.answer(handler.received.body))
 
     def answer(self, body: bytes) -> int:
         """Take a body, or not; return the status."""
         with self._lock:
-            status = _STATUS[self.mood]
+            is_refused = self.mood == "refuses" and any(number % _REFUSED_OF == 0 for _, number in numbers_of(body))
+            status = _REFUSED if is_refused else _STATUS[self.mood]
             if self.mood == "away at first":
                 self._refused += 1
                 if self._refused == _REFUSALS:
@@ -102,9 +90,8 @@ class Receiver:
             self.mood, self.taken, self.faults, self._refused = mood, {}, [], 0
 
     def __enter__(self) -> Self:
+        self._server.__enter__()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.stop()

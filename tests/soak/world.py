@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from ringbuf import get_include, get_library_dir
+from tests.kept_bodies import bodies_in
 from tests.ports import free_ports
 from tests.python import command
 from tests.service.draining import LAYOUT, DrainProcess, until
@@ -199,25 +199,16 @@ class World:
             is_over = has_ended(receiver)  # known before it is read
             refused = kept.with_name(f"{kept.name}.refused")
             for path, to in ((kept, self.arrivals), (refused, self.refusals)):
-                if path.exists():
-                    self._read(path, to)
+                self._read(path, to)
             if is_over:
                 self._kept.remove((kept, receiver))
                 kept.unlink(missing_ok=True)
                 refused.unlink(missing_ok=True)
 
     def _read(self, kept: Path, to: Arrivals) -> None:
-        with kept.open("rb") as file:
-            file.seek(self._read_bytes[kept])
-            data = file.read()
-        at = 0
-        while at + 4 <= len(data):
-            (size,) = struct.unpack_from("<I", data, at)
-            if at + 4 + size > len(data):
-                break
-            to.take(TracesData.FromString(data[at + 4 : at + 4 + size]))
-            at += 4 + size
-        self._read_bytes[kept] += at
+        bodies, self._read_bytes[kept] = bodies_in(kept, self._read_bytes[kept])
+        for body in bodies:
+            to.take(TracesData.FromString(body))
 
     def make_room_for_dead_letters(self) -> None:
         """Replay them beside the drain, as an operator would before they fill the disk."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import importlib.util
 import json
 import os
@@ -11,15 +9,13 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ringbuf import EmitterStats
+from tests.otlp_server import OtlpHttpServer
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -107,14 +103,15 @@ def test_traces_go_on_in_the_storage_worker(environment: dict[str, str], tmp_pat
 
 @pytest.mark.prove
 def test_an_endpoint_in_the_environment_gets_the_spans(environment: dict[str, str]) -> None:
-    with otlp_receiver() as (url, bodies):
-        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
+    with OtlpHttpServer() as server:
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = server.url
         result = run(environment, "--operations", "300", "--processes", "1", "--seconds", "60")
     assert result.returncode == 0, result.stdout + result.stderr
     emitted, delivered, dropped, pending = law(result.stdout)
     assert (dropped, pending) == (0, 0)
     assert emitted == delivered
-    ids = [span.span_id for body in bodies for span in spans_of_request(body)]
+    assert {request.path for request in server.requests} == {"/v1/traces"}
+    ids = [span.span_id for request in server.requests for span in request.spans]
     assert len(ids) == len(set(ids)) == delivered
 
 
@@ -241,40 +238,3 @@ def label(holder: Any, key: str) -> str:
     values = {item["key"]: item["value"] for item in holder["attributes"]}
     text: str = values[key]["stringValue"]
     return text
-
-
-def spans_of_request(body: bytes) -> Iterator[Any]:
-    for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
-        for scope_spans in resource_spans.scope_spans:
-            yield from scope_spans.spans
-
-
-@contextlib.contextmanager
-def otlp_receiver() -> Iterator[tuple[str, list[bytes]]]:
-    """Run an OTLP/HTTP receiver that keeps the bodies of POST /v1/traces."""
-    bodies: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            is_right = self.path == "/v1/traces" and self.headers["Content-Type"] == "application/x-protobuf"
-            if is_right:
-                bodies.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
-            self.send_response(200 if is_right else 404)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", bodies
-        finally:
-            server.shutdown()
-            thread.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import secrets
-import struct
 import subprocess
 import sys
 import time
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from tests.kept_bodies import bodies_in
 from tests.ports import free_ports
+from tests.python import command
 from tests.service.draining import DrainProcess, number_of, ring_files, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HERE = Path(__file__).parent
 STEADY = ("steady-0", "steady-1")
 
 
@@ -43,9 +43,9 @@ class Storm:
         self.drain = self.start_drain()
         self.steady = {service: self.start_producer(service) for service in STEADY}
 
-    def start(self, script: str, *arguments: object) -> subprocess.Popen[str]:
+    def start(self, line: list[str]) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-I", str(HERE / script), *map(str, arguments)],
+            line,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # of a receiver whose client is killed
@@ -58,10 +58,12 @@ class Storm:
     def start_receiver(self) -> subprocess.Popen[str]:
         # A file for each: the last body of one that was killed may be cut.
         self.kept.append(self.folder / f"kept-{len(self.kept)}")
-        return self.start("storm_receiver.py", self.port, self.kept[-1], self.dice.getrandbits(32))
+        code = "from tests.service.storm.storm_receiver import main\nmain()"
+        return self.start(command(code, self.port, self.kept[-1], self.dice.getrandbits(32)))
 
     def start_producer(self, service: str) -> subprocess.Popen[str]:
-        return self.start("storm_producer.py", self.ring_dir, service, self.dice.getrandbits(32))
+        script = [sys.executable, "-I", str(Path(__file__).with_name("storm_producer.py"))]
+        return self.start([*script, str(self.ring_dir), service, str(self.dice.getrandbits(32))])
 
     def start_drain(self) -> DrainProcess:
         return self.stack.enter_context(
@@ -101,14 +103,8 @@ class Storm:
     def bodies(self) -> Iterator[TracesData]:
         """Return what the receivers kept; a body that one was writing when it was killed was not answered."""
         for kept in self.kept:
-            data = kept.read_bytes() if kept.exists() else b""
-            at = 0
-            while at + 4 <= len(data):
-                (size,) = struct.unpack_from("<I", data, at)
-                body = data[at + 4 : at + 4 + size]
-                at += 4 + size
-                if at <= len(data):
-                    yield TracesData.FromString(body)
+            bodies, _ = bodies_in(kept)
+            yield from map(TracesData.FromString, bodies)
 
     def numbers(self) -> dict[str, Counter[int]]:
         """Return how often each number of each service has arrived."""
