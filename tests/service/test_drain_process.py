@@ -18,6 +18,7 @@ import pytest
 
 import ringbuf
 from tests.nursery import shared
+from tests.otlp_server import OtlpHttpServer, reply, silent, success
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
