@@ -21,7 +21,6 @@ from tests.otlp_server import OtlpGrpcServer
 from tests.waiting import until
 
 from .batches import request, traces
-from tests.otlp_server import OtlpGrpcServer
 from .receivers import START_SECONDS, Receiver, ddapm_test_agent, oteltap, peer, rotel
 
 if TYPE_CHECKING:
