@@ -117,10 +117,10 @@ def test_it_opens_of_no_number_of_failures_in_a_moment_once_something_got_throug
     open_it(breaker, clock)
     breaker.took(BATCH, DELIVERED)
     for _ in range(1000):
-        fail(breaker, clock, started=clock.seconds + 1)
+        fail(breaker, clock, started=clock.now + 1)
     assert not breaker.is_open
     assert breaker.state().newest_first
-    clock.seconds += 1
+    clock.now += 1
     fail(breaker, clock)
     assert breaker.is_open
 
