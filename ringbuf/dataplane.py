@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.dataplane_site import DataplaneSite, DataplaneSpan, any_operation
+from ringbuf.layout.layout import numpy_for
 from ringbuf.layout.packing import pack_constants
 from ringbuf.phase219 import (
     DATAPLANE_LAYOUT,
@@ -381,7 +382,5 @@ def _record(
     core.parent_span_id = list(parent_span_id or bytes(8))
     core.status = outcome.status
     core.flags = flags
-    import numpy as np  # noqa: PLC0415 - 90 ms that a process without records does not pay
-
-    record: np.void = np.frombuffer(data, DATAPLANE_LAYOUT.dtype)[0]
+    record: np.void = numpy_for("a record").frombuffer(data, DATAPLANE_LAYOUT.dtype)[0]
     return record

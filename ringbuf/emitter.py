@@ -18,7 +18,7 @@ from ringbuf.exceptions import RingBufferError, RingCreateError
 from ringbuf.layout.layout import SpanLayout
 from ringbuf.log import logger, wait_until_told, warn_aside
 from ringbuf.producer import new_producer
-from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings, open_ring
+from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings, is_required, open_ring
 from ringbuf.sampling import RootSampler, is_root_sampled, root_sampler
 from ringbuf.status import SpanKind
 
@@ -64,9 +64,10 @@ class Emitter:
 
     Raises:
         ValueError, TypeError: an argument that cannot be; the message names it.
-        RingCreateError: the ring cannot be made; the message says what to do.
+        RingCreateError: the ring cannot be made, and RINGBUF_REQUIRED=1; the message says what to do.
 
-    With OTEL_SDK_DISABLED=true no ring is made, and every span counts as local.
+    Without a ring the program goes on: one warning says what to do, every span counts as local, and a ring is tried for
+    once a second. With OTEL_SDK_DISABLED=true none is made.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as directory, Emitter("shop", ring_dir=directory) as emitter:
@@ -92,12 +93,7 @@ class Emitter:
                 service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled
             ),
         )
-        if not self.closed:
-            try:
-                self.open()
-            except RingCreateError:
-                if not self.closed:  # by the interpreter's end, while another thread was here
-                    raise
+        self._open_or_tell()
 
     @classmethod
     def unopened(
@@ -179,8 +175,7 @@ class Emitter:
                 raise RuntimeError("sites of another layout are bound to the shared emitter already")
             self._take_layout(layout)
         self._settings = settings
-        if not self.closed:
-            self.open()
+        self._open_or_tell()
 
     def _take_layout(self, layout: SpanLayout) -> None:
         if not isinstance(layout, SpanLayout):
@@ -201,6 +196,26 @@ class Emitter:
         # Later rings go where the first one is, whatever becomes the working directory.
         self._settings = replace(self._settings, ring_dir=self._path.parent)
         self._has_told_of_drops = False  # a forked child has its own to tell of
+
+    def _open_or_tell(self) -> None:
+        """Make a ring at the beginning; where that cannot be, the program goes on without, unless it says otherwise."""
+        if self.closed:
+            return
+        try:
+            self.open()
+        except RingCreateError as error:
+            self._tried = (os.getpid(), time.monotonic())
+            if is_required() and not self.closed:  # by the interpreter's end, while another thread was here
+                raise
+            self._tell_of_no_ring(os.getpid(), error)
+
+    def _tell_of_no_ring(self, pid: int, error: Exception) -> None:
+        if self._warned_in == pid or self.closed:
+            return
+        self._warned_in = pid
+        if self.has_ring():
+            error = RingCreateError(f"{self._path} was removed, what it still takes is lost: {error}")
+        self._warn(error)
 
     def recover(self) -> bool:
         """Make a ring where a door found none, or one set aside or removed; at most once a second, never raising.
@@ -246,11 +261,7 @@ class Emitter:
         try:
             self.open()
         except Exception as error:  # noqa: BLE001 - a MemoryError, too: the application goes on without a ring
-            if self._warned_in != pid and not self.closed:
-                self._warned_in = pid
-                if self.has_ring():
-                    error = RingCreateError(f"{self._path} was removed, what it still takes is lost: {error}")
-                self._warn(error)
+            self._tell_of_no_ring(pid, error)
             return False
         return True
 
@@ -374,7 +385,17 @@ class Emitter:
         if getattr(record, "shape", None) != ():
             raise TypeError("emit takes one record; emit_batch takes an array of them")
         # As many bytes as a slot has, whatever the object says of itself.
-        pointer = ffi.cast("rb_record *", ffi.from_buffer(self._slot_type, record))
+        return self.emit_at(ffi.cast("rb_record *", ffi.from_buffer(self._slot_type, record)))
+
+    def emit_at(self, pointer: Any) -> bool:
+        """Write one record, and return whether it was written.
+
+        Args:
+            pointer: an `rb_record *`, to as many bytes as a slot has.
+
+        Raises:
+            ValueError: as `emit`.
+        """
         result = hot.rb_emit(self.producer, pointer)
         return bool(result == WRITTEN) or self.settle(result, hot.rb_emit, self.producer, pointer)
 

@@ -69,6 +69,8 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, sampler
         ValueError, TypeError: a setting that cannot be; the message names it.
         RingCreateError: the ring cannot be made; the message says what to do.
     """
+    if why := no_extension():
+        raise RingCreateError(why)
     ring_dir = ring_dir_of(settings)
     ensure_ring_dir(ring_dir)
     max_bytes = _max_bytes()
@@ -111,6 +113,16 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, sampler
     return Path(os.fsdecode(ffi.string(path)))
 
 
+def no_extension() -> str:
+    """Return why no ring can be made by this build of the package; empty where one can."""
+    return getattr(lib, "WHY_NO_RING", "")
+
+
+def is_required() -> bool:
+    """Return whether a ring that cannot be made is an error: RINGBUF_REQUIRED is 1 or true."""
+    return os.environ.get("RINGBUF_REQUIRED", "").strip().lower() in ("1", "true")
+
+
 def check_arguments(settings: RingSettings) -> None:
     """Refuse what was given and cannot be.
 
@@ -145,6 +157,8 @@ def check_environment(settings: RingSettings) -> None:
     """
     _max_bytes()
     _file_mode(settings.mode)
+    if why := no_extension():
+        raise RingCreateError(why)
     ring_dir = ring_dir_of(settings)
     ensure_ring_dir(ring_dir)
     try:

@@ -85,6 +85,7 @@ def environment_without_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(CONFIGURATION) and name not in (SESSION_VARIABLE, "RINGBUF_REQUIRE_DEBIAN"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("RINGBUF_REQUIRED", "1")  # a test of a ring that cannot be made is no other test
     monkeypatch.setenv("RINGBUF_DRAIN_LISTEN", "off")  # the default port belongs to the machine's own drain
     monkeypatch.setenv("RINGBUF_DRAIN_STATE_DIR", "off")  # and the default folder to the user's
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -201,18 +202,17 @@ class SpanLayout:
         return self._dtype
 
     def _make_dtype(self) -> np.dtype[np.void]:
-        import numpy as np  # noqa: PLC0415 - 90 ms that `import ringbuf` does not pay
-
+        numpy = numpy_for("the dtype of a layout")
         formats = [_core_format(field.type) for field in _CORE.values()]
         for field in self.fields:
             match field.attribute.row.shape:
                 case Shape.EXACT:
                     formats.append(("u1", (field.nbytes,)))
                 case Shape.INLINE:
-                    formats.append(np.dtype([("length", "<u2"), ("data", "u1", (field.attribute.size,))]))
+                    formats.append(numpy.dtype([("length", "<u2"), ("data", "u1", (field.attribute.size,))]))
                 case _:
                     formats.append("<" + field.format)
-        return np.dtype(
+        dtype: np.dtype[np.void] = numpy.dtype(
             {
                 "names": [*CORE_OFFSETS, *self.offsets],
                 "formats": formats,
@@ -220,12 +220,12 @@ class SpanLayout:
                 "itemsize": self.slot_bytes,
             }
         )
+        return dtype
 
     def empty(self, count: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
         """Return `count` records that are all zero: no attribute is present, no id is valid yet."""
-        import numpy as np  # noqa: PLC0415 - 90 ms that `import ringbuf` does not pay
-
-        return np.zeros(count, self.dtype)
+        records: np.ndarray[tuple[int], np.dtype[np.void]] = numpy_for("an array of records").zeros(count, self.dtype)
+        return records
 
     def values(self, record: bytes | np.void) -> dict[str, bool | int | float | str | bytes]:
         """Return the attributes that a record has set, by key and in their order, as OTLP has them.
@@ -263,6 +263,20 @@ class SpanLayout:
 
     def __repr__(self) -> str:
         return f"SpanLayout(scope_name={self.scope_name!r}, slot_bytes={self.slot_bytes}, keys={list(self.offsets)})"
+
+
+def numpy_for(what: str) -> Any:
+    """Return the module numpy, which a producer of single spans need not have: 90 ms to load and 70 MB.
+
+    Raises:
+        ImportError: it is not installed; the message says what needs it.
+    """
+    try:
+        return import_module("numpy")
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        raise ImportError(f"{what} needs numpy: pip install 'ringbuf-spans[numpy]'", name="numpy") from error
 
 
 def _core_format(kind: Any) -> Any:

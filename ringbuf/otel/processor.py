@@ -97,11 +97,11 @@ class RingSpanProcessor(SpanProcessor):
         nest()
         if resource is not None:
             self._ring_of(os.getpid(), resource).open()
-        else:
-            try:
-                check_environment(self._settings)
-            except (ValueError, RingCreateError) as error:
-                self._notices.give("no ring", "no ring for OpenTelemetry spans, they are counted as local: %s", error)
+            return
+        try:
+            check_environment(self._settings)
+        except (ValueError, RingCreateError) as error:
+            self._notices.give("no ring", "no ring for OpenTelemetry spans, they are counted as local: %s", error)
 
     @property
     def emitters(self) -> tuple[Emitter, ...]:

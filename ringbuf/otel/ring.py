@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._hot import lib as hot
-from ringbuf._ringbuf import lib
+from ringbuf._ringbuf import ffi, lib
 from ringbuf.emitter import Emitter
 from ringbuf.otel.span import encode_scope, encode_span, otel_layout, write_record
 
 if TYPE_CHECKING:
-    import numpy as np
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -135,7 +134,7 @@ class _Records:
     def __init__(self, emitter: Emitter) -> None:
         self.emitter = emitter
         self.room = emitter.layout.fields[1].attribute.size or 0
-        self._free: list[tuple[memoryview, np.void]] = []  # those that no thread is using
+        self._free: list[tuple[memoryview, Any]] = []  # those that no thread is using, each with its rb_record *
 
     def has_ring(self) -> bool:
         """Return whether there is a ring, which is made if need be."""
@@ -144,17 +143,14 @@ class _Records:
     def write(self, span: ReadableSpan, scope: bytes, otlp: bytes) -> bool:
         # pop and append are atomic; a signal handler that ends a span in between takes another one.
         try:
-            raw, record = self._free.pop()
+            raw, pointer = self._free.pop()
         except IndexError:
-            raw, record = self._new()
+            raw, pointer = self._new()
         write_record(raw, span, scope, otlp)
-        is_written = self.emitter.emit(record)
-        self._free.append((raw, record))
+        is_written = self.emitter.emit_at(pointer)
+        self._free.append((raw, pointer))
         return is_written
 
-    def _new(self) -> tuple[memoryview, np.void]:
-        import numpy as np  # noqa: PLC0415 - 90 ms, when the first span ends
-
-        records = self.emitter.layout.empty(1)
-        raw: Any = records.view(np.uint8)
-        return memoryview(raw), records[0]
+    def _new(self) -> tuple[memoryview, Any]:
+        data = bytearray(self.emitter.layout.slot_bytes)
+        return memoryview(data), ffi.cast("rb_record *", ffi.from_buffer(data))

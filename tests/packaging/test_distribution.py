@@ -93,5 +93,5 @@ def test_every_probe_of_the_import_times_runs(capfd: pytest.CaptureFixture[str])
 
 def test_a_size_is_that_of_all_that_comes_along() -> None:
     size, names = import_time.installed_bytes("ringbuf-spans")
-    assert {"ringbuf-spans", "cffi", "numpy", "pycparser"} == set(names)
-    assert size > import_time._own_bytes("numpy") + import_time._own_bytes("ringbuf-spans") > 1_000_000
+    assert {"ringbuf-spans", "cffi", "pycparser"} == set(names)
+    assert size > import_time._own_bytes("cffi") + import_time._own_bytes("ringbuf-spans") > 500_000

@@ -73,7 +73,7 @@ def crash(at: int, ring_dir: Path, folder: Path, clean: Nursery) -> bool:
     ledger = Ledger(folder / f"victim{at}")
     log = folder / "victim.log"
     arguments = (ring_dir, folder / f"victim{at}", f"victim{at}", at)
-    victim = clean.fork("hurried victim", *arguments, log=log, RINGBUF_MAX_BYTES=str(LIMIT))
+    victim = clean.fork("hurried victim", *arguments, log=log, RINGBUF_MAX_BYTES=str(LIMIT), RINGBUF_REQUIRED="1")
     until(lambda: ledger.numbers(REFUSED) or victim.poll() is not None)
     if victim.poll() is not None:
         assert RingCreateError.__name__ in log.read_text()
