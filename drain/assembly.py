@@ -13,7 +13,7 @@ from drain.delivery.retry import RetryPolicy
 from drain.delivery.stores import Stores
 from drain.exporters.file_options import FileOptions
 from drain.exporters.make import make_exporter as make_exporter_of_kind
-from drain.rings.intake import Admission
+from drain.rings.admission import Admission
 from drain.service.limits import Limits
 from drain.settings.address import Address
 from drain.settings.otlp_environment import OtlpSettings, parse_codes

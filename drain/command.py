@@ -1,4 +1,7 @@
-"""The command line of `ringbuf-drain`: its subcommands and their flags; `drain/commands/` does the work."""
+"""The command line of `ringbuf-drain`: its subcommands and their flags; `drain/commands/` does the work.
+
+Each subcommand loads what it needs: what they need together takes half a second of processor time.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 import ringbuf
-from drain.commands.check import check as check_settings
 from drain.commands.flags import REPLAY_FIELDS, given, with_settings
 from drain.commands.help import CONTEXT, GroupedCommand, GroupedProgram
-from drain.commands.replay import replay as replay_files
-from drain.commands.serve import drain
 from drain.commands.starting import cannot_start, effective
 from drain.entry import release_signals
 from drain.exit_codes import INTERRUPTED
@@ -55,6 +55,8 @@ def run(
         release_signals()
         context.obj = (given(flags), config_file)
         return
+    from drain.commands.serve import drain  # noqa: PLC0415 - see above
+
     raise typer.Exit(drain(effective(given(flags), config_file), once=once))
 
 
@@ -85,6 +87,8 @@ def check(
     The backend is sent an empty request, and its answer is shown. Exit codes: 0 it took it, or the file can be written;
     1 it did not; 2 a drain could not start like this.
     """
+    from drain.commands.check import check as check_settings  # noqa: PLC0415 - see above
+
     given_before, file_before = context.obj
     configuration = effective({**given_before, **given(flags)}, config_file or file_before)
     raise typer.Exit(_interruptible(lambda: check_settings(configuration)))
@@ -103,6 +107,8 @@ def replay(
     lines, also .gz and .zst; OTLP protobuf. What is refused or not taken within --retry-elapsed (here 300 seconds if
     it is 0) is told, and exit code 1.
     """
+    from drain.commands.replay import replay as replay_files  # noqa: PLC0415 - see above
+
     given_before, file_before = context.obj
     for name in given_before:
         if name not in REPLAY_FIELDS:

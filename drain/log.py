@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from structlog.typing import EventDict, FilteringBoundLogger
-
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 _REPEAT_SECONDS: Final = 60.0
 _LINES_OF_A_KIND: Final = 20
@@ -37,8 +35,8 @@ def lines_dropped() -> int:
     return _lines_dropped
 
 
-def configure_log(level: LogLevel) -> FilteringBoundLogger:
-    """Return the logger of this process, which drops lines below `level`."""
+def configure_log(level: str) -> FilteringBoundLogger:
+    """Return the logger of this process, which drops lines below `level`: debug, info, warning or error."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     rendering: list[Any] = [
         structlog.processors.add_log_level,

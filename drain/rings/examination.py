@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from drain.rings.examiner import Suspect, Verdict
+from drain.rings.verdict import Suspect, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,10 +12,10 @@ import os
 import resource
 import signal
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
@@ -24,6 +24,7 @@ from drain.accounting.span_metrics import SpanMetrics
 from drain.otlp.json_lines import from_json_line
 from drain.rings.culprits import culprits
 from drain.rings.ring import OPEN_FLAGS, Ring, Scratch
+from drain.rings.verdict import Suspect, Verdict
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError
 
@@ -40,37 +41,6 @@ _GROUP_BYTES: Final = 64 << 20  # of ring files that one process tries, so that 
 _TRIES: Final = 3  # of a process that is killed from outside, or by the kernel for want of memory
 _CPU_SECONDS: Final = 10.0  # for a quantum, which takes milliseconds: a loop without end dies, too
 _PR_SET_PDEATHSIG: Final = 1
-
-
-class Suspect(NamedTuple):
-    """A ring file.
-
-    Attributes:
-        name: in the ring directory.
-        inode: a file that has the name now and another inode is passed over.
-        bytes: of the file.
-    """
-
-    name: str
-    inode: int
-    bytes: int
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What became of a process that read a ring.
-
-    Attributes:
-        inode: of the ring.
-        unsafe: by lane: positions of the records that kill.
-        reason: why the whole ring must not be read; empty: it may, without the records in `unsafe`.
-        is_attachable: whether at least its header can be read.
-    """
-
-    inode: int
-    unsafe: dict[int, list[int]] = field(default_factory=dict)
-    reason: str = ""
-    is_attachable: bool = True
 
 
 class Examiner:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from drain.log import RepeatedTrouble
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.rings.admission import Admission
     from drain.rings.directory import RingDirectory
 
 # Kept free of rings: for the backend, the spool, and as many clients as the listener takes.
@@ -24,37 +23,6 @@ _OTHER_DESCRIPTORS: Final = 320
 _RESCAN_SECONDS: Final = 1.0  # after trouble that lies in this process or machine, not in the file
 
 _NOT_A_RING_ERRNOS: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV, errno.EACCES, errno.EPERM})
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Which files a drain takes in.
-
-    Attributes:
-        uids: owners beside the drain's own user.
-        gids: groups whose files are taken, whoever owns them.
-        max_ring_bytes: larger files are left alone.
-    """
-
-    uids: frozenset[int]
-    gids: frozenset[int]
-    max_ring_bytes: int
-
-    def refusal(self, status: os.stat_result) -> str | None:
-        """Return why this file is not even looked into, None when it is.
-
-        Args:
-            status: of the open file.
-        """
-        if not stat.S_ISREG(status.st_mode):
-            return "not a regular file"
-        if status.st_uid != os.geteuid() and status.st_uid not in self.uids and status.st_gid not in self.gids:
-            return f"belongs to uid {status.st_uid}, gid {status.st_gid}; see --allow-uid and --allow-gid"
-        if status.st_nlink > 1:
-            return f"has {status.st_nlink} names"
-        if status.st_size > self.max_ring_bytes:
-            return f"has {status.st_size} bytes, --max-ring-bytes is {self.max_ring_bytes}"
-        return None
 
 
 class Intake:

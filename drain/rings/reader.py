@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drain.rings.directory import file_id
 from drain.rings.examination import Examination
-from drain.rings.examiner import Suspect
 from drain.rings.intake import Intake
 from drain.rings.quarantine import Quarantine
 from drain.rings.ring import Life, Ring, Scratch
+from drain.rings.verdict import Suspect
 from drain.rings.watch import Watch
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError, RingVersionError
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from drain.accounting.audit import Audit
     from drain.accounting.span_metrics import SpanMetrics
     from drain.otlp.request import Encoding
+    from drain.rings.admission import Admission
     from drain.rings.directory import FileId, RingDirectory
-    from drain.rings.examiner import Verdict
-    from drain.rings.intake import Admission
+    from drain.rings.verdict import Verdict
 
 # A quantum of records: small enough to stay in a core's cache, and to be fair to the other rings.
 _SCRATCH_BYTES: Final = 512 << 10

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from drain.delivery.retry import RetryPolicy
     from drain.exporters.protocol import Exporter
+    from drain.rings.admission import Admission
     from drain.rings.directory import RingDirectory
-    from drain.rings.intake import Admission
     from drain.service.limits import Limits
     from drain.service.observer import Observer
     from drain.standard_streams import TextStream

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from drain.log import LogLevel  # noqa: TC001 - pydantic reads it
 from drain.settings.address import Address
 from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import OtlpProtocol, OtlpSettings, header_problem, parse_codes, parse_headers
@@ -196,7 +195,7 @@ class Settings(BaseSettings):
     shutdown_timeout: Seconds = Field(
         10.0, ge=0, le=_DAY, description="Seconds that a stop may take to deliver what is there."
     )
-    log_level: LogLevel = Field("info", description="Lines below it are dropped.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lines below it are dropped.")
     listen: Annotated[str, AfterValidator(_checked_listen)] = Field(
         "127.0.0.1:9464", description="HOST:PORT for /metrics, /healthz and /readyz; off: nowhere."
     )

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from drain.accounting.span_metrics import SpanMetrics
 from drain.telemetry.health import Health
-from drain.telemetry.listener import Listener
-from drain.telemetry.metrics import DrainCollector, Sources, registry_of
 from drain.telemetry.systemd import ServiceManager
 
 if TYPE_CHECKING:
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.snapshot import SnapshotExchange
     from drain.accounting.spool_status import SpoolStatus
+    from drain.telemetry.listener import Listener
 
 
 class Telemetry:
@@ -75,6 +74,10 @@ class Telemetry:
         Raises:
             OSError: nobody can listen there.
         """
+        # Loaded by a drain that listens: the Prometheus client takes a tenth of a start.
+        from drain.telemetry.listener import Listener  # noqa: PLC0415
+        from drain.telemetry.metrics import DrainCollector, Sources, registry_of  # noqa: PLC0415
+
         sources = Sources(
             snapshots=snapshots,
             exports=self._exports,

@@ -19,8 +19,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.json_lines import from_json_line
+from drain.rings.admission import Admission
 from drain.rings.directory import RingDirectory
-from drain.rings.intake import Admission
 from drain.service.limits import Limits
 from drain.service.service import Service
 from ringbuf._ringbuf import lib

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
-from drain.rings.intake import Admission
+from drain.rings.admission import Admission
 from ringbuf._ringbuf import lib
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, until
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drain.command import app
-from drain.commands.starting import exit_code_of
+from drain.commands.failed_start import exit_code_of
 from drain.exit_codes import EXIT_CODES, LOCKED, TROUBLE, USAGE
 from drain.rings.directory import DirectoryLockedError
 from drain.spool.store import SpoolLockedError

@@ -1,118 +1,111 @@
-"""What importing costs a producer, and what is left when its interpreter exits."""
+"""What a command does not load: a start of the drain is mostly imports, of which each command pays for its own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ast
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.consumer import Consumer, rings_in
-from tests.python import output_of
+from tests.python import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-HEAVY = {"drain", "numpy", "google.protobuf", "opentelemetry", "grpc", "uuid", "logging", "pathlib", "cffi"}
-AT_FIRST_USE = {"drain", "numpy", "google.protobuf", "opentelemetry", "grpc", "uuid"}
-
-
-def imported_by(code: str, *arguments: object) -> set[str]:
-    # What the interpreter itself has loaded (the import hook of an editable install is one) does not count.
-    lines = f"import sys; before = set(sys.modules)\n{code}\nprint(*sorted(set(sys.modules) - before), sep='\\n')"
-    return set(output_of(lines, *arguments).split("\n"))
-
-
-def test_importing_ringbuf_loads_nothing_heavy() -> None:
-    assert imported_by("import ringbuf") & HEAVY == set()
-
-
-def test_importing_the_vocabulary_loads_neither_the_drain_nor_numpy() -> None:
-    assert imported_by("import ringbuf.dataplane") & AT_FIRST_USE == set()
-
-
-def test_emitting_loads_neither_the_drain_nor_numpy(ring_dir: Path) -> None:
-    code = """
-import ringbuf
-from ringbuf.dataplane import *
-with ringbuf.Emitter("service", ring_dir=sys.argv[1], mode=0o600) as emitter:
-    read = site(OpType.FBMU_READ, emitter=emitter)
-    assert read.emit(LeaseId(1), 1, 2)
-    with read.span(LeaseId(1)) as span:
-        assert span.traceparent
-    emitter.stats()
-"""
-    loaded = imported_by(code, ring_dir)
-    assert loaded & (AT_FIRST_USE - {"uuid"}) == set()
-
-
-def test_every_public_name_can_be_loaded() -> None:
-    output_of("import ringbuf\nfor name in ringbuf.__all__: getattr(ringbuf, name)")
-
-
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
-    output_of(
-        """
-import ringbuf
-try:
-    ringbuf.nothing
-except AttributeError as error:
-    assert "nothing" in str(error)
-else:
-    raise SystemExit(1)
-"""
-    )
-
-
-ENDINGS = {
-    "the end of the program": "",
-    "sys.exit": "sys.exit(0)",
-    "an unhandled exception": "raise SystemExit(0)",
-    "a daemon thread that emits": """
-import threading
-def emit():
-    while True:
-        read.emit(LeaseId(1), 1, 2)
-for _ in range(3):
-    threading.Thread(target=emit, daemon=True).start()
-""",
-    "a thread that goes on": """
-import threading, time
-def emit():
-    for _ in range(1000):
-        read.emit(LeaseId(1), 1, 2)
-threading.Thread(target=emit).start()
-""",
-    "a span that is open": "span = read.span(LeaseId(1)).__enter__()",
+OF_A_DRAIN: Final = {"numpy", "google", "opentelemetry", "structlog", "sqlite3", "isal"}
+OF_AN_EXPORTER: Final = {"grpc", "urllib3", "zstandard"}
+OF_A_LISTENER: Final = {"prometheus_client", "http"}
+# What each loads of the drain, and what it must not load of others.
+COMMANDS: Final = {
+    "--version": (["drain.__main__", "drain.command"], OF_A_DRAIN | OF_AN_EXPORTER | OF_A_LISTENER),
+    "config": (["drain.__main__", "drain.command"], OF_A_DRAIN | OF_AN_EXPORTER | OF_A_LISTENER),
+    "--once --exporter file": (["drain.commands.serve", "drain.exporters.file"], OF_AN_EXPORTER | OF_A_LISTENER),
+    "--once --exporter otlp-http": (
+        ["drain.commands.serve", "drain.exporters.otlp_http"],
+        {"grpc", "zstandard", "prometheus_client"},
+    ),
+    "replay": (["drain.commands.replay", "drain.exporters.file"], {"grpc", "urllib3", "prometheus_client"}),
 }
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_the_interpreters_exit_closes_the_ring(ring_dir: Path, ending: str) -> None:
-    code = """
-import sys, ringbuf
-from ringbuf.dataplane import *
-emitter = ringbuf.Emitter("service", ring_dir=sys.argv[1])
-read = site(OpType.FBMU_READ, emitter=emitter)
-assert read.emit(LeaseId(1), 1, 2)
+LOADED: Final = """
+import atexit, runpy, sys
+unwanted = sys.argv.pop(1).split(",")
+atexit.register(lambda: print("loaded:", *(name for name in unwanted if name in sys.modules), file=sys.stderr))
+runpy.run_module("drain", run_name="__main__", alter_sys=True)
 """
-    output_of(code + ENDINGS[ending], ring_dir)
-    (path,) = rings_in(ring_dir)
-    with Consumer(path) as consumer:
-        assert consumer.view().closed == 1
-        assert len(consumer.take()) >= 1
 
 
-def test_an_exit_at_once_loses_nothing_that_was_emitted(ring_dir: Path) -> None:
-    code = """
-import os, sys, ringbuf
-from ringbuf.dataplane import *
-read = site(OpType.FBMU_READ, emitter=ringbuf.Emitter("service", ring_dir=sys.argv[1]))
-for number in range(100):
-    read.emit(LeaseId(1), number, 200)
-os._exit(0)
-"""
-    output_of(code, ring_dir)
-    (path,) = rings_in(ring_dir)
-    with Consumer(path) as consumer:
-        assert consumer.view().closed == 0
-        assert consumer.take()["start_unix_nano"].tolist() == list(range(100))
+def path_of(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def run_at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that an import of the module runs, but for those of its classes."""
+    for node in body:
+        if isinstance(node, ast.If):
+            if ast.unparse(node.test) != "TYPE_CHECKING":
+                yield from run_at_import(node.body)
+            yield from run_at_import(node.orelse)
+        elif isinstance(node, ast.Try | ast.With):
+            yield from run_at_import(node.body)
+        else:
+            yield node
+
+
+def imported(module: str) -> Iterator[str]:
+    for node in run_at_import(ast.parse(path_of(module).read_text(encoding="utf-8")).body):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def loaded_by(roots: list[str]) -> dict[str, str]:
+    """Return all that these modules load, with who loads it; of other packages the first part of the name."""
+    found = dict.fromkeys(roots, "the command")
+    waiting = list(roots)
+    while waiting:
+        module = waiting.pop()
+        for name in imported(module):
+            parts = name.split(".")
+            is_ours = parts[0] in {"drain", "ringbuf"} and path_of(name).exists()
+            key = name if is_ours else parts[0]
+            if key not in found:
+                found[key] = module
+                if is_ours:
+                    waiting += [key, *(".".join(parts[:end]) for end in range(1, len(parts)))]
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_loads_nothing_heavy_that_it_does_not_need(command: str) -> None:
+    roots, unwanted = COMMANDS[command]
+    found = loaded_by(roots)
+    assert len(found) > len(roots) + 5
+    assert {name: found[name] for name in unwanted if name in found} == {}
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "replay"])
+def test_a_command_that_runs_has_not_loaded_them(command: str, ring_dir: Path, tmp_path: Path) -> None:
+    """What no reader of files sees: imports by name, and what other packages load."""
+    unwanted = COMMANDS[command][1] - {"http"}  # urllib3 has it
+    arguments = ["-Ic", LOADED, ",".join(sorted(unwanted))]
+    if command.startswith("--once"):
+        arguments += ["--ring-dir", str(ring_dir)]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("RINGBUF_", "OTEL_"))}
+    ended = subprocess.run(
+        [sys.executable, *arguments, *command.split()],
+        capture_output=True,
+        text=True,
+        env=variables,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[-1] == "loaded:"

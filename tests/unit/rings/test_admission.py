@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from drain.rings.intake import Admission
+from drain.rings.admission import Admission
 
 OURS = os.geteuid()
 OTHER_UID = OURS + 1000

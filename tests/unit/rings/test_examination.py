@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from drain.rings.examination import Examination
-from drain.rings.examiner import Suspect, Verdict
+from drain.rings.verdict import Suspect, Verdict
 from tests.clocks import Clock
 
 if TYPE_CHECKING:
