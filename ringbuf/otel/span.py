@@ -18,7 +18,7 @@ from ringbuf._ringbuf import lib
 from ringbuf.layout.attribute import Attribute
 from ringbuf.layout.layout import SpanLayout
 from ringbuf.layout.value import cut_utf8
-from ringbuf.otel.protobuf import any_value, count_field, key_value, length_delimited, string_value, text_field, utf8
+from ringbuf.protobuf import any_value, count_field, key_value, length_delimited, string_value, text_field, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
