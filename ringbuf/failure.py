@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ringbuf.span_parts import PARTS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -65,11 +67,15 @@ class Failure:
             exception: it, or its class where there is no more.
         """
         found = {ERROR_TYPE: self._type_of(exception), ERROR_MESSAGE: error_message(exception)}
-        return tuple(
+        values = [
             (self._keys[key], value)
             for key, value in found.items()
             if key in self._keys and value is not None and span[key] is None
-        )
+        ]
+        if PARTS in self._keys and isinstance(exception, BaseException):
+            span.record_exception(exception)
+            values.append((self._keys[PARTS], span[PARTS]))
+        return tuple(values)
 
     def _type_of(self, exception: object) -> str | None:
         name = error_type(exception)

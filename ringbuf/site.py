@@ -12,6 +12,7 @@ from ringbuf.layout.packing import pack_constants
 from ringbuf.layout.value import pack_value
 from ringbuf.refusal import Refusals
 from ringbuf.span import Span
+from ringbuf.span_parts import PARTS, SpanParts
 from ringbuf.status import SpanKind, Status, member_of
 
 if TYPE_CHECKING:
@@ -127,12 +128,18 @@ class Site(BoundSite):
         by_name = _fields_by_name(emitter, constants, varying)
         values = (
             *(Argument.of_field(field) for field in given),
-            *(Argument.of_field(field, required=False, is_keyword=True) for field in by_name),
+            *(
+                Argument.of_field(
+                    field, PARTS if field.attribute.type == "otlp" else None, required=False, is_keyword=True
+                )
+                for field in by_name
+            ),
             STATUS,
         )
         record = pack_constants(emitter.layout, name, constants, kind=kind)
         attributes = {field.attribute.key: field.attribute for field in (*given, *by_name)}
-        failure = Failure(values, attributes) if {ERROR_TYPE, ERROR_MESSAGE} & attributes.keys() else None
+        is_said = any(value.name in (ERROR_TYPE, ERROR_MESSAGE, PARTS) for value in values)
+        failure = Failure(values, attributes) if is_said else None
         origin = (cls, (emitter, name, dict(constants), tuple(varying), member_of(SpanKind, "kind", kind)))
         convert = _converter((*given, *by_name))
         return cls.bind(emitter, name, record, (START, END, *values), failure, convert, SiteSpan, origin)
@@ -238,12 +245,11 @@ class Site(BoundSite):
 def _fields_by_name(
     emitter: Emitter, constants: Mapping[str, object], varying: Sequence[str]
 ) -> tuple[LayoutField, ...]:
-    """Return what every site's spans may set, whether it says so or not: what went wrong."""
-    layout = emitter.layout
+    """Return what every site's spans may set, whether it says so or not: what went wrong, events and links."""
     return tuple(
         field
-        for field in layout.fields
-        if field.attribute.key in (ERROR_TYPE, ERROR_MESSAGE)
+        for field in emitter.layout.fields
+        if (field.attribute.key in (ERROR_TYPE, ERROR_MESSAGE) or field.attribute.type == "otlp")
         and field.attribute.key not in constants
         and field.attribute.key not in varying
     )
@@ -270,6 +276,10 @@ def _converter(fields: tuple[LayoutField, ...]) -> Callable[[int, Any], tuple[by
             return pack_time((START, END)[index].name, value), False
         if index == _TIMES + len(fields):
             return bytes((member_of(Status, "status", value),)), False
-        return pack_value(fields[index - _TIMES], value)
+        field = fields[index - _TIMES]
+        if isinstance(value, SpanParts):
+            data, cut = value.encoded(field.attribute.size or 0)
+            return pack_value(field, data)[0], cut
+        return pack_value(field, value)
 
     return convert

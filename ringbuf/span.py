@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf import _site
 from ringbuf._ringbuf import lib
 from ringbuf._site import CURRENT, Parent, enclosing_traceparent, set_header_reader
-from ringbuf.failure import ERROR_MESSAGE
+from ringbuf.failure import ERROR_MESSAGE, error_message, error_type
+from ringbuf.layout.value import shown
+from ringbuf.span_parts import PARTS, STACKTRACE, SpanParts
 from ringbuf.status import Status, member_of
 from ringbuf.traceparent import KNOWN_TRACE_FLAGS, parse_traceparent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["CURRENT", "KNOWN_TRACE_FLAGS", "Parent", "Span", "current_traceparent"]
 
@@ -48,7 +55,8 @@ class Span(_site.Span):
 
         Args:
             status: a `Status`, its number, or an OpenTelemetry `StatusCode`.
-            description: of an ERROR, becomes `error.message` where the layout has that.
+            description: of an ERROR, becomes OTLP's status message where the layout has an `otlp` attribute, else
+                `error.message` where it has that.
 
         Raises:
             TypeError, ValueError: the status is none.
@@ -61,10 +69,77 @@ class Span(_site.Span):
             self._describe(description)
 
     def _describe(self, description: str) -> None:
+        parts = self._parts()
+        if parts is not None:
+            parts.set_message(description)
+            return
         try:
             self[ERROR_MESSAGE] = description
         except ValueError:
-            self.leave_out("description", ValueError("the layout has no attribute for it: error.message"))
+            self.leave_out("description", ValueError("the layout has no attribute for it: error.message, or an otlp"))
+
+    def add_event(self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None) -> None:
+        """Add an event, in a layout that has an `otlp` attribute; counted as left out in another.
+
+        Args:
+            name: of the event.
+            attributes: of OpenTelemetry's types; others are counted in the event's `dropped_attributes_count`.
+            timestamp: nanoseconds since 1970; None: now.
+
+        What does not fit the attribute is counted in `dropped_events_count`, and the span in `EmitterStats.truncated`.
+        """
+        parts = self._parts_for("event")
+        if parts is None:
+            return
+        try:
+            parts.add_event(name, attributes, _site.unix_nano() if timestamp is None else timestamp)
+        except (TypeError, ValueError, AttributeError) as error:
+            self.leave_out("event", error)
+
+    def record_exception(self, exception: BaseException, attributes: Mapping[str, Any] | None = None) -> None:
+        """Add an event `exception` with its type, what it says and its stack trace, as OpenTelemetry has it.
+
+        Args:
+            exception: that is handled here; one that passes the block is recorded by itself.
+            attributes: further ones.
+        """
+        found: dict[str, Any] = {"exception.type": error_type(exception), "exception.message": error_message(exception)}
+        with suppress(Exception):  # what an exception is as text is the application's
+            found[STACKTRACE] = "".join(traceback.format_exception(exception))
+        self.add_event("exception", {**found, **(attributes or {})})
+
+    def add_link(self, traceparent: str, attributes: Mapping[str, Any] | None = None) -> None:
+        """Add a link to a span of another trace, in a layout that has an `otlp` attribute; else counted as left out.
+
+        Args:
+            traceparent: its W3C header, as `span.traceparent` and requests have it; an invalid one is left out.
+            attributes: as for `add_event`. What does not fit is counted in `dropped_links_count`.
+        """
+        parts = self._parts_for("link")
+        if parts is None:
+            return
+        context = parse_traceparent(traceparent)
+        try:
+            if context is None:
+                raise ValueError(f"{shown(traceparent)} is no traceparent")  # noqa: TRY301 - told as the others are
+            parts.add_link(context, attributes)
+        except (TypeError, ValueError, AttributeError) as error:
+            self.leave_out("link", error)
+
+    def _parts_for(self, what: str) -> SpanParts | None:
+        parts = self._parts()
+        if parts is None:
+            self.leave_out(what, ValueError("the layout has no otlp attribute for it, or the site gives that itself"))
+        return parts
+
+    def _parts(self) -> SpanParts | None:
+        try:
+            found = self[PARTS]
+        except ValueError:
+            return None
+        if not isinstance(found, SpanParts):
+            self[PARTS] = found = SpanParts()
+        return found
 
     def __repr__(self) -> str:
         try:

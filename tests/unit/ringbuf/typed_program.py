@@ -34,6 +34,8 @@ def right() -> None:
         span["kv.bytes"] = 4096
         span.status = ringbuf.Status.OK
         span.set_status(ringbuf.Status.ERROR, "no")
+        span.add_event("miss", {"tier": "ram"}, timestamp=1)
+        span.add_link(span.traceparent)
         header: str = span.traceparent
     read = site(OpType.FBMU_READ, emitter=emitter)
     read.emit(LeaseId(7), 1, 2, 4096, Outcome.HIT)
@@ -67,6 +69,8 @@ def wrong() -> None:
         span["kv.bytes"] = [512]  # type: ignore[assignment]
         span.status = "error"  # type: ignore[assignment]
         span.set_status("error")  # type: ignore[arg-type]
+        span.add_event("miss", {1: 2}, "now")  # type: ignore[dict-item, arg-type]
+        span.add_link(7)  # type: ignore[arg-type]
         span.outcome = Outcome.OK  # type: ignore[attr-defined]
     site(OpType.FBMU_READ).emit(7, 1, 2)  # type: ignore[arg-type]
     site(OpType.FBMU_READ).span()  # type: ignore[call-arg]

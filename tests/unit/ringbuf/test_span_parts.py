@@ -1,0 +1,156 @@
+"""Events, links and status messages of a site's spans, as the drain delivers them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
+
+import ringbuf
+from drain.otlp.encoder import Encoder
+from ringbuf import Status
+from ringbuf.layout.layout import SpanLayout
+from ringbuf.resource import resource_from_json
+from tests.consumer import Consumer, rings_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ROOM = 400
+LAYOUT = SpanLayout(
+    span_names=["get"],
+    attributes=[ringbuf.Attribute("bytes", "u64"), ringbuf.Attribute("parts", "otlp", ROOM)],
+)
+HEADER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+def store(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
+    with ringbuf.Emitter("store", ring_dir=ring_dir, layout=LAYOUT, capacity=16) as emitter:
+        yield emitter
+        delivered(ring_dir)
+
+
+def delivered(ring_dir: Path) -> list[Span]:
+    """Return the spans as the drain sends them."""
+    spans: list[Span] = []
+    for path in rings_in(ring_dir):
+        with Consumer(path) as consumer:
+            records = consumer.take_all()
+            resource = resource_from_json(consumer.json("resource"))
+            data = TracesData.FromString(Encoder(consumer.layout, resource).encode(records).body)
+        spans.extend(span for one in data.resource_spans for scope in one.scope_spans for span in scope.spans)
+    return spans
+
+
+def text_of(attributes: Any) -> dict[str, str]:
+    return {one.key: one.value.string_value for one in attributes}
+
+
+def test_events_links_and_a_message_are_delivered(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    with store.site("get", varying=["bytes"]).span(512) as span:
+        span.add_event("miss", {"tier": "ram", "tries": 2, "bad": object()}, timestamp=1234)
+        span.add_event("hit")
+        span.add_link(HEADER, {"why": "cause"})
+        span.set_status(Status.ERROR, "corrupt")
+    (got,) = delivered(ring_dir)
+    miss, hit = got.events
+    assert (miss.name, miss.time_unix_nano, miss.dropped_attributes_count) == ("miss", 1234, 1)
+    assert [one.key for one in miss.attributes] == ["tier", "tries"]
+    assert got.start_time_unix_nano <= hit.time_unix_nano <= got.end_time_unix_nano
+    (link,) = got.links
+    assert f"00-{link.trace_id.hex()}-{link.span_id.hex()}-01" == HEADER
+    assert (text_of(link.attributes), link.flags) == ({"why": "cause"}, 0x301)
+    assert (got.status.code, got.status.message) == (2, "corrupt")
+    assert [one.key for one in got.attributes] == ["bytes"]
+    assert (store.stats().truncated, store.stats().invalid_values) == (0, 0)
+
+
+def test_what_does_not_fit_is_counted_in_the_span_and_by_the_emitter(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    with store.site("get").span() as span:
+        for number in range(10):
+            span.add_event(f"event {number}", {"text": "x" * 60})
+        for _ in range(5):
+            span.add_link(HEADER)
+        span.add_event("large", {"text": "x" * 20_000})
+    (got,) = delivered(ring_dir)
+    assert 0 < len(got.events) < 10
+    assert len(got.events) + got.dropped_events_count == 11
+    assert len(got.links) + got.dropped_links_count == 5
+    assert got.dropped_events_count
+    assert store.stats().truncated == 1
+
+
+def test_any_number_of_events_takes_a_records_memory_at_most(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    with store.site("get").span() as span:
+        for _ in range(10_000):
+            span.add_event("tick", {"text": "x" * 100})
+        assert sum(len(whole) for _, whole, _ in span["otlp (events and links)"]._parts) <= 16384
+    (got,) = delivered(ring_dir)
+    assert len(got.events) + got.dropped_events_count == 10_000
+
+
+def test_an_exception_that_passes_is_an_event_as_the_sdk_has_it(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    with suppress(KeyError), store.site("get").span() as span:
+        span.add_event("before")
+        raise KeyError("k")
+    (got,) = delivered(ring_dir)
+    before, exception = got.events
+    assert (before.name, exception.name, got.status.code) == ("before", "exception", 2)
+    values = text_of(exception.attributes)
+    assert (values["exception.type"], values["exception.message"]) == ("KeyError", "'k'")
+    assert values["exception.stacktrace"].endswith("KeyError: 'k'\n")
+
+
+@pytest.mark.parametrize("depth", [5, 400])
+def test_an_exception_without_room_for_its_trace_is_there_all_the_same(
+    store: ringbuf.Emitter, ring_dir: Path, depth: int
+) -> None:
+    def fail(left: int) -> None:
+        if left == 0:
+            raise KeyError("k")
+        (fail_by_turns if left % 2 else fail)(left - 1)
+
+    def fail_by_turns(left: int) -> None:  # what repeats is shown in one line
+        fail(left - 1) if left else fail(0)
+
+    with suppress(KeyError), store.site("get").span():
+        fail(depth)
+    (got,) = delivered(ring_dir)
+    (exception,) = got.events
+    assert text_of(exception.attributes) == {"exception.type": "KeyError", "exception.message": "'k'"}
+    assert (exception.dropped_attributes_count, store.stats().truncated) == (1, 1)
+
+
+def test_what_is_no_event_or_link_is_left_out_and_counted(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    with store.site("get").span() as span:
+        wrong: Any = span
+        wrong.add_event("a", 7)
+        wrong.add_event("a", None, "now")
+        wrong.add_event("a", None, -1)
+        wrong.add_link("no header")
+        wrong.add_link(None)
+    (got,) = delivered(ring_dir)
+    assert (len(got.events), len(got.links), store.stats().invalid_values) == (0, 0, 5)
+
+
+@pytest.mark.parametrize("is_given", [False, True], ids=["a layout without otlp", "a site that gives it itself"])
+def test_without_a_place_for_them_they_are_counted(ring_dir: Path, is_given: bool) -> None:
+    layout = LAYOUT if is_given else SpanLayout(span_names=["get"], attributes=[])
+    with ringbuf.Emitter("store", ring_dir=ring_dir, layout=layout, capacity=16) as store:
+        with store.site("get", varying=["parts"] if is_given else []).span() as span:
+            span.add_event("a")
+            span.add_link(HEADER)
+        assert store.stats().invalid_values == 2
+        assert len(delivered(ring_dir)) == 1
+
+
+def test_where_a_test_is_strict_it_raises(store: ringbuf.Emitter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGBUF_STRICT", "1")
+    with suppress(KeyError), store.site("get").span() as span:
+        with pytest.raises(ValueError, match="no traceparent"):
+            span.add_link("no header")
+        raise KeyError
