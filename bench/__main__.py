@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench import end_to_end, idle
-from bench.encode import ROWS as ENCODE_ROWS
+from bench.deliver import end_to_end, idle
+from bench.cost.encode import ROWS as ENCODE_ROWS
 from bench.in_turns import measure_rows, progress
 from bench.results import describe_machine, print_table, write
 from bench.rows import ROWS as DOOR_ROWS

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 _MODULES: Final = {
-    "ringbuf": "bench.ours",
-    "sdk": "bench.sdk",
-    "native": "bench.native",
-    "lttng": "bench.lttng",
-    "encode": "bench.encode",
-    "numpy": "bench.limits",
-    "cffi": "bench.limits",
+    "ringbuf": "bench.emit.ours",
+    "sdk": "bench.emit.sdk",
+    "native": "bench.emit.native",
+    "lttng": "bench.emit.lttng",
+    "encode": "bench.cost.encode",
+    "numpy": "bench.emit.limits",
+    "cffi": "bench.emit.limits",
 }
 
 

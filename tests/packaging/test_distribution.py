@@ -15,7 +15,7 @@ from tests.packaging.conftest import ROOT
 
 sys.path.append(str(ROOT))  # last: ringbuf and drain are those that are installed
 
-from bench import import_time
+from bench.cost import import_time
 
 if TYPE_CHECKING:
     import pytest

@@ -15,9 +15,11 @@ import urllib3
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # last: ringbuf and drain are those that are installed
 
-from bench import end_to_end, instructions, measure, poison, rows, sender  # noqa: E402 - it is no installed package
-from bench.encode import ROWS as ENCODE_ROWS  # noqa: E402 - as above
-from bench.encode import records  # noqa: E402 - as above
+from bench.deliver import end_to_end, poison, sender
+from bench.cost import instructions
+from bench import measure, rows# noqa: E402 - it is no installed package
+from bench.cost.encode import ROWS as ENCODE_ROWS  # noqa: E402 - as above
+from bench.cost.encode import records  # noqa: E402 - as above
 from bench.measure import Figure  # noqa: E402 - as above
 from bench.probe import probe  # noqa: E402 - as above
 from bench.results import Result, markdown  # noqa: E402 - as above

@@ -1,6 +1,6 @@
 """What a producer pays before its first span: time of the import, and size of what is installed, beside the SDK.
 
-`python -m bench.import_time [ROUNDS]` measures in turns, each time in a new interpreter, and prints medians with the
+`python -m bench.cost.import_time [ROUNDS]` measures in turns, each time in a new interpreter, and prints medians with the
 smallest and the largest. Time is processor time of the whole process less that of an interpreter that imports nothing,
 bytecode being cached by a first round that is not counted. Sizes are of the distributions' files, with those of their
 dependencies.

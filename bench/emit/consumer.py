@@ -1,4 +1,4 @@
-"""Takes the records of one ring until its standard input is closed. `python -m bench.consumer PATH PAUSE_SECONDS`."""
+"""Takes the records of one ring until its standard input is closed. `python -m bench.emit.consumer PATH PAUSE_SECONDS`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.ring import Taker
+from bench.emit.ring import Taker
 
 
 def main() -> None:

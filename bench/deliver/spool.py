@@ -1,4 +1,4 @@
-"""What the spool takes and gives back: spans and bytes a second. `python -m bench.spool [FOLDER [ROUNDS]]`.
+"""What the spool takes and gives back: spans and bytes a second. `python -m bench.deliver.spool [FOLDER [ROUNDS]]`.
 
 FOLDER is on the disk that is asked about (default: the present one): every figure but those of the compression is the
 disk's as much as ours. In each round as many batches of 8192 spans as make 128 MiB before compression are put, until
@@ -19,7 +19,7 @@ import structlog
 import zstandard
 from isal import isal_zlib
 
-from bench.encode import records
+from bench.cost.encode import records
 from bench.measure import Figure
 from drain.accounting.outcome import Outcome
 from drain.otlp.encoder import Encoder

@@ -1,5 +1,5 @@
 /*
- * An LTTng-UST tracepoint in rounds, for bench/lttng.py, which has made the session. Each line on standard input runs one
+ * An LTTng-UST tracepoint in rounds, for bench/emit/lttng.py, which has made the session. Each line on standard input runs one
  * round and is answered by the nanoseconds of processor time per event.
  */
 #define LTTNG_UST_TRACEPOINT_CREATE_PROBES

@@ -1,6 +1,6 @@
 """How cost and rate grow with rings, producers, capacity and slot size; and the sizing rule, put to the test.
 
-`python -m bench.scale` prints tables; `--write` also puts them into bench/results/scale.json and docs/scale.svg.
+`python -m bench.cost.scale` prints tables; `--write` also puts them into bench/results/scale.json and docs/scale.svg.
 The curves are of C (scale.c): what Python adds does not depend on any of these.
 """
 
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import ringbuf
-from bench.encode import records
-from bench.end_to_end import Sink, drain
+from bench.cost.encode import records
+from bench.deliver.end_to_end import Sink, drain
 from bench.measure import Figure
-from bench.native import compile_c
-from bench.sender import paced
+from bench.emit.native import compile_c
+from bench.deliver.sender import paced
 from drain.otlp.encoder import Encoder
 from drain.otlp.gzip_members import gzip
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, site
@@ -189,7 +189,7 @@ def draw(curves: dict[str, list[dict[str, Any]]], to: Path) -> None:
 
 def main() -> int:
     """Run the command, and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.cost.scale", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="of each point (5)")
     parser.add_argument("--only", nargs="+", choices=[*CURVES, "stages", "sizing"], help="these parts")
     parser.add_argument("--write", action="store_true", help=f"to {RESULTS} and docs/scale.svg")

@@ -1,4 +1,4 @@
-"""Good spans delivered a second beside batches that the backend never takes. `python -m bench.poison`.
+"""Good spans delivered a second beside batches that the backend never takes. `python -m bench.deliver.poison`.
 
 For each cell of the table a drain with a ring directory of its own, one producer (service "poison") whose batches the
 receiver always answers 503, and one (service "good") that emits at an even rate. Of all requests the receiver fails a
@@ -21,9 +21,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final, Self
 
 import ringbuf
-from bench.end_to_end import drain
+from bench.deliver.end_to_end import drain
 from bench.results import describe_machine
-from bench.sender import paced
+from bench.deliver.sender import paced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -182,7 +182,7 @@ def table(load: Load, grid: Iterable[tuple[float, bool]], poison: Iterable[int])
 
 def main() -> None:
     """Print the machine, the method and the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.poison", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.deliver.poison", description=__doc__)
     parser.add_argument("--seconds", type=float, help="that good spans are emitted for, in each cell (6; quick: 3)")
     parser.add_argument("--rate", type=float, default=2000.0, help="good spans a second (2,000)")
     parser.add_argument("--batch-spans", type=int, default=100, help="spans in a batch (100)")
@@ -207,7 +207,7 @@ def main() -> None:
 
 
 def _emitter(service: str, rings: str, spans: int) -> ringbuf.Emitter:
-    layout = ringbuf.SpanLayout(span_names=["work"], attributes=[], scope_name="bench.poison")
+    layout = ringbuf.SpanLayout(span_names=["work"], attributes=[], scope_name="bench.deliver.poison")
     return ringbuf.Emitter(service, layout=layout, ring_dir=rings, capacity=1 << max(10, (2 * spans).bit_length()))
 
 

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bench.measure import bursts
-from bench.ours import TRACEPARENT, busy_thread, sampled, threads_burst
+from bench.emit.ours import TRACEPARENT, busy_thread, sampled, threads_burst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """The OpenTelemetry SDK with the ring behind it, beside the same SDK with its own queue and exporter.
 
-`python -m bench.otel_bridge [ROUNDS]`: each kind runs in a process of its own, a burst of spans at a time, and the
+`python -m bench.cost.otel_bridge [ROUNDS]`: each kind runs in a process of its own, a burst of spans at a time, and the
 kinds take turns; a burst is over when its last span has left the process. Prints the time of a span on the thread that
 ends it and the CPU time of the process (the drain's, which is another, not counted), each with its spread, and the
 ratio of the latter to the bridge's, round by round.
@@ -16,7 +16,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Final
 
-from bench.end_to_end import Sink, drain
+from bench.deliver.end_to_end import Sink, drain
 from bench.measure import Figure, clean_environment
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def burst_of(kind: str, where: str) -> Callable[[], dict[str, float]]:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from bench.sdk import DoNothingExporter
+    from bench.emit.sdk import DoNothingExporter
 
     processor: SpanProcessor
     if kind == "ring":
@@ -112,7 +112,7 @@ def measure(rounds: int) -> dict[str, dict[str, Figure]]:
 
 @contextlib.contextmanager
 def _process(kind: str, where: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "bench.otel_bridge", "serve", kind, where]
+    command = [sys.executable, "-m", "bench.cost.otel_bridge", "serve", kind, where]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean_environment()
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import ringbuf
-from bench.end_to_end import drain
+from bench.deliver.end_to_end import drain
 from bench.measure import Figure, clean_environment
 from bench.results import Result
 

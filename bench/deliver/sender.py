@@ -1,6 +1,6 @@
 """The producer of an end-to-end trial: emits at a rate for some seconds and waits until the last span was accepted.
 
-`python -m bench.sender ring RING_DIR RATE SECONDS DELAY`, or `sdk-http` or `sdk-grpc` and its ENDPOINT; DELAY is the
+`python -m bench.deliver.sender ring RING_DIR RATE SECONDS DELAY`, or `sdk-http` or `sdk-grpc` and its ENDPOINT; DELAY is the
 seconds that the SDK lets a batch wait. Prints one line of JSON.
 """
 
@@ -87,7 +87,7 @@ def through_sdk(protocol: str, endpoint: str, rate: float, seconds: float, delay
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-    from bench.sdk import ATTRIBUTES, NAME
+    from bench.emit.sdk import ATTRIBUTES, NAME
 
     exporter: SpanExporter
     if protocol == "sdk-http":

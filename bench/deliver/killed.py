@@ -1,4 +1,4 @@
-"""A producer that is killed with spans that nobody has taken yet: how many of them arrive. `python -m bench.killed`.
+"""A producer that is killed with spans that nobody has taken yet: how many of them arrive. `python -m bench.deliver.killed`.
 
 A child process emits so many spans and is killed at once, before the SDK's exporter or our drain had its turn. Then a
 drain takes what is in the ring. The SDK's spans would arrive over OTLP/HTTP at a receiver in this process.
@@ -111,7 +111,7 @@ def theirs(spans: int) -> int:
 
 def main() -> None:
     """Print how many spans arrive, of both."""
-    parser = argparse.ArgumentParser(prog="python -m bench.killed", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.deliver.killed", description=__doc__)
     parser.add_argument("--spans", type=int, default=1000, help="that the producer emits (1000)")
     parser.add_argument("--rounds", type=int, default=5, help="producers of each kind that are killed (5)")
     options = parser.parse_args()

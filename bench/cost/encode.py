@@ -1,4 +1,4 @@
-"""Records to OTLP: our encode plan beside the ways that Python has. `python -m bench.encode [ROUNDS]`.
+"""Records to OTLP: our encode plan beside the ways that Python has. `python -m bench.cost.encode [ROUNDS]`.
 
 All take the same spans of Phase 219, with what each wants prepared before the clock starts: we the records as they lie
 in a ring, the SDK its `ReadableSpan`s, the plain messages Python values with every label's `KeyValue` made once.

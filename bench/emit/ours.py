@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.measure import bursts, percentiles
-from bench.ring import emptied_emitter, shared_emitter
+from bench.emit.ring import emptied_emitter, shared_emitter
 from ringbuf import unix_nano
 from ringbuf.dataplane import (
     DATAPLANE_LAYOUT,
@@ -194,7 +194,7 @@ def beside_consumer(pause_seconds: float) -> Iterator[Round]:
     with shared_emitter(capacity=1 << 16) as emitter:
         path = str(emitter.stats().path)
         consumer = subprocess.Popen(
-            [sys.executable, "-m", "bench.consumer", path, str(pause_seconds)],
+            [sys.executable, "-m", "bench.emit.consumer", path, str(pause_seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

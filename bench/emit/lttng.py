@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.measure import ProbeError, Skipped
-from bench.native import compile_c, rounds_of
+from bench.emit.native import compile_c, rounds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

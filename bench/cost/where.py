@@ -1,4 +1,4 @@
-"""Where the instructions of a span go, function by function: `python -m bench.where [emit|span|drain]`.
+"""Where the instructions of a span go, function by function: `python -m bench.cost.where [emit|span|drain]`.
 
 Runs a loop under callgrind twice, the second time twice as long; the difference is what the loop itself takes, with the
 start of the interpreter left out. A count is the same on a busy machine. Needs Debian's valgrind.
@@ -27,7 +27,7 @@ _LOOPS: Final = {
 _PROGRAM: Final = """
 import sys, tempfile, ringbuf
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, site
-from bench.encode import records
+from bench.cost.encode import records
 from drain.otlp.encoder import Encoder
 from drain.otlp.gzip_members import gzip
 count = int(sys.argv[1])
@@ -78,7 +78,7 @@ def main() -> int:
     """Run the command, and return its exit code."""
     loops = sys.argv[1:] or list(_LOOPS)
     if not set(loops) <= _LOOPS.keys() or shutil.which("valgrind") is None:
-        print(f"usage: python -m bench.where [{'|'.join(_LOOPS)}]; needs Debian's valgrind", file=sys.stderr)
+        print(f"usage: python -m bench.cost.where [{'|'.join(_LOOPS)}]; needs Debian's valgrind", file=sys.stderr)
         return 2
     for loop in loops:
         with tempfile.TemporaryDirectory(prefix="ringbuf-bench-") as folder:

@@ -70,7 +70,7 @@ class Sink:
     """
 
     def __init__(self, protocol: str, *, keeps: bool = True) -> None:
-        command = [sys.executable, "-m", "bench.sink", protocol, "keep" if keeps else "forget"]
+        command = [sys.executable, "-m", "bench.deliver.sink", protocol, "keep" if keeps else "forget"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.endpoint = self._line()
 
@@ -148,7 +148,7 @@ def trial(how: str, where: str, sink: Sink | LinesSink, rate: float, seconds: fl
         delay: seconds that the SDK lets a batch wait that is not full; 5 is its default, and serves it best when the
             rate is high. The drain has its own setting.
     """
-    command = [sys.executable, "-m", "bench.sender", how, where, str(rate), str(seconds), str(delay)]
+    command = [sys.executable, "-m", "bench.deliver.sender", how, where, str(rate), str(seconds), str(delay)]
     result = subprocess.run(
         command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True, env=clean_environment()
     )

@@ -1,4 +1,4 @@
-"""What an outage of the backend costs the producer, and where it ends for memory and disk. `python -m bench.outage`.
+"""What an outage of the backend costs the producer, and where it ends for memory and disk. `python -m bench.deliver.outage`.
 
 Three drains, one after the other, each with a producer that calls `site.emit` at an even rate: one whose receiver
 takes everything; one whose receiver is away and that has a bounded spool; one whose receiver is away and that has none,
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import ringbuf
-from bench.end_to_end import Sink, drain
-from bench.idle import anonymous_megabytes
+from bench.deliver.end_to_end import Sink, drain
+from bench.deliver.idle import anonymous_megabytes
 from bench.measure import Figure, clean_environment
-from bench.sender import CAPACITY, paced
+from bench.deliver.sender import CAPACITY, paced
 from ringbuf.dataplane import LeaseId, OpType, site
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _WARM_SECONDS: Final = 2.0  # the first spans find the ring's pages in no cache
 
 def main() -> None:
     """Run the three, and print a line for each."""
-    parser = argparse.ArgumentParser(prog="python -m bench.outage", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.deliver.outage", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the receiver is away (60)")
     parser.add_argument("--rate", type=float, default=500_000.0, help="spans a second (500,000)")
     parser.add_argument("--spool-mebibytes", type=int, default=512, help="the bound of the spool (512)")
@@ -61,7 +61,7 @@ def _run(endpoint: str, settings: list[str], state: Path, rate: float, seconds: 
         quiet = ["--log-level", "error", "--shutdown-timeout", "1"]
         pid = cleanup.enter_context(drain(folder, "otlp-http", "--endpoint", endpoint, *quiet, *settings))
         producer = subprocess.Popen(
-            [sys.executable, "-c", f"from bench.outage import produce; produce({folder!r}, {rate}, {seconds})"],
+            [sys.executable, "-c", f"from bench.deliver.outage import produce; produce({folder!r}, {rate}, {seconds})"],
             stdout=subprocess.PIPE,
             env=clean_environment(),
             text=True,

@@ -1,5 +1,5 @@
 /*
- * Calls one hot function CALLS times, for bench/instructions.py to count its instructions: `instructions NAME RING_DIR`.
+ * Calls one hot function CALLS times, for bench/cost/instructions.py to count its instructions: `instructions NAME RING_DIR`.
  * Prints how many operations (spans) that were.
  */
 #include <stdio.h>

@@ -1,6 +1,6 @@
 """An OTLP receiver that keeps the bodies and decodes them when asked: the clock of the sender has stopped by then.
 
-`python -m bench.sink http|grpc` prints its endpoint. Each line on standard input is answered by one line of JSON: how
+`python -m bench.deliver.sink http|grpc` prints its endpoint. Each line on standard input is answered by one line of JSON: how
 many spans, distinct span ids, requests and bytes on the wire came since the last, and how old the spans were (p50, p99,
 ms since their end); then they are forgotten.
 """

@@ -1,6 +1,6 @@
 """Counts the instructions of the hot C functions with callgrind, and compares them with the committed counts.
 
-`python -m bench.instructions` prints them; `--check` fails when one is above bench/instructions.json by more than the
+`python -m bench.cost.instructions` prints them; `--check` fails when one is above bench/cost/instructions.json by more than the
 tolerance; `--write` replaces that file, also after an improvement, lest it be lost unnoticed. Unlike a time, a count is
 the same on a busy machine; another compiler or C library changes it a little.
 """
@@ -18,7 +18,7 @@ from typing import Final
 
 import ringbuf
 from bench.measure import ProbeError, Skipped
-from bench.native import compile_c
+from bench.emit.native import compile_c
 
 SOURCE: Final = Path(__file__).with_name("instructions.c")
 COMMITTED: Final = Path(__file__).with_name("instructions.json")
