@@ -6,13 +6,18 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bench.deliver import end_to_end, idle
 from bench.cost.encode import ROWS as ENCODE_ROWS
+from bench.deliver import end_to_end, idle
 from bench.in_turns import measure_rows, progress
 from bench.results import describe_machine, print_table, write
 from bench.rows import ROWS as DOOR_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bench.rows import Row
 
 ROWS: Final = (*DOOR_ROWS, *ENCODE_ROWS)
 _ROUNDS: Final = 11
@@ -30,16 +35,28 @@ _GROUPS: Final = (
     "age",
     "idle",
 )
+_WITHOUT_PROBES: Final = len(_PROTOCOLS) + 3  # the last groups: their rows are made as they are measured
 LATEST: Final = Path(__file__).with_name("results") / "latest.json"
+
+
+def is_asked_for(row: Row, names: Iterable[str]) -> bool:
+    """Whether a row is one of these: by its group, or by a part of its title or of its peer's."""
+    return any(row.group == name or (name not in _GROUPS and name in row.title_beside_peer) for name in names)
 
 
 def main() -> int:
     """Run the benchmark, and return its exit code."""
     options = _options()
+    if options.list:
+        for row in ROWS:
+            if is_asked_for(row, options.only):
+                print(f"{row.group:<12} {row.title_beside_peer}")
+        print(*(group for group in _GROUPS[-_WITHOUT_PROBES:] if group in options.only), sep="\n")
+        return 0
     machine = describe_machine()
     machine["rounds"] = options.rounds
     machine["load_before"] = os.getloadavg()[0]
-    results = measure_rows([row for row in ROWS if row.group in options.only], options.rounds)
+    results = measure_rows([row for row in ROWS if is_asked_for(row, options.only)], options.rounds)
     seconds = _QUICK_TRIAL_SECONDS if options.quick else _TRIAL_SECONDS
     for protocol in _PROTOCOLS:
         if f"end-to-end-{protocol}" in options.only:
@@ -70,7 +87,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK_ROUNDS} rounds instead of {_ROUNDS}")
     parser.add_argument("--rounds", type=int, help="so many rounds")
-    parser.add_argument("--only", nargs="+", choices=_GROUPS, default=_GROUPS, help="these groups of rows")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=_GROUPS,
+        metavar="NAME",
+        help=f"these rows, by a part of their titles, or these groups of rows: {', '.join(_GROUPS)}",
+    )
+    parser.add_argument("--list", action="store_true", help="measure nothing: print what is asked for, by group")
     parser.add_argument(
         "--output", type=Path, help=f"where the JSON goes, and the Markdown beside it ({LATEST}, if all groups run)"
     )
@@ -79,6 +103,9 @@ def _options() -> argparse.Namespace:
         options.rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
     if options.rounds < 1:
         parser.error("--rounds must be greater than zero")
+    for name in options.only:
+        if name not in _GROUPS and not any(is_asked_for(row, [name]) for row in ROWS):
+            parser.error(f"--only {name!r} is no group, and in the title of no row: see --list")
     # A part of the rows, or hurried ones, must not take the place of a whole run.
     if options.output is None and not options.quick and set(options.only) == set(_GROUPS):
         options.output = LATEST

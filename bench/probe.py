@@ -6,6 +6,7 @@ figures of one round by name, in nanoseconds per operation unless the name says 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -40,11 +41,14 @@ def probe(name: str) -> Probe:
 
 def main() -> None:
     """Answer rounds until the input ends."""
-    name = sys.argv[1]
-    if len(sys.argv) > 2:
-        os.sched_setaffinity(0, {int(sys.argv[2])})
+    parser = argparse.ArgumentParser(prog="python -m bench.probe", description=__doc__)
+    parser.add_argument("name", help="of the probe, as bench/rows.py has it")
+    parser.add_argument("cpu", nargs="?", type=int, help="the processor that it is pinned to")
+    options = parser.parse_args()
+    if options.cpu is not None:
+        os.sched_setaffinity(0, {options.cpu})
     try:
-        with probe(name)() as run_round:
+        with probe(options.name)() as run_round:
             run_round()  # warm up: imports, caches, branch predictors
             print(json.dumps({"ready": True}), flush=True)
             for _line in sys.stdin:

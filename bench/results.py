@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.measure import Figure
 
 _HEAD: Final = ("what", "ours", "beside", "peer", "ratio", "aim")
+_COMMAND: Final = "make bench ARGS='--only …'"
 _PACKAGES: Final = ("ringbuf-spans", "opentelemetry-sdk", "numpy", "cffi", "grpcio", "urllib3", "isal")
 
 
@@ -90,8 +91,9 @@ def markdown(results: list[Result], machine: dict[str, Any]) -> str:
         f"{machine['rounds']} rounds",
         f"load average {machine['load_before']:.1f} before, {machine['load_after']:.1f} after",
     )
-    lines = ["; ".join(found) + ".", "", "| " + " | ".join(_HEAD) + " |", "|" + len(_HEAD) * "---|"]
-    lines += ["| " + " | ".join(result.cells()) + " |" for result in results]
+    head = (*_HEAD, _COMMAND)
+    lines = ["; ".join(found) + ".", "", "| " + " | ".join(head) + " |", "|" + len(head) * "---|"]
+    lines += ["| " + " | ".join((*result.cells(), f"`{result.group}`")) + " |" for result in results]
     return "\n".join(lines) + "\n"
 
 

@@ -36,6 +36,11 @@ class Row:
     is_pinned: bool = True
     is_limit: bool = False
 
+    @property
+    def title_beside_peer(self) -> str:
+        """By a part of this a row is asked for."""
+        return f"{self.title} / {self.peer_title}"
+
 
 _START: Final = "SDK start_span + end"
 _WITH: Final = "SDK start_as_current_span"

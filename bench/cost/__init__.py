@@ -1,0 +1,1 @@
+"""What a span, a ring or an import costs, part by part."""

@@ -6,7 +6,7 @@ in a ring, the SDK its `ReadableSpan`s, the plain messages Python values with ev
 
 from __future__ import annotations
 
-import sys
+import argparse
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -234,7 +234,9 @@ def _readable_spans(spans: np.ndarray) -> list[ReadableSpan]:
 
 def main() -> None:
     """Measure the rows of this file."""
-    print_table(measure_rows(ROWS, int(sys.argv[1]) if len(sys.argv) > 1 else 11))
+    parser = argparse.ArgumentParser(prog="python -m bench.cost.encode", description=__doc__)
+    parser.add_argument("rounds", nargs="?", type=int, default=11, help="of each row (11)")
+    print_table(measure_rows(ROWS, parser.parse_args().rounds))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """What a producer pays before its first span: time of the import, and size of what is installed, beside the SDK.
 
-`python -m bench.cost.import_time [ROUNDS]` measures in turns, each time in a new interpreter, and prints medians with the
-smallest and the largest. Time is processor time of the whole process less that of an interpreter that imports nothing,
-bytecode being cached by a first round that is not counted. Sizes are of the distributions' files, with those of their
-dependencies.
+Measures in turns, each time in a new interpreter, and prints medians with the smallest and the largest. Time is
+processor time of the whole process less that of an interpreter that imports nothing, bytecode being cached by a first
+round that is not counted. Sizes are of the distributions' files, with those of their dependencies.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import resource
 import statistics
@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 
 PROBES: Final = {
     "nothing": "pass",
@@ -117,7 +117,9 @@ def _own_bytes(name: str) -> int:
 
 def main() -> None:
     """Run the command."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else _DEFAULT_ROUNDS
+    parser = argparse.ArgumentParser(prog="python -m bench.cost.import_time", description=__doc__)
+    parser.add_argument("rounds", nargs="?", type=int, default=_DEFAULT_ROUNDS, help=f"({_DEFAULT_ROUNDS})")
+    rounds = parser.parse_args().rounds
     print("| processor time | ms, median | smallest | largest |\n|---|---|---|---|")
     for name, values in import_milliseconds(rounds).items():
         print(f"| {name} | {statistics.median(values):.0f} | {min(values):.0f} | {max(values):.0f} |")

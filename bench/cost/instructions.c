@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ring_for_bench.h"
+#include "../emit/ring_for_bench.h"
 
 enum { SLOT_BYTES = 128, CALLS = 4000, RECORDS = 1000, LEASE_BYTES = 16 };
 enum { LEASE_AT = RB_CORE_BYTES, BYTES_AT = LEASE_AT + LEASE_BYTES, LABELS_AT = BYTES_AT + 8 };

@@ -1,12 +1,13 @@
 """Counts the instructions of the hot C functions with callgrind, and compares them with the committed counts.
 
-`python -m bench.cost.instructions` prints them; `--check` fails when one is above bench/cost/instructions.json by more than the
-tolerance; `--write` replaces that file, also after an improvement, lest it be lost unnoticed. Unlike a time, a count is
-the same on a busy machine; another compiler or C library changes it a little.
+Prints them; `--check` fails when one is above bench/cost/instructions.json by more than the tolerance; `--write`
+replaces that file, also after an improvement, lest it be lost unnoticed. Unlike a time, a count is the same on a busy
+machine; another compiler or C library changes it a little.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 import ringbuf
-from bench.measure import ProbeError, Skipped
 from bench.emit.native import compile_c
+from bench.measure import ProbeError, Skipped
 
 SOURCE: Final = Path(__file__).with_name("instructions.c")
 COMMITTED: Final = Path(__file__).with_name("instructions.json")
@@ -76,12 +77,16 @@ def _count(valgrind: str, program: Path, name: str, folder: str, ring_dir: str) 
 
 def main() -> int:
     """Run the command, and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.cost.instructions", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail when one is above what is committed")
+    parser.add_argument("--write", action="store_true", help=f"put them into {COMMITTED.name}")
+    options = parser.parse_args()
     counts = count_instructions()
     for name, count in counts.items():
         print(f"{name:<20} {count:8.1f} instructions a span")
-    if "--write" in sys.argv:
+    if options.write:
         COMMITTED.write_text(json.dumps({name: round(count, 1) for name, count in counts.items()}, indent=2) + "\n")
-    if "--check" in sys.argv:
+    if options.check:
         wrong = regressions(counts, json.loads(COMMITTED.read_text()))
         print("\n".join(wrong) or "none is above what is committed")
         return 1 if wrong else 0

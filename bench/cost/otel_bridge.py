@@ -8,6 +8,7 @@ ratio of the latter to the bridge's, round by round.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import subprocess
@@ -133,10 +134,12 @@ def _ask(process: subprocess.Popen[str]) -> dict[str, float]:
 
 def main() -> None:
     """Run the command."""
-    if sys.argv[1:2] == ["serve"]:
+    if sys.argv[1:2] == ["serve"]:  # one of its own processes
         serve(*sys.argv[2:])
         return
-    found = measure(int(sys.argv[1]) if len(sys.argv) > 1 else _ROUNDS)
+    parser = argparse.ArgumentParser(prog="python -m bench.cost.otel_bridge", description=__doc__)
+    parser.add_argument("rounds", nargs="?", type=int, default=_ROUNDS, help=f"({_ROUNDS})")
+    found = measure(parser.parse_args().rounds)
     print(f"{'':<12} {'on the ending thread':>26} {'CPU of the process':>26} {'over the ring':>22}")
     for kind, of in found.items():
         wall, cpu = (

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "ring_for_bench.h"
+#include "../emit/ring_for_bench.h"
 
 enum { MOST = 256, BURST = 8192, AT_ONCE = 1024, LONGEST = 2 };
 

@@ -7,8 +7,10 @@ The curves are of C (scale.c): what Python adds does not depend on any of these.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,15 +23,15 @@ from typing import Any, Final
 import ringbuf
 from bench.cost.encode import records
 from bench.deliver.end_to_end import Sink, drain
-from bench.measure import Figure
-from bench.emit.native import compile_c
 from bench.deliver.sender import paced
+from bench.emit.native import compile_c
+from bench.measure import Figure
 from drain.otlp.encoder import Encoder
 from drain.otlp.gzip_members import gzip
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, site
 
 SOURCE: Final = Path(__file__).with_name("scale.c")
-RESULTS: Final = Path(__file__).with_name("results") / "scale.json"
+RESULTS: Final = Path(__file__).parents[1] / "results" / "scale.json"
 CURVES: Final[dict[str, tuple[str, tuple[int, ...], tuple[str, ...]]]] = {
     # curve: scale.c's mode, its points, the figures that a point gives
     "capacity": ("burst", tuple(1 << n for n in range(10, 19)), ("emit ns", "take ns")),
@@ -38,6 +40,10 @@ CURVES: Final[dict[str, tuple[str, tuple[int, ...], tuple[str, ...]]]] = {
     "clocks": ("clocks", (1,), ("CLOCK_REALTIME ns", "CLOCK_MONOTONIC ns", "bare TSC ns")),
     "producers": ("many", tuple(1 << n for n in range(7)), ("spans/s", "drops/s", "emit ns", "take ns")),
 }
+PICTURE: Final = Path(__file__).parents[2] / "docs" / "scale.svg"
+# Three that differ in lightness, too, on white and on black.
+_LINES: Final = ("#3b82f6", "#d97706", "#8b949e")
+_FONT_POINTS: Final = 9  # a phone shows the picture in about its own size
 DRAWN: Final = ("capacity", "slot_bytes", "rings", "producers")
 _CAPACITY: Final = 8192
 _SLOT_BYTES: Final = 128
@@ -155,14 +161,20 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(curves: dict[str, list[dict[str, Any]]], to: Path) -> None:
-    """Draw the four curves, the spread of the rounds as a band."""
+    """Draw the four curves one below the other, as wide as a phone, the spread of the rounds as a band.
+
+    Args:
+        curves: by name, as results/scale.json has them: each figure is [median, low, high].
+        to: the SVG file.
+    """
     import matplotlib as mpl
 
     mpl.use("svg")
     import matplotlib.pyplot as plt
 
     mpl.rcParams["svg.fonttype"] = "none"
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
+    mpl.rcParams["svg.hashsalt"] = "ringbuf"  # ids that do not change from run to run
+    figure, axes = plt.subplots(len(curves), 1, figsize=(4.8, 2.7 * len(curves)), layout="constrained")
     labels = {
         "capacity": "capacity, slots of 128 bytes",
         "slot_bytes": "slot, bytes",
@@ -172,19 +184,33 @@ def draw(curves: dict[str, list[dict[str, Any]]], to: Path) -> None:
     for plot, (name, rows) in zip(axes.flat, curves.items(), strict=True):
         points = [row["point"] for row in rows]
         shown = ("spans/s",) if name == "producers" else CURVES[name][2]
-        for title, colour in zip(shown, ("#1f6feb", "#bf5700", "#6e7781"), strict=False):
-            found = [row[title] for row in rows]
-            plot.plot(points, [each.median for each in found], marker="o", ms=3, color=colour, label=title)
-            plot.fill_between(
-                points, [each.low for each in found], [each.high for each in found], color=colour, alpha=0.2
-            )
+        for title, colour in zip(shown, _LINES, strict=False):
+            median, low, high = zip(*(row[title] for row in rows), strict=True)
+            plot.plot(points, median, marker="o", ms=3, color=colour, label=title)
+            plot.fill_between(points, low, high, color=colour, alpha=0.2)
         plot.set_xscale("log", base=2)
-        plot.set_xlabel(labels[name])
+        plot.set_xlabel(labels[name], fontsize=_FONT_POINTS)
+        plot.tick_params(labelsize=_FONT_POINTS)
         plot.set_ylim(bottom=0)
-        plot.legend(frameon=False, fontsize=8)
+        plot.legend(frameon=False, fontsize=_FONT_POINTS)
         plot.spines[["top", "right"]].set_visible(False)
-    figure.savefig(to, metadata={"Date": None})
+    picture = io.StringIO()
+    figure.savefig(picture, format="svg", metadata={"Date": None})
     plt.close(figure)
+    to.write_text(follow_the_reader(picture.getvalue()))
+
+
+def follow_the_reader(picture: str) -> str:
+    """Return a picture of matplotlib whose background, text and axes are dark or light as the reader's browser is."""
+    style = (
+        "text,.ink{fill:#1f2328}.page{fill:#fff}.axis{stroke:#59636e}"
+        "@media (prefers-color-scheme:dark){text,.ink{fill:#f0f6fc}.page{fill:#0d1117}.axis{stroke:#9198a1}}"
+    )
+    picture = re.sub(r' style="fill: #ffffff"', ' class="page"', picture)
+    picture = re.sub(r' style="fill: none; stroke: #000000', ' class="axis" style="fill: none', picture)
+    # The marks of axes are defined once with the black that they have, and used with it again.
+    picture = re.sub(r'style="stroke: #000000; ', 'class="axis" style="', picture)
+    return picture.replace("</style>", f"{style}</style>", 1)
 
 
 def main() -> int:
@@ -193,7 +219,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of each point (5)")
     parser.add_argument("--only", nargs="+", choices=[*CURVES, "stages", "sizing"], help="these parts")
     parser.add_argument("--write", action="store_true", help=f"to {RESULTS} and docs/scale.svg")
+    parser.add_argument("--draw", action="store_true", help=f"measure nothing: draw docs/scale.svg from {RESULTS.name}")
     options = parser.parse_args()
+    if options.draw:
+        _draw_what_is_written()
+        return 0
     parts = options.only or [*CURVES, "stages", "sizing"]
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="ringbuf-bench-") as folder:
@@ -214,8 +244,13 @@ def main() -> int:
             json.dumps(found, indent=1, default=lambda figure: [figure.median, figure.low, figure.high]) + "\n"
         )
         if set(DRAWN) <= found.keys():
-            draw({name: found[name] for name in DRAWN}, Path(__file__).parents[1] / "docs" / "scale.svg")
+            _draw_what_is_written()
     return 0
+
+
+def _draw_what_is_written() -> None:
+    written = json.loads(RESULTS.read_text())
+    draw({name: written[name] for name in DRAWN}, PICTURE)
 
 
 if __name__ == "__main__":

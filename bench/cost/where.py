@@ -6,6 +6,7 @@ start of the interpreter left out. A count is the same on a busy machine. Needs 
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -76,11 +77,12 @@ def counts(loop: str, spans: int, folder: Path) -> Counter[str]:
 
 def main() -> int:
     """Run the command, and return its exit code."""
-    loops = sys.argv[1:] or list(_LOOPS)
-    if not set(loops) <= _LOOPS.keys() or shutil.which("valgrind") is None:
-        print(f"usage: python -m bench.cost.where [{'|'.join(_LOOPS)}]; needs Debian's valgrind", file=sys.stderr)
-        return 2
-    for loop in loops:
+    parser = argparse.ArgumentParser(prog="python -m bench.cost.where", description=__doc__)
+    parser.add_argument("loops", nargs="*", choices=[[], *_LOOPS], metavar="LOOP", help=f"{', '.join(_LOOPS)} (all)")
+    loops = parser.parse_args().loops
+    if shutil.which("valgrind") is None:
+        parser.error("needs Debian's valgrind")
+    for loop in loops or _LOOPS:
         with tempfile.TemporaryDirectory(prefix="ringbuf-bench-") as folder:
             difference = counts(loop, 2 * _SPANS, Path(folder))
             difference.subtract(counts(loop, _SPANS, Path(folder)))

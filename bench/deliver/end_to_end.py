@@ -273,7 +273,7 @@ def measure(protocol: str, rounds: int, seconds: float) -> list[Result]:
     first, second = (Figure.of(max(1.0, each.waiting[half]) for each in found["ring"].trials) for half in (0, 1))
     return [
         Result(
-            group="end-to-end",
+            group=f"end-to-end-{protocol}",
             title=f"site.emit to OTLP/{protocol} receiver, nothing lost",
             peer_title=f"SDK, BatchSpanProcessor, OTLP/{protocol}",
             unit="spans/s",
@@ -284,7 +284,7 @@ def measure(protocol: str, rounds: int, seconds: float) -> list[Result]:
             details={name: each.details() for name, each in found.items()},
         ),
         Result(
-            group="end-to-end",
+            group=f"end-to-end-{protocol}",
             title=f"at that rate over {protocol}, spans that wait in the ring, second half of the trial",
             peer_title="first half",
             unit="spans",

@@ -1,7 +1,7 @@
-"""A producer that is killed with spans that nobody has taken yet: how many of them arrive. `python -m bench.deliver.killed`.
+"""A producer that is killed with spans that nobody has taken yet: how many of them arrive.
 
 A child process emits so many spans and is killed at once, before the SDK's exporter or our drain had its turn. Then a
-drain takes what is in the ring. The SDK's spans would arrive over OTLP/HTTP at a receiver in this process.
+drain takes what is in the ring. The SDK's spans would arrive over OTLP/HTTP at a receiver (sink.py).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Final
+
+from bench.deliver.end_to_end import Sink
 
 _EMIT: Final = """
 import sys
@@ -41,37 +41,6 @@ for _ in range(int(sys.argv[1])):
 print("emitted", flush=True)
 sys.stdin.read()
 """
-
-
-class Receiver:
-    """Counts the spans that are posted to it."""
-
-    def __init__(self) -> None:
-        from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
-
-        self.spans = 0
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                for resource in TracesData.FromString(body).resource_spans:
-                    receiver.spans += sum(len(scope.spans) for scope in resource.scope_spans)
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_arguments: object) -> None:
-                """Say nothing."""
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Answer nobody any more."""
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def killed(code: str, spans: int, environment: dict[str, str]) -> None:
@@ -103,10 +72,9 @@ def ours(spans: int) -> int:
 
 def theirs(spans: int) -> int:
     """Return how many of the SDK's spans arrive."""
-    receiver = Receiver()
-    killed(_SDK, spans, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_COMPRESSION": "none"})
-    receiver.close()
-    return receiver.spans
+    with Sink("http") as sink:
+        killed(_SDK, spans, {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint})
+        return int(sink.count()["spans"])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What an outage of the backend costs the producer, and where it ends for memory and disk. `python -m bench.deliver.outage`.
+"""What an outage of the backend costs the producer, and where it ends for memory and disk.
 
 Three drains, one after the other, each with a producer that calls `site.emit` at an even rate: one whose receiver
 takes everything; one whose receiver is away and that has a bounded spool; one whose receiver is away and that has none,
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import ringbuf
 from bench.deliver.end_to_end import Sink, drain
 from bench.deliver.idle import anonymous_megabytes
-from bench.measure import Figure, clean_environment
 from bench.deliver.sender import CAPACITY, paced
+from bench.measure import Figure, clean_environment
 from ringbuf.dataplane import LeaseId, OpType, site
 
 if TYPE_CHECKING:

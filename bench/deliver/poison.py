@@ -17,16 +17,18 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final, Self
 
 import ringbuf
 from bench.deliver.end_to_end import drain
-from bench.results import describe_machine
 from bench.deliver.sender import paced
+from bench.results import describe_machine
+from tests.otlp_server import OtlpHttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tests.otlp_server import OtlpHandler
 
 _POISON: Final = (0, 4, 20, 100)
 _FAILING: Final = (0.0, 0.1, 0.5)
@@ -49,53 +51,35 @@ class Receiver:
     """
 
     def __init__(self, failing: float, seed: int) -> None:
-        from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
-
         self.good: set[bytes] = set()
         self.poisoned = 0
-        chance = random.Random(seed)  # noqa: S311 - no secret
-        lock = threading.Lock()
-        receiver = self
+        self._failing = failing
+        self._chance = random.Random(seed)  # noqa: S311 - no secret
+        self._lock = threading.Lock()
+        self._server = OtlpHttpServer(otherwise=self._meet, keeps=False)
+        self.endpoint = self._server.url
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                traces = TracesData.FromString(self.rfile.read(int(self.headers["Content-Length"])))
-                services = {
-                    attribute.value.string_value
-                    for resource in traces.resource_spans
-                    for attribute in resource.resource.attributes
-                    if attribute.key == "service.name"
-                }
-                with lock:
-                    is_poisoned = "poison" in services
-                    receiver.poisoned += is_poisoned
-                    is_taken = chance.random() >= failing and not is_poisoned
-                    if is_taken:
-                        receiver.good.update(
-                            span.span_id
-                            for resource in traces.resource_spans
-                            for scope in resource.scope_spans
-                            for span in scope.spans
-                        )
-                self.send_response(200 if is_taken else 503)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_arguments: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+    def _meet(self, handler: OtlpHandler) -> None:
+        services = {
+            attribute.value.string_value
+            for resource_spans in handler.received.message.resource_spans
+            for attribute in resource_spans.resource.attributes
+            if attribute.key == "service.name"
+        }
+        with self._lock:
+            is_poisoned = "poison" in services
+            self.poisoned += is_poisoned
+            is_taken = self._chance.random() >= self._failing and not is_poisoned
+            if is_taken:
+                self.good.update(span.span_id for span in handler.received.spans)
+        handler.answer(200 if is_taken else 503)
 
     def __enter__(self) -> Self:
+        self._server.__enter__()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,12 @@
 """The producer of an end-to-end trial: emits at a rate for some seconds and waits until the last span was accepted.
 
-`python -m bench.deliver.sender ring RING_DIR RATE SECONDS DELAY`, or `sdk-http` or `sdk-grpc` and its ENDPOINT; DELAY is the
-seconds that the SDK lets a batch wait. Prints one line of JSON.
+Prints one line of JSON.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -134,10 +133,17 @@ def through_sdk(protocol: str, endpoint: str, rate: float, seconds: float, delay
 
 def main() -> None:
     """Run one trial."""
-    how, where = sys.argv[1:3]
-    rate, seconds, delay = map(float, sys.argv[3:])
-    result = through_ring(where, rate, seconds) if how == "ring" else through_sdk(how, where, rate, seconds, delay)
-    print(json.dumps(result))
+    parser = argparse.ArgumentParser(prog="python -m bench.deliver.sender", description=__doc__)
+    parser.add_argument("how", choices=("ring", "sdk-http", "sdk-grpc"), help="through what")
+    parser.add_argument("where", help="the ring directory, or the SDK's endpoint")
+    parser.add_argument("rate", type=float, help="spans a second")
+    parser.add_argument("seconds", type=float, help="that it emits for")
+    parser.add_argument("delay", type=float, help="seconds that the SDK lets a batch wait")
+    of = parser.parse_args()
+    if of.how == "ring":
+        print(json.dumps(through_ring(of.where, of.rate, of.seconds)))
+    else:
+        print(json.dumps(through_sdk(of.how, of.where, of.rate, of.seconds, of.delay)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """An OTLP receiver that keeps the bodies and decodes them when asked: the clock of the sender has stopped by then.
 
-`python -m bench.deliver.sink http|grpc` prints its endpoint. Each line on standard input is answered by one line of JSON: how
-many spans, distinct span ids, requests and bytes on the wire came since the last, and how old the spans were (p50, p99,
-ms since their end); then they are forgotten.
+Prints its endpoint. Each line on standard input is answered by one line of JSON: how many spans, distinct span ids,
+requests and bytes on the wire came since the last, and how old the spans were (p50, p99, ms since their end); then they
+are forgotten.
 """
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import socket
@@ -126,8 +127,12 @@ def decoded(bodies: Iterable[tuple[int, bytes]]) -> dict[str, float]:
 
 def main() -> None:
     """Serve until standard input ends."""
-    bodies = Bodies(keeps="forget" not in sys.argv[2:])
-    print((serve_http if sys.argv[1] == "http" else serve_grpc)(bodies), flush=True)
+    parser = argparse.ArgumentParser(prog="python -m bench.deliver.sink", description=__doc__)
+    parser.add_argument("protocol", choices=("http", "grpc"))
+    parser.add_argument("bodies", nargs="?", choices=("keep", "forget"), default="keep", help="forget: for long runs")
+    options = parser.parse_args()
+    bodies = Bodies(keeps=options.bodies == "keep")
+    print((serve_http if options.protocol == "http" else serve_grpc)(bodies), flush=True)
     for _line in sys.stdin:
         print(json.dumps(decoded(bodies.take())), flush=True)
 

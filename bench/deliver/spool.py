@@ -7,8 +7,8 @@ the last is durable; then all are taken by four threads, and removed.
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -42,8 +42,13 @@ _COMPRESSIONS: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
-def main(folder: Path, rounds: int) -> None:
+def main() -> None:
     """Measure, and print a line for each figure: the median of the rounds [smallest ... largest]."""
+    parser = argparse.ArgumentParser(prog="python -m bench.deliver.spool", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="on the disk that is asked about (.)")
+    parser.add_argument("rounds", nargs="?", type=int, default=5, help="(5)")
+    options = parser.parse_args()
+    folder, rounds = options.folder, options.rounds
     encoder = Encoder(DATAPLANE_LAYOUT, {"service.name": "bench"})
     request = Request(encoder.encode(records(SPANS)).body, SPANS, "protobuf")
     print(f"{SPANS} spans: {len(request.body)} bytes as protobuf")
@@ -102,4 +107,4 @@ def _millions(figure: Figure) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."), int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+    main()

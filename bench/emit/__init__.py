@@ -1,0 +1,1 @@
+"""The functions that emit, ours and the peers', and what empties the ring meanwhile."""

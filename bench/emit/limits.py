@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bench.measure import bursts
 from bench.emit.ours import BURST, TIMES, busy_thread, sampled
+from bench.measure import bursts
 from ringbuf._ringbuf import lib
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 

@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.measure import ProbeError, Skipped
 from bench.emit.native import compile_c, rounds_of
+from bench.measure import ProbeError, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.measure import bursts, percentiles
 from bench.emit.ring import emptied_emitter, shared_emitter
+from bench.measure import bursts, percentiles
 from ringbuf import unix_nano
 from ringbuf.dataplane import (
     DATAPLANE_LAYOUT,

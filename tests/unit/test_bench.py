@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,12 @@ import urllib3
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # last: ringbuf and drain are those that are installed
 
-from bench.deliver import end_to_end, poison, sender
-from bench.cost import instructions
-from bench import measure, rows# noqa: E402 - it is no installed package
+from bench import __main__ as bench_command  # noqa: E402 - it is no installed package
+from bench import measure, rows  # noqa: E402 - as above
+from bench.cost import instructions  # noqa: E402 - as above
 from bench.cost.encode import ROWS as ENCODE_ROWS  # noqa: E402 - as above
 from bench.cost.encode import records  # noqa: E402 - as above
+from bench.deliver import end_to_end, poison, sender  # noqa: E402 - as above
 from bench.measure import Figure  # noqa: E402 - as above
 from bench.probe import probe  # noqa: E402 - as above
 from bench.results import Result, markdown  # noqa: E402 - as above
@@ -189,3 +191,56 @@ def test_the_command_writes_what_it_measured(tmp_path: Path) -> None:
     assert written["machine"]["rounds"] == 1
     assert row["title"] in output.with_suffix(".md").read_text()
     assert row["title"] in result.stdout
+
+
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "bench").rglob("*.py")
+    if '__name__ == "__main__"' in path.read_text()
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_does(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = import_module(command)
+    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith(f"usage: python -m {command.removesuffix('.__main__')} ")
+    assert module.__doc__ is not None
+    assert " ".join(module.__doc__.split())[:60] in said
+
+
+def test_a_row_is_asked_for_by_its_group_or_a_part_of_its_title(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listed(*names: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["bench", "--list", "--only", *names])
+        assert bench_command.main() == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line]
+
+    assert [line.split()[0] for line in listed("batch")] == ["batch"]
+    assert listed("with site.span") == ["python       with site.span / SDK start_as_current_span"]
+    assert {line.split()[0] for line in listed("LTTng")} == {"native"}
+    assert listed("idle") == ["idle"]
+    with pytest.raises(SystemExit):
+        listed("no such row")
+    assert "see --list" in capsys.readouterr().err
+
+
+def test_the_table_says_which_command_gives_each_row() -> None:
+    table = (ROOT / "bench" / "README.md").read_text()
+    head = next(line for line in table.splitlines() if line.startswith("| what |"))
+    rows = table.partition(head)[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(rows) > 40
+    assert {row.split("|")[-2].strip().strip("`") for row in rows} == set(bench_command._GROUPS)
+
+
+def test_the_table_names_every_command_that_people_run() -> None:
+    text = (ROOT / "bench" / "README.md").read_text()
+    inner = {"bench.__main__", "bench.probe", "bench.emit.consumer", "bench.deliver.sender", "bench.deliver.sink"}
+    assert not [command for command in COMMANDS if command not in inner and f"-m {command}" not in text]

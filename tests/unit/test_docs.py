@@ -99,3 +99,16 @@ def test_the_files_of_tests_that_a_page_names_are_there(page: Path) -> None:
 def test_some_pages_name_tests() -> None:
     assert TEST_NAME.findall((DOCS / "abi.md").read_text())
     assert len(TEST_FILE.findall((DOCS / "reliability.md").read_text())) > 20
+
+
+@pytest.mark.parametrize("chart", sorted(DOCS.glob("*.svg")), ids=lambda chart: chart.stem)
+def test_a_chart_can_be_read_on_a_dark_page_and_on_a_phone(chart: Path) -> None:
+    picture = chart.read_text()
+    assert "@media (prefers-color-scheme:dark)" in picture
+    assert not re.search(r"#000000|#ffffff", picture), "what is black or white on every page is on some not to be seen"
+    width = re.search(r'<svg [^>]*width="([\d.]+)pt"', picture)
+    assert width is not None
+    assert float(width[1]) < 380, "a phone would shrink it"
+    sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", picture)]
+    assert sizes
+    assert min(sizes) >= 6, "exponents are the smallest"
