@@ -39,6 +39,7 @@
  *   producer  attempts = local + unsampled + full + contended + published
  *   ring      tail - first_position = pending + (head - first_position)
  *             head - first_position = delivered + spooled + rejected + dead_lettered + invalid
+ *             (these words of a lane; of `delivered` its `sampled_out` were only counted, and are told apart elsewhere)
  *             (after a kill of the drain the outcome words may exceed head by the batches not yet released)
  */
 #ifndef RINGBUF_H
@@ -167,7 +168,9 @@ typedef struct rb_lane {
     uint64_t told_unsampled;
     uint64_t told_truncated;
     uint64_t told_invalid_values;
-    uint8_t pad2[32];
+    uint64_t
+        sampled_out; /* of `delivered`, and stored after it: only counted, since their head did not want them. 1.1 */
+    uint8_t pad2[24];
 } rb_lane;
 
 /*
@@ -586,7 +589,8 @@ typedef struct rb_lane_view {
     uint64_t rejected;
     uint64_t dead_lettered;
     uint64_t invalid;
-    uint64_t repeated; /* released by this consumer although an earlier drain had already counted them */
+    uint64_t sampled_out; /* not among those of `delivered`, as elsewhere than in the lane */
+    uint64_t repeated;    /* released by this consumer although an earlier drain had already counted them */
     uint32_t closed;
     uint32_t consumer_state;
 } rb_lane_view;
@@ -597,6 +601,7 @@ typedef struct rb_outcome {
     uint64_t rejected;
     uint64_t dead_lettered;
     uint64_t invalid;
+    uint64_t sampled_out; /* counted in the span metrics and not delivered: their head did not want them */
 } rb_outcome;
 /* [/ABI] */
 

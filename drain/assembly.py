@@ -172,4 +172,5 @@ def limits(configuration: Configuration) -> Limits:
         batch_delay=settings.batch_delay,
         concurrency=settings.concurrency,
         shutdown_timeout=settings.shutdown_timeout,
+        counts_unsampled=settings.unsampled == "count",
     )

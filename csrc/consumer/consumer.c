@@ -145,20 +145,32 @@ static int copy_header(int fd, uint32_t access, uint64_t max_file_bytes, rb_head
 
 static uint64_t sum(const rb_outcome *outcome)
 {
-    return outcome->delivered + outcome->spooled + outcome->rejected + outcome->dead_lettered + outcome->invalid;
+    return outcome->delivered + outcome->spooled + outcome->rejected + outcome->dead_lettered + outcome->invalid +
+           outcome->sampled_out;
 }
 
 /* Whether the words make `released` or more, and how much more; no sum of them wraps. */
 static int adds_up(const rb_outcome *outcome, uint64_t released, uint64_t *excess)
 {
-    const uint64_t words[] = {outcome->delivered, outcome->spooled, outcome->rejected, outcome->dead_lettered,
-                              outcome->invalid};
+    const uint64_t words[] = {outcome->delivered,     outcome->spooled, outcome->rejected,
+                              outcome->dead_lettered, outcome->invalid, outcome->sampled_out};
     uint64_t total = 0;
-    for (unsigned i = 0; i < 5; i++)
+    for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
         if (__builtin_add_overflow(total, words[i], &total))
             return 0;
     *excess = total - released;
     return total >= released;
+}
+
+/*
+ * The word `delivered` has those of sampled_out in it, since readers of before know no other word that `head` may rest
+ * on. It is stored first, so that the latter is never more; a file that says otherwise is not believed beyond that.
+ */
+static void load_delivered(const rb_lane *shared, uint64_t *delivered, uint64_t *sampled_out)
+{
+    uint64_t part = rb_load_relaxed(&shared->sampled_out), both = rb_load_relaxed(&shared->delivered);
+    *sampled_out = part < both ? part : both;
+    *delivered = both - *sampled_out;
 }
 
 /* Of an observer, beside whom both sides move on between two loads. */
@@ -190,7 +202,8 @@ static int adopt_lane(rb_consumer *consumer, uint32_t index, rb_error *error)
     RB_POINT(attach_lane);
     lane->read = head;
     lane->released = head;
-    lane->outcome.delivered = rb_load_relaxed(&lane->shared->delivered); /* ordered by the load of head */
+    load_delivered(lane->shared, &lane->outcome.delivered,
+                   &lane->outcome.sampled_out); /* ordered by the load of head */
     lane->outcome.spooled = rb_load_relaxed(&lane->shared->spooled);
     lane->outcome.rejected = rb_load_relaxed(&lane->shared->rejected);
     lane->outcome.dead_lettered = rb_load_relaxed(&lane->shared->dead_lettered);
@@ -288,7 +301,7 @@ static void look_at_own(const rb_consumer *consumer, const struct lane *lane, rb
         const rb_lane *shared = lane->shared;
         view->released = rb_load_acquire(&shared->head); /* pairs with rb_release: the words are at least as new */
         view->read = view->released;
-        view->delivered = rb_load_relaxed(&shared->delivered);
+        load_delivered(shared, &view->delivered, &view->sampled_out);
         view->spooled = rb_load_relaxed(&shared->spooled);
         view->rejected = rb_load_relaxed(&shared->rejected);
         view->dead_lettered = rb_load_relaxed(&shared->dead_lettered);
@@ -299,6 +312,7 @@ static void look_at_own(const rb_consumer *consumer, const struct lane *lane, rb
     view->released = lane->released;
     view->read = lane->read;
     view->delivered = lane->outcome.delivered;
+    view->sampled_out = lane->outcome.sampled_out;
     view->spooled = lane->outcome.spooled;
     view->rejected = lane->outcome.rejected;
     view->dead_lettered = lane->outcome.dead_lettered;
@@ -377,9 +391,9 @@ int64_t rb_copy(rb_consumer *consumer, uint32_t index, void *records, uint64_t m
 /* Takes `count` spans that an earlier drain had counted off the outcome: they stay what that drain called them. */
 static void forget(rb_outcome *outcome, uint64_t count)
 {
-    uint64_t *words[] = {&outcome->delivered, &outcome->spooled, &outcome->rejected, &outcome->dead_lettered,
-                         &outcome->invalid};
-    for (unsigned i = 0; i < 5; i++) {
+    uint64_t *words[] = {&outcome->delivered,     &outcome->spooled, &outcome->rejected,
+                         &outcome->dead_lettered, &outcome->invalid, &outcome->sampled_out};
+    for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
         uint64_t part = count < *words[i] ? count : *words[i];
         *words[i] -= part;
         count -= part;
@@ -404,11 +418,14 @@ int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
     lane->outcome.rejected += fresh.rejected;
     lane->outcome.dead_lettered += fresh.dead_lettered;
     lane->outcome.invalid += fresh.invalid;
+    lane->outcome.sampled_out += fresh.sampled_out;
     lane->released += count;
     rb_guard_check(); /* perhaps long after the copy, and in another thread */
     rb_consumer_enter(consumer);
     RB_POINT(release_uncounted);
-    rb_store_relaxed(&lane->shared->delivered, lane->outcome.delivered); /* published by the store to head */
+    /* All are published by the store to head. */
+    rb_store_relaxed(&lane->shared->delivered, lane->outcome.delivered + lane->outcome.sampled_out);
+    rb_store_relaxed(&lane->shared->sampled_out, lane->outcome.sampled_out);
     rb_store_relaxed(&lane->shared->spooled, lane->outcome.spooled);
     RB_POINT(release_half_counted);
     rb_store_relaxed(&lane->shared->rejected, lane->outcome.rejected);

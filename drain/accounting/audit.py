@@ -1,6 +1,6 @@
 """The conservation law, service by service: what the rings took in is what came out of them, to the last span.
 
-    published = delivered + spooled + rejected + dead_lettered + invalid + pending + quarantined
+    published = delivered + spooled + rejected + dead_lettered + invalid + sampled_out + pending + quarantined
 
 What went into a store has the store's own law: `SpoolSums`, `LetterSums`.
 

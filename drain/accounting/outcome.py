@@ -1,4 +1,4 @@
-"""What became of records: the five words of a lane that the drain writes."""
+"""What became of records: the words of a lane that the drain writes."""
 
 from __future__ import annotations
 
@@ -13,3 +13,4 @@ class Outcome(NamedTuple):
     rejected: int = 0
     dead_lettered: int = 0
     invalid: int = 0
+    sampled_out: int = 0

@@ -24,6 +24,7 @@ class Sums:
         rejected: refused by the backend.
         dead_lettered: refused by the backend, and kept.
         invalid: records that were no span.
+        sampled_out: counted in the span metrics and not delivered, since their head did not want them.
         pending: in a ring, neither released nor counted by a drain that was killed before it could release them.
         quarantined: pending when their ring was set aside.
         repeated: counted by a drain that was killed before it could release them, and sent again; not part of the law,
@@ -42,6 +43,7 @@ class Sums:
     rejected: int = 0
     dead_lettered: int = 0
     invalid: int = 0
+    sampled_out: int = 0
     pending: int = 0
     quarantined: int = 0
     repeated: int = 0
@@ -70,6 +72,7 @@ class Sums:
             + self.rejected
             + self.dead_lettered
             + self.invalid
+            + self.sampled_out
             + self.pending
             + self.quarantined
         )

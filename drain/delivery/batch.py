@@ -22,11 +22,13 @@ class BatchSegment(Protocol):
     Attributes:
         spans: how many.
         invalid: how many records beside them are no spans.
+        sampled_out: how many spans beside them are only counted.
         outcome: what became of them all; None until that is known.
     """
 
     spans: int
     invalid: int
+    sampled_out: int
     outcome: Outcome | None
 
     @property
@@ -81,7 +83,9 @@ class Batch:
             rejected -= segment_rejected
             dead_lettered -= segment_dead
             spooled -= segment_spooled
-            segment.outcome = Outcome(left, segment_spooled, segment_rejected, segment_dead, segment.invalid)
+            segment.outcome = Outcome(
+                left, segment_spooled, segment_rejected, segment_dead, segment.invalid, segment.sampled_out
+            )
 
 
 class Batcher:

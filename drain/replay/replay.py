@@ -40,6 +40,7 @@ class _FileSegment:
 
     spans: int
     invalid: int = 0
+    sampled_out: int = 0
     outcome: Outcome | None = None
     service: str = ""
     is_pressing: bool = False

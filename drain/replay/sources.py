@@ -179,7 +179,7 @@ def _without_unsound_lanes(copy: Path) -> list[str]:
             if waiting > header.capacity_slots:
                 notes.append(f"lane {index} cannot be read: head {head}, tail {tail}")
                 waiting = 0
-            words = dict.fromkeys(("spooled", "rejected", "dead_lettered", "invalid"), 0)
+            words = dict.fromkeys(("spooled", "rejected", "dead_lettered", "invalid", "sampled_out"), 0)
             words["delivered"] = (head - header.first_position) % header.capacity_slots
             words["head"] = (header.first_position + words["delivered"]) & _MASK
             words["tail"] = (words["head"] + waiting) & _MASK

@@ -33,7 +33,7 @@ OPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _POSITIONS: Final = 1 << 64
 _U64_BYTES: Final = 8
-_OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
+_OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid", "sampled_out")
 _COUNTS: Final = ("full", "contended", "unsampled", "truncated", "invalid_values")  # the producer's own
 _COUNTERS: Final = (*_OUTCOMES, "repeated", *_COUNTS)
 

@@ -32,6 +32,7 @@ class Segment:
         lane: which of its lanes.
         spans: how many of them are spans.
         invalid: how many are not.
+        sampled_out: how many are spans that are only counted; they are not among `spans`.
         outcome: what became of them all; None until that is known.
         summary: what the spans add to the span metrics at their release.
     """
@@ -40,6 +41,7 @@ class Segment:
     lane: Lane
     spans: int
     invalid: int
+    sampled_out: int = 0
     outcome: Outcome | None = None
     summary: SpanSummary | None = None
 

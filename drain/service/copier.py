@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from drain.accounting.outcome import Outcome
 from drain.log import RepeatedTrouble
+from drain.otlp.encode_plan import find_spans
 from drain.otlp.encoder import Encoded
 from drain.rings.ring import Life
 from drain.rings.segment import Segment
+from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from drain.rings.ring import Ring
     from drain.rings.segment import Lane
 
+_SAMPLED: Final[int] = lib.RB_SPAN_SAMPLED
 # Half a lane: a producer with a doorbell would have rung at a quarter.
 _LATE_SHARE: Final = 2
 # A lane that is this full is not kept waiting for a batch to fill: the producer has only the rest.
@@ -37,6 +40,7 @@ class Copier:
         reader: whose rings.
         batcher: gets what is encoded.
         batch_bytes: of a batch, before compression: a quantum that makes more is halved.
+        counts_unsampled: spans without the sampled flag are counted in the span metrics, and not delivered.
         log: a line for each trouble.
         clock: seconds that never go back.
 
@@ -50,10 +54,12 @@ class Copier:
         batcher: Batcher,
         batch_bytes: int,
         *,
+        counts_unsampled: bool = False,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
+        self._counts_unsampled = counts_unsampled
         self._batcher = batcher
         self._batch_bytes = batch_bytes
         self._trouble = RepeatedTrouble(log, clock)
@@ -111,9 +117,10 @@ class Copier:
         self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
         records = ring.copy(lane, self._batcher.max_spans)
         done = 0
-        for part, encoded in self._encoded(ring, records):
-            segment = Segment(ring, lane, encoded.spans, encoded.invalid)
-            segment.summary = self._summarise(ring, records[done : done + part], encoded)
+        for part, encoded, sampled_out in self._encoded(ring, records):
+            segment = Segment(ring, lane, encoded.spans, encoded.invalid, sampled_out)
+            if encoded.spans or sampled_out:
+                segment.summary = self._summarise(ring, records[done : done + part], encoded.invalid)
             done += part
             lane.segments.append(segment)
             if encoded.invalid:
@@ -122,22 +129,39 @@ class Copier:
             if encoded.spans:
                 self._batcher.add(segment, encoded, self._clock())
             else:
-                segment.outcome = Outcome(invalid=encoded.invalid)
-        ring.release(lane)  # where nothing but invalid records waits
+                segment.outcome = Outcome(invalid=encoded.invalid, sampled_out=sampled_out)
+        ring.release(lane)  # where nothing waits that is to be delivered
         if lane.segments:
             self._unreleased[lane] = ring
         if lane.unreleased * _URGENT_SHARE >= ring.capacity_slots:
             self._batcher.is_urgent = True
 
-    def _encoded(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[int, Encoded]]:
-        """Encode records, in halves where they make more bytes than a batch may have, or one cannot be encoded."""
-        encoded = self._encode(ring, records)
+    def _encoded(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[int, Encoded, int]]:
+        """Encode records, in halves where they make more bytes than a batch may have, or one cannot be encoded.
+
+        Yields:
+            How many records, what became of those that are to be delivered, and how many spans are only counted.
+        """
+        wanted, counted, invalid = self._sorted_out(ring, records)
+        encoded = self._encode(ring, wanted)
         if len(records) > 1 and (encoded is None or len(encoded.body) > self._batch_bytes):
             middle = len(records) // 2
             yield from self._encoded(ring, records[:middle])
             yield from self._encoded(ring, records[middle:])
-        else:
-            yield len(records), encoded or Encoded(b"", 0, len(records))
+            return
+        encoded = encoded or Encoded(b"", 0, len(wanted))
+        yield len(records), encoded._replace(invalid=encoded.invalid + invalid), counted
+
+    def _sorted_out(self, ring: Ring, records: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """Return the records that are to be delivered, and of the others how many are spans and how many are not."""
+        if not self._counts_unsampled:
+            return records, 0, 0
+        is_sampled = (records["flags"] & _SAMPLED) != 0
+        if is_sampled.all():
+            return records, 0, 0
+        others = records[~is_sampled]
+        spans = int(find_spans(others, ring.layout).sum())
+        return records[is_sampled], spans, len(others) - spans
 
     def _encode(self, ring: Ring, records: np.ndarray) -> Encoded | None:
         """Encode records; None where one of them makes the encoder raise, which must not end the drain."""
@@ -149,11 +173,11 @@ class Copier:
             self._trouble.warn("records cannot be encoded", ring=ring.name, reason=repr(error))
             return None
 
-    def _summarise(self, ring: Ring, records: np.ndarray, encoded: Encoded) -> SpanSummary | None:
-        if ring.span_counter is None or not encoded.spans:
+    def _summarise(self, ring: Ring, records: np.ndarray, invalid: int) -> SpanSummary | None:
+        if ring.span_counter is None:
             return None
         try:
-            return ring.span_counter.summarise(records, encoded.invalid)
+            return ring.span_counter.summarise(records, invalid)
         except Exception as error:  # noqa: BLE001 - a count of durations is no reason to deliver nothing
             self._trouble.warn("records cannot be summarised", ring=ring.name, reason=repr(error))
             return None

@@ -14,6 +14,7 @@ class Limits:
         batch_bytes: of a batch, before compression.
         batch_delay: seconds that a batch waits for more spans.
         concurrency: batches that are sent at the same time.
+        counts_unsampled: spans without the sampled flag are counted in the span metrics, and not delivered.
         shutdown_timeout: seconds that a stop may take; of `drain_once`, the seconds without a delivery that end it.
     """
 
@@ -22,3 +23,4 @@ class Limits:
     batch_delay: float
     concurrency: int
     shutdown_timeout: float
+    counts_unsampled: bool = False

@@ -91,7 +91,14 @@ class Service:
         )
         self._upkeep = Upkeep(directory, self._doorbell, self._reader, log=log, clock=clock)
         self._batcher = Batcher(exporter.encoding, limits.batch_spans, limits.batch_bytes)
-        self._copier = Copier(self._reader, self._batcher, limits.batch_bytes, log=log, clock=clock)
+        self._copier = Copier(
+            self._reader,
+            self._batcher,
+            limits.batch_bytes,
+            counts_unsampled=limits.counts_unsampled,
+            log=log,
+            clock=clock,
+        )
         self._delivery = Delivery(
             exporter,
             policy,

@@ -155,6 +155,11 @@ class Settings(BaseSettings):
     )
     retry_codes: Codes = _otlp("HTTP statuses and gRPC codes that are retried, too, with commas.", default="")
     refuse_codes: Codes = _otlp("HTTP statuses and gRPC codes that are final, with commas.", default="")
+    unsampled: Literal["deliver", "count"] = Field(
+        "deliver",
+        description="Spans that producers write though their trace is not sampled (emit_unsampled): they are"
+        " delivered, or counted in the span metrics only.",
+    )
     retry_initial: Seconds = Field(1.0, gt=0, le=_DAY, description="Seconds before the first retry, before jitter.")
     retry_maximum: Seconds = Field(30.0, gt=0, le=_DAY, description="Seconds that the wait between retries grows to.")
     retry_attempts: int = Field(

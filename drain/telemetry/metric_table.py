@@ -229,7 +229,7 @@ def _span_durations(reading: Reading) -> Iterable[Distribution]:
 METRICS: Final[tuple[Metric, ...]] = (
     _gauge("build_info", lambda _: [((ringbuf.__version__,), 1)], "1; the label is what runs.", "version"),
     # What became of the spans of each service, as the audit has it: received = delivered + spooled + rejected +
-    # dead_lettered + invalid + quarantined + pending.
+    # dead_lettered + invalid + sampled_out + quarantined + pending.
     _service_counter("spans_received", lambda sums: sums.published, "Spans that producers wrote to rings."),
     _service_counter(
         "spans_delivered", lambda sums: sums.delivered, "Spans that the backend accepted straight from a ring."
@@ -244,6 +244,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Spans that the backend refused for good, and that are kept in the dead-letter folder.",
     ),
     _service_counter("spans_invalid", lambda sums: sums.invalid, "Records that were no spans."),
+    _service_counter(
+        "spans_sampled_out",
+        lambda sums: sums.sampled_out,
+        "Spans that were counted in the span metrics and not delivered, since their head did not want them.",
+    ),
     _service_gauge(
         "spans_quarantined",
         lambda sums: sums.quarantined,

@@ -234,8 +234,8 @@ static void check_law(rb_consumer *consumer)
         return;
     for (uint32_t i = 0; i < header->lane_count; i++) {
         const rb_lane_view *view = &views[i];
-        __uint128_t accounted =
-            (__uint128_t)view->delivered + view->spooled + view->rejected + view->dead_lettered + view->invalid;
+        __uint128_t accounted = (__uint128_t)view->delivered + view->spooled + view->rejected + view->dead_lettered +
+                                view->invalid + view->sampled_out;
         uint64_t published = view->tail - header->first_position;
         assert(accounted >= view->released - header->first_position && accounted <= published);
     }
@@ -312,7 +312,8 @@ static void release(rb_consumer *consumer, uint32_t lane, rb_outcome outcome)
     const rb_header *header = rb_consumer_header(consumer);
     rb_lane_view views[RB_MAX_LANES];
     int is_sound = lane < header->lane_count && rb_poll(consumer, views) >= 0;
-    uint64_t count = outcome.delivered + outcome.spooled + outcome.rejected + outcome.dead_lettered + outcome.invalid;
+    uint64_t count = outcome.delivered + outcome.spooled + outcome.rejected + outcome.dead_lettered + outcome.invalid +
+                     outcome.sampled_out;
     uint64_t most = is_sound ? views[lane].read - views[lane].released : 0;
     int status = rb_release(consumer, lane, &outcome);
     assert(status == RB_OK || status == RB_E_TRUNCATED || status == RB_E_ARGUMENT);
@@ -322,7 +323,7 @@ static void release(rb_consumer *consumer, uint32_t lane, rb_outcome outcome)
     uint64_t words[2];
     off_t at = (off_t)(header->header_bytes + lane * header->lane_stride_bytes + offsetof(rb_lane, head));
     if (pread(file, words, sizeof words, at) == sizeof words)
-        assert(words[0] == views[lane].released && words[1] == views[lane].delivered);
+        assert(words[0] == views[lane].released && words[1] == views[lane].delivered + views[lane].sampled_out);
 }
 
 /* ---- the script ---- */
@@ -392,6 +393,7 @@ static void run_script(rb_consumer **consumer, struct script script)
                                  .spooled = counts / 8 % 4,
                                  .rejected = counts / 32 % 2,
                                  .dead_lettered = counts / 64 % 2,
+                                 .sampled_out = counts / 16 % 3,
                                  .invalid = counts / 128});
             break;
         }

@@ -123,7 +123,14 @@ def test_all_of_one_ring(shop: ringbuf.Emitter, ring_dir: Path) -> None:
         consumer.copy()
         consumer.release(5, invalid=1)
     found = json.loads(output_of("stat", "--ring-dir", ring_dir, "shop", "--json"))
-    assert found["outcomes"] == {"delivered": 5, "spooled": 0, "rejected": 0, "dead_lettered": 0, "invalid": 1}
+    assert found["outcomes"] == {
+        "delivered": 5,
+        "spooled": 0,
+        "rejected": 0,
+        "dead_lettered": 0,
+        "invalid": 1,
+        "sampled_out": 0,
+    }
     assert found["lane_counters"][0]["head"] == 6
     text = output_of("stat", "--ring-dir", ring_dir, "shop")
     for words in ("grafos.lease.id", "service.instance.id", "published      12", "pending        6", "fbmu_read"):

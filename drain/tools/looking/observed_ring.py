@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ringbuf.resource import AttributeValue
 
-OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
+OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid", "sampled_out")
 """The words of a lane that say what became of its records."""
 
 COUNTERS: Final = ("full", "contended", "unsampled", "truncated", "invalid_values", *OUTCOMES)

@@ -162,7 +162,7 @@ def test_while_a_backend_is_away_a_batch_is_not_given_up_by_attempts() -> None:
     made.come(0, b"good")
     made.run(600.0)
     assert len(made.attempts) > 100
-    assert made.outcomes == (0, 0, 0, 0, 0)
+    assert not any(made.outcomes)
 
 
 def test_a_batch_that_cannot_be_kept_as_a_dead_letter_waits_until_it_can(

@@ -467,3 +467,25 @@ def write_word(path: Path, at: int, value: int) -> None:
     with path.open("r+b", buffering=0) as file:
         file.seek(at)
         file.write(struct.pack("<Q", value))
+
+
+def test_what_was_sampled_out_is_told_apart_from_what_was_delivered(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
+    emitter.emit_batch(fresh_records(emitter, 5))
+    (path,) = rings_in(ring_dir)
+    with Consumer(path, observe=True) as observer, Consumer(path) as consumer:
+        consumer.copy()
+        consumer.release(delivered=1, sampled_out=2)
+        for view in (observer.view(), consumer.view()):
+            assert (view.delivered, view.sampled_out, view.released) == (1, 2, 3)
+    with Consumer(path) as consumer:  # the next drain
+        assert (consumer.view().delivered, consumer.view().sampled_out) == (1, 2)
+        consumer.copy()
+        consumer.release(delivered=1, sampled_out=1)
+        assert (consumer.view().delivered, consumer.view().sampled_out, consumer.view().released) == (2, 3, 5)
+
+
+def test_more_sampled_out_than_delivered_is_not_believed(good: bytearray, ring_dir: Path) -> None:
+    lane_of(good).delivered, lane_of(good).sampled_out = 2, 2**64 - 1  # of the three that are pending
+    for is_observer in (True, False):
+        with Consumer(written(ring_dir, good), observe=is_observer) as consumer:
+            assert (consumer.view().delivered, consumer.view().sampled_out) == (0, 2)

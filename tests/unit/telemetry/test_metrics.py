@@ -42,7 +42,8 @@ FULL = Snapshot(
     services={
         "shop": Sums(
             rings=2,
-            published=100,
+            published=101,
+            sampled_out=1,
             delivered=60,
             spooled=20,
             rejected=5,
@@ -198,7 +199,8 @@ def test_names_follow_the_conventions_of_prometheus(
 
 def test_what_became_of_the_spans_adds_up_by_service(full_registry: CollectorRegistry) -> None:
     outcomes = ["delivered_total", "spooled_total", "rejected_total", "dead_lettered_total", "invalid_total"]
-    for service, received in (("shop", 100), ("bank", 10)):
+    outcomes.append("sampled_out_total")
+    for service, received in (("shop", 101), ("bank", 10)):
         names = [*outcomes, "quarantined", "pending", "unaccounted"]
         parts = [value(full_registry, f"drain_spans_{name}", service=service) for name in names]
         assert sum(parts) == value(full_registry, "drain_spans_received_total", service=service) == received
