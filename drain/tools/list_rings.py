@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from drain.tools.looking.command_line import EXIT_INCOMPLETE
+from drain.tools.looking.command_line import EXIT_INCOMPLETE, fail
 from drain.tools.looking.ring_selection import (
     JsonOption,
     RingDirOption,
     RingsArgument,
     ServiceOption,
+    doubt_of_service,
     drain_of,
     observe,
     select,
@@ -102,7 +103,10 @@ def list_rings(
     State: alive; closed by its producer, in good order; dead, its producer is gone without that. Fill: of the fullest
     lane. Dropped: spans not written, by reason. Drain: attached, none, gone (killed while attached) or set aside.
     """
-    found, unreadable = observe(select(ring_dir, rings), service)
+    paths = select(ring_dir, rings)
+    found, unreadable = observe(paths, service)
+    if doubt := doubt_of_service(paths, service, found):
+        fail(doubt, EXIT_INCOMPLETE)
     drain_pid = drain_of(ring_dir)
     entries = [describe(ring, drain_pid is not None) for ring in found]
     names = {ring.name: ring.shown_name for ring in found}

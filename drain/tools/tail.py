@@ -15,6 +15,7 @@ from drain.tools.looking.ring_selection import (
     RingDirOption,
     RingsArgument,
     ServiceOption,
+    doubt_of_service,
     select,
 )
 from drain.tools.looking.span_filter import SpanFilter, with_span_filter
@@ -60,8 +61,10 @@ def tail(
     A span can be seen from its emission until the drain has delivered it. Those that the drain was done with before
     they were looked at are counted, and told on standard error as missed.
     """
-    watched = WatchedRings(select(ring_dir, rings), None if rings else ring_dir, service)
-    doubt = "; ".join(doubts(wanted, (ring.layout for ring in watched.rings)))
+    paths = select(ring_dir, rings)
+    watched = WatchedRings(paths, None if rings else ring_dir, service)
+    no_service = doubt_of_service(paths, service, watched.rings)
+    doubt = no_service or "; ".join(doubts(wanted, (ring.layout for ring in watched.rings)))
     if doubt and not follow:
         watched.close()
         fail(doubt, EXIT_INCOMPLETE)

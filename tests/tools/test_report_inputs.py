@@ -247,3 +247,10 @@ def test_control_characters_of_a_file_name_do_not_reach_the_terminal(tmp_path: P
     assert "jsonl: line 2: " in page.result.output
     assert not {"\x1b", "\x07"} & set(page.result.output)
     assert "\x1b" not in page.html
+
+
+def test_an_attribute_that_no_span_has_is_told(tmp_path: Path) -> None:
+    (tmp_path / "spans.jsonl").write_bytes(line([Made(attributes={"http.route": "/a"})]))
+    assert "no span has" not in report(tmp_path, tmp_path / "spans.jsonl", "--by", "http.route").result.stderr
+    told = report(tmp_path, tmp_path / "spans.jsonl", "--by", "http.rout").result
+    assert (told.exit_code, "no span has an attribute 'http.rout', which --by names" in told.stderr) == (0, True)

@@ -43,7 +43,6 @@ def test_the_last_ten_in_the_order_of_their_ends(shop: ringbuf.Emitter, ring_dir
         (["--attribute", "grafos.bytes>=600", "--attribute", "grafos.operation=fbmu_read"], 5),
         (["--attribute", f"grafos.lease.id={77:032x}"], 1),
         (["--service", "sh*"], 10),
-        (["--service", "market"], 0),
         (["--trace", "f" * 32], 0),
         (["--status", "error"], 1),
         (["--status", "error", "--kind", "server"], 0),
@@ -61,6 +60,20 @@ def test_a_filter_that_nothing_can_match_is_told_of(shop: ringbuf.Emitter, ring_
     assert "grafos.outcome has no label 'timout'; did you mean 'timeout'?" in result.stderr
     result = invoke("dump", "--ring-dir", ring_dir, "--attribute", "grafos.byts>=1")
     assert (result.exit_code, result.stdout, "'grafos.bytes'?" in result.stderr) == (1, "", True)
+
+
+@pytest.mark.parametrize("command", [["list"], ["dump"], ["tail", "--no-follow"]])
+def test_a_service_that_no_ring_is_of_is_told_with_the_nearest(
+    shop: ringbuf.Emitter, ring_dir: Path, command: list[str]
+) -> None:
+    result = invoke(*command, "--ring-dir", ring_dir, "--service", "shpo")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no ring of a service 'shpo'; did you mean 'shop'?" in result.stderr
+    assert invoke(*command, "--ring-dir", ring_dir, "--service", "sh*").exit_code == 0
+
+
+def test_without_any_ring_no_service_is_missed(ring_dir: Path) -> None:
+    assert output_of("list", "--ring-dir", ring_dir, "--service", "shop") == f"no rings in {ring_dir}; no drain\n"
 
 
 def test_whoever_follows_is_told_and_waits_for_rings_that_may_come(shop: ringbuf.Emitter, ring_dir: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import drain.tools.looking.nearest
 import drain.tools.looking.span_text
 import drain.tools.looking.table
 from drain.tools.looking.observed_ring import ObservedRing
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     import ringbuf
 
 
-@pytest.mark.parametrize("module", [drain.tools.looking.span_text, drain.tools.looking.table])
+@pytest.mark.parametrize(
+    "module", [drain.tools.looking.nearest, drain.tools.looking.span_text, drain.tools.looking.table]
+)
 def test_the_examples_in_the_docstrings(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted > 0

@@ -16,7 +16,7 @@ from tests.clocks import Clock
 from tests.consumer import Consumer, rings_in
 from tests.records import fresh_records
 from tests.service.draining import LAYOUT, emit
-from tests.tools.running import OnTerminal, Running, output_of
+from tests.tools.running import OnTerminal, Running, invoke, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,6 +138,11 @@ def test_one_picture_for_a_program(shop: ringbuf.Emitter, ring_dir: Path) -> Non
     assert found["groups"][0]["name"] == "shop"
     text = output_of("top", "--ring-dir", ring_dir, "--once", "--by", "ring", "--interval", "0.1")
     assert rings_in(ring_dir)[0].stem in text
+
+
+def test_a_service_that_no_ring_is_of_is_told_beside_the_picture(shop: ringbuf.Emitter, ring_dir: Path) -> None:
+    result = invoke("top", "--ring-dir", ring_dir, "--once", "--interval", "0.1", "--service", "shpo")
+    assert (result.exit_code, "did you mean 'shop'?" in result.stderr) == (0, True)
 
 
 def test_in_a_pipe_one_picture_follows_the_other_until_ctrl_c(shop: ringbuf.Emitter, ring_dir: Path) -> None:

@@ -19,6 +19,7 @@ from drain.tools.looking.ring_selection import (
     RingDirOption,
     RingsArgument,
     ServiceOption,
+    doubt_of_service,
     observe,
     select,
 )
@@ -63,8 +64,11 @@ def dump(
     """
     if form in (Format.PARQUET, Format.NUMPY) and output == Path("-") and is_terminal():
         fail(f"--format {form.value} is nothing for a terminal: name a file with --output", EXIT_USAGE)
-    found, unreadable = observe(select(ring_dir, rings), service)
+    paths = select(ring_dir, rings)
+    found, unreadable = observe(paths, service)
     try:
+        if no_service := doubt_of_service(paths, service, found):
+            fail(no_service, EXIT_INCOMPLETE)
         if doubt := doubts(wanted, (ring.layout for ring in found)):
             fail("; ".join(doubt), EXIT_INCOMPLETE)
         with _opened(output) as to:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
+from drain.tools.looking.nearest import meant, near_of, nearest, some
 from drain.tools.looking.span_fields import carries_otlp
 from drain.tools.looking.span_filter import field_of, number_of
 from drain.tools.looking.span_text import printable
 from ringbuf.layout.attribute_types import Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
     from drain.tools.looking.span_filter import Condition, SpanFilter
     from ringbuf.layout.attribute import LayoutField
     from ringbuf.layout.layout import SpanLayout
 
-_MOST_SHOWN: Final = 8
 _EQUALITY: Final = ("=", "!=")
-_SIMILAR: Final = 0.5
 
 
 def doubts(wanted: SpanFilter, layouts: Iterable[SpanLayout]) -> list[str]:
@@ -34,7 +32,7 @@ def doubts(wanted: SpanFilter, layouts: Iterable[SpanLayout]) -> list[str]:
         return []
     names = {name for layout in known for name in layout.span_names}
     found = [
-        f"no span of these rings is called {pattern!r}{_nearest(pattern, names)}"
+        f"no span of these rings is called {pattern!r}{nearest(pattern, names)}"
         for pattern in wanted.names
         if not any(fnmatchcase(name, pattern) for name in names)
     ]
@@ -52,13 +50,11 @@ def _no_such_key(word: str, all_keys: Iterable[str]) -> str:
     keys = list(dict.fromkeys(all_keys))
     several = [key for key in keys if key.endswith(f".{word}")]
     if len(several) > 1:
-        return f"{word!r} may mean {len(several)} attributes: {_some(several)}"
+        return f"{word!r} may mean {len(several)} attributes: {some(several)}"
     by_ending = {key.rpartition(".")[2]: key for key in keys}
-    near = get_close_matches(word, [*keys, *by_ending], 1, _SIMILAR)
-    best = [by_ending.get(near[0], near[0])] if near else []
-    return f"no span of these rings has an attribute {word!r}" + (
-        _meant(best[0]) if best else f"; there is {_some(keys)}"
-    )
+    near = near_of(word, [*keys, *by_ending])
+    end = f"; there is {some(keys)}" if near is None else meant(by_ending.get(near, near))
+    return f"no span of these rings has an attribute {word!r}{end}"
 
 
 def _doubt(condition: Condition, field: LayoutField) -> str:
@@ -72,24 +68,9 @@ def _doubt(condition: Condition, field: LayoutField) -> str:
         return f"{key} is no number: {condition.sign} holds of none of its values"
     match row.shape:
         case Shape.LABEL if condition.value not in (attribute.labels or ()):
-            return f"{key} has no label {condition.value!r}{_nearest(condition.value, attribute.labels or ())}"
+            return f"{key} has no label {condition.value!r}{nearest(condition.value, attribute.labels or ())}"
         case Shape.NUMBER if condition.value.lower() not in ("true", "false"):
             return f"{key} is true or false, and never {condition.value!r}"
         case Shape.EXACT if not re.fullmatch(f"[0-9a-fA-F]{{{2 * field.nbytes}}}", condition.value):
             return f"{key} has {2 * field.nbytes} hex digits, and {condition.value!r} is none of that kind"
     return ""
-
-
-def _nearest(word: str, known: Collection[str]) -> str:
-    near = get_close_matches(word, known, 1, _SIMILAR)
-    return _meant(near[0]) if near else f"; there is {_some(known)}"
-
-
-def _meant(word: str) -> str:
-    return f"; did you mean {printable(word)!r}?"
-
-
-def _some(words: Iterable[str]) -> str:
-    shown = [printable(word, 64) for word in words]
-    more = ", …" if len(shown) > _MOST_SHOWN else ""
-    return ", ".join(sorted(shown)[:_MOST_SHOWN]) + more

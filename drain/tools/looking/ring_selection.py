@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 from urllib.parse import unquote
 
 import typer
 
 from drain.rings.directory import LOCK_NAME, RING_SUFFIX
 from drain.tools.looking.command_line import EXIT_INCOMPLETE, fail
+from drain.tools.looking.nearest import nearest
 from drain.tools.looking.observed_ring import ObservedRing
 from drain.tools.looking.span_text import printable
 from ringbuf.directory import default_ring_dir
 from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _TRIES: Final = 5
 _MAX_PID_DIGITS: Final = 32
@@ -136,6 +140,19 @@ def observe(paths: list[Path], service: str | None = None) -> tuple[list[Observe
             continue
         rings.append(ring)
     return rings, unreadable
+
+
+def doubt_of_service(paths: list[Path], service: str | None, found: Collection[ObservedRing]) -> str:
+    """Return why there is no ring of a service, with the nearest; empty where there is one, or no ring at all."""
+    if service is None or found:
+        return ""
+    others, _ = observe(paths)
+    services = sorted({ring.service for ring in others})
+    for ring in others:
+        ring.close()
+    if not services:
+        return ""
+    return f"no ring of a service {service!r}{nearest(service, services)}"
 
 
 def drain_of(ring_dir: Path) -> int | None:

@@ -75,6 +75,8 @@ def report(
                 _add_up(source, keys, statistics, slowest, progress)
             if statistics.spans:
                 found = _traces(sources, keys, slowest.ids(), progress)
+    if by and statistics.spans and not any(group.operation for group in statistics.groups):
+        typer.echo(f"ringbuf: no span has an attribute {' or '.join(map(repr, by))}, which --by names", err=True)
     for source in sources:
         for note in source.notes:
             typer.echo(f"ringbuf: {printable(source.name)}: {printable(note)}", err=True)

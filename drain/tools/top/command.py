@@ -16,6 +16,7 @@ from drain.tools.looking.ring_selection import (
     RingDirOption,
     RingsArgument,
     ServiceOption,
+    doubt_of_service,
     drain_of,
     select,
 )
@@ -58,7 +59,10 @@ def top(
     ten pictures. Lag: since the end of the oldest span that the drain has not released. q ends it, or Ctrl-C.
     """
     signal.signal(signal.SIGTERM, _end)  # else the terminal would stay in its other screen
-    watched = WatchedRings(select(ring_dir, rings), None if rings else ring_dir, service)
+    paths = select(ring_dir, rings)
+    watched = WatchedRings(paths, None if rings else ring_dir, service)
+    if doubt := doubt_of_service(paths, service, watched.rings):  # a ring that comes later may be of it
+        watched.complaints.append(doubt)
     frames = Frames(
         watched, lambda ring: printable(ring.shown_name if by is By.RING else ring.service, 96, keep_end=True) or "-"
     )
