@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import doctest
+import errno
 import gzip
 import json
+import os
 import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -131,6 +133,27 @@ def test_a_trace_that_is_not_there_says_where_it_was_looked_for(empty: Path, tmp
     result = invoke("trace", "--ring-dir", empty, "abc", tmp_path)
     assert (result.exit_code, f"no span of a trace abc in {empty}, {tmp_path}" in result.stderr) == (1, True)
     assert invoke("trace", "--ring-dir", empty / "nowhere", "abc").exit_code == 1
+
+
+def test_a_place_that_is_not_there_or_closed_is_told_and_the_others_are_looked_into(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spans.jsonl").write_bytes(line([ROOT]))
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def closed(path: Any) -> Any:  # root may read every folder
+        if str(path).endswith("/closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    places = [tmp_path / "spans.jsonl", tmp_path / "mistyped", tmp_path / "closed"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", closed)
+        result = invoke("trace", "--ring-dir", empty, "ab", *places, "--state-dir", tmp_path / "nowhere")
+    assert (result.exit_code, "1 span of 1 service" in result.stdout) == (1, True)
+    assert result.stderr.count("No such file or directory") == 2
+    assert "closed: Permission denied" in result.stderr
 
 
 @pytest.mark.parametrize("wrong", ["xyz", "0" * 33, ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -63,6 +64,7 @@ def trace(
     places = [*_state_dirs(state_dir, ring_dir), *map(Path, spans or ())]
     with tempfile.TemporaryDirectory(prefix="ringbuf-trace-") as folder:
         search = Search(digits, Path(folder))
+        search.notes += [f"{place}: {reason}" for place in places if (reason := _unreadable(place))]
         found = _collect(search.of(_paths(ring_dir, places)))
     for note in search.notes:
         typer.echo(f"ringbuf: {printable(note)}", err=True)
@@ -94,6 +96,18 @@ def _state_dirs(given: Path | None, ring_dir: Path) -> list[Path]:
         return [] if str(given) == STATE_OFF else [given]
     default = default_state_dir(ring_dir)
     return [default] if default is not None and default.is_dir() else []
+
+
+def _unreadable(place: Path) -> str:
+    """Return why a place that was named cannot be looked into; what lies in a folder is judged file by file."""
+    try:
+        if place.is_dir():
+            os.scandir(place).close()
+        else:
+            place.stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _collect(spans: Iterable[Span]) -> list[Trace]:
