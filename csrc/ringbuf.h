@@ -652,6 +652,13 @@ void rb_consumer_free(rb_consumer *consumer);
 const rb_header *rb_consumer_header(const rb_consumer *consumer);
 
 /*
+ * rb_consumer_trim - give back the memory of layout and resource, up to 512 KiB, once the caller has read them.
+ *
+ * What rb_consumer_header returned before is gone; what it returns now has neither, and says so.
+ */
+void rb_consumer_trim(rb_consumer *consumer);
+
+/*
  * rb_poll - look at every lane: fills lane_count views.
  *
  * Returns: how many records are ready in all; RB_E_POSITION when a tail cannot be, an observer's head neither (the views

@@ -272,6 +272,14 @@ void rb_consumer_free(rb_consumer *consumer)
 
 const rb_header *rb_consumer_header(const rb_consumer *consumer) { return consumer->header; }
 
+void rb_consumer_trim(rb_consumer *consumer)
+{
+    consumer->header->layout_bytes = consumer->header->resource_bytes = 0;
+    rb_header *trimmed = realloc(consumer->header, sizeof *trimmed);
+    if (trimmed != NULL)
+        consumer->header = trimmed;
+}
+
 /* ---- reading ---- */
 
 /* Whether released <= read <= tail <= released + capacity, on a circle of 2^64. */

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from drain.rings.directory import file_id
+from drain.rings.documents import Documents
 from drain.rings.examination import Examination
 from drain.rings.intake import Intake
 from drain.rings.quarantine import Quarantine
@@ -75,6 +76,7 @@ class Reader:
         self._log = log
         self._clock = clock
         self._scratch = Scratch(_SCRATCH_BYTES)
+        self._documents = Documents()
         self._rings: dict[int, Ring] = {}  # by inode
         self._next_liveness = 0.0
         self._batch_spans = batch_spans
@@ -351,6 +353,7 @@ class Reader:
                 max_bytes=self._intake.admission.max_ring_bytes,
                 encoding=self._encoding,
                 scratch=self._scratch,
+                documents=self._documents,
             )
         except RingVersionError as error:
             self._intake.leave_alone(name, file.inode, error.reason)

@@ -14,10 +14,11 @@ from drain.accounting.sums import Sums
 from drain.otlp.encode_plan import stated_threshold
 from drain.otlp.encoder import Encoder
 from drain.rings.directory import FileId, file_id
+from drain.rings.documents import Documents
 from drain.rings.segment import Lane
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
-from ringbuf.layout.layout import CORE_OFFSETS, SpanLayout
+from ringbuf.layout.layout import CORE_OFFSETS
 from ringbuf.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from drain.accounting.span_metrics import SpanCounter
     from drain.otlp.encoder import Encoded
     from drain.otlp.request import Encoding
+    from drain.rings.documents import Held
+    from ringbuf.layout.layout import SpanLayout
 
 OPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """For a file that is to be a ring: a link is not followed, and a pipe without a writer not waited for."""
@@ -71,6 +74,7 @@ class Ring:
         max_bytes: larger files are refused; 0: no bound.
         encoding: what the exporter sends.
         scratch: where the ring's records are copied to; the next copy of any ring writes over them.
+        documents: where its layout is shared with other rings; None: nowhere.
         is_trial: write nothing into the ring, not even who reads it.
 
     Attributes:
@@ -79,6 +83,7 @@ class Ring:
     Raises:
         RingVersionError: a newer version of the format, which may be sound.
         RingFormatError: the file is no sound ring; `status` has the reason of ringbuf.h.
+        MemoryError: there is no room for its documents now.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Ring:
         max_bytes: int,
         encoding: Encoding,
         scratch: Scratch,
+        documents: Documents | None = None,
         is_trial: bool = False,
     ) -> None:
         self.name = name
@@ -100,6 +106,7 @@ class Ring:
         self._is_trial = is_trial
         self.file: FileId = file_id(fd)
         self._fd = fd
+        self._held: Held | None = None
         try:
             self.consumer: Any = _attach(fd, path, max_bytes)
         except BaseException:
@@ -112,9 +119,8 @@ class Ring:
             self._created_unix_nano: int = header.created_unix_nano
             self._lanes_at: int = header.header_bytes
             self._lane_stride_bytes: int = header.lane_stride_bytes
-            self.layout = _layout(header, path)
-            self.resource = _resource(header, path)
-            self.root_threshold = stated_threshold(header)
+            self._read_documents(header, documents or Documents())
+            header = lib.rb_consumer_header(self.consumer)
             self.encode = _encode(self, encoding)
             self._views: Any = ffi.new("rb_lane_view[]", header.lane_count)
             self._next_views: Any = ffi.new("rb_lane_view[]", header.lane_count)
@@ -145,6 +151,16 @@ class Ring:
         self.span_counter: SpanCounter | None = None
         if self.found_state != lib.RB_CONSUMER_DETACHED:
             self.set_consumer_state(lib.RB_CONSUMER_ATTACHED)
+
+    def _read_documents(self, header: Any, documents: Documents) -> None:
+        """Read what the header says besides numbers, and give back its copy of it; `header` is gone then."""
+        layout = _json(header, header.layout_offset, header.layout_bytes)
+        resource = _json(header, header.resource_offset, header.resource_bytes)
+        self._held = _hold(documents, os.fstat(self._fd).st_uid, layout, resource, self.path)
+        self.layout = _checked_layout(self._held.layout, header, self.path)
+        self.resource = _resource(resource, self.path)
+        self.root_threshold = stated_threshold(header)
+        lib.rb_consumer_trim(self.consumer)
 
     def poll(self) -> int:
         """Look at every lane and return how many records are ready to be copied.
@@ -336,6 +352,9 @@ class Ring:
         """Unmap the ring; it must not be used any more."""
         lib.rb_consumer_free(self.consumer)
         os.close(self._fd)
+        if self._held is not None:
+            self._held.let_go()
+            self._held = None
 
     def _forget_unsafe(self, lane: Lane, head: int, released: int) -> None:
         """Let go of the unsafe records below `head`, of which `released` were released just now."""
@@ -395,20 +414,23 @@ def _attach(fd: int, path: Path, max_bytes: int) -> Any:
     return consumer[0]
 
 
-def _layout(header: Any, path: Path) -> SpanLayout:
+def _hold(documents: Documents, owner: int, layout: bytes, resource: bytes, path: Path) -> Held:
     try:
-        layout = SpanLayout.from_json(_json(header, header.layout_offset, header.layout_bytes))
+        return documents.hold(owner, layout, resource)
     except LayoutError as error:
         raise RingFormatError(str(path), f"layout: {error}") from error
+
+
+def _checked_layout(layout: SpanLayout, header: Any, path: Path) -> SpanLayout:
     if layout.slot_bytes != header.slot_bytes:
         reason = f"layout: its records have {layout.slot_bytes} bytes, the ring's slots {header.slot_bytes}"
         raise RingFormatError(str(path), reason, lib.RB_E_GEOMETRY)
     return layout
 
 
-def _resource(header: Any, path: Path) -> dict[str, Any]:
+def _resource(json: bytes, path: Path) -> dict[str, Any]:
     try:
-        return resource_from_json(_json(header, header.resource_offset, header.resource_bytes))
+        return resource_from_json(json)
     except ValueError as error:
         raise RingFormatError(str(path), f"resource: {error}") from error
 
