@@ -17,7 +17,7 @@ from drain.commands.help import CONTEXT, GroupedCommand, GroupedProgram
 from drain.commands.starting import cannot_start, effective
 from drain.entry import release_signals
 from drain.exit_codes import INTERRUPTED
-from drain.settings.settings import CONFIG_VARIABLE, flag_of
+from drain.settings.settings import CONFIG_VARIABLE, flag_of, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,8 @@ def run(
         return
     from drain.commands.serve import drain  # noqa: PLC0415 - see above
 
-    raise typer.Exit(drain(effective(given(flags), config_file), once=once))
+    configuration = effective(given(flags), config_file)
+    raise typer.Exit(drain(configuration, lambda: load(given(flags), config_file), once=once))
 
 
 @app.command("config", cls=GroupedCommand, context_settings=CONTEXT)

@@ -28,6 +28,7 @@ _LIMITED: Final = frozenset({"warning", "error", "exception", "critical"})
 _LONGEST_NATIVE_LINE: Final = 1000
 
 _lines_dropped = 0
+_stream: StandardStream | None = None
 
 
 def lines_dropped() -> int:
@@ -48,7 +49,9 @@ def configure_log(level: str) -> FilteringBoundLogger:
         rendering.append(structlog.dev.ConsoleRenderer(repr_native_str=True))
     else:
         rendering.append(structlog.processors.JSONRenderer())
-    sink = _Sink(StandardStream(STDERR), rendering)
+    global _stream  # noqa: PLW0603 - standard error, of which a process has one
+    _stream = StandardStream(STDERR)
+    sink = _Sink(_stream, rendering)
     structlog.configure(
         processors=[_Limit(sink.warn), *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -56,6 +59,21 @@ def configure_log(level: str) -> FilteringBoundLogger:
     )
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def set_level(level: str) -> None:
+    """Drop lines below another level from now on."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+
+
+def reopen_log() -> None:
+    """Go on in the file that has the log's name now, where the log is a file and was rotated.
+
+    Raises:
+        OSError: it cannot be opened; the log goes on where it was.
+    """
+    if _stream is not None:
+        _stream.reopen()
 
 
 class _Sink:

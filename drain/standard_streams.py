@@ -14,7 +14,8 @@ import socket
 import stat
 import sys
 import threading
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final, Protocol, TextIO
 
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -51,12 +52,14 @@ class StandardStream:
         self._own: int | None = None
         self._socket: socket.socket | None = None
         self._may_wait = False
+        self._path = ""  # of a regular file: where it was when it was opened
         with contextlib.suppress(OSError):  # it is closed: each write will say so
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISSOCK(mode):
                 self._socket = socket.socket(fileno=os.dup(descriptor))
             elif stat.S_ISREG(mode):
                 self._own = os.dup(descriptor)  # whose position others share; it makes nobody wait
+                self._path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
             else:
                 self._own = self._opened_anew(descriptor)
 
@@ -87,6 +90,30 @@ class StandardStream:
         """Whether a person reads it."""
         return self._own is not None and os.isatty(self._own)
 
+    def reopen(self) -> None:
+        """Go on in the file that has the name of this one now, if it is another or has to be made: it was rotated.
+
+        The process's own standard descriptors of the old file go with it.
+
+        Raises:
+            OSError: it cannot be opened; what was open stays.
+        """
+        with self._lock:
+            if self._own is None or not self._path:
+                return
+            before = os.fstat(self._own)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            new = os.open(self._path, flags, stat.S_IMODE(before.st_mode))
+            if os.path.samestat(os.fstat(new), before):
+                os.close(new)
+                return
+            for descriptor in {STDOUT, STDERR, *_descriptors(sys.stdout, sys.stderr)}:
+                with contextlib.suppress(OSError):  # it is closed
+                    if os.path.samestat(os.fstat(descriptor), before):
+                        os.dup2(new, descriptor)
+            os.dup2(new, self._own, inheritable=False)
+            os.close(new)
+
     def close(self) -> None:
         """Give up what was opened here; the process's descriptor stays."""
         with self._lock:
@@ -115,6 +142,15 @@ class StandardStream:
         if not room.poll(0):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return os.write(self._own, data[:_PIPE_BUF])
+
+
+def _descriptors(*streams: TextIO | None) -> list[int]:
+    """Return the descriptors of files, of those that are files."""
+    found = []
+    for stream in streams:
+        with contextlib.suppress(OSError, ValueError):  # a test's, or closed
+            found += [] if stream is None else [stream.fileno()]
+    return found
 
 
 def open_closed_streams() -> None:

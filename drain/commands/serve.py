@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import ringbuf
 from drain import assembly
+from drain.commands.reload import Reload
 from drain.commands.starting import cannot_start, log_of
 from drain.entry import noted
 from drain.exit_codes import AT_ONCE, BROKEN, DELIVERED, LOCKED, UNDELIVERED
@@ -27,6 +28,8 @@ from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import FilteringBoundLogger
 
     from drain.delivery.stores import Stores
@@ -36,11 +39,12 @@ if TYPE_CHECKING:
 _SWITCH_SECONDS: Final = 0.0005  # a scrape's thread computes: of Python's default, 5 ms, the loop would lose most
 
 
-def drain(configuration: Configuration, *, once: bool) -> int:
+def drain(configuration: Configuration, reread: Callable[[], Configuration], *, once: bool) -> int:
     """Drain a ring directory; return the exit code.
 
     Args:
         configuration: the effective settings.
+        reread: reads their sources again, for SIGHUP.
         once: only what is there now, in rings and spool.
     """
     log = log_of(configuration)
@@ -68,7 +72,8 @@ def drain(configuration: Configuration, *, once: bool) -> int:
                 max_series=configuration.settings.max_series,
                 log=log,
             )
-            service = _service(configuration, directory, exporter, stores, telemetry, log)
+            audit_to = StandardStream(STDERR if is_output_taken(configuration.settings) else STDOUT)
+            service = _service(configuration, directory, exporter, stores, telemetry, audit_to, log)
             exporter.when_gone = service.request_end
             if "grpc" in sys.modules:
                 log_native_lines(log)
@@ -76,7 +81,7 @@ def drain(configuration: Configuration, *, once: bool) -> int:
             directory.close()
             cannot_start(error)
         try:
-            _heed_signals(service)
+            _heed_signals(service, Reload(configuration, reread, exporter, service, audit_to, log))
             listen = _listen(configuration, telemetry, service, log, once=once)
             settings = configuration.settings
             log.info(
@@ -122,6 +127,7 @@ def _service(
     exporter: Exporter,
     stores: Stores,
     telemetry: Telemetry,
+    audit_to: StandardStream,
     log: FilteringBoundLogger,
 ) -> Service:
     return Service(
@@ -132,7 +138,7 @@ def _service(
         assembly.limits(configuration),
         log=log,
         stores=stores,
-        audit_to=StandardStream(STDERR if is_output_taken(configuration.settings) else STDOUT),
+        audit_to=audit_to,
         observer=telemetry,
     )
 
@@ -164,7 +170,7 @@ def _unheard(text: str, error: OSError) -> OSError:
     return unheard
 
 
-def _heed_signals(service: Service) -> None:
+def _heed_signals(service: Service, reload: Reload) -> None:
     signals_seen = 0
 
     def stop(number: int, _frame: object) -> None:
@@ -177,8 +183,11 @@ def _heed_signals(service: Service) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: service.request_audit())
+    signal.signal(signal.SIGHUP, lambda _number, _frame: reload.request())
     if signal.SIGUSR1 in noted:
         service.request_audit()
+    if signal.SIGHUP in noted:
+        reload.request()
 
 
 def _serve(service: Service, *, once: bool) -> int:

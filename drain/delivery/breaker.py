@@ -75,6 +75,7 @@ class Breaker:
         self, endpoint: str, policy: RetryPolicy, log: FilteringBoundLogger, clock: Callable[[], float]
     ) -> None:
         self._policy = policy
+        self._unbound = log
         self._log = log.bind(endpoint=endpoint)
         self._trouble = RepeatedTrouble(self._log, clock)
         self._clock = clock
@@ -110,6 +111,17 @@ class Breaker:
                 newest_first=True,
                 back_at=self._back_at,
             )
+
+    def try_now(self, endpoint: str) -> None:
+        """The exporter is another, or has other connections: what was waited for may be over.
+
+        Args:
+            endpoint: where it sends now.
+        """
+        with self._lock:
+            self._log = self._unbound.bind(endpoint=endpoint)
+            self._trouble = RepeatedTrouble(self._log, self._clock)
+            self._wait_until = self._untried_wait_until = self._clock()
 
     def begin(self) -> int:
         """An attempt begins; return what `end` is to be called with, whatever becomes of it."""

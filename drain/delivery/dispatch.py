@@ -137,6 +137,19 @@ class Dispatch:
 
     # ---- for the loop ----
 
+    def try_now(self, endpoint: str) -> None:
+        """Send what waits for another attempt now: the exporter is another, or has other connections.
+
+        Args:
+            endpoint: where it sends now.
+        """
+        self._breaker.try_now(endpoint)
+        with self._changed:
+            for job in self._waiting:
+                job.not_before = min(job.not_before, self._clock())
+            self._changes += 1
+            self._changed.notify_all()
+
     @property
     def has_room(self) -> bool:
         """Whether `send` may be called: one batch more than threads, so that a thread that is done has the next.

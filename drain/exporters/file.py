@@ -96,6 +96,10 @@ class FileExporter:
                 return Result(Verdict.RETRY, message=f"{self._path}: {reason}")
         return Result(Verdict.DELIVERED, sent_bytes=len(data))
 
+    def renew(self) -> None:
+        """Leave the file: the next batch opens the one that has the name then."""
+        self.close()
+
     def close(self) -> None:
         """Close the file; a later batch would open it again."""
         with self._lock:

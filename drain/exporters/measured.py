@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
-from drain.exporters.protocol import Verdict
+from drain.exporters.protocol import Renewable, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +32,11 @@ class MeasuredExporter:
         self.when_gone: Callable[[], None] = lambda: None
         self.encoding: Encoding = exporter.encoding
         self.endpoint = exporter.endpoint
-        self._exporter = exporter
+        self._exporter: Exporter | None = exporter  # None while one is left for another that cannot be beside it
         self._clock = clock
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._inside: dict[Exporter, int] = {exporter: 0}  # attempts that run
         self._attempts = dict.fromkeys(Verdict, 0)
         self._latency_counts = [0] * (len(LATENCY_BOUNDS) + 1)
         self._latency_seconds = 0.0
@@ -46,21 +48,62 @@ class MeasuredExporter:
 
     def export(self, request: Request) -> Result:
         """Make one attempt; see `drain.exporters.protocol.Exporter`."""
-        with self._lock:
+        with self._changed:
+            while (exporter := self._exporter) is None:
+                self._changed.wait()
             self._running += 1
+            self._inside[exporter] += 1
         started = self._clock()
         result = None
         try:
-            result = self._exporter.export(request)
+            result = exporter.export(request)
         finally:
-            self._ended(started, request, result)
+            self._ended(started, request, result, exporter)
         if result.reader_is_gone:
             self.when_gone()
         return result
 
+    def renew(self) -> None:
+        """Let the exporter leave its files and connections for new ones, if it has any."""
+        if isinstance(self._exporter, Renewable):
+            self._exporter.renew()
+
+    def replace(self, make: Callable[[], Exporter], *, is_alone: bool) -> None:
+        """Leave the exporter for another, without ending an attempt of it; returns when those that ran have ended.
+
+        Args:
+            make: returns the other one.
+            is_alone: the two cannot be open at the same time, so that attempts wait in between.
+
+        Raises:
+            ValueError: of `make`; everything stays as it is.
+        """
+        with self._changed:
+            old = self._exporter
+            assert old is not None  # noqa: S101 - for the type checker: one thread replaces
+            if is_alone:
+                self._exporter = None
+                self._changed.wait_for(lambda: not self._inside[old])
+        if is_alone:
+            old.close()
+        new = old
+        try:
+            new = make()
+        finally:
+            with self._changed:
+                self._exporter = new
+                self._inside.setdefault(new, 0)
+                self.endpoint = new.endpoint
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._inside[old])
+            del self._inside[old]
+        old.close()
+
     def close(self) -> None:
         """Close the exporter."""
-        self._exporter.close()
+        if self._exporter is not None:
+            self._exporter.close()
 
     def state(self) -> ExportState:
         """Return what came of the attempts so far."""
@@ -76,10 +119,12 @@ class MeasuredExporter:
                 failure=self._failure,
             )
 
-    def _ended(self, started: float, request: Request, result: Result | None) -> None:
+    def _ended(self, started: float, request: Request, result: Result | None, exporter: Exporter) -> None:
         now = self._clock()
-        with self._lock:
+        with self._changed:
             self._running -= 1
+            self._inside[exporter] -= 1
+            self._changed.notify_all()
             if result is None:
                 return  # it raised: that is a fault of this program, not an attempt
             self._attempts[result.verdict] += 1

@@ -99,7 +99,7 @@ class OtlpGrpcExporter:
         """Make one call and judge its status; see `drain.exporters.protocol.Exporter`."""
         body = in_encoding(request, self.encoding).body
         if self._renewal.is_due():
-            self._renew()
+            self.renew()
         with self._lock:
             channel = self._channel
             channel.calls += 1
@@ -146,7 +146,7 @@ class OtlpGrpcExporter:
             channel = grpc.secure_channel(target, _credentials(settings), options, compression)
         return _Channel(channel, channel.unary_unary(METHOD), metadata)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Leave the channel for a new one; in the middle of a rotation it stays."""
         try:
             new = self._connect()

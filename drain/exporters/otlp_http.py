@@ -93,7 +93,7 @@ class OtlpHttpExporter:
         """Post one batch and judge the answer; see `drain.exporters.protocol.Exporter`."""
         sent = compressed(self._to_be_sent(request), self._compression)
         if self._renewal.is_due():
-            self._renew()
+            self.renew()
         with Deadline(self._timeout) as deadline:
             try:
                 response = self._pool.urlopen(
@@ -139,7 +139,7 @@ class OtlpHttpExporter:
         headers = _headers(self.encoding, self._compression, all_headers(self._settings))
         return _pool(self._parts, self._settings, self._connections), headers
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Leave the connections for new ones; in the middle of a rotation they stay."""
         before = self._pool
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from drain.otlp.request import Encoding, Request
@@ -76,4 +76,13 @@ class Exporter(Protocol):
 
     def close(self) -> None:
         """Give up connections and files; attempts that still run may end in `Verdict.RETRY`."""
+        ...
+
+
+@runtime_checkable
+class Renewable(Exporter, Protocol):
+    """An exporter that has files or connections which it can leave for new ones."""
+
+    def renew(self) -> None:
+        """Take up certificates, headers and the file of a name anew, whatever has changed; any thread may ask."""
         ...

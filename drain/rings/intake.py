@@ -117,6 +117,12 @@ class Intake:
         self._look_again_at = self._clock() + _RESCAN_SECONDS
         self._trouble.warn("ring cannot be attached now", ring=name, reason=str(error))
 
+    def admit(self, admission: Admission) -> None:
+        """Judge files by other rules from now on, those that were left alone once more."""
+        self.admission = admission
+        self._left_alone.clear()
+        self._look_again_at = self._clock()
+
     def move_to(self, directory: RingDirectory) -> None:
         """Open the files of another directory from now on."""
         self._directory = directory

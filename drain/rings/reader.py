@@ -96,6 +96,10 @@ class Reader:
         """Records that are not released, as of each ring's last poll."""
         return sum(ring.pending for ring in self._rings.values())
 
+    def admit(self, admission: Admission) -> None:
+        """Take in files by other rules from now on; rings that are attached stay."""
+        self._intake.admit(admission)
+
     @property
     def left_alone(self) -> int:
         """How many files of the directory are not read: refused, or of a newer version."""

@@ -72,6 +72,7 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
+        self._exporter = exporter
         self._log = log
         self._observer = observer
         self._clock = clock
@@ -125,6 +126,7 @@ class Service:
             clock=clock,
         )
         self._audit_requested = False
+        self._renewal: Admission | None = None
         self.why_broken = ""
 
     @property
@@ -140,6 +142,11 @@ class Service:
         """Let `run` and `drain_once` return without another attempt: nobody takes spans any more, and nobody will."""
         self._shutdown.is_hopeless = True
         self._shutdown.is_requested = True
+
+    def request_renewal(self, admission: Admission) -> None:
+        """Let other files be taken in soon, and what waits be sent by what the exporter is now; any thread may ask."""
+        self._renewal = admission
+        self._doorbell.ring()
 
     def request_audit(self) -> None:
         """Let the audit be told soon; for signal handlers."""
@@ -208,6 +215,7 @@ class Service:
         """Do what there is to do, a bounded part for each ring; return whether there was anything."""
         self._rung = self._doorbell.value()  # before any look at what it may be rung for, a new ring among it
         worked = self._settle()
+        self._renew()
         if self._reader.take_examined():
             worked = True
             if self._shutdown.is_finishing:
@@ -234,6 +242,12 @@ class Service:
         if self._observer is not None:
             self._observer.went_round(self.status)
         return worked
+
+    def _renew(self) -> None:
+        admission, self._renewal = self._renewal, None
+        if admission is not None:
+            self._reader.admit(admission)
+            self._delivery.try_now(self._exporter.endpoint)
 
     def _settle(self) -> bool:
         """Release what has its outcome; return whether there was anything."""
@@ -263,7 +277,7 @@ class Service:
 
     def _sleep(self) -> None:
         """Wait for a producer, a delivery or a signal: a nap at most, or naps while there is nothing to do."""
-        is_asked = self._shutdown.is_requested or self._audit_requested or self.snapshots.is_wanted
+        is_asked = self._shutdown.is_requested or self._audit_requested or self.snapshots.is_wanted or self._renewal
         if is_asked or self._delivery.has_settled:
             return
         nap = seconds = self._pace.nap(came_late=self._copier.came_late())

@@ -112,7 +112,7 @@ def test_a_file_that_a_rotation_takes_away_under_grpc_is_a_rotation(
     told = []
     monkeypatch.setattr(Renewal, "was_not_made", lambda _renewal, error: told.append(str(error)))
     before = exporter._channel
-    exporter._renew()
+    exporter.renew()
     assert exporter._channel is before
     assert told == [f"cannot read {files[name]}: No such file or directory"]
     exporter.close()

@@ -1,0 +1,123 @@
+"""SIGHUP: a drain that runs takes up its configuration, certificates and headers anew, and the files that it writes."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+from drain import assembly
+from drain.commands.flags import EXPORTER_FIELDS
+from drain.log import log_native_lines, reopen_log, set_level
+from drain.settings.settings import ConfigurationError, Settings
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.exporters.measured import MeasuredExporter
+    from drain.service.service import Service
+    from drain.settings.settings import Configuration
+    from drain.standard_streams import StandardStream
+
+TAKEN_UP: Final = EXPORTER_FIELDS | {"log_level", "allow_uid", "allow_gid", "max_ring_bytes"}
+"""Settings that a drain takes up while it runs; the others need a restart."""
+
+
+class Reload:
+    """Reloads in a thread of its own: what hangs in it, a name look-up or a disk, holds up nothing.
+
+    Args:
+        configuration: that is in effect.
+        reread: reads the sources again; raises ConfigurationError.
+        exporter: the service's.
+        service: that runs.
+        audit_to: where audits go.
+        log: for what was taken up, and what was not.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reread: Callable[[], Configuration],
+        exporter: MeasuredExporter,
+        service: Service,
+        audit_to: StandardStream,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._configuration = configuration
+        self._first = configuration.settings
+        self._reread = reread
+        self._exporter = exporter
+        self._service = service
+        self._audit_to = audit_to
+        self._log = log
+        # To which a signal handler may put something, whatever it has interrupted.
+        self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="reload", daemon=True).start()
+
+    def request(self) -> None:
+        """Reload soon; for signal handlers."""
+        self._requests.put(None)
+
+    def _run(self) -> None:
+        while True:
+            self._requests.get()
+            try:
+                self._reload()
+            except Exception as error:  # noqa: BLE001 - the drain goes on with what it has, and hears the next signal
+                self._log.error("nothing is taken up", reason=repr(error))
+
+    def _reload(self) -> None:
+        self._reopen_streams()
+        try:
+            new = self._reread()
+        except ConfigurationError as error:
+            self._log.error("the configuration is not taken up", reason=str(error))
+            new = self._configuration
+        changed = _changed(self._configuration.settings, new.settings)
+        for warning in new.warnings:
+            self._log.warning("a setting may not be what was meant", reason=warning)
+        if "log_level" in changed:
+            set_level(new.settings.log_level)
+        is_native = "grpc" in sys.modules
+        is_taken = self._took_exporter(new, changed)
+        if "grpc" in sys.modules and not is_native:
+            log_native_lines(self._log)
+        self._service.request_renewal(assembly.admission(new))
+        self._log.info(
+            "reloaded",
+            taken_up=sorted(changed & TAKEN_UP if is_taken else changed & TAKEN_UP - EXPORTER_FIELDS),
+            need_a_restart=sorted(_changed(self._first, new.settings) - TAKEN_UP),
+            to=self._exporter.endpoint,
+        )
+        if is_taken:  # else it is tried again by the next signal
+            self._configuration = new
+
+    def _took_exporter(self, new: Configuration, changed: set[str]) -> bool:
+        """Make another exporter where its settings changed, else let it look at its files; return whether it did."""
+        if not changed & EXPORTER_FIELDS:
+            self._exporter.renew()
+            return True
+        before, after = self._configuration.settings, new.settings
+        is_same_file = before.exporter == after.exporter == "file" and before.output == after.output
+        try:
+            self._exporter.replace(lambda: assembly.make_exporter(new), is_alone=is_same_file)
+        except (RingBufferError, ValueError, OSError) as error:
+            self._log.error("the exporter is not taken up", reason=str(error))
+            return False
+        return True
+
+    def _reopen_streams(self) -> None:
+        try:
+            self._audit_to.reopen()
+            reopen_log()
+        except OSError as error:
+            self._log.error("the log cannot be opened anew", reason=error.strerror)
+
+
+def _changed(before: Settings, after: Settings) -> set[str]:
+    return {name for name in Settings.model_fields if getattr(before, name) != getattr(after, name)}
