@@ -233,7 +233,10 @@ class Dispatch:
             if any(hand.job is not None for hand in self._hands):
                 return 0.0
             breaker = self._breaker.state()
-            seconds = seconds_until_attempt(self._waiting, breaker, self._clock())
+            waits = [seconds_until_attempt(self._waiting, breaker, self._clock())]
+            if self._storing is not None and not breaker.is_open:
+                waits.append(self._storing.seconds_until_take())
+            seconds = min((wait for wait in waits if wait is not None), default=None)
             if seconds is None and breaker.is_open:
                 seconds = breaker.untried_wait  # what waits is in the spool, or not yet there
             return seconds or 0.0

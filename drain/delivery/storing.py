@@ -132,6 +132,10 @@ class Storing:
             suspect=has_any and bool(self._suspects),
         )
 
+    def seconds_until_take(self) -> float | None:
+        """Return when a batch that is stored may be sent; None where all of them are being sent, or there is none."""
+        return self._spool.seconds_until_take()
+
     def take(self, which: Which, *, newest: bool) -> Job | None:
         """Return a batch that nobody has in hand; waits for the disk."""
         entries = self._spool.take(without=self._passed_over(which), newest=newest)

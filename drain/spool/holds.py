@@ -55,6 +55,11 @@ class Holds:
                 self._until = {identity: until for identity, until in self._until.items() if until > now}
             return set(self._until)
 
+    def earliest(self) -> float:
+        """Return when the first of the resting batches can be taken, on the clock; infinity where none rests."""
+        with self._lock:
+            return min(self._until.values(), default=math.inf)
+
     def begin_generation(self) -> None:
         """Forget everything: the database is a new one."""
         with self._lock:

@@ -259,6 +259,13 @@ class Spool:
         since = self._busy_since
         return since is not None and self._clock() - since >= _STUCK_SECONDS
 
+    def seconds_until_take(self) -> float | None:
+        """Return when `take` would return something; None where no batch rests, and none can be taken now."""
+        if self.can_take():
+            return 0.0
+        earliest = self._holds.earliest()
+        return None if math.isinf(earliest) else max(0.0, earliest - self._clock())
+
     def status(self) -> SpoolStatus:
         """Return what the spool holds, as of its last commit; never waits for the disk."""
         contents = self._store.contents

@@ -63,7 +63,8 @@ CALLERS = {
     "Dispatch.__init__", "Dispatch.hand", "Dispatch.begin_stop", "Delivery.__init__", "Delivery.stop",
     "Delivery.why_broken", "Dispatch.why_not_stored", "Dispatch.has_settled", "Dispatch.in_flight", "Dispatch.has_room",
     "Dispatch.is_idle", "Dispatch._load_now", "Dispatch.settled", "Dispatch.send", "Dispatch.is_backend_down",
-    "Dispatch.seconds_until_attempt", "seconds_until_attempt", "Delivery._work",
+    "Dispatch.seconds_until_attempt", "seconds_until_attempt", "Holds.earliest", "Spool.seconds_until_take",
+    "Storing.seconds_until_take", "Delivery._work",
     "Spool._work", "Dispatch.spool_late",
 }  # fmt: skip
 AT_ONCE = RetryPolicy(initial=1e-3, maximum=1e-3)

@@ -238,6 +238,16 @@ def test_one_service_that_is_told_to_wait_for_long_keeps_nobody_else_waiting(*, 
     assert 300.0 <= second - first < 302.0, "as long as it was told, but not longer than --retry-after-maximum"
 
 
+@with_and_without_spool
+def test_how_long_one_waits_is_told_when_there_is_no_other(*, has_spool: bool) -> None:
+    wait = Result(Verdict.RETRY, message="HTTP 429", retry_after=200.0)
+    made = World(lambda _body, _now: wait, has_spool=has_spool, seed=SEED)
+    assert made.dispatch.seconds_until_attempt() == 0
+    made.come(0, b"good")
+    made.run(50.0)
+    assert 149 <= made.dispatch.seconds_until_attempt() <= 151
+
+
 def test_how_long_all_wait_is_told() -> None:
     wait = Result(Verdict.RETRY, message="HTTP 503", retry_after=200.0)
     with structlog.testing.capture_logs() as lines:

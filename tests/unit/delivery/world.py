@@ -85,6 +85,10 @@ class FakeSpool:
     def can_take(self) -> bool:
         return any(at <= self._clock() for at in self._not_before.values())
 
+    def seconds_until_take(self) -> float | None:
+        at = min(self._not_before.values(), default=float("inf"))
+        return None if at == float("inf") else max(0.0, at - self._clock())
+
     def age_seconds(self, entry: Any) -> float:
         return self._clock() - float(entry.born)
 
