@@ -22,6 +22,7 @@ class ExportState:
         latency_seconds: sum of their durations.
         encoded_bytes: of the requests that were delivered, before compression.
         sent_bytes: of the same, as they went out; those of which the exporter cannot tell are left out.
+        values_left_out: values that were left out of what was delivered.
         running: attempts that have no verdict yet.
         failing_seconds: since when the backend has accepted nothing that it was given; 0 when the last was accepted.
         failure: what it said last, empty when it is not failing.
@@ -32,6 +33,7 @@ class ExportState:
     latency_seconds: float
     encoded_bytes: int
     sent_bytes: int
+    values_left_out: int
     running: int
     failing_seconds: float
     failure: str

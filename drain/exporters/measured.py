@@ -42,6 +42,7 @@ class MeasuredExporter:
         self._latency_seconds = 0.0
         self._encoded_bytes = 0
         self._sent_bytes = 0
+        self._values_left_out = 0
         self._running = 0
         self._failing_since: float | None = None
         self._failure = ""
@@ -114,6 +115,7 @@ class MeasuredExporter:
                 latency_seconds=self._latency_seconds,
                 encoded_bytes=self._encoded_bytes,
                 sent_bytes=self._sent_bytes,
+                values_left_out=self._values_left_out,
                 running=self._running,
                 failing_seconds=0.0 if self._failing_since is None else self._clock() - self._failing_since,
                 failure=self._failure,
@@ -134,6 +136,7 @@ class MeasuredExporter:
                 case Verdict.DELIVERED:
                     self._encoded_bytes += len(request.body)
                     self._sent_bytes += result.sent_bytes or 0
+                    self._values_left_out += result.values_left_out
                     self._failing_since, self._failure = None, ""
                 case Verdict.RETRY | Verdict.REFUSED:
                     if self._failing_since is None:

@@ -91,7 +91,8 @@ class OtlpHttpExporter:
 
     def export(self, request: Request) -> Result:
         """Post one batch and judge the answer; see `drain.exporters.protocol.Exporter`."""
-        sent = compressed(self._to_be_sent(request), self._compression)
+        to_be_sent, left_out = self._to_be_sent(request)
+        sent = compressed(to_be_sent, self._compression)
         if self._renewal.is_due():
             self.renew()
         with Deadline(self._timeout) as deadline:
@@ -119,21 +120,23 @@ class OtlpHttpExporter:
                 # What the lost rest would have said about rejected spans is unknown, so the batch is sent again.
                 return self._undelivered(broke_off, deadline, request)
         self._renewal.note(has_failed=response.status in _NOT_THERE)
-        return replace(self._judged(response.status, response.headers, reply, request), sent_bytes=len(sent))
+        result = self._judged(response.status, response.headers, reply, request)
+        return replace(result, sent_bytes=len(sent), values_left_out=left_out)
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their attempt ends."""
         self._pool.clear()
 
-    def _to_be_sent(self, request: Request) -> Request:
+    def _to_be_sent(self, request: Request) -> tuple[Request, int]:
+        """Return the request in this exporter's encoding, and how many values were left out of it."""
         request = in_encoding(request, self.encoding)
         if self.encoding == "protobuf" or self._settings.json_non_finite != "omit":
-            return request
+            return request, 0
         body, left_out = without_non_finite(request.body)
         if not left_out:
-            return request
+            return request, 0
         self._trouble.warn("doubles that are no numbers are left out", values=left_out, spans=request.spans)
-        return Request(body, request.spans, self.encoding)
+        return Request(body, request.spans, self.encoding), left_out
 
     def _connect(self) -> tuple[urllib3.PoolManager, dict[str, str]]:
         headers = _headers(self.encoding, self._compression, all_headers(self._settings))

@@ -37,6 +37,7 @@ class Result:
         message: one printable line for the log; empty when there is nothing to tell.
         retry_after: seconds that the backend asks to be left alone, or None.
         sent_bytes: size of the body as it went out, None where the exporter cannot tell.
+        values_left_out: of the body as it went out: values that receivers may refuse a whole request for.
         reader_is_gone: nobody takes anything any more, and nobody will: there is nothing left to do but to end.
         needs_operator: any batch would be answered so, until somebody mends something.
         is_timeout: the backend was there, and did not answer in time: a smaller request may fare better.
@@ -49,6 +50,7 @@ class Result:
     message: str = ""
     retry_after: float | None = None
     sent_bytes: int | None = field(default=None, compare=False)
+    values_left_out: int = field(default=0, compare=False)
     reader_is_gone: bool = field(default=False, compare=False)
     needs_operator: bool = field(default=False, compare=False)
     is_timeout: bool = field(default=False, compare=False)

@@ -322,6 +322,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Bytes of delivered batches: encoded, before compression; sent, as they went out (of gRPC with gzip unknown).",
         "stage",
     ),
+    _counter(
+        "export_values_left_out",
+        lambda reading: _one(reading.exports.values_left_out),
+        "Attributes and elements with a NaN or infinite double, left out of delivered JSON (--json-non-finite omit).",
+    ),
     _gauge(
         "export_running",
         lambda reading: _one(reading.exports.running),

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 import ringbuf
 from drain.exporters.make import make_exporter
+from drain.exporters.measured import MeasuredExporter
 from drain.exporters.otlp_http import LONGEST_REPLY, OtlpHttpExporter
 from drain.exporters.otlp_reply import delivered, error_text, one_line, retry_after, retry_info
 from drain.exporters.protocol import Result, Verdict
+from drain.otlp.json_lines import to_json_line
 from drain.otlp.request import Request
 from drain.settings.otlp_environment import OtlpSettings
 from tests.otlp_server import (
@@ -379,6 +381,26 @@ def test_what_cannot_work_is_refused_when_the_exporter_is_made(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         make_exporter("otlp-http", endpoint=endpoint, otlp=settings)
+
+
+def test_values_that_are_left_out_of_json_are_counted_once_they_are_delivered(server: OtlpHttpServer) -> None:
+    message = traces(4)
+    spans = message.resource_spans[0].scope_spans[0].spans
+    spans[0].attributes.add(key="nan").value.double_value = float("nan")
+    elements = spans[1].attributes.add(key="list").value.array_value.values
+    for number in (1.0, float("inf")):
+        elements.add().double_value = number
+    left_out = Request(to_json_line(message), 4, "json")
+    server.play(reply(503), success(), success())
+    settings = OtlpSettings(json_non_finite="omit")
+    exporter = MeasuredExporter(make_exporter("otlp-http-json", endpoint=server.url, otlp=settings))
+    assert exporter.export(left_out).verdict is Verdict.RETRY
+    assert exporter.state().values_left_out == 0
+    for _ in range(2):
+        assert exporter.export(left_out).verdict is Verdict.DELIVERED
+        assert exporter.export(request(4, "json")).verdict is Verdict.DELIVERED
+    assert exporter.state().values_left_out == 2 * 2
+    exporter.close()
 
 
 def test_a_proxy_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def registry(snapshot: Snapshot, exporter: MeasuredExporter, clock: Clock, **mor
 @pytest.fixture
 def full_registry() -> CollectorRegistry:
     clock = Clock()
-    delivered = Result(Verdict.DELIVERED, sent_bytes=40)
+    delivered = Result(Verdict.DELIVERED, sent_bytes=40, values_left_out=7)
     refused = Result(Verdict.REFUSED)
     too_large = Result(Verdict.TOO_LARGE)
     exporter = MeasuredExporter(
@@ -251,6 +251,7 @@ def test_attempts_are_counted_by_verdict_and_timed(full_registry: CollectorRegis
     assert value(full_registry, "drain_export_duration_seconds_bucket", le="5.0") == 4
     assert value(full_registry, "drain_export_bytes_total", stage="encoded") == 100, "only what was delivered"
     assert value(full_registry, "drain_export_bytes_total", stage="sent") == 40
+    assert value(full_registry, "drain_export_values_left_out_total") == 7
 
 
 def test_a_backend_fails_from_the_first_refusal_until_it_accepts_something() -> None:
