@@ -22,6 +22,7 @@ from tests.otlp_server import OtlpGrpcServer, OtlpHttpServer, reply
 from .batches import request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from drain.exporters.protocol import Exporter
@@ -176,15 +177,20 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def tls_server(kind: str, authority: trustme.CA) -> OtlpHttpServer | OtlpGrpcServer:
+def tls_server(kind: str, authority: trustme.CA, *, asks_clients: bool = False) -> OtlpHttpServer | OtlpGrpcServer:
     import ssl  # noqa: PLC0415 - beside its only use
 
     leaf = authority.issue_cert("127.0.0.1")
     if kind == "otlp-grpc":
         chain = b"".join(pem.bytes() for pem in leaf.cert_chain_pems)
-        return OtlpGrpcServer(credentials=grpc.ssl_server_credentials([(leaf.private_key_pem.bytes(), chain)]))
+        roots = authority.cert_pem.bytes() if asks_clients else None
+        pair = leaf.private_key_pem.bytes(), chain
+        return OtlpGrpcServer(credentials=grpc.ssl_server_credentials([pair], roots, asks_clients))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     leaf.configure_cert(context)
+    if asks_clients:
+        authority.configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
     return OtlpHttpServer(tls=context)
 
 
@@ -193,7 +199,7 @@ def delivers(exporter: Exporter) -> bool:
 
 
 @KINDS
-def test_authorities_that_change_are_taken_up_and_half_a_file_is_not(
+def test_authorities_that_change_are_taken_up_by_the_next_attempt_and_half_a_file_is_not(
     kind: str, tmp_path: Path, authority: trustme.CA
 ) -> None:
     trusted = tmp_path / "ca.pem"
@@ -201,9 +207,33 @@ def test_authorities_that_change_are_taken_up_and_half_a_file_is_not(
     with tls_server(kind, authority) as server:
         exporter = make_exporter(kind, endpoint=server.url, otlp=OtlpSettings(certificate=trusted, timeout_seconds=5))
         assert not delivers(exporter)
-        trusted.write_text("-----BEGIN CERT")
-        assert not delivers(exporter)
         authority.cert_pem.write_to_path(trusted)
+        assert delivers(exporter), "the file has changed; a second failure would have made a new connection, too"
+        trusted.write_text("-----BEGIN CERT")
+        assert delivers(exporter)
+        trustme.CA().cert_pem.write_to_path(trusted)
+        assert not delivers(exporter)
+        exporter.close()
+
+
+@KINDS
+def test_a_client_certificate_that_is_renewed_is_shown_by_the_next_attempt(
+    kind: str, tmp_path: Path, authority: trustme.CA
+) -> None:
+    chain, key, trusted = tmp_path / "chain.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
+
+    def issue(by: trustme.CA) -> None:
+        leaf = by.issue_cert("client")
+        leaf.private_key_pem.write_to_path(key)
+        chain.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+
+    authority.cert_pem.write_to_path(trusted)
+    issue(trustme.CA())
+    settings = OtlpSettings(certificate=trusted, client_certificate=chain, client_key=key, timeout_seconds=5)
+    with tls_server(kind, authority, asks_clients=True) as server:
+        exporter = make_exporter(kind, endpoint=server.url, otlp=settings)
+        assert not delivers(exporter)
+        issue(authority)
         assert delivers(exporter)
         exporter.close()
 
@@ -231,6 +261,18 @@ class ProxyServer(http.server.ThreadingHTTPServer):
         self.asked: list[str | None] = []
 
 
+@contextlib.contextmanager
+def proxy_server() -> Iterator[ProxyServer]:
+    with ProxyServer() as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy.shutdown()
+            thread.join(10)
+
+
 class Proxy(http.server.BaseHTTPRequestHandler):
     """Lets nobody through, and remembers who asked."""
 
@@ -247,19 +289,34 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize(("kind", "scheme"), [("otlp-http", "http"), ("otlp-http", "https"), ("otlp-grpc", "http")])
+@pytest.mark.parametrize(
+    ("kind", "scheme", "variable"),
+    [
+        ("otlp-http", "http", "http_proxy"),
+        ("otlp-http", "http", "all_proxy"),
+        ("otlp-http", "https", "https_proxy"),
+        ("otlp-grpc", "http", "http_proxy"),
+        ("otlp-grpc", "http", "all_proxy"),  # which gRPC's own rules do not know
+    ],
+)
 def test_a_proxy_gets_its_credentials_and_its_407_is_held(
-    kind: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, scheme: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ProxyServer() as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        monkeypatch.setenv(f"{scheme}_proxy", f"http://me:pass%21@127.0.0.1:{proxy.server_port}")
+    with proxy_server() as proxy:
+        monkeypatch.setenv(variable, f"http://me:pass%21@127.0.0.1:{proxy.server_port}")
         settings = OtlpSettings(timeout_seconds=5, hold=False)
         exporter = make_exporter(kind, endpoint=f"{scheme}://collector.invalid:4318", otlp=settings)
         result = exporter.export(request())
         exporter.close()
-        proxy.shutdown()
-        thread.join(10)
     assert (result.verdict, result.needs_operator) == (Verdict.RETRY, True)
     assert set(proxy.asked) == {f"Basic {b64encode(b'me:pass!').decode()}"}
+
+
+@KINDS
+def test_what_is_exempt_is_not_asked_of_the_proxy(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxy_server() as proxy, server_of(kind) as server:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}")
+        exporter = make_exporter(kind, endpoint=server.url, otlp=OtlpSettings(timeout_seconds=5))
+        assert delivers(exporter), "a loopback address"
+        exporter.close()
+    assert proxy.asked == []
