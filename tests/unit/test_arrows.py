@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final
@@ -85,6 +86,20 @@ def test_each_folder_of_the_drain_imports_only_what_it_may() -> None:
                 arrows[arrow].add(f"{module} imports {name}")
     wrong = {arrow: names for arrow, names in arrows.items() if arrow[1] not in ALLOWED[arrow[0]]}
     assert wrong == {}
+
+
+def test_the_code_map_has_a_row_for_each_folder_that_says_what_it_may_import() -> None:
+    page = (ROOT / "docs" / "code-map.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `drain/(\w+)/` \|.*\|([^|]*)\|$", page, re.MULTILINE))
+    folders = {path.parent.name for path in (ROOT / "drain").glob("*/__init__.py")}
+    assert rows.keys() == folders | {"deploy"}
+    told = {name: set(re.findall(r"\w+", row)) - {"nothing"} for name, row in rows.items() if name != "deploy"}
+    everything = told.pop("commands")
+    assert everything == {"all", "above"}
+    assert told == {name: ALLOWED[name] for name in told}
+    beside = re.search(r"may import \(beside `ringbuf`, ([^)]*)\)", page)
+    assert beside is not None
+    assert set(re.findall(r"(\w+)\.py", beside[1])) == EVERYBODY
 
 
 def test_the_folders_have_an_order() -> None:
