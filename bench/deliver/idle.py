@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RINGS: Final = 100
-_NAP_NANO: Final = 40_000_000  # drain/service.py's, of a drain that is quiet
+_NAP_NANO: Final = 40_000_000  # drain/service/pace.py's, of a drain that is quiet
 _SETTLE_SECONDS: Final = 4.0  # imports, and the first looks at the rings
 _NAPS: Final = """
 import sys
