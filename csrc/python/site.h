@@ -207,6 +207,14 @@ typedef struct rb_py_span {
     PyObject *values[];
 } rb_py_span;
 
+/* A value takes the place of another, whose end may run anything: it is out of the span by then. */
+static inline void rb_span_set_value(rb_py_span *span, Py_ssize_t index, PyObject *value)
+{
+    PyObject *before = span->values[index];
+    span->values[index] = Py_NewRef(value);
+    Py_XDECREF(before);
+}
+
 /*
  * The span that is current in this context, in *current: a new reference, or NULL. Spans that went astray are passed
  * over. 0, or -1 with an exception.
@@ -221,6 +229,17 @@ int rb_span_is_overruled(const rb_site_module *module, const rb_py_span *current
 
 /* The W3C header that makes the next hop's spans children of this one: str. NULL with an exception. */
 PyObject *rb_span_traceparent(const rb_span *span);
+
+/* ---- block.c ---- */
+
+/* The methods __enter__ and __exit__ of a span. */
+PyObject *rb_span_enter(rb_py_span *self, PyObject *unused);
+PyObject *rb_span_exit(rb_py_span *self, PyObject *const *arguments, Py_ssize_t count);
+
+/* Let go of the span that was current before this one. */
+void rb_span_forget_outer(rb_py_span *self);
+
+/* ---- span.c, span_value.c ---- */
 
 extern PyType_Spec rb_span_spec;
 extern PyType_Spec rb_span_value_spec;
