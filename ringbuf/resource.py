@@ -7,9 +7,10 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, TypeAlias
 
 from ringbuf.log import warn_aside
+from ringbuf.strict_json import json_object
 
 Scalar: TypeAlias = str | bool | int | float
 AttributeValue: TypeAlias = "Scalar | Sequence[AttributeValue] | Mapping[str, AttributeValue] | None"
@@ -104,14 +105,9 @@ def resource_from_json(data: bytes) -> dict[str, AttributeValue]:
     {'load': 1.0}
     """
     try:
-        # Decoded first: json.loads would guess UTF-16 and UTF-32 from bytes.
-        parsed = json.loads(data.decode(), object_pairs_hook=_object_of_unique_names, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("resource JSON is nested too deeply") from None
+        parsed = json_object(data)
     except ValueError as error:
-        raise ValueError(f"resource JSON cannot be read: {error}") from error
-    if not isinstance(parsed, dict):
-        raise ValueError(f"resource JSON must be an object, not {type(parsed).__name__}")  # noqa: TRY004 - bad data
+        raise ValueError(f"resource: {error}") from None
     try:
         return _validated(parsed)
     except TypeError as error:
@@ -175,17 +171,6 @@ def _valid_text(name: str, text: str) -> str:
 
 def _quoted(name: str) -> str:
     return repr(name[:_QUOTED_CHARACTERS])
-
-
-def _object_of_unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name is given twice")
-    return result
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _attributes_of(environ: Mapping[str, str]) -> dict[str, str]:

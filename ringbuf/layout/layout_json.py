@@ -23,6 +23,7 @@ from ringbuf._ringbuf import lib
 from ringbuf.exceptions import LayoutError
 from ringbuf.layout.attribute import Attribute, LayoutField, check_placement
 from ringbuf.layout.attribute_types import LENGTH_BYTES, TYPES, Shape
+from ringbuf.strict_json import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -108,32 +109,9 @@ def _load(data: bytes) -> dict[str, Any]:
     if len(data) > lib.RB_MAX_JSON_BYTES:
         raise LayoutError(f"{len(data)} bytes of JSON; there may be {lib.RB_MAX_JSON_BYTES}")
     try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise LayoutError(f"not UTF-8: {error.reason} at byte {error.start}") from None
-    try:
-        whole = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
-    except RecursionError:
-        raise LayoutError("JSON that is nested too deeply") from None
-    except LayoutError:
-        raise
-    except ValueError as error:  # a JSONDecodeError, or an integer of more digits than Python converts
-        raise LayoutError(f"not JSON: {error}") from None
-    if not isinstance(whole, dict):
-        raise LayoutError("JSON that is no object")
-    return whole
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Readers differ in which of two equal keys they take: such a ring would read differently here and elsewhere.
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise LayoutError("a JSON object that has a key twice")
-    return members
-
-
-def _no_constant(name: str) -> None:
-    raise LayoutError(f"not JSON: {name}")
+        return json_object(data)
+    except ValueError as error:
+        raise LayoutError(str(error)) from None
 
 
 def _field(entry: object, index: int) -> LayoutField:
