@@ -12,7 +12,7 @@ import pytest
 import ringbuf
 from ringbuf import shared
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, ResourceKind, site
-from ringbuf.emitter import _emitters
+from ringbuf.process_ring import PROCESS_RINGS
 from ringbuf.span import Parent
 from tests.consumer import Consumer, records_in, rings_in
 from tests.unit.doors import Shared, emit
@@ -88,7 +88,7 @@ def test_the_same_emitter_elsewhere_is_one_and_makes_its_ring_at_its_first_span(
     data = pickle.dumps([emitter.site("get", varying=["bytes"]), emitter.site("get"), emitter])
     emitter.close()
     assert rings_in(ring_dir) == []
-    _emitters.pop(emitter._mark)  # as in a process that never had it
+    PROCESS_RINGS.pop(emitter._mark)  # as in a process that never had it
     with_bytes, bare, other = loaded(data)
     assert other is not emitter
     assert rings_in(ring_dir) == []
@@ -105,7 +105,7 @@ def test_a_closed_emitter_stays_closed_elsewhere(ring_dir: Path) -> None:
     get = emitter.site("get")
     emitter.close()
     data = pickle.dumps(get)
-    _emitters.pop(emitter._mark)
+    PROCESS_RINGS.pop(emitter._mark)
     assert not loaded(data).emit(1, 2)
     assert rings_in(ring_dir) == []
 
