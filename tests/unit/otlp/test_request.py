@@ -122,7 +122,9 @@ DAMAGED = SOUND[:-6] + b"123456"
 
 
 @pytest.mark.parametrize(
-    "data", [b"", SOUND[:-1], SOUND[:10], SOUND + SOUND[:5], SOUND + b"rest", SOUND + bytes(8), b"rest", DAMAGED]
+    "data",
+    [b"", SOUND[:-1], SOUND[:10], SOUND + SOUND[:5], SOUND + b"rest", SOUND + bytes(8), b"rest", DAMAGED],
+    ids=["nothing", "short by a byte", "header alone", "second cut", "text behind", "zeros behind", "text", "damaged"],
 )
 def test_what_is_not_gzip_to_its_end_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="gzip"):
