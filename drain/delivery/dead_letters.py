@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _FILE_SHARE: Final = 16
 _LARGEST_FILE_BYTES: Final = 16 << 20
 _LOOK_SECONDS: Final = 0.25
+_DIGITS: Final = 20  # of a time in nanoseconds, with which a file's name begins
 _NOTHING: Final = Stock(0, 0, 0)
 
 
@@ -91,7 +92,7 @@ class DeadLetters:
         with self._lock:
             try:
                 if not self._append(letter, request.spans):
-                    self._begin(f"{now:020}-{secrets.token_hex(4)}{SUFFIX}", letter, request.spans)
+                    self._begin(self._next_name(now), letter, request.spans)
             except OSError as error:
                 self._status = replace(self._status, batches_failed=self._status.batches_failed + 1)
                 self._trouble.warn("dead letter cannot be kept, it waits", spans=request.spans, reason=error.strerror)
@@ -157,6 +158,11 @@ class DeadLetters:
             stack.pop_all()
             return descriptor
 
+    def _next_name(self, now: int) -> str:
+        """Return a name behind all others in their order, whatever the clock was set to."""
+        times = [int(name[:_DIGITS]) for name in self._files if name[:_DIGITS].isdecimal()]
+        return f"{max([now, *(time + 1 for time in times)]):0{_DIGITS}}-{secrets.token_hex(4)}{SUFFIX}"
+
     def _begin(self, name: str, letter: bytes, spans: int) -> None:
         part = self._folder / f"{name}.part"
         try:
@@ -200,7 +206,7 @@ class DeadLetters:
         others = now.spans - before.spans - kept + deleted
         sums = self._status.sums
         files = {**self._files, name: now}
-        if now is _NOTHING:
+        if now is _NOTHING:  # it is gone
             del files[name]
         self._files, self._status = (
             files,
@@ -237,8 +243,17 @@ class DeadLetters:
             self._count(name, _NOTHING)
         for name, file_bytes in there.items():
             if self._files.get(name, _NOTHING).file_bytes != file_bytes:
-                with contextlib.suppress(FileNotFoundError), (self._folder / name).open("rb") as reading:
-                    self._count(name, take_stock(reading))
+                self._count(name, self._stock_of(name, file_bytes))
+
+    def _stock_of(self, name: str, file_bytes: int) -> Stock:
+        try:
+            with (self._folder / name).open("rb") as file:
+                return take_stock(file)
+        except FileNotFoundError:
+            return _NOTHING
+        except OSError as error:  # somebody else put it there: it counts by its size
+            self._trouble.warn("dead letters cannot be read", file=name, reason=error.strerror)
+            return Stock(file_bytes, 0, 0)
 
     def _remove_oldest(self) -> None:
         if not self._is_too_much():

@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -336,3 +337,34 @@ def test_a_folder_that_hangs_keeps_nobody_waiting_who_asks(folder: Folder, monke
     assert [thread.name for thread in threading.enumerate()].count("dead-letters") == 1
     goes_on.set()
     until(lambda: "dead-letters" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_the_oldest_go_first_though_the_clock_was_set_back(folder: Folder) -> None:
+    letters = folder.open(max_files=2, max_bytes=EACH_ITS_FILE)
+    letters.keep(request(b"1"), REASON, "")
+    folder.now = 1000  # a machine without a clock has started again
+    letters = folder.open(max_files=2, max_bytes=EACH_ITS_FILE)
+    letters.keep(request(b"2"), REASON, "")
+    letters.keep(request(b"3"), REASON, "")
+    assert folder.bodies() == [b"2", b"3"]
+    assert [letter.unix_nano for letter in folder.letters()] == [1001, 1002]
+
+
+def test_a_file_that_cannot_be_read_keeps_no_drain_from_its_start(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.open().keep(request(b"1"), REASON, "")
+    foreign = folder.path / f"2{SUFFIX}"
+    foreign.write_bytes(b"of root")
+    real = Path.open
+
+    def denied(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == foreign:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", denied)
+    letters = folder.open()
+    assert letters.keep(request(b"3"), REASON, "")
+    assert letters.status().sums == LetterSums(found=3, kept=3, waiting=6)
+    assert letters.status().files == 2
