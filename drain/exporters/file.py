@@ -20,6 +20,7 @@ from drain.exporters.protocol import Result, Verdict
 from drain.exporters.rotation import move_away
 from drain.exporters.stdout import StdoutExporter
 from drain.otlp.transcode import in_encoding
+from drain.private_folder import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,13 +161,13 @@ class FileExporter:
         descriptor = os.open(self._path, flags, stat.S_IRUSR | stat.S_IWUSR)
         try:
             self._lock_and_check(descriptor)
+            if self._options.sync:
+                sync_folder(self._path.parent)  # its name, and that of the file which was rotated away
         except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
         self._opened = self._clock()
-        if self._options.sync:
-            _sync_folder(self._path.parent)
 
     def _lock_and_check(self, descriptor: int) -> None:
         try:
@@ -201,11 +202,3 @@ def _whole_lines_end(descriptor: int, size: int) -> int:
             return start + newline + 1
         end = start
     return 0
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -207,8 +207,33 @@ def test_sync_waits_for_the_disk_and_takes_back_what_the_disk_refused(
     assert sizes == [len(LINE), len(LINE)]
 
 
+def test_with_sync_the_names_of_new_and_rotated_files_are_on_the_disk_before_a_batch_is_delivered(
+    path: Path, open_file: OpenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, fails = os.fsync, [False, False, True]
+    names: list[int] = []
+
+    def note(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), path.parent.stat()):
+            names.append(len(list(path.parent.iterdir())))
+            if fails and fails.pop(0):
+                raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    exporter = open_file(FileOptions(sync=True, rotate_bytes=len(LINE)))
+    assert names == [1]
+    assert exporter.export(request(2, "json")).verdict is Verdict.DELIVERED
+    assert exporter.export(request(2, "json")).verdict is Verdict.DELIVERED
+    assert names == [1, 2], "of a file that was rotated, and of the new one"
+    assert exporter.export(request(2, "json")).verdict is Verdict.RETRY
+    assert exporter.export(request(2, "json")).verdict is Verdict.DELIVERED
+    assert names == [1, 2, 3, 3], "what the disk refused is asked for again"
+
+
 def test_without_sync_nothing_waits_for_the_disk(open_file: OpenFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fdatasync", lambda _: pytest.fail("fdatasync called"))
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("fsync called"))
     assert open_file().export(request(2, "json")).verdict is Verdict.DELIVERED
 
 
