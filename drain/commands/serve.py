@@ -90,7 +90,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 ring_dir=str(settings.ring_dir),
                 exporter=str(settings.exporter),
                 to=exporter.endpoint,
-                state_dir=None if settings.state_dir is None else str(settings.state_dir),
+                state_dir=None if stores.spool is None else str(settings.state_dir),
                 listen=listen,
             )
             code = _serve(service, once=once)

@@ -116,10 +116,10 @@ class Scene:
         # What is in the spool when a drain stops is for the next one.
         self.until(lambda: not self.missing(), lambda: None, lambda: f"published and lost: {self.missing()}")
         os.kill(second.pid, signal.SIGTERM)
-        assert second.wait() == 0, second.log.read_text()
+        check_end(second)
         if self.spooled_bodies():  # all has arrived, and the spool does not know of some
             third = self.start_drain(pair.clean, "", "third.log", "--once")
-            assert third.wait() == 0, third.log.read_text()
+            check_end(third)
         self.check(producer, point, audit_in(second.log))
 
     def __enter__(self) -> Self:
@@ -280,6 +280,14 @@ class Pair:
     def __init__(self, points: Nursery, clean: Nursery) -> None:
         self.points = points
         self.clean = clean
+
+
+def check_end(drain: Child) -> None:
+    """Wait for the end of a drain that delivers everything; where a producer found its ring full, it says so by 1."""
+    code = drain.wait()
+    sums = audit_in(drain.log)["services"].values()
+    is_dropped = any(one.get("full") or one.get("contended") for one in sums)
+    assert code == 0 or (code == 1 and is_dropped), drain.log.read_text()
 
 
 def audit_in(log: Path) -> dict[str, Any]:

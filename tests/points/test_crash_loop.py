@@ -10,7 +10,7 @@ import ringbuf
 from ringbuf.exceptions import RingCreateError
 from tests.points.ledger import REFUSED, TRIED, WRITTEN, Ledger
 from tests.points.observed import Observed
-from tests.points.scene import audit_in, drain_arguments
+from tests.points.scene import audit_in, check_end, drain_arguments
 from tests.points.victim import Victim
 from tests.service.draining import until
 
@@ -95,5 +95,5 @@ def drain_once(ring_dir: Path, folder: Path, clean: Nursery, receiver: Receiver)
     state_dir.mkdir(mode=0o700)
     arguments = drain_arguments(ring_dir, state_dir, receiver.url)
     drain = clean.fork("drain", *arguments, "--once", log=folder / "drain.log")
-    assert drain.wait() == 0, drain.log.read_text()
+    check_end(drain)
     assert not list(ring_dir.glob("*.ring"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.points.ledger import REFUSED, TRIED, WRITTEN, Ledger
-from tests.points.scene import audit_in, drain_arguments
+from tests.points.scene import audit_in, check_end, drain_arguments
 from tests.points.test_points import SEED
 from tests.service.draining import until
 
@@ -43,11 +43,11 @@ def kill_many(kills: int, seed: object, ring_dir: Path, folder: Path, clean: Nur
             longest_life *= 0.95 if has_published(folder / f"victim-{at}") else 1.1
         until(lambda: not list(ring_dir.glob("*.ring")))
         os.kill(drain.pid, signal.SIGTERM)
-        assert drain.wait() == 0, log.read_text()
+        check_end(drain)
         audit = audit_in(log)
         # What is in the spool when a drain stops is for the next one.
         drain = clean.fork("drain", *drain_arguments(ring_dir, state_dir, receiver.url), "--once", log=log)
-        assert drain.wait() == 0, log.read_text()
+        check_end(drain)
     finally:
         if drain.poll() is None:
             os.kill(drain.pid, signal.SIGKILL)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.points.ledger import REFUSED, TRIED, WRITTEN, Ledger
-from tests.points.scene import audit_in, drain_arguments
+from tests.points.scene import audit_in, check_end, drain_arguments
 from tests.points.victim import Victim
 from tests.service.draining import until
 
@@ -92,7 +92,7 @@ def test_what_was_published_before_and_after_a_removal_arrives_once(
         # What is in the spool when a drain stops is for the next one.
         until(lambda: arrived() >= ledger.numbers(WRITTEN))
         os.kill(drain.pid, signal.SIGTERM)
-        assert drain.wait() == 0, drain.log.read_text()
+        check_end(drain)
     finally:
         victim.emitter.close()
         if drain.poll() is None:

@@ -16,7 +16,7 @@ import pytest
 from ringbuf._ringbuf import lib
 from tests.points.ledger import TRIED, WRITTEN, Ledger
 from tests.points.observed import Observed
-from tests.points.scene import drain_arguments
+from tests.points.scene import check_end, drain_arguments
 from tests.points.victim import CAPACITY, Victim
 from tests.service.draining import until
 
@@ -96,7 +96,7 @@ def test_a_second_drain_started_right_after_the_lock_was_removed_takes_nothing(s
     stage.victim.emitter.close()
     until(lambda: not list(stage.rings.glob("*.ring")))
     os.kill(stage.first.pid, signal.SIGTERM)
-    assert stage.first.wait() == 0, stage.first.log.read_text()
+    check_end(stage.first)
     assert set(stage.arrived()) == stage.ledger.numbers(WRITTEN)
     assert set(stage.arrived().values()) == {1}
     assert not stage.ledger.numbers(TRIED)
@@ -127,7 +127,7 @@ def test_a_drain_whose_lock_is_another_s_ends_and_leaves_the_rings_as_they_are(s
     stage.victim.emitter.close()
     until(lambda: not list(stage.rings.glob("*.ring")))
     os.kill(second.pid, signal.SIGTERM)
-    assert second.wait() == 0, second.log.read_text()
+    check_end(second)
     assert set(stage.arrived()) == stage.ledger.numbers(WRITTEN)
 
 
@@ -148,6 +148,6 @@ def test_a_drain_whose_directory_s_successor_is_another_s_reads_its_rings_to_the
     stage.victim.emitter.close()
     until(lambda: not list(stage.rings.glob("*.ring")))
     os.kill(second.pid, signal.SIGTERM)
-    assert second.wait() == 0, second.log.read_text()
+    check_end(second)
     assert set(stage.arrived()) == stage.ledger.numbers(WRITTEN)
     assert set(stage.arrived().values()) == {1}
