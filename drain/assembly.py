@@ -5,6 +5,9 @@ The settings know nothing of this: they can be read, checked and shown without a
 
 from __future__ import annotations
 
+import errno
+import threading
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from drain.settings.settings import Configuration
 
 
+_OPEN_SECONDS: Final = 10.0
 _NO_STATE: Final = "nothing is kept on disk: in an outage spans wait in the rings alone, and what is refused is lost"
 
 
@@ -116,7 +120,7 @@ def open_stores(configuration: Configuration, log: FilteringBoundLogger) -> Stor
             log.info(_NO_STATE, reason=f"--state-dir {STATE_OFF}")
         return Stores()
     try:
-        return _open_stores_in(state_dir, configuration, log)
+        return _open_in_time(state_dir, configuration, log)
     except SpoolLockedError:
         raise
     except (RingBufferError, OSError) as error:
@@ -124,6 +128,36 @@ def open_stores(configuration: Configuration, log: FilteringBoundLogger) -> Stor
             raise
         log.warning(_NO_STATE, reason=f"{error}; see --state-dir")
         return Stores()
+
+
+def _open_in_time(state_dir: Path, configuration: Configuration, log: FilteringBoundLogger) -> Stores:
+    """Open them, unless the disk hangs: no one may wait for it whose spans need none.
+
+    Raises:
+        OSError: it does not answer.
+    """
+    answer: Future[Stores] = Future()
+
+    def open_stores_in() -> None:
+        try:
+            answer.set_result(_open_stores_in(state_dir, configuration, log))
+        except BaseException as error:  # noqa: BLE001 - told to who waits
+            answer.set_exception(error)
+
+    threading.Thread(target=open_stores_in, name="state directory", daemon=True).start()
+    try:
+        return answer.result(_OPEN_SECONDS)
+    except TimeoutError as error:
+        if answer.done():  # the disk itself said so
+            raise
+        answer.add_done_callback(_close_unused)
+        raise OSError(errno.ETIMEDOUT, "the disk does not answer", str(state_dir)) from error
+
+
+def _close_unused(answer: Future[Stores]) -> None:
+    """Let another drain have what was opened too late."""
+    if answer.exception() is None and (spool := answer.result().spool) is not None:
+        spool.close()
 
 
 def _open_stores_in(state_dir: Path, configuration: Configuration, log: FilteringBoundLogger) -> Stores:

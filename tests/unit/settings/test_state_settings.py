@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,12 @@ import pytest
 import structlog
 
 from drain import assembly
+from drain.commands.failed_start import exit_code_of
+from drain.exit_codes import TROUBLE
 from drain.settings.settings import ConfigurationError, load
-from drain.spool.spool import SpoolLockedError
+from drain.spool.spool import Spool, SpoolLockedError
 from ringbuf.exceptions import RingBufferError
+from tests.waiting import SECONDS, until
 
 if TYPE_CHECKING:
     from drain.delivery.stores import Stores
@@ -96,6 +100,35 @@ def test_a_default_that_cannot_be_had_is_gone_without_and_that_is_said(
 def test_a_folder_that_was_asked_for_must_be_had() -> None:
     with pytest.raises(RingBufferError, match="cannot be made"):
         open_and_close(load({"state_dir": Path("/proc/self/state")}, None))
+
+
+@pytest.mark.parametrize("is_default", [True, False])
+def test_a_disk_that_hangs_at_the_start_is_not_waited_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, *, is_default: bool
+) -> None:
+    answers = threading.Event()
+    opened: list[Spool] = []
+
+    def open_when_it_answers(*arguments: Any, **named: Any) -> Spool:
+        assert answers.wait(SECONDS)
+        opened.append(Spool(*arguments, **named))
+        return opened[-1]
+
+    monkeypatch.setattr(assembly, "Spool", open_when_it_answers)
+    monkeypatch.setattr(assembly, "_OPEN_SECONDS", 0.05)
+    configuration = load({} if is_default else {"state_dir": home / "state"}, None)
+    try:
+        if is_default:
+            stores, (line,) = open_and_close(configuration)
+            assert stores.spool is None
+            assert "the disk does not answer" in line["reason"]
+        else:
+            with pytest.raises(OSError, match="the disk does not answer") as raised:
+                open_and_close(configuration)
+            assert exit_code_of(raised.value) == TROUBLE
+    finally:
+        answers.set()
+    until(lambda: opened and not opened[0]._thread.is_alive(), why=lambda: "what nobody uses stays locked")
 
 
 def test_a_default_that_another_drain_has_is_not_gone_without(home: Path) -> None:
