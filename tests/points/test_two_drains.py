@@ -137,6 +137,7 @@ def test_a_drain_whose_directory_s_successor_is_another_s_reads_its_rings_to_the
     os.kill(stage.first.pid, signal.SIGSTOP)  # else it might be the first in the new directory
     stage.victim.batch(CAPACITY)
     stage.rings.rename(stage.rings.with_name("old"))
+    stage.rings.mkdir(mode=0o700)
     second = stage.start("second")
     until(lambda: second.poll() is not None or (stage.rings / "doorbell").exists())
     os.kill(stage.first.pid, signal.SIGCONT)
