@@ -14,6 +14,7 @@ from ringbuf.emitter import Emitter
 from ringbuf.exceptions import RingFormatError
 from ringbuf.layout.layout import SpanLayout
 from ringbuf.status import SpanKind, Status
+from ringbuf.testing.parts import Event, Link, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,7 +38,10 @@ class FinishedSpan(TypedDict):
         parent_span_id: the same, None of a root.
         start_unix_nano: nanoseconds since 1970.
         end_unix_nano: the same.
-        attributes: those that are present, by key: a label is its string, a `hex` its digits, `otlp` its bytes.
+        attributes: those that are present, by key: a label is its string, a `hex` its digits.
+        events: those of `add_event`, and of exceptions; empty in a layout without an `otlp` attribute.
+        links: those of `add_link`; the same.
+        status_description: of `set_status`; the same.
     """
 
     name: str
@@ -49,6 +53,9 @@ class FinishedSpan(TypedDict):
     start_unix_nano: int
     end_unix_nano: int
     attributes: dict[str, bool | int | float | str | bytes]
+    events: list[Event]
+    links: list[Link]
+    status_description: str
 
 
 class SpanReader:
@@ -186,6 +193,9 @@ def _attach(path: Path) -> Any:
 def _finished(layout: SpanLayout, record: bytes) -> FinishedSpan:
     core = ffi.from_buffer("rb_record *", record)
     parent = bytes(core.parent_span_id)
+    values = layout.values(record)
+    carried = {one.key: one.type for one in layout.attributes if one.row.is_carried}
+    otlp = next((values[key] for key, kind in carried.items() if kind == "otlp" and key in values), b"")
     return {
         "name": layout.span_names[core.name],
         "kind": SpanKind(core.kind),
@@ -195,5 +205,6 @@ def _finished(layout: SpanLayout, record: bytes) -> FinishedSpan:
         "parent_span_id": parent.hex() if any(parent) else None,
         "start_unix_nano": core.start_unix_nano,
         "end_unix_nano": core.end_unix_nano,
-        "attributes": layout.values(record),
+        "attributes": {key: value for key, value in values.items() if key not in carried},
+        **parts_of(otlp if isinstance(otlp, bytes) else b""),
     }

@@ -37,8 +37,32 @@ def test_spans_come_back_as_dicts() -> None:
         "start_unix_nano": 10,
         "end_unix_nano": 20,
         "attributes": {"bytes": 512, "shard": "0102"},
+        "events": [],
+        "links": [],
+        "status_description": "",
     }
     assert (second["name"], second["kind"], second["parent_span_id"]) == ("get", SpanKind.CLIENT, None)
+
+
+def test_events_links_and_a_description_come_back_too() -> None:
+    layout = ringbuf.SpanLayout(span_names=["get"], attributes=[ringbuf.Attribute("parts", "otlp", 600)])
+    values = {"text": "é", "yes": True, "less": -5, "ratio": 0.5, "list": [1, "a"], "map": {"k": None}, "raw": b"x"}
+    with InMemoryEmitter(layout=layout) as emitter:
+        with emitter.site("get").span() as span:
+            span.add_event("miss", values, timestamp=1234)
+            span.add_link("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", {"why": "cause"})
+            span.set_status(Status.ERROR, "corrupt")
+        (found,) = emitter.finished_spans()
+    assert found["attributes"] == {}
+    assert found["events"] == [{"name": "miss", "time_unix_nano": 1234, "attributes": values}]
+    assert found["links"] == [
+        {
+            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            "span_id": "00f067aa0ba902b7",
+            "attributes": {"why": "cause"},
+        }
+    ]
+    assert (found["status"], found["status_description"]) == (Status.ERROR, "corrupt")
 
 
 def test_spans_stay_until_they_are_cleared_and_after_the_close() -> None:
