@@ -91,6 +91,13 @@ extern "C" {
 #define RB_MAX_SLOT_BYTES 16384
 #define RB_MAX_JSON_BYTES 262144 /* of the layout, and of the resource */
 #define RB_MAX_ATTRIBUTES 32     /* bits of rb_record.present */
+
+/*
+ * Bit 31 of rb_record.present, in layouts of up to 31 attributes: this span is its whole trace. It is a root whose ids
+ * were given to nobody, so that nothing can come that belongs to it. Since 1.1; readers of before ignore it, as they do
+ * all bits without an attribute.
+ */
+#define RB_PRESENT_ALONE 2147483648
 #define RB_MAX_PATH_BYTES 4096
 
 /*
@@ -184,7 +191,7 @@ typedef struct rb_record {
     uint8_t trace_id[16];
     uint8_t span_id[8];
     uint8_t parent_span_id[8]; /* zero: a root */
-    uint32_t present;          /* bit i: attribute i is set */
+    uint32_t present;          /* bit i: attribute i is set; RB_PRESENT_ALONE */
     uint16_t name;             /* index into the layout's span names */
     uint8_t kind;              /* OTLP SpanKind, 0 to 5 */
     uint8_t status;            /* OTLP StatusCode, 0 to 2 */
@@ -267,7 +274,8 @@ typedef struct rb_config {
     uint32_t file_mode;      /* 0600; 0660 in the group form; 0: as the directory is, setgid and sticky or not */
     uint32_t emit_unsampled; /* 1: unsampled spans are written too, with the sampled flag clear */
     uint32_t root_always;    /* 1: every root is sampled */
-    uint32_t pad;
+    uint32_t
+        present_alone;   /* RB_PRESENT_ALONE where the layout has at most 31 attributes: RB_EMIT marks roots; else 0 */
     uint64_t root_bound; /* else: a root is sampled when the low 64 bits of its trace id (big-endian) are below this */
     uint64_t root_threshold; /* neither of these, but 1 + T: a root is sampled when R >= T; 0: by the two above */
     uint64_t first_position;
@@ -363,6 +371,13 @@ int rb_is_unread(rb_producer *producer);
  * clock, process and address.
  */
 void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8]);
+
+/*
+ * rb_present_alone - what a door sets in `present` of a root that it writes whole, and whose ids it gives to nobody.
+ *
+ * Returns: rb_config.present_alone of the ring, 0 without one.
+ */
+uint32_t rb_present_alone(const rb_producer *producer);
 
 /*
  * rb_fill_ids - give ids to the records of an array that have none.

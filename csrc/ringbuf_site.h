@@ -77,6 +77,8 @@ static inline rb_begun_ rb_begun_of_(rb_producer *producer, const rb_record *sit
     begun.core.end_unix_nano = end_unix_nano;
     rb_span_begin(producer, parent, &span);
     rb_span_identify(&span, &begun.core);
+    if (parent == NULL)
+        begun.core.present |= rb_present_alone(producer);
     return begun;
 }
 

@@ -214,13 +214,15 @@ class _Header:
 
     def _functions(self) -> Iterator[str]:
         name = self._name
-        yield "/* Fills the layout's part of a config: layout_json, layout_bytes, slot_bytes, span_name_count. */"
+        yield "/* Fills the layout's part of a config. */"
         yield f"static inline void {name}_config(rb_config *config)"
         yield "{"
         yield f"    config->layout_json = {name}_layout_json;"
         yield f"    config->layout_bytes = {self._upper}_LAYOUT_BYTES;"
         yield f"    config->slot_bytes = {self._upper}_SLOT_BYTES;"
         yield f"    config->span_name_count = {self._upper}_SPAN_NAME_COUNT;"
+        if len(self._layout.attributes) < lib.RB_MAX_ATTRIBUTES:  # else the bit is the last attribute's
+            yield "    config->present_alone = RB_PRESENT_ALONE;"
         yield "}"
         yield ""
         yield "/* A sampled root without times, ids and attributes. */"

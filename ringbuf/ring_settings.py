@@ -98,6 +98,7 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, sampler
             "capacity_slots": check_capacity(settings.capacity),
             "file_mode": _file_mode(settings.mode),
             "emit_unsampled": settings.emit_unsampled,
+            "present_alone": lib.RB_PRESENT_ALONE if len(layout.attributes) < lib.RB_MAX_ATTRIBUTES else 0,
             "root_always": sampler.bound == _ALWAYS and settings.decides_roots,
             "root_bound": min(sampler.bound, _ALWAYS - 1),
             "root_threshold": 1 + sampler.threshold if sampler.threshold is not None and settings.decides_roots else 0,

@@ -33,6 +33,7 @@ static void take_sampler(rb_producer *producer, const rb_config *config)
     rb_store32_relaxed(&producer->root_always, config->root_always);
     rb_store_relaxed(&producer->root_bound, config->root_bound);
     rb_store_relaxed(&producer->root_threshold, config->root_threshold);
+    rb_store32_relaxed(&producer->present_alone, config->present_alone);
 }
 
 uint64_t rb_stated_threshold(const rb_config *config, const rb_producer *before)

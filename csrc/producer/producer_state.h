@@ -49,7 +49,8 @@ struct rb_producer {
     uint32_t header_bytes;
     uint32_t layout_crc32; /* of the layout's JSON, which a ring that replaces another has too */
     uint64_t next_look;    /* CLOCK_REALTIME: a span that ends then or later asks rb_is_unread() */
-    uint8_t pad0[RB_LINE_BYTES - 104];
+    uint32_t present_alone;
+    uint8_t pad0[RB_LINE_BYTES - 108];
 
     uint64_t id_seed[6];
     uint32_t id_seeded;

@@ -43,6 +43,11 @@ int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
     return rv;
 }
 
+uint32_t rb_present_alone(const rb_producer *producer)
+{
+    return rb_state_of(producer) == RB_STATE_NONE ? 0 : rb_load32_relaxed(&producer->present_alone);
+}
+
 void rb_span_start(rb_span *span)
 {
     span->start_unix_nano = rb_clock_unix_nano();

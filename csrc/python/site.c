@@ -246,7 +246,10 @@ static PyObject *begin_and_write(rb_py_site *site, const rb_span *parent, uint8_
         rb_count_local(site->producer, 1);
         return NULL;
     }
-    rb_span_identify(&span, (rb_record *)(void *)record);
+    rb_record *core = (rb_record *)(void *)record;
+    rb_span_identify(&span, core);
+    if (parent == NULL)
+        core->present |= rb_present_alone(site->producer);
     int rv = rb_site_write(site, record, tally);
     if (rv < 0)
         return NULL;

@@ -10,7 +10,6 @@ from drain.commands.starting import cannot_start, say
 from drain.exit_codes import DELIVERED, UNDELIVERED
 from drain.sampling.rules import of_ratio
 from drain.sampling.rules_file import RulesError, read_rules
-from drain.sampling.seen_span import seen_spans
 from drain.sampling.trial import shown, tried
 from drain.tools.recorded import Recorded
 
@@ -31,7 +30,7 @@ def try_rules(file: Path | None, keep_ratio: float | None, against: Iterable[Pat
     """
     rules = _rules(file, keep_ratio)
     recorded = Recorded(against)
-    results = tried((span for message in recorded.messages() for span in seen_spans(message)), rules)
+    results = tried(recorded.spans(), rules)
     typer.echo(shown(results), nl=False)
     for note in recorded.notes:
         say(note)

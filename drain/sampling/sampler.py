@@ -26,6 +26,8 @@ class Why(enum.Enum):
 
     RULE = "rule"
     """The first rule matched: nothing that may still come can change that."""
+    ALONE = "alone"
+    """It has but one span, whose ids were given to nobody."""
     ROOT = "root"
     ENTRY = "entry"
     TIMEOUT = "timeout"
@@ -134,6 +136,8 @@ class Sampler:
             trace.entry_nano = now_nano
         if self._rules.settles(trace.spans):
             yield from self._decide(span.trace_id, Why.RULE, now_nano)
+        elif span.is_alone:
+            yield from self._decide(span.trace_id, Why.ALONE, now_nano)
         else:
             heapq.heappush(self._due, (trace.due(self._rules)[0], span.trace_id))
 

@@ -39,6 +39,7 @@ class SeenSpan:
         is_remote: its parent lives in another process.
         is_sampled: the head wants it kept.
         says: the tracestate's threshold and randomness.
+        is_alone: it is its whole trace, and no other span can come.
     """
 
     trace_id: bytes
@@ -53,6 +54,7 @@ class SeenSpan:
     is_remote: bool = False
     is_sampled: bool = True
     says: Stated = _NOTHING
+    is_alone: bool = False
 
     @property
     def duration_nano(self) -> int:

@@ -1,23 +1,30 @@
-"""The spans that a ring or a file has, as OTLP messages; nothing is taken out of a ring, and nothing written."""
+"""The spans that a ring or a file has, as sampling rules see them; nothing is taken out of a ring, nor written."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from drain.otlp.encode_plan import stated_threshold
+from drain.otlp.encode_plan import find_spans, stated_threshold
 from drain.otlp.encoder import Encoder
 from drain.otlp.transcode import in_encoding
 from drain.replay.sources import SourceError, files_of, read
+from drain.sampling.seen_span import seen_spans
 from drain.tools.looking.observed_ring import ObservedRing
 from drain.tools.report.rings import RING_MAGIC
+from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from drain.sampling.seen_span import SeenSpan
+    from ringbuf.layout.layout import SpanLayout
 
 _BATCH_SPANS: Final = 4096
 
@@ -36,7 +43,7 @@ class Recorded:
         self._paths = list(paths)
         self.notes: list[str] = []
 
-    def messages(self) -> Iterator[TracesData]:
+    def spans(self) -> Iterator[SeenSpan]:
         """Yield what can be read, file by file."""
         for path in files_of(self._paths):
             try:
@@ -47,7 +54,7 @@ class Recorded:
                 reason = error.strerror if isinstance(error, OSError) else getattr(error, "reason", None)
                 self.notes.append(f"{path}: {reason or error}")
 
-    def _of_ring(self, path: Path) -> Iterator[TracesData]:
+    def _of_ring(self, path: Path) -> Iterator[SeenSpan]:
         with ObservedRing(path) as ring:
             encoder = Encoder(ring.layout, ring.resource, stated_threshold(ring.header))
             invalid = 0
@@ -55,16 +62,28 @@ class Recorded:
                 for peeked in ring.rest(lane):
                     encoded = encoder.encode(peeked.records)
                     invalid += encoded.invalid
-                    yield TracesData.FromString(encoded.body)
+                    spans = seen_spans(TracesData.FromString(encoded.body))
+                    for span, is_alone in zip(spans, _alone(peeked.records, ring.layout), strict=True):
+                        yield replace(span, is_alone=True) if is_alone else span
             if invalid:
                 self.notes.append(f"{path}: {invalid} records are no spans")
 
-    def _of_file(self, path: Path) -> Iterator[TracesData]:
+    def _of_file(self, path: Path) -> Iterator[SeenSpan]:
         for piece in read(path, "protobuf", _BATCH_SPANS):
             if piece.note:
                 self.notes.append(f"{path}: {piece.note}")
             if piece.request is not None:
                 try:
-                    yield TracesData.FromString(in_encoding(piece.request, "protobuf").body)
+                    yield from seen_spans(TracesData.FromString(in_encoding(piece.request, "protobuf").body))
                 except (ValueError, DecodeError) as error:
                     self.notes.append(f"{path}: {error}")
+
+
+def _alone(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
+    """Return which spans of these records are their whole trace: bool, one for each span, in the order of OTLP."""
+    found = records[find_spans(records, layout)]
+    has_scopes = any(attribute.type == "scope" for attribute in layout.attributes)  # then they have another order
+    if has_scopes or len(layout.attributes) == lib.RB_MAX_ATTRIBUTES:
+        return np.zeros(len(found), np.bool_)
+    alone: np.ndarray = (found["present"] & np.uint32(lib.RB_PRESENT_ALONE)) != 0
+    return alone

@@ -44,6 +44,7 @@ static void begin_ring(uint64_t root_bound)
     config.slot_bytes = sizeof(work_record);
     config.root_always = 0;
     config.root_bound = root_bound;
+    config.present_alone = (uint32_t)RB_PRESENT_ALONE;
     producer = new_producer();
     open_ring(producer, &config, path);
     consumer = attach_consumer(path);
@@ -104,7 +105,11 @@ static void ask_the_sampler(void)
     assert(memcmp(both[1].core.parent_span_id, both[0].core.span_id, 8) == 0);
     end_ring();
     begin_ring(UINT64_MAX);
-    assert(emit_one(NULL) == 1 && take_one().core.flags == (RB_SPAN_SAMPLED | RB_SPAN_RANDOM | RB_SPAN_HAS_IS_REMOTE));
+    assert(emit_one(NULL) == 1);
+    record = take_one();
+    assert(record.core.flags == (RB_SPAN_SAMPLED | RB_SPAN_RANDOM | RB_SPAN_HAS_IS_REMOTE));
+    assert(record.core.present == (1 | (uint32_t)RB_PRESENT_ALONE)); /* nobody has its ids */
+    assert(begin_and_end(NULL, &span) == 1 && take_one().core.present == 1);
     end_ring();
 }
 

@@ -30,7 +30,7 @@ ALLOWED: Final = {
     "telemetry": {"accounting"},
     "replay": {"delivery", "exporters", "rings", "otlp", "accounting"},
     "service": {"rings", "delivery", "accounting", "exporters", "otlp", "spool"},
-    "tools": {"rings", "otlp", "accounting", "replay", "delivery", "exporters"},
+    "tools": {"rings", "otlp", "accounting", "replay", "delivery", "exporters", "sampling"},
     "assembly": {"settings", "rings", "delivery", "exporters", "spool", "service"},
     "__main__": {"command"},
     "entry": set(),

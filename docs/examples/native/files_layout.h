@@ -70,13 +70,14 @@ static const char files_layout_json[] =
 static_assert(sizeof files_layout_json - 1 == FILES_LAYOUT_BYTES, "layout_json");
 static_assert(FILES_LAYOUT_BYTES <= RB_MAX_JSON_BYTES, "layout_json");
 
-/* Fills the layout's part of a config: layout_json, layout_bytes, slot_bytes, span_name_count. */
+/* Fills the layout's part of a config. */
 static inline void files_config(rb_config *config)
 {
     config->layout_json = files_layout_json;
     config->layout_bytes = FILES_LAYOUT_BYTES;
     config->slot_bytes = FILES_SLOT_BYTES;
     config->span_name_count = FILES_SPAN_NAME_COUNT;
+    config->present_alone = RB_PRESENT_ALONE;
 }
 
 /* A sampled root without times, ids and attributes. */

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from drain.sampling.rates import Rate
@@ -75,6 +77,12 @@ def test_the_first_rule_decides_at_once_and_others_wait_for_it() -> None:
     assert decision(rules, (1, span()), (2, span(status=2))) == ("errors", Why.RULE, 2)
     assert decision(rules, (1, span()), (2, span(status=1))) == ("reads", Why.TIMEOUT, 6)
     assert decision(rules, (1, span()), (6.5, span(status=2))) == ("reads", Why.TIMEOUT, 6)  # too late for the trace
+
+
+def test_a_span_that_is_alone_is_decided_at_once() -> None:
+    alone = replace(span(root=True), is_alone=True)
+    assert decision(Rules((ERRORS, KEEP)), (1, alone)) == (DEFAULT, Why.ALONE, 1)
+    assert decision(Rules((ERRORS, KEEP)), (1, replace(alone, status=2))) == ("errors", Why.RULE, 1)
 
 
 def test_one_span_meets_all_conditions_on_spans() -> None:
