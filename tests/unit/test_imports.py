@@ -103,7 +103,7 @@ def test_a_command_that_runs_has_not_loaded_them(command: str, ring_dir: Path, t
         [sys.executable, *arguments, *command.split()],
         capture_output=True,
         text=True,
-        env=variables,
+        env=variables | {"XDG_STATE_HOME": str(tmp_path)},
         check=False,
         cwd=tmp_path,
     )

@@ -22,6 +22,7 @@ from drain.otlp.encoder import Encoded, Encoder, to_resource_spans
 from drain.otlp.output_buffer import OutputBuffer
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError, RingBufferError
+from ringbuf.layout.attribute_types import TYPES
 from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.property.strategies import make_records
 
@@ -487,7 +488,7 @@ class TestThePlanInC:
     @pytest.mark.parametrize(
         "change",
         [
-            {"type": lib.RB_TYPE_SCOPE + 1},
+            {"type": 1 + max(row.code for row in TYPES.values())},
             {"type": 2**32 - 1},
             {"offset": 63},
             {"offset": 128},
