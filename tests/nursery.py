@@ -11,9 +11,11 @@ import subprocess
 import sys
 import sysconfig
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from tests import python
 from tests.python import ROOT
 
 if TYPE_CHECKING:
@@ -275,9 +277,16 @@ def shared() -> Nursery:
 def run(code: str, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run Python code to its end, with the arguments from sys.argv[1] on, in a process that has everything loaded.
 
-    It ends without the end of an interpreter: what is about starts, imports or ends has `run` of tests/python.py.
+    It ends without the end of an interpreter: what is about starts, imports or ends has `run` of tests/python.py. Where
+    only the producer is installed, as where wheels are tested, that is used here, too: the zygote loads the drain.
     """
+    if not is_drain_installed():
+        return python.run(code, *arguments, timeout=timeout)
     return shared().run("-c", _WARNINGS_ARE_ERRORS + code, *arguments, timeout=timeout)
+
+
+def is_drain_installed() -> bool:
+    return find_spec("typer") is not None
 
 
 def output_of(code: str, *arguments: object) -> str:

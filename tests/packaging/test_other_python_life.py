@@ -8,17 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.packaging.conftest import ROOT, Environment
 from tests.packaging.test_other_python import OTHER_MINORS, has_stable_abi, installed_pythons
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-pytestmark = pytest.mark.prove
 
 PATIENCE = 500.0  # seconds
 IN_CI = [
@@ -47,7 +42,12 @@ LIFE = [
     ),
     *("test_shared_in_child", "test_signal_handlers", "test_subinterpreters", "test_threads", "test_wait_drained"),
 ]
-ALL = [*(f"tests/unit/{name}.py" for name in PRODUCER), *(f"tests/process/{name}.py" for name in LIFE)]
+ALL = [
+    str(path.relative_to(ROOT))
+    for folder, names in (("unit", PRODUCER), ("process", LIFE))
+    for name in names
+    for path in (ROOT / "tests" / folder).rglob(f"{name}.py")
+]
 
 
 def other_pythons() -> dict[str, str]:
@@ -67,10 +67,17 @@ def other_pythons() -> dict[str, str]:
 OTHERS = other_pythons()
 
 
+def test_what_is_run_under_them_is_there() -> None:
+    assert sorted(Path(path).stem for path in ALL) == sorted([*PRODUCER, *LIFE])
+    assert not [path for path in IN_CI if path.startswith("tests/") and not (ROOT / path).exists()]
+
+
 def run_under(interpreter: str, tests: list[str], wheel: Path, clone: Path, folder: Path) -> None:
     environment = Environment(folder, interpreter)
     # A free-threaded build has an ABI of its own, for which the source is compiled.
-    environment.pip_install(wheel if has_stable_abi(interpreter) else clone, "pytest>=9", "hypothesis>=6.120")
+    environment.pip_install(
+        wheel if has_stable_abi(interpreter) else clone, "numpy>=1.26", "pytest>=9", "hypothesis>=6.120"
+    )
     done = subprocess.run(
         [environment.bin / "python", "-Im", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE,
@@ -80,6 +87,7 @@ def run_under(interpreter: str, tests: list[str], wheel: Path, clone: Path, fold
     assert version != str(tuple(sys.version_info[:2])) or not has_stable_abi(interpreter)
 
 
+@pytest.mark.prove
 @pytest.mark.skipif(not OTHERS, reason="no other Python here: name some in RINGBUF_OTHER_PYTHONS")
 @pytest.mark.parametrize("version", OTHERS)
 def test_forks_and_interpreters_under_python(version: str, wheel: Path, clone: Path, tmp_path: Path) -> None:

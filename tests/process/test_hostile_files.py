@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 import ringbuf
+from drain.exit_codes import UNDELIVERED
 from drain.otlp.json_lines import from_json_line
 from tests.python import PREAMBLE
 from tests.service.draining import LAYOUT, SECONDS, DrainProcess, emit, number_of, quarantined, ring_files, until
@@ -122,7 +123,7 @@ def endure(ring_dir: Path, tmp_path: Path, vandals: int, seconds: float) -> None
             if deed["may_stay"]:
                 remove_once_told(ring_dir / deed["ring"], drain)
         check_none_is_left(ring_dir, drain.log, deeds)
-        assert drain.stop() == 0, drain.log.read_text()[-5000:]
+        assert drain.stop() == UNDELIVERED, drain.log.read_text()[-5000:]
     events = [json.loads(line) for line in drain.log.read_text().splitlines()]
     growth = max(sizes) - sizes[0]
     print(f"{len(deeds)} bad rings, {Counter(deed['fate'] for deed in deeds)}")  # noqa: T201 - the figures of the run

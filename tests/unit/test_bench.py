@@ -127,6 +127,7 @@ def test_a_trial_through_the_drain_holds(ring_dir: Path, sink: end_to_end.Sink) 
     assert 0 < found.rate <= 2002
 
 
+@pytest.mark.prove
 def test_a_trial_notices_a_lost_span(ring_dir: Path, sink: end_to_end.Sink) -> None:
     class Forgetful:
         def count(self) -> dict[str, float]:
@@ -156,6 +157,7 @@ def test_the_receiver_of_poison_takes_good_batches_alone() -> None:
                 assert len(receiver.good) <= 40
 
 
+@pytest.mark.prove
 def test_a_cell_of_poison_refuses_the_poison_and_drops_nothing() -> None:
     load = poison.Load(seconds=0.5, rate=1000, batch_spans=10, seed=1, log_level="error")
     found = poison.cell(load, poison=1, spools=False, failing=0.0)
