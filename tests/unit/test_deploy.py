@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib.resources
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = importlib.resources.files("drain") / "deploy"
 ALL_FILES = {
     "Containerfile",
+    "grafana-dashboard.json",
+    "kustomization.yaml",
     "kubernetes-sidecar.yaml",
     "kubernetes.yaml",
     "prometheus-rules.yaml",
@@ -244,6 +248,68 @@ def test_the_sidecars_volume_is_memory() -> None:
     [variable] = shop["env"]
     arguments = drain_of(pod["spec"])["args"]
     assert variable == {"name": "RINGBUF_DIR", "value": arguments[arguments.index("--ring-dir") + 1]}
+
+
+def built(program: str, folder: Path) -> list[dict[str, Any]]:
+    done = run(program, "kustomize", str(folder))
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def test_an_overlay_of_the_base_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None or run(kubectl, "kustomize", "--help").returncode != 0:
+        pytest.skip("needs kubectl with kustomize")
+    base = tmp_path / "base"
+    base.mkdir()
+    for name in ("kustomization.yaml", "kubernetes.yaml"):
+        (base / name).write_text(text_of(name))
+    by_kind = {manifest["kind"]: manifest for manifest in manifests("kubernetes.yaml")}
+    assert {manifest["kind"]: manifest for manifest in built(kubectl, base)} == by_kind
+    (tmp_path / "kustomization.yaml").write_text("""
+resources: [base]
+images: [{name: ringbuf-drain, newName: registry.example/ringbuf-drain, newTag: "9"}]
+patches:
+  - target: {kind: DaemonSet, name: ringbuf-drain}
+    patch: |
+      - {op: replace, path: /spec/template/spec/containers/0/env/0/value, value: "http://mine:4318"}
+""")
+    [daemon_set] = [manifest for manifest in built(kubectl, tmp_path) if manifest["kind"] == "DaemonSet"]
+    drain = drain_of(daemon_set["spec"]["template"]["spec"])
+    assert drain["image"] == "registry.example/ringbuf-drain:9"
+    assert drain["env"][0] == {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://mine:4318"}
+
+
+# The dashboard
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text_of("grafana-dashboard.json"))
+    return found
+
+
+def test_the_dashboard_shows_every_metric_and_none_that_there_is_not() -> None:
+    asked = {
+        name.removesuffix("_bucket").removesuffix("_count")
+        for panel in dashboard()["panels"]
+        for target in panel.get("targets", [])
+        for name in re.findall(r"ringbuf_\w+", target["expr"])
+    }
+    assert asked == {metric.name for metric in METRICS}
+
+
+def test_the_panels_of_the_dashboard_have_numbers_and_places_of_their_own() -> None:
+    panels = dashboard()["panels"]
+    numbers = [panel["id"] for panel in panels]
+    assert len(set(numbers)) == len(numbers)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert {variable["name"] for variable in dashboard()["templating"]["list"]} == {"datasource", "instance", "service"}
 
 
 # The image

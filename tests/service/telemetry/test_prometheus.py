@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import re
 import subprocess
@@ -75,6 +76,29 @@ def test_prometheus_scrapes_a_drain(ring_dir: Path, tmp_path: Path, debian_progr
         assert float(answer["value"][1]) == 0.002
         types = asked(port, "count by (__name__) ({__name__=~'ringbuf_.*'})") or []
         assert len(types) > 30
+        # Without a state directory there is none of a spool and of dead letters.
+        on_disk = ("ringbuf_drain_spool_", "ringbuf_drain_dead_letter_")
+        for query in (query for query in dashboard_queries() if not any(name in query for name in on_disk)):
+            until(lambda query=query: asked(port, query), why=lambda query=query: f"nothing to show: {query}")  # type: ignore[misc]  # a default cannot have a type
+
+
+def dashboard_queries() -> list[str]:
+    """Return the queries of the dashboard as Grafana would ask them, all drains and services chosen."""
+    page = json.loads((importlib.resources.files("drain") / "deploy/grafana-dashboard.json").read_text("utf-8"))
+    values = {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*", "$service": ".*"}
+    queries = [target["expr"] for panel in page["panels"] for target in panel.get("targets", [])]
+    for name, value in values.items():
+        queries = [query.replace(name, value) for query in queries]
+    return queries
+
+
+def test_prometheus_understands_every_query_of_the_dashboard(
+    tmp_path: Path, debian_program: Callable[[str], str]
+) -> None:
+    """Those of the spool, too, of which the drain above has nothing to show."""
+    with prometheus(debian_program("prometheus"), tmp_path, 1) as port:
+        until(lambda: asked(port, "vector(1)"))
+        assert [query for query in dashboard_queries() if asked(port, query) is None] == []
 
 
 def test_prometheus_understands_every_query_of_the_operators_page(
