@@ -138,11 +138,11 @@ def rage(ring_dir: Path, folder: Path, seconds: float) -> None:
         published = storm.calm_down()
         until(lambda: not ring_files(ring_dir))
         # The drain that ends sends what is spooled; what its patience does not suffice for the next one sends.
-        assert storm.drain.stop() == 0
+        assert storm.drain.stop() in {0, 1}
         services = storm.drain.audit()
         storm.drain = storm.start_drain()
         until(lambda: storm.has_all(published), lambda: time.sleep(0.2))
-        assert storm.drain.stop() == 0
+        assert storm.drain.stop() in {0, 1}
         storm.drain.audit()
     print(dict(storm.kills), published, services)  # noqa: T201 - the report of a soak
     found = storm.numbers()
