@@ -56,7 +56,7 @@ static void attach(const char *path, int number)
 static uint64_t take(rb_consumer *consumer)
 {
     rb_lane_view view;
-    rb_outcome outcome = {0, 0, 0, 0, 0};
+    rb_outcome outcome = {.delivered = 0};
     uint64_t all = 0;
     if (rb_poll(consumer, &view) < 0)
         fail("rb_poll");

@@ -46,7 +46,7 @@ static uint64_t now(void)
 static void take(void)
 {
     rb_lane_view view;
-    rb_outcome outcome = {0, 0, 0, 0, 0};
+    rb_outcome outcome = {.delivered = 0};
     while (rb_poll(consumer, &view) > 0) {
         int64_t copied = rb_copy(consumer, 0, taken, COPIED_AT_ONCE);
         if (copied < 0)
