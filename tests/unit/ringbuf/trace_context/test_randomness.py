@@ -44,7 +44,7 @@ def consecutive(tmp_path_factory: pytest.TempPathFactory) -> Randomness:
 FORKING = f"""
 import os, sys, numpy as np, ringbuf
 from tests.records import fresh_records
-from tests.unit.ringbuf.test_randomness import randomness_of
+from tests.unit.ringbuf.trace_context.test_randomness import randomness_of
 with ringbuf.Emitter("shop", ring_dir=sys.argv[1], capacity=4, lanes=1) as emitter:
     for child in range(64):
         fresh_records(emitter, 1)
