@@ -17,11 +17,14 @@ from ringbuf.traceparent import KNOWN_TRACE_FLAGS, parse_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
 __all__ = ["CURRENT", "KNOWN_TRACE_FLAGS", "Parent", "Span", "current_traceparent"]
 
 LOCAL: Final[int] = lib.RB_SPAN_HAS_IS_REMOTE
 REMOTE: Final[int] = lib.RB_SPAN_HAS_IS_REMOTE | lib.RB_SPAN_IS_REMOTE
+_MOST_FRAMES: Final = 32  # of a stack trace: a record has no room for more
+_MOST_CAUSES: Final = 8  # of an exception, whose stacks are shown, too
 
 
 class Span(_site.Span):
@@ -105,7 +108,7 @@ class Span(_site.Span):
         """
         found: dict[str, Any] = {"exception.type": error_type(exception), "exception.message": error_message(exception)}
         with suppress(Exception):  # what an exception is as text is the application's
-            found[STACKTRACE] = "".join(traceback.format_exception(exception))
+            found[STACKTRACE] = _stack_trace(exception)
         self.add_event("exception", {**found, **(attributes or {})})
 
     def add_link(self, traceparent: str, attributes: Mapping[str, Any] | None = None) -> None:
@@ -164,6 +167,36 @@ def _read_header(header: object) -> Parent | None:
     if parsed is None:
         return None
     return Parent(parsed.trace_id, parsed.parent_id, REMOTE | parsed.trace_flags & KNOWN_TRACE_FLAGS)
+
+
+def _stack_trace(exception: BaseException) -> str:
+    """Return the innermost frames: an exception that passes a thousand blocks is written down at each of them."""
+    innermost = _innermost(exception.__traceback__)
+    lines = traceback.format_exception(
+        type(exception), exception, innermost, limit=-_MOST_FRAMES, chain=_has_few_causes(exception)
+    )
+    return "".join(lines)
+
+
+def _innermost(stack: TracebackType | None) -> TracebackType | None:
+    # `limit` alone reads the positions of all frames.
+    ahead = stack
+    for _ in range(_MOST_FRAMES):
+        if ahead is None:
+            return stack
+        ahead = ahead.tb_next
+    while ahead is not None and stack is not None:
+        ahead, stack = ahead.tb_next, stack.tb_next
+    return stack
+
+
+def _has_few_causes(exception: BaseException) -> bool:
+    for _ in range(_MOST_CAUSES):
+        cause = exception.__cause__ or (None if exception.__suppress_context__ else exception.__context__)
+        if cause is None:
+            return True
+        exception = cause
+    return False
 
 
 set_header_reader(_read_header)
