@@ -39,7 +39,7 @@ for act in (lambda: os.listdir(directory), lambda: [os.unlink(directory / name) 
 """
 DRAIN = """
 import ctypes, os, sys
-import drain.__main__, drain.exporters.stdout, drain.otlp.transcode
+import drain.__main__, drain.command, drain.commands.serve, drain.exporters.stdout, drain.otlp.transcode
 user, capabilities = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(8, 1, 0, 0, 0) == 0  # PR_SET_KEEPCAPS

@@ -72,7 +72,8 @@ def test_what_is_no_subcommand() -> None:
 def start_of(command: str, before: str) -> subprocess.CompletedProcess[str]:
     """Run `before`, and then a command as its script does."""
     module = ENTRIES[command]
-    return run_python(f"import sys\n{before}\nsys.argv = [{command!r}, 'tail']\nimport {module}\n{module}.main()")
+    argv = [command, *{"ringbuf": ["tail"], "ringbuf-drain": ["--once", "--ring-dir", "/nowhere"]}[command]]
+    return run_python(f"import sys\n{before}\nsys.argv = {argv}\nimport {module}\n{module}.main()")
 
 
 @pytest.mark.parametrize("command", ENTRIES)
