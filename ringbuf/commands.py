@@ -1,4 +1,4 @@
-"""Where `ringbuf-drain` and `ringbuf` begin: another project's `drain` is named before any of its code runs.
+"""Where `ringbuf-drain` and `ringbuf` begin: what keeps them from running is named before any other code runs.
 
 PyPI has a project `drain` that installs a package of that name: whichever was installed last has the files, and a
 folder of one's own on PYTHONPATH comes before both. Their errors would be about anything but that.
@@ -11,6 +11,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+from ringbuf.ring_settings import no_extension
 
 _EXIT_USAGE: Final = 2
 _MARK: Final = b"ringbuf-spans"  # in the first line of drain/__init__.py
@@ -28,6 +30,9 @@ def tools() -> None:
 
 
 def _run(name: str, module: str) -> None:
+    if why := no_extension():  # the modules of the drain could not even be imported
+        sys.stderr.write(f"{name}: {why}\n")
+        sys.exit(_EXIT_USAGE)
     wrong = wrong_drain()
     if wrong is not None:
         sys.stderr.write(

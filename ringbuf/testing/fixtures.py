@@ -10,6 +10,8 @@ and in a test:
         checkout()
         (span,) = ringbuf_spans.finished_spans()
         assert span["name"] == "shop.checkout"
+
+Where no ring can be made (macOS, Windows) the test is skipped.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ringbuf.ring_settings import no_extension
 from ringbuf.shared import get_emitter
 from ringbuf.testing.in_memory import SpanReader, make_ring_dir
 
@@ -31,6 +34,8 @@ __all__ = ["ringbuf_spans"]
 
 @pytest.fixture(scope="session")
 def _ringbuf_dir() -> Iterator[str]:
+    if why := no_extension():
+        pytest.skip(why)
     # For the whole session: sites are bound at import, and the shared emitter keeps its ring.
     if get_emitter().has_ring():
         pytest.fail("the shared emitter has a ring already: configure it in the tests, or with RINGBUF_DIR unset")

@@ -13,6 +13,7 @@ from ringbuf._ringbuf import ffi, lib
 from ringbuf.emitter import Emitter
 from ringbuf.exceptions import RingFormatError
 from ringbuf.layout.layout import SpanLayout
+from ringbuf.ring_settings import no_extension
 from ringbuf.status import SpanKind, Status
 from ringbuf.testing.parts import Event, Link, parts_of
 
@@ -128,9 +129,12 @@ class InMemoryEmitter(Emitter):
         """Return the spans that have ended since the beginning, or the last `clear`, in the order of their ends.
 
         Raises:
-            RuntimeError: spans found no slot: ask more often, or give a larger capacity.
+            RuntimeError: spans found no slot: ask more often, or give a larger capacity; or there was no ring for them.
         """
         stats = self.stats()
+        if stats.local:
+            why = no_extension() or "the logger `ringbuf` says why"
+            raise RuntimeError(f"{stats.local} spans had no ring to be read back from: {why}")
         if stats.full + stats.contended:
             raise RuntimeError(
                 f"{stats.full + stats.contended} spans found no slot of {stats.capacity}: give a larger capacity"

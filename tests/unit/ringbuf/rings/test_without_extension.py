@@ -90,6 +90,42 @@ def test_without_the_extension_a_program_runs_and_is_told_once() -> None:
     assert done.stderr.count("no extension") == 2, "one for each emitter\n" + done.stderr
 
 
+@pytest.mark.parametrize(("command", "function"), [("ringbuf-drain", "drain"), ("ringbuf", "tools")])
+def test_the_commands_say_that_there_is_nothing_for_them_here(command: str, function: str) -> None:
+    done = run(f"{HIDDEN}import ringbuf.commands\nringbuf.commands.{function}()")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{command}: this build of ringbuf has no extension: a ring needs Linux")
+    assert done.stderr.count("\n") == 1
+
+
+TESTED = """
+from ringbuf.testing import InMemoryEmitter
+layout = ringbuf.SpanLayout(span_names=["get"], attributes=[])
+emitter = InMemoryEmitter(layout=layout)
+assert emitter.finished_spans() == []
+emitter.site("get").emit(1, 2)
+try:
+    emitter.finished_spans()
+except RuntimeError as error:
+    print(error)
+emitter.close()
+"""
+
+
+def test_spans_that_had_no_ring_are_no_empty_list_to_a_test() -> None:
+    told = output_of(HIDDEN + "os.environ.pop('RINGBUF_REQUIRED')\n" + TESTED)
+    assert told.startswith("1 spans had no ring to be read back from: this build of ringbuf has no extension")
+
+
+def test_the_fixture_skips_where_there_is_no_ring(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["ringbuf.testing.fixtures"]\n')
+    (tmp_path / "test_it.py").write_text("def test_it(ringbuf_spans):\n    ringbuf_spans.finished_spans()\n")
+    code = "import pytest\nsys.exit(pytest.main(['-q', '-rs', '-p', 'no:cacheprovider', sys.argv[1]]))\n"
+    done = run(HIDDEN + code, tmp_path)
+    assert (done.returncode, "1 skipped" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "has no extension" in done.stdout
+
+
 def test_where_a_ring_is_required_its_lack_is_an_error() -> None:
     code = "try:\n    ringbuf.Emitter('kv')\nexcept ringbuf.RingCreateError as error:\n    print(error)\n"
     assert "Linux on x86-64 or aarch64" in output_of(HIDDEN + code)
