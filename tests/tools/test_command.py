@@ -53,6 +53,16 @@ def test_the_script_that_pip_installs_is_this_command() -> None:
     assert (done.returncode, done.stdout) == (0, f"{ringbuf.__version__}\n")
 
 
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_the_help_has_a_short_option_too(command: tuple[str, ...]) -> None:
+    assert output_of(*command, "-h") == output_of(*command, "--help")
+
+
+def test_a_name_of_a_file_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    result = invoke("list", "--ring-dir", tmp_path / "a\x1b[31m")
+    assert "a\N{REPLACEMENT CHARACTER}[31m: No such file" in result.stderr
+
+
 def test_the_help_names_all_subcommands() -> None:
     text = output_of("--help")
     for name in COMMANDS:

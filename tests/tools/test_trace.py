@@ -156,6 +156,17 @@ def test_a_place_that_is_not_there_or_closed_is_told_and_the_others_are_looked_i
     assert "closed: Permission denied" in result.stderr
 
 
+def test_of_a_long_trace_the_longest_are_shown_and_that_is_said(empty: Path, tmp_path: Path) -> None:
+    spans = [ROOT, *(Made("step", START + n, 1, "store", TRACE, 2 + n, 1) for n in range(1000))]
+    (tmp_path / "spans.jsonl").write_bytes(line(spans[:1000]))
+    result = invoke("trace", "--ring-dir", empty, "ab", tmp_path, "--json")
+    assert (result.exit_code, result.stderr, result.stdout.count("\n")) == (0, "", 1000)
+    (tmp_path / "spans.jsonl").write_bytes(line(spans))
+    result = invoke("trace", "--ring-dir", empty, "ab", tmp_path, "--json")
+    assert result.stderr == "ringbuf: of 1,001 spans the 1,000 longest are shown\n"
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1000)
+
+
 @pytest.mark.parametrize("wrong", ["xyz", "0" * 33, ""])
 def test_what_is_no_trace_id_is_a_matter_of_usage(empty: Path, wrong: str) -> None:
     result = invoke("trace", "--ring-dir", empty, wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -23,6 +24,7 @@ EXIT_USAGE: Final = 2
 EXIT_LOCKED: Final = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED: Final = 130
 
+_CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 _EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 done in part, or there is no such ring; 2 usage; 75 a drain serves the directory; "
     "130 ended by Ctrl-C."
@@ -49,7 +51,7 @@ def command_line(commands: Mapping[str, str]) -> typer.Typer:
             found = getattr(import_module(module), function)
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
                 signal.signal(signal.SIGINT, signal.default_int_handler)  # see main(): from here on it is ours
-            alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_CONTEXT)
             alone.command(cmd_name, epilog=_EXIT_CODES)(found)
             return get_command(alone)
 
@@ -61,9 +63,15 @@ def command_line(commands: Mapping[str, str]) -> typer.Typer:
             except KeyboardInterrupt:  # of which older versions of typer make 1 and "Aborted!"
                 raise typer.Exit(EXIT_INTERRUPTED) from None
             except (RingBufferError, OSError) as error:
-                fail(error, EXIT_INCOMPLETE)
+                fail(_reason(error), EXIT_INCOMPLETE)
 
-    app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_EXIT_CODES)
+    app = typer.Typer(
+        cls=LazyGroup,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        epilog=_EXIT_CODES,
+        context_settings=_CONTEXT,
+    )
     app.callback(no_args_is_help=True)(_ringbuf)
     return app
 
@@ -72,6 +80,15 @@ def fail(reason: object, code: int) -> NoReturn:
     """Say why the command ends here, on standard error, and end it with this exit code."""
     typer.echo(f"ringbuf: {reason}", err=True)
     raise typer.Exit(code)
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without the number that Python puts before it."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        from drain.tools.looking.span_text import printable  # noqa: PLC0415 - numpy, which a mere help does not need
+
+        return f"{printable(os.fsdecode(error.filename), 400)}: {error.strerror}"
+    return str(error)
 
 
 def _print_version(is_asked: bool) -> None:

@@ -77,8 +77,12 @@ def ring_paths(ring_dir: Path) -> list[Path]:
     Raises:
         OSError: the directory cannot be listed.
     """
-    with os.scandir(ring_dir) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.name.endswith(RING_SUFFIX))
+    try:
+        with os.scandir(ring_dir) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.name.endswith(RING_SUFFIX))
+    except FileNotFoundError as error:
+        hint = f"{error.strerror}: the first producer makes it; another is named by --ring-dir or RINGBUF_DIR"
+        raise FileNotFoundError(error.errno, hint, str(ring_dir)) from None
 
 
 def select(ring_dir: Path, wanted: list[str] | None) -> list[Path]:

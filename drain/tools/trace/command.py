@@ -76,6 +76,8 @@ def trace(
         many = f"{_MOST_TRACES} or more" if len(found) == _MOST_TRACES else len(found)
         fail(f"{digits} may mean {many} traces:{ids}", EXIT_INCOMPLETE)
     (shown,) = found
+    if len(shown.rows) < shown.spans:
+        typer.echo(f"ringbuf: of {shown.spans:,} spans the {len(shown.rows):,} longest are shown", err=True)
     if as_json:
         for row in json_rows(shown):
             typer.echo(json_text(row))
