@@ -77,7 +77,9 @@ class Reload:
             new = self._reread()
         except ConfigurationError as error:
             self._log.error("the configuration is not taken up", reason=str(error))
-            new = self._configuration
+            self._exporter.renew()
+            self._service.request_renewal(assembly.admission(self._configuration))
+            return
         changed = _changed(self._configuration.settings, new.settings)
         for warning in new.warnings:
             self._log.warning("a setting may not be what was meant", reason=warning)

@@ -80,6 +80,7 @@ def test_what_the_file_says_now_is_taken_up(
     assert (numbers_in_file(first), numbers_in_file(second)) == (list(range(10)), list(range(10, 20)))
     assert sent == list(range(20, 40))
     assert drain.events("stopped")[0]["to"] == f"{server.url}/v1/traces"
+    assert len(drain.events("reloaded")) == 2, "the third was none"
 
 
 def test_the_options_of_a_file_change_without_a_second_writer(
