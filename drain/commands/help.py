@@ -23,6 +23,8 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "Batches": ("batch_spans", "batch_bytes", "batch_delay", "concurrency"),
     "The service itself": ("config_file", "listen", "log_level", "max_series", "shutdown_timeout"),
 }
+OWN: Final = ("Of this command", ("against", "keep_ratio", "remove"))
+"""Options that are no settings, of one subcommand each; before all the others."""
 _OTHERS: Final = "The service itself"
 _BY_EXTRA: Final = {
     ("exporter", "otlp"): "An OTLP backend",
@@ -45,7 +47,7 @@ def group_of(name: str) -> str:
     >>> group_of("timeout"), group_of("spool_max_bytes"), group_of("version")
     ('An OTLP backend', 'What waits on disk', 'The service itself')
     """
-    for group, names in GROUPS.items():
+    for group, names in (OWN, *GROUPS.items()):
         if name in names:
             return group
     field = Settings.model_fields.get(name)
@@ -55,7 +57,7 @@ def group_of(name: str) -> str:
 
 
 def _sections(parameters: Sequence[Any], context: Any) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    records: dict[str, list[tuple[str, str]]] = {group: [] for group in ("Arguments", *GROUPS)}
+    records: dict[str, list[tuple[str, str]]] = {group: [] for group in ("Arguments", OWN[0], *GROUPS)}
     for parameter in parameters:
         record = parameter.get_help_record(context)
         if record is not None:

@@ -91,6 +91,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 exporter=str(settings.exporter),
                 to=exporter.endpoint,
                 state_dir=None if stores.spool is None else str(settings.state_dir),
+                unsampled=settings.unsampled,
                 listen=listen,
             )
             code = _serve(service, once=once)

@@ -208,7 +208,10 @@ class _Reader:
     def _attribute(self, key: str, wanted: object) -> AttributeTest:
         if isinstance(wanted, dict):
             if not wanted or not wanted.keys() <= {"at_least", "at_most"}:
-                raise ValueError(f"{key!r}: of a table at_least and at_most are known, not {', '.join(wanted)}")
+                unknown = [name for name in wanted if name not in ("at_least", "at_most")]
+                text = f"{key!r}: of a table at_least and at_most are known, not {', '.join(unknown)}"
+                is_cut = unknown and len(unknown) == len(wanted)  # TOML has made tables of a key with dots
+                raise ValueError(text + (f'; a key with a dot needs quotes: "{key}.{unknown[0]}"' if is_cut else ""))
             bounds = {name: self._number(bound) for name, bound in wanted.items()}
             return AttributeTest(key, at_least=bounds.get("at_least"), at_most=bounds.get("at_most"))
         values: list[Any] = wanted if isinstance(wanted, list) else [wanted]

@@ -30,6 +30,7 @@ _TIMES: Final = {
 _NUMBER: Final = r"[0-9]+(?:\.[0-9]+)?"
 _SIZE: Final = re.compile(rf"({_NUMBER}) ?([A-Za-z]+)")
 _TIME: Final = re.compile(rf"({_NUMBER}) ?(ns|us|µs|ms|min|s|m|h|d) ?")
+_LIKE_TIME: Final = re.compile(rf"(?:{_NUMBER} ?[^\W\d_]+ ?)+")
 # A sum of several of them is still a time that Python's and the kernel's waits take.
 LONGEST_SECONDS: Final = 10 * 366 * 86400.0
 # Beyond any disk, and below what SQLite and C count with.
@@ -74,12 +75,17 @@ def bytes_of(text: str) -> str | int:
 def seconds_of(text: str) -> str | float:
     """Return the seconds that a time with units is; anything else as it is, for the next to judge.
 
+    Raises:
+        ValueError: it has a unit that is none.
+
     Example:
         >>> seconds_of("30s"), seconds_of("1h30m"), seconds_of("250 ms"), seconds_of("2.5")
         (30.0, 5400.0, 0.25, '2.5')
     """
     parts = _TIME.findall(text.strip())
     if not parts or _TIME.sub("", text.strip()):
+        if _LIKE_TIME.fullmatch(text.strip()):
+            raise ValueError(f"{text.strip()!r} is no time: the units are ns, us, ms, s, m, h, d")
         return text
     return sum((float(number) * _TIMES[unit] for number, unit in parts), 0.0)
 

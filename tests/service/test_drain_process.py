@@ -108,13 +108,14 @@ def test_one_line_at_the_start_says_what_is_served(ring_dir: Path, log: Path, tm
         assert drain.stop() == 0
     assert serving["listen"].startswith("127.0.0.1:")
     assert port_of(serving) > 0
-    told = {name: serving[name] for name in ("version", "ring_dir", "exporter", "to", "state_dir")}
+    told = {name: serving[name] for name in ("version", "ring_dir", "exporter", "to", "state_dir", "unsampled")}
     assert told == {
         "version": ringbuf.__version__,
         "ring_dir": str(ring_dir),
         "exporter": "file",
         "to": str(Path.cwd() / "spans.jsonl"),
         "state_dir": str(tmp_path / "state"),
+        "unsampled": "deliver",
     }
     assert drain.events("stopped")[0]["to"] == drain.events("audit")[0]["to"] == serving["to"]
 

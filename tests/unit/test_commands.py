@@ -10,7 +10,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from drain.command import app
-from drain.commands.help import EXAMPLES, GROUPS, group_of
+from drain.commands.help import EXAMPLES, GROUPS, OWN, group_of
 from drain.settings.settings import Settings, flag_of
 from tests.python import output_of
 
@@ -35,9 +35,16 @@ def test_each_setting_is_in_the_help_under_its_heading() -> None:
 
 @pytest.mark.parametrize("command", ["config", "check", "replay"])
 def test_subcommands_have_the_same_headings(command: str) -> None:
-    told = [heading for heading in sections(command) if heading not in {"Arguments", "Exit codes"}]
+    told = [heading for heading in sections(command) if heading not in {"Arguments", "Exit codes", OWN[0]}]
     assert told == [group for group in GROUPS if group in told]
     assert "--endpoint TEXT" in sections(command)["Where the spans go"]
+
+
+def test_what_one_subcommand_has_alone_comes_first() -> None:
+    for command, options in (("replay", ["--remove"]), ("sampling", ["--against", "--keep-ratio"])):
+        told = sections(command)
+        assert [*told][1] == OWN[0]
+        assert re.findall(r"^  (--[a-z-]+)", told[OWN[0]], flags=re.MULTILINE) == options
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values())

@@ -86,7 +86,7 @@ CATCH_ALL = "[[sampling.rule]]\nname = 'rest'\nratio = 0.1\n"
 R = "sampling.rule 1 'r': "
 MISTAKES = {
     "[sampling]\nwiat = '5s'": "sampling: 'wiat' is not known; did you mean 'wait'?",
-    "[sampling]\nwait = '5 pc'": 'sampling.wait: \'5 pc\' is no time, as "10ms", "5s", or a number of seconds',
+    "[sampling]\nwait = '5 pc'": "sampling.wait: '5 pc' is no time: the units are ns, us, ms, s, m, h, d",
     "[sampling]\nwait = -1": 'sampling.wait: -1 is no time, as "10ms", "5s", or a number of seconds',
     "[sampling]\nwait = true": 'sampling.wait: True is no time, as "10ms", "5s", or a number of seconds',
     "[sampling]\nwait = '1s'\nwait_after_root = '2s'": (
@@ -123,6 +123,14 @@ MISTAKES = {
     rule("attributes = { a = [] }"): R + "attributes: 'a': [] is no text, number or bool, nor a list of them",
     rule("attributes = { a = { below = 1 } }"): (
         R + "attributes: 'a': of a table at_least and at_most are known, not below"
+        '; a key with a dot needs quotes: "a.below"'
+    ),
+    rule("attributes = { grafos.operation = 'x' }"): (
+        R + "attributes: 'grafos': of a table at_least and at_most are known, not operation"
+        '; a key with a dot needs quotes: "grafos.operation"'
+    ),
+    rule("attributes = { a = { at_least = 1, at_moist = 2 } }"): (
+        R + "attributes: 'a': of a table at_least and at_most are known, not at_moist"
     ),
     rule("attributes = { a = { at_least = 'x' } }"): R + "attributes: 'x' is no number",
     rule("trace_spans_at_least = 0"): R + "trace_spans_at_least: 0 is no number of spans, from 1",
