@@ -53,6 +53,8 @@ def run(
     del version
     if context.invoked_subcommand is not None:
         release_signals()
+        if once:
+            cannot_start(f"--once has no effect with {context.invoked_subcommand}")
         context.obj = (given(flags), config_file)
         return
     from drain.commands.serve import drain  # noqa: PLC0415 - see above

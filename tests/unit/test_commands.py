@@ -47,6 +47,14 @@ def test_what_one_subcommand_has_alone_comes_first() -> None:
         assert re.findall(r"^  (--[a-z-]+)", told[OWN[0]], flags=re.MULTILINE) == options
 
 
+@pytest.mark.parametrize("command", ["config", "check", "replay", "sampling"])
+def test_once_is_refused_where_it_has_no_effect(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    words = {"replay": [__file__], "sampling": ["--against", __file__, "--keep-ratio", "1"]}.get(command, [])
+    result = CliRunner().invoke(app, ["--once", command, *words])
+    assert result.exit_code == 2
+    assert f"--once has no effect with {command}" in result.output + capfd.readouterr().err
+
+
 @pytest.mark.parametrize("example", EXAMPLES.values())
 def test_the_examples_have_flags_and_commands_that_there_are(example: str) -> None:
     program, *words = shlex.split(example)

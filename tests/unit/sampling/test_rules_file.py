@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from drain.sampling.rules import AttributeTest, Rule, Rules
 from drain.sampling.rules_file import RulesError, read_rules, rules_of
+from tests.python import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +74,13 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
         is_head_open=True,
         kept_spans_per_second=50000.0,
     )
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "sampling.md").read_text(), re.DOTALL)
+    (tmp_path / "rules.toml").write_text(example)
+    names = [rule.name for rule in read_rules(tmp_path / "rules.toml").rules]
+    assert names == ["failures", "slow flushes", "rest", "default"]
 
 
 def test_what_is_left_out_has_its_default() -> None:
