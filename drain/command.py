@@ -87,8 +87,9 @@ def check(
 ) -> None:
     """Check settings and folders, try the backend, and exit.
 
-    The backend is sent an empty request, and its answer is shown. Exit codes: 0 it took it, or the file can be written;
-    1 it did not; 2 a drain could not start like this.
+    The backend is sent an empty request, and its answer is shown; an output file is made if there is none. Exit codes:
+    0 it took it, or the file can be written; 1 it did not; 2 a drain could not start like this; 74 it could not now,
+    as when a drain that runs writes the file.
     """
     from drain.commands.check import check as check_settings  # noqa: PLC0415 - see above
 
