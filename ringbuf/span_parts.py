@@ -1,7 +1,7 @@
 """Events, links and the status message of a site's span: what goes into the `otlp` attribute of its layout.
 
-They are encoded as they are added, and kept in that order for as long as they fit the attribute; the others are counted
-in `dropped_events_count` and `dropped_links_count`.
+They are encoded as they are added, and those that come first are kept for as long as they fit the attribute; the others
+are counted in `dropped_events_count` and `dropped_links_count`.
 
 Source: opentelemetry-proto, trace.proto.
 """
@@ -95,19 +95,22 @@ class SpanParts:
         dropped, left = dict(self._dropped), room - len(status)
         if self._bytes > left or any(dropped.values()):
             left -= _COUNT_BYTES * len(dropped)
-        kept, has_less = [], self._is_cut
+        # All events lie before all links: a record whose fields are in another order than their numbers is no span.
+        kept: dict[bytes, list[bytes]] = {_EVENT: [], _LINK: []}
+        has_less = self._is_cut
         for tag, whole, less in self._parts:
             fitting = whole if len(whole) <= left else less
             if len(fitting) <= left:
-                kept.append(fitting)
+                kept[tag].append(fitting)
                 left -= len(fitting)
                 has_less |= fitting is not whole
             else:
                 dropped[tag] += 1
-        counts = count_field(_DROPPED_EVENTS, dropped[_EVENT]) + count_field(_DROPPED_LINKS, dropped[_LINK])
+        events = (*kept[_EVENT], count_field(_DROPPED_EVENTS, dropped[_EVENT]))
+        links = (*kept[_LINK], count_field(_DROPPED_LINKS, dropped[_LINK]))
         is_cut = (any(dropped.values()) or has_less or len(message) < len(self._message)) and not self._is_told
         self._is_told |= is_cut  # an exception that passes the block has it encoded again
-        return (b"".join((*kept, counts, status)), is_cut)
+        return (b"".join((*events, *links, status)), is_cut)
 
 
 def _event_attributes(attributes: Mapping[str, Any] | None, lost: int = 0) -> bytes:

@@ -183,3 +183,23 @@ def test_where_a_test_is_strict_it_raises(store: ringbuf.Emitter, monkeypatch: p
         with pytest.raises(ValueError, match="no traceparent"):
             span.add_link("no header")
         raise KeyError
+
+
+@pytest.mark.parametrize("is_link_first", [True, False])
+@pytest.mark.parametrize("events", [1, 10])
+def test_events_and_links_are_delivered_in_whatever_order_they_came(
+    store: ringbuf.Emitter, ring_dir: Path, events: int, is_link_first: bool
+) -> None:
+    """A span that names what caused it, and then fails, is usual; the drain takes fields in their order alone."""
+    with suppress(KeyError), store.site("get").span() as span:
+        if is_link_first:
+            span.add_link(HEADER)
+        for _ in range(events):
+            span.add_event("tick", {"text": "x" * 30})
+        if not is_link_first:
+            span.add_link(HEADER)
+        raise KeyError
+    (got,) = delivered(ring_dir)
+    assert len(got.events) + got.dropped_events_count == events + 1
+    assert len(got.links) + got.dropped_links_count == 1
+    assert len(got.links) == 1 or not is_link_first
