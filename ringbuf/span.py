@@ -74,7 +74,10 @@ class Span(_site.Span):
     def _describe(self, description: str) -> None:
         parts = self._parts()
         if parts is not None:
-            parts.set_message(description)
+            try:
+                parts.set_message(description)
+            except Exception as error:  # noqa: BLE001 - as of an event
+                self.leave_out("description", error)
             return
         try:
             self[ERROR_MESSAGE] = description
@@ -96,7 +99,7 @@ class Span(_site.Span):
             return
         try:
             parts.add_event(name, attributes, _site.unix_nano() if timestamp is None else timestamp)
-        except (TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - names and mappings are the application's: they may raise anything
             self.leave_out("event", error)
 
     def record_exception(self, exception: BaseException, attributes: Mapping[str, Any] | None = None) -> None:
@@ -109,7 +112,11 @@ class Span(_site.Span):
         found: dict[str, Any] = {"exception.type": error_type(exception), "exception.message": error_message(exception)}
         with suppress(Exception):  # what an exception is as text is the application's
             found[STACKTRACE] = _stack_trace(exception)
-        self.add_event("exception", {**found, **(attributes or {})})
+        try:
+            found |= attributes or {}
+        except Exception as error:  # noqa: BLE001 - as of an event, which goes on without them
+            self.leave_out("attributes of an exception", error)
+        self.add_event("exception", found)
 
     def add_link(self, traceparent: str, attributes: Mapping[str, Any] | None = None) -> None:
         """Add a link to a span of another trace, in a layout that has an `otlp` attribute; else counted as left out.
@@ -126,7 +133,7 @@ class Span(_site.Span):
             if context is None:
                 raise ValueError(f"{shown(traceparent)} is no traceparent")  # noqa: TRY301 - told as the others are
             parts.add_link(context, attributes)
-        except (TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - as of an event
             self.leave_out("link", error)
 
     def _parts_for(self, what: str) -> SpanParts | None:

@@ -17,7 +17,7 @@ from ringbuf.span_parts import STACKTRACE, SpanParts
 from tests.consumer import Consumer, rings_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ROOM = 400
@@ -164,6 +164,49 @@ def test_what_is_no_event_or_link_is_left_out_and_counted(store: ringbuf.Emitter
         wrong.add_link(None)
     (got,) = delivered(ring_dir)
     assert (len(got.events), len(got.links), store.stats().invalid_values) == (0, 0, 5)
+
+
+class Moving(dict[str, Any]):
+    """Attributes that another thread adds to."""
+
+    def items(self) -> Any:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    keys = items
+
+
+class Silent:
+    """What cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+DOORS: dict[str, Callable[[Any], None]] = {
+    "a float for a time": lambda span: span.add_event("a", None, 1.5),
+    "attributes of an event": lambda span: span.add_event("a", Moving(k=1)),
+    "a name": lambda span: span.add_event(Silent()),
+    "attributes of a link": lambda span: span.add_link(HEADER, Moving(k=1)),
+    "attributes of an exception": lambda span: span.record_exception(KeyError(), "text"),
+    "a description": lambda span: span.set_status(Status.ERROR, Silent()),
+}
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_nothing_that_a_span_is_given_raises_in_the_program(
+    store: ringbuf.Emitter, ring_dir: Path, door: Callable[[Any], None]
+) -> None:
+    with store.site("get").span() as span:
+        door(span)
+    assert len(delivered(ring_dir)) == 1
+    assert store.stats().invalid_values == 1
+
+
+def test_an_exception_is_recorded_without_attributes_that_are_none(store: ringbuf.Emitter, ring_dir: Path) -> None:
+    with store.site("get").span() as span:
+        span.record_exception(KeyError(), 7)  # type: ignore[arg-type] # as a user might
+    (got,) = delivered(ring_dir)
+    assert [event.name for event in got.events] == ["exception"]
 
 
 @pytest.mark.parametrize("is_given", [False, True], ids=["a layout without otlp", "a site that gives it itself"])
