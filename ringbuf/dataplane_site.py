@@ -50,8 +50,10 @@ _ARGUMENTS: Final = (
 _NBYTES_VALUE, _OUTCOME_VALUE = 1, 2  # of a span, whose times are none of its values
 
 
-def _fail(_span: Span, _exception: object) -> tuple[tuple[int, object], ...]:
-    return ((_OUTCOME_VALUE, Outcome.ERROR),)
+def _fail(span: Span, _exception: object) -> tuple[tuple[int, object], ...]:
+    outcome = span["outcome"]
+    says_how = isinstance(outcome, Outcome) and outcome.status == Status.ERROR
+    return () if says_how else ((_OUTCOME_VALUE, Outcome.ERROR),)
 
 
 class DataplaneSpan(Span):

@@ -189,8 +189,8 @@ class Site(BoundSite):
             """Return a span for a `with` block: it times the block, and writes itself at the end.
 
             An `Exception` that passes, other than the end of an iteration, makes its status ERROR, and sets
-            `error.type` and `error.message` where the layout has them. The end of a block raises nothing of its own:
-            what is of a wrong type is left out, too.
+            `error.type` and `error.message` where the layout has them and the block has not; but a status that was set
+            to OK is final. The end of a block raises nothing of its own: what is of a wrong type is left out, too.
 
             Args:
                 values: of the first of the varying attributes; the others are absent until they are set.

@@ -51,6 +51,8 @@ class Span(_site.Span):
 
     @status.setter
     def status(self, value: Status) -> None:
+        with suppress(TypeError, ValueError):  # told of where it is put into the record
+            value = member_of(Status, "status", value)
         self["status"] = value
 
     def set_status(self, status: Status, description: str | None = None) -> None:

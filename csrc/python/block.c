@@ -197,12 +197,15 @@ static int put_failed_value(rb_py_span *self, PyObject *pair, uint8_t *record, r
     return rb_site_put(site, site->value_arguments[index], value, record, tally, RB_IN_BLOCK);
 }
 
-/* What an exception that passes makes of the record: an error, unless it says already how the operation ended. */
+/*
+ * What an exception that passes makes of the record: an error that says why, also where the block has made it one. An OK
+ * is final.
+ */
 static void fail(rb_py_span *self, PyObject *exception, uint8_t *record, rb_tally *tally, kept_exception *kept)
 {
     rb_py_site *site = self->site;
     rb_record *core = (rb_record *)(void *)record;
-    if (core->status != RB_STATUS_UNSET)
+    if (core->status == RB_STATUS_OK)
         return;
     if (site->failure != NULL) {
         PyObject *pairs = PyObject_CallFunctionObjArgs(site->failure, (PyObject *)self, exception, NULL);
@@ -224,11 +227,12 @@ static void write_span(rb_py_span *self, uint64_t monotonic_nano, PyObject *exce
     uint64_t words[RB_RECORD_WORDS(site)];
     uint8_t *record = (uint8_t *)words;
     rb_record *core = (rb_record *)(void *)record;
-    rb_tally tally = {0, self->left_out, 0};
+    rb_tally tally = {0, 0, 0};
     memcpy(record, site->template, site->slot_bytes);
     put_values(self, record, &tally, kept);
     if (exception != NULL)
         fail(self, exception, record, &tally, kept);
+    tally.invalid += self->left_out; /* last: what records the exception may leave out something, too */
     self->status = core->status;
     rb_span_end(&self->span, monotonic_nano, core);
     if (rb_site_write(site, record, &tally) >= 0)

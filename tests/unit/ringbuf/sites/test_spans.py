@@ -325,6 +325,20 @@ def test_an_exception_passes_and_makes_the_outcome_an_error(read: DataplaneSite,
     assert span.outcome is Outcome.ERROR
 
 
+def test_an_exception_makes_the_outcome_an_error_also_where_the_status_is_one(
+    read: DataplaneSite, ring_dir: Path
+) -> None:
+    def fail() -> None:
+        with read.span(LEASE) as span:
+            span.status = ringbuf.Status.ERROR
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    (record,) = written(ring_dir)
+    assert (value(record, "grafos.outcome"), record["status"]) == ("error", 2)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.DENIED, Outcome.EXPIRED])
 def test_an_exception_does_not_hide_a_failure_that_has_a_name(
     read: DataplaneSite, ring_dir: Path, outcome: Outcome

@@ -142,10 +142,13 @@ def test_set_status_is_opentelemetrys(shop: ringbuf.Emitter, ring_dir: Path) -> 
     with site.span() as span:
         span.set_status(trace.StatusCode.OK)  # type: ignore[arg-type] # OpenTelemetry's, at run time
         span.set_status(Status.ERROR, "too late")
+    with site.span() as span:
+        span.status = trace.StatusCode.OK  # type: ignore[assignment] # the same
+        span.set_status(Status.ERROR, "too late")
     with pytest.raises(TypeError, match="status"), site.span() as span:
         span.set_status("ERROR")  # type: ignore[arg-type] # as a user might
     values = [(record["status"], LAYOUT.values(record)) for record in records_in(ring_dir)]
-    assert values[:2] == [(2, {"error.message": "no stock"}), (1, {})]
+    assert values[:3] == [(2, {"error.message": "no stock"}), (1, {}), (1, {})]
 
 
 def test_a_description_without_a_place_is_counted(ring_dir: Path) -> None:
@@ -188,6 +191,35 @@ def test_what_a_block_says_of_its_failure_stays(shop: ringbuf.Emitter, ring_dir:
         (1, {}),
         (0, {}),
     ]
+
+
+def test_an_exception_says_what_it_is_also_where_the_block_has_said_that_it_failed(
+    shop: ringbuf.Emitter, ring_dir: Path
+) -> None:
+    """A handler that sets ERROR and raises again is how most programs do it; a label may have said so before."""
+    site = shop.site("checkout", varying=["shop.outcome"])
+    with suppress(KeyError), site.span() as span:
+        span.set_status(Status.ERROR, "no stock")
+        raise KeyError("k")
+    with suppress(KeyError), site.span("declined"):
+        raise KeyError("k")
+    assert [(record["status"], LAYOUT.values(record)) for record in records_in(ring_dir)] == [
+        (2, {"error.type": "KeyError", "error.message": "no stock"}),
+        (2, {"shop.outcome": "declined", "error.type": "KeyError", "error.message": "'k'"}),
+    ]
+
+
+def test_what_cannot_be_recorded_of_an_exception_is_counted(
+    shop: ringbuf.Emitter, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recording(span: Any, _exception: object) -> tuple[()]:
+        span.leave_out("event", ValueError("no room"))
+        return ()
+
+    monkeypatch.setattr("ringbuf.failure.Failure.__call__", lambda _self, *given: recording(*given))
+    with suppress(KeyError), shop.site("checkout").span():
+        raise KeyError("k")
+    assert (statuses(ring_dir), shop.stats().invalid_values) == ([2], 1)
 
 
 def test_an_error_type_that_is_a_label_is_other_where_it_is_none_of_them(ring_dir: Path) -> None:
