@@ -71,6 +71,16 @@ class Producer:
         self.counts["local"] += count
 
 
+def _bytes_of(data: Any, *, require_writable: bool) -> memoryview:
+    """Return the bytes of a buffer, or of numpy's records, which as such Python does not take: their fields jump."""
+    if getattr(data, "shape", None) == ():
+        data = data.tobytes()
+    view = memoryview(data.view("u1") if hasattr(data, "dtype") else data)
+    if require_writable and view.readonly:
+        raise BufferError
+    return view.cast("B")
+
+
 class _Ffi:
     """What Python's code calls of cffi's."""
 
@@ -87,14 +97,16 @@ class _Ffi:
         return int(getattr(rb_record, name).offset)
 
     def new(self, kind: str, _value: object = None) -> Any:
+        if kind.startswith("uint8_t["):
+            return bytearray(int(kind[8:-1]))
         return rb_record() if kind == "rb_record *" else SimpleNamespace()
 
-    def buffer(self, record: rb_record) -> bytes:
+    def buffer(self, record: rb_record | bytearray) -> bytes:
         return bytes(record)
 
-    def from_buffer(self, kind: Any, data: Any = None) -> Any:
-        if kind != "rb_record *":
-            return memoryview(kind if data is None else data).cast("B")
+    def from_buffer(self, kind: Any, data: Any = None, *, require_writable: bool = False) -> Any:
+        if not isinstance(kind, str) or kind != "rb_record *":
+            return _bytes_of(kind if data is None else data, require_writable=require_writable)
         # What is packed for numpy is written to in place.
         make = rb_record.from_buffer if isinstance(data, bytearray) else rb_record.from_buffer_copy
         return make(data)

@@ -161,6 +161,9 @@ def _span(site: Site, /, *values: Any, traceparent: Any = None) -> Span:
     positional = [value for value in site._values if not value.is_keyword]
     if len(values) > len(positional):
         raise TypeError(f"span() takes {len(positional)} values, not {len(values)}")
+    for value in site._values[len(values) :]:
+        if value.required and value.only is not None:
+            raise TypeError(f"span() missing required argument {value.name!r}")
     span = object.__new__(site._span_type)
     span._begin(site, [*values, *[None] * (len(site._values) - len(values))], _parent_of(traceparent), traceparent)
     return span  # type: ignore[no-any-return]

@@ -377,9 +377,9 @@ def _record(
     new_trace_id, span_id = _new_ids()
     core.start_unix_nano = start_unix_nano
     core.end_unix_nano = end_unix_nano
-    core.trace_id = list(trace_id or new_trace_id)
-    core.span_id = list(span_id)
-    core.parent_span_id = list(parent_span_id or bytes(8))
+    core.trace_id = tuple(trace_id or new_trace_id)  # a list would not do for ctypes
+    core.span_id = tuple(span_id)
+    core.parent_span_id = tuple(parent_span_id or bytes(8))
     core.status = outcome.status
     core.flags = flags
     record: np.void = numpy_for("a record").frombuffer(data, DATAPLANE_LAYOUT.dtype)[0]
