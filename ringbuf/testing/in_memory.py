@@ -105,6 +105,8 @@ class InMemoryEmitter(Emitter):
     [('get', 'SERVER', 'UNSET')]
     """
 
+    _made_in = 0  # the process whose the directory is: of an emitter that was pickled, none
+
     def __init__(
         self,
         service_name: str = "test",
@@ -150,7 +152,8 @@ class InMemoryEmitter(Emitter):
         if not self.closed and os.getpid() == self._made_in:
             self._reader.finished_spans()
         super().close()
-        self._remove()
+        if os.getpid() == self._made_in:
+            self._remove()
 
 
 def _remove(ring_dir: str, made_in: int) -> None:
@@ -202,7 +205,7 @@ def _finished(layout: SpanLayout, record: bytes) -> FinishedSpan:
     otlp = next((values[key] for key, kind in carried.items() if kind == "otlp" and key in values), b"")
     return {
         "name": layout.span_names[core.name],
-        "kind": SpanKind(core.kind),
+        "kind": SpanKind(core.kind or SpanKind.INTERNAL),  # as OTLP lets receivers take one that is not specified
         "status": Status(core.status),
         "trace_id": bytes(core.trace_id).hex(),
         "span_id": bytes(core.span_id).hex(),

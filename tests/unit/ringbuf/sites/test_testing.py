@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,3 +131,24 @@ def test_the_fixture_sees_the_spans_of_each_test(tmp_path: Path) -> None:
     arguments = ["-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)]
     done = run("import pytest; sys.exit(pytest.main(sys.argv[1:]))", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_record_without_a_kind_is_internal() -> None:
+    """Whole records have zero there unless it is set: the drain delivers them."""
+    with InMemoryEmitter(layout=LAYOUT) as emitter:
+        records = LAYOUT.empty(1)
+        emitter.fill_ids(records)
+        records["flags"] = 1
+        assert emitter.emit_batch(records) == 1
+        (found,) = emitter.finished_spans()
+    assert found["kind"] is SpanKind.INTERNAL
+
+
+def test_a_process_that_is_spawned_with_one_ends_without_a_word() -> None:
+    """It comes back there without its directory, which is this process's."""
+    with InMemoryEmitter(layout=LAYOUT) as emitter:
+        code = "import pickle\nemitter = pickle.loads(bytes.fromhex(sys.argv[1]))\nassert not emitter.closed\n"
+        done = run(code, pickle.dumps(emitter).hex())
+        assert (done.returncode, done.stderr) == (0, "")
+        assert emitter.site("get").emit(1, 2)
+        assert len(emitter.finished_spans()) == 1
