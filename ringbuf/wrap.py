@@ -1,6 +1,7 @@
 """What `site.wrap` makes of a function: one that runs in a span, and looks the same to who calls or inspects it.
 
-A generator's body runs in pieces, and between them whoever iterates: the span encloses the pieces alone.
+A generator's body runs in pieces, and between them whoever iterates: the span encloses the pieces alone, and so do the
+spans whose blocks are open in the body.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from contextvars import copy_context
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from ringbuf.context import use_span
+from ringbuf.context import current_span, use_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -91,18 +92,19 @@ def _generator(
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         with _Apart(make_span()) as span:
-            generator = function(*args, **kwargs)
+            generator, inner = function(*args, **kwargs), span
             step, value = generator.send, None
             while True:  # `yield from`, but for the span: Python's reference, "Yield expressions", and PEP 380
                 try:
-                    with use_span(span):
+                    with use_span(inner):
                         item = step(value)
+                        inner = current_span() or span
                 except StopIteration as end:
                     return end.value
                 try:
                     step, value = generator.send, (yield item)
                 except GeneratorExit:
-                    with use_span(span):
+                    with use_span(inner):
                         generator.close()
                     raise
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is the generator's
@@ -117,18 +119,19 @@ def _async_generator(
     @wraps(function)
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         with _Apart(make_span()) as span:
-            generator = function(*args, **kwargs)
+            generator, inner = function(*args, **kwargs), span
             step, value = generator.asend, None
             while True:
                 try:
-                    with use_span(span):
+                    with use_span(inner):
                         item = await step(value)
+                        inner = current_span() or span
                 except StopAsyncIteration:
                     return
                 try:
                     step, value = generator.asend, (yield item)
                 except GeneratorExit:
-                    with use_span(span):
+                    with use_span(inner):
                         await generator.aclose()
                     raise
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is the generator's

@@ -127,6 +127,61 @@ def test_a_generator_is_enclosed_while_its_body_runs_and_its_reader_is_not(memor
     ]
 
 
+def test_a_block_in_a_generator_encloses_its_later_pieces_too(memory: InMemoryEmitter) -> None:
+    step, outer = memory.site("step"), memory.site("outer")
+
+    @memory.site("work").wrap
+    def work() -> Iterator[int]:
+        with outer.span() as inside:
+            yield 1
+            assert ringbuf.current_span() is inside
+            step.emit(1, 2)
+            yield 2
+            step.emit(1, 2)
+        yield 3
+        memory.site("work").emit(1, 2)
+
+    seen = []
+    for number in work():
+        assert ringbuf.current_span() is None
+        seen.append(number)
+    assert seen == [1, 2, 3]
+    assert ringbuf.current_span() is None
+    assert parents(memory) == [
+        ("outer", "work"),
+        ("step", "outer"),
+        ("step", "outer"),
+        ("work", None),
+        ("work", "work"),
+    ]
+
+
+def test_a_block_in_an_asynchronous_generator_does_so_whichever_task_reads(memory: InMemoryEmitter) -> None:
+    step, outer = memory.site("step"), memory.site("outer")
+
+    @memory.site("work").wrap
+    async def work() -> AsyncIterator[int]:
+        with outer.span():
+            yield 1
+            step.emit(1, 2)
+            yield 2
+        yield 3
+        step.emit(1, 2)
+
+    async def next_of(generator: AsyncIterator[int]) -> int:
+        return await anext(generator)
+
+    async def run() -> None:
+        generator = work()
+        for number in (1, 2, 3):
+            assert await asyncio.create_task(next_of(generator)) == number
+        assert [one async for one in generator] == []
+        assert ringbuf.current_span() is None
+
+    asyncio.run(run())
+    assert parents(memory) == [("outer", "work"), ("step", "outer"), ("step", "work"), ("work", None)]
+
+
 def test_a_generator_takes_exceptions_and_its_close(memory: InMemoryEmitter) -> None:
     seen: list[str] = []
 
