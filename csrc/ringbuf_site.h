@@ -43,7 +43,8 @@ extern "C" {
 /*
  * Emits a span of a site whose times are known, nanoseconds since 1970: a `record_type` by the name `record`, whose
  * attributes the statements behind the times set. The other arguments are evaluated once, in no order that is promised,
- * and do not see `record`.
+ * and do not see `record`. The ids of a root stay in it: who is to give them to others, to children or to a log, writes
+ * it by RB_BEGIN, as RB_EMIT marks it RB_PRESENT_ALONE.
  */
 #define RB_EMIT(producer, site, parent, record_type, record, start, end, ...)                                          \
     RB_EMIT_AS_(RB_JOIN_(rb_begun_, __COUNTER__), producer, site, parent, record_type, record, start, end, __VA_ARGS__)
