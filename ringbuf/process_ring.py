@@ -152,14 +152,15 @@ class ProcessRing:
         """
         pid = os.getpid()
         mine = (threading.get_ident(), object())
-        maker = self._makers.setdefault(pid, mine)
-        if maker is not mine:
-            # A signal handler cannot wait for the code that it interrupted.
-            return maker[0] != mine[0] and self._wait_for(pid, maker)
         try:
-            return self._recover(pid)
-        finally:
-            self._makers.pop(pid, None)
+            maker = self._makers.setdefault(pid, mine)
+            if maker is mine:
+                return self._recover(pid)
+        finally:  # also where an interrupt comes right behind the first line: whoever came later would wait for nobody
+            if self._makers.get(pid) is mine:
+                del self._makers[pid]
+        # A signal handler cannot wait for the code that it interrupted.
+        return maker[0] != mine[0] and self._wait_for(pid, maker)
 
     def _wait_for(self, pid: int, maker: tuple[int, object]) -> bool:
         end = time.monotonic() + _RETRY_SECONDS
@@ -204,7 +205,12 @@ class ProcessRing:
             again: the C function.
             arguments: its arguments.
         """
-        result: int = again(*arguments) if self.recover() else lib.RB_NO_RING
+        try:
+            is_made = self.recover()
+        except BaseException:  # an interrupt: it costs the spans
+            hot.rb_count_local(self.producer, count)
+            raise
+        result: int = again(*arguments) if is_made else lib.RB_NO_RING
         if result == lib.RB_NO_RING:
             hot.rb_count_local(self.producer, count)
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -42,6 +42,37 @@ def test_an_interrupt_passes_and_its_span_is_counted(ring_dir: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         get.emit(1, 2)
     assert emitter.stats().local == 2
+    emitter.close()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interrupt_costs_no_whole_record_that_is_not_counted(
+    ring_dir: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(Interrupted, "calls", 1)
+    emitter = Interrupted.unopened(LAYOUT, RingSettings(ring_dir=ring_dir))
+    records = fresh_records(emitter, count)
+    with pytest.raises(KeyboardInterrupt):
+        emitter.emit(records[0]) if count == 1 else emitter.emit_batch(records)
+    assert emitter.stats().local == count
+    emitter.close()
+
+
+class Makers(dict[int, tuple[int, object]]):
+    """Of an emitter whose user presses Ctrl-C as soon as it is known who makes the ring."""
+
+    def setdefault(self, *maker: Any) -> Any:
+        super().setdefault(*maker)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_who_makes_a_ring_leaves_that_to_the_next(ring_dir: Path) -> None:
+    emitter = ringbuf.Emitter.unopened(LAYOUT, RingSettings(ring_dir=ring_dir))
+    emitter._makers = Makers()
+    with pytest.raises(KeyboardInterrupt):
+        emitter.recover()
+    emitter._makers = dict(emitter._makers)
+    assert emitter.site("get").emit(1, 2)
     emitter.close()
 
 
