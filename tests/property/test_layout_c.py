@@ -79,7 +79,7 @@ def filled(draw: st.DrawFn) -> tuple[SpanLayout, dict[str, Any], int]:
     return layout, values, draw(st.integers(0, len(layout.span_names) - 1))
 
 
-@pytest.fixture(scope="module", params=["c11", "c++17"])
+@pytest.fixture(scope="module", params=["c11", pytest.param("c++17", marks=pytest.mark.prove)])
 def compiler(request: pytest.FixtureRequest, c_compiler: str, debian_program: Callable[[str], str]) -> list[str]:
     """Return the command that compiles standard input as that language."""
     if request.param == "c11":

@@ -314,6 +314,7 @@ def test_a_batch_that_is_too_large_in_words_that_nobody_knows_arrives_in_halves(
     assert made.outcomes.rejected == 0
 
 
+@pytest.mark.prove
 @with_and_without_spool
 def test_poison_in_any_number_does_not_have_a_backend_left_alone_that_takes_others(
     monkeypatch: pytest.MonkeyPatch, *, has_spool: bool
