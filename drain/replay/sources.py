@@ -27,6 +27,7 @@ from drain.exporters.zstd_frames import is_cut
 from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Encoding, Request
 from drain.rings.ring import Ring, Scratch
+from drain.spool.copied import SQLITE_LOCK_AT, SQLITE_LOCK_BYTES, SQLITE_MAGIC
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingFormatError
 
@@ -37,14 +38,10 @@ FOLDER_SUFFIXES: Final = (".ring", DEAD_LETTER_SUFFIX, ".json", ".jsonl", ".pb",
 """Files of a folder with these endings are replayed; a file that is named by itself may have any name."""
 
 _RING_MAGIC: Final = b"ringbuf\0"
-_SQLITE_MAGIC: Final = b"SQLite format 3\0"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SCRATCH_BYTES: Final = 1 << 20
 _MASK: Final = (1 << 64) - 1
-# Where SQLite's processes lock a database (sqlite.org/fileformat2.html, "The Lock-Byte Page").
-_SQLITE_LOCK_AT: Final = 0x40000000
-_SQLITE_LOCK_BYTES: Final = 512
 _BATCHES: Final = "SELECT id, encoding, spans, body FROM batch"
 
 
@@ -98,7 +95,7 @@ def read(path: Path, encoding: Encoding, batch_spans: int) -> Iterator[Piece]:
         file.seek(0)
         if start.startswith(_RING_MAGIC):
             yield from _ring(path, file, encoding, batch_spans)
-        elif start.startswith(_SQLITE_MAGIC):
+        elif start.startswith(SQLITE_MAGIC):
             yield from _spool(path, file)
         elif start.startswith(_GZIP_MAGIC):
             with igzip.IGzipFile(fileobj=file, mode="rb") as plain:  # type: ignore[no-untyped-call]  # isal has no types
@@ -199,7 +196,7 @@ def _u64(file: IO[bytes], at: int) -> int:
 
 def _spool(path: Path, file: IO[bytes]) -> Iterator[Piece]:
     try:
-        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, _SQLITE_LOCK_BYTES, _SQLITE_LOCK_AT)
+        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, SQLITE_LOCK_BYTES, SQLITE_LOCK_AT)
     except BlockingIOError:
         raise SourceError("a drain has this spool open, and delivers it") from None
     with tempfile.TemporaryDirectory(prefix="ringbuf-replay-") as folder:

@@ -19,8 +19,8 @@ import ringbuf
 from drain.delivery.dead_letters import DeadLetters
 from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Request
+from drain.spool import copied as spool_copies
 from drain.spool.spool import Spool, SpoolLimits
-from drain.tools.trace import search
 from drain.tools.trace.search import Search
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
 from tests.service.draining import SECONDS
@@ -237,7 +237,7 @@ def test_a_spool_that_changes_all_the_time_and_one_without_room_are_told(
     (tmp_path / "copies").mkdir()
     states = iter(range(100))
     with monkeypatch.context() as patch:
-        patch.setattr(search, "_state", lambda *_paths: next(states))
+        patch.setattr(spool_copies, "_state", lambda *_paths: next(states))
         found = Search("ab", tmp_path / "copies")
         assert list(found.of([database])) == []
         assert "look again" in found.notes[0]

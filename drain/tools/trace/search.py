@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from drain.otlp.encoder import Encoder
 from drain.replay.sources import SourceError
+from drain.spool.copied import SQLITE_MAGIC, beginning, copied
 from drain.tools.looking.observed_ring import ObservedRing
 from drain.tools.looking.span_filter import SpanFilter
 from drain.tools.report.rings import RING_MAGIC
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drain.tools.report.spans import Span
-
-_SQLITE_MAGIC: Final = b"SQLite format 3\0"
-_WAL_HEADER_BYTES: Final = 32  # with the salts, which change when the log begins anew
-_TRIES: Final = 5
 
 
 class Search:
@@ -47,11 +42,11 @@ class Search:
         """Yield the spans that these files have; files that are gone by now have none."""
         for path in dict.fromkeys(paths):
             try:
-                kind = _beginning(path)
+                kind = beginning(path)
                 if kind.startswith(RING_MAGIC):
                     yield from self._of_ring(path)
                 else:
-                    copy = self._copied(path) if kind.startswith(_SQLITE_MAGIC) else path
+                    copy = copied(path, self._folder) if kind.startswith(SQLITE_MAGIC) else path
                     yield from self._of_file(path, copy)
             except FileNotFoundError:
                 continue
@@ -82,41 +77,3 @@ class Search:
 
     def _matching(self, line: bytes) -> Iterator[Span]:
         return (span for span in spans_of(line, Keys()) if span.trace_id.startswith(self._digits))
-
-    def _copied(self, path: Path) -> Path:
-        """Copy a spool, that of a running drain too, so that the copy is of one moment.
-
-        Its drain has the database for itself. While neither the database nor the beginning of its log changes, copies
-        of the two fit together: what is behind the log's last whole entry does not count.
-
-        Raises:
-            SourceError: there is no room for it, or it changes all the time.
-        """
-        log = path.with_name(f"{path.name}-wal")
-        copy = self._folder / f"{len(list(self._folder.iterdir()))}.db"
-        for _ in range(_TRIES):
-            before = _state(path, log)
-            if 2 * path.stat().st_size > shutil.disk_usage(self._folder).free:
-                raise SourceError(
-                    f"there is no room in {self._folder.parent} for a copy of the spool; name another by TMPDIR"
-                )
-            with suppress(FileNotFoundError):
-                shutil.copyfile(log, copy.with_name(f"{copy.name}-wal"))
-            shutil.copyfile(path, copy)
-            if _state(path, log) == before:
-                return copy
-        raise SourceError("the drain has changed the spool at every try to copy it: look again")
-
-
-def _beginning(path: Path, count: int = len(_SQLITE_MAGIC)) -> bytes:
-    with path.open("rb") as file:
-        return file.read(count)
-
-
-def _state(path: Path, log: Path) -> tuple[int, int, bytes]:
-    status = path.stat()
-    try:
-        begun = _beginning(log, _WAL_HEADER_BYTES)
-    except FileNotFoundError:
-        begun = b""
-    return status.st_mtime_ns, status.st_size, begun
