@@ -23,7 +23,7 @@ from drain.settings.otlp_environment import OtlpSettings, parse_codes
 from drain.settings.settings import LISTEN_OFF
 from drain.spool.spool import Spool, SpoolLockedError
 from drain.spool.store import SpoolLimits
-from drain.state_directory import STATE_OFF
+from drain.state_directory import DEAD_LETTERS_FOLDER, SPOOL_FOLDER, STATE_OFF
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
@@ -164,10 +164,10 @@ def _open_stores_in(state_dir: Path, configuration: Configuration, log: Filterin
     settings = configuration.settings
     limits = SpoolLimits(settings.spool_max_bytes, settings.spool_max_age, settings.spool_full)
     # First: it has the lock, without which nothing of another drain's may be touched.
-    spool = Spool(state_dir / "spool", limits, log=log)
+    spool = Spool(state_dir / SPOOL_FOLDER, limits, log=log)
     try:
         letters = DeadLetters(
-            state_dir / "dead-letters",
+            state_dir / DEAD_LETTERS_FOLDER,
             max_files=settings.dead_letter_files,
             max_bytes=settings.dead_letter_bytes,
             log=log,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 import ringbuf
-from drain.commands.flags import REPLAY_FIELDS, given, with_settings
+from drain.commands.flags import REPLAY_FIELDS, SPOOL_FIELDS, given, with_settings
 from drain.commands.help import CONTEXT, GroupedCommand, GroupedProgram
 from drain.commands.starting import cannot_start, effective
 from drain.entry import release_signals
@@ -21,6 +21,8 @@ from drain.settings.settings import CONFIG_VARIABLE, flag_of, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from drain.commands.spool_batch import Settled
 
 _CONFIG_OPTION: Final = typer.Option("--config", envvar=CONFIG_VARIABLE, help="TOML file with settings.")
 
@@ -122,6 +124,64 @@ def replay(
 
 
 app.command("replay", cls=GroupedCommand, context_settings=CONTEXT)(with_settings(replay, REPLAY_FIELDS))
+
+
+def spool(
+    context: typer.Context,
+    folder: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DIR",
+            help="The state directory. Without it the one that a drain with these settings has.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on one line, with all batches.")] = False,
+    shows_all: Annotated[bool, typer.Option("--all", help="Show all batches, and not the oldest alone.")] = False,
+    drop: Annotated[
+        int | None, typer.Option("--drop", metavar="ID", help="Remove this batch: its spans are lost, and counted.")
+    ] = None,
+    dead_letter: Annotated[
+        int | None, typer.Option("--dead-letter", metavar="ID", help="Make this batch a dead letter.")
+    ] = None,
+    is_sure: Annotated[bool, typer.Option("--yes", help="With these two: do not ask.")] = False,
+    config_file: Annotated[Path | None, _CONFIG_OPTION] = None,
+    **flags: object,
+) -> None:
+    """Show what waits in the spool, since when and for whom, and the dead letters.
+
+    A running drain is not disturbed: its spool is copied to TMPDIR, and never locked. When it tries next, and what the
+    backend said last, is in its memory alone: /readyz and the log tell it. Bounds are those of the settings here.
+
+    To drop a batch, or to make it a dead letter, no drain may have the spool. Exit codes: 0 shown, or done; 1 something
+    could not be read; 2 usage, or no such batch; 74 a trouble that passes; 75 a drain has the spool: stop it first.
+    """
+    given_before, file_before = context.obj
+    for name in given_before:
+        if name not in SPOOL_FIELDS:
+            cannot_start(f"{flag_of(name)} has no effect with spool")
+    named = {**given_before, **given(flags)}
+    if folder is not None:
+        if "state_dir" in named:
+            cannot_start("name the state directory once: DIR or --state-dir")
+        named["state_dir"] = folder
+    changes = [number for number in (drop, dead_letter) if number is not None]
+    if len(changes) > 1:
+        cannot_start("one of the two: --drop or --dead-letter")
+    if (changes and (as_json or shows_all)) or (is_sure and not changes):
+        cannot_start("--json and --all go with a look, --yes with --drop or --dead-letter")
+    configuration = effective(named, config_file or file_before)
+    if changes:
+        from drain.commands.spool_batch import settle  # noqa: PLC0415 - see above
+
+        fate: Settled = "dropped" if drop is not None else "dead_lettered"
+        raise typer.Exit(_interruptible(lambda: settle(configuration, changes[0], fate, is_sure=is_sure)))
+    from drain.commands.spool import look  # noqa: PLC0415 - see above
+
+    raise typer.Exit(_interruptible(lambda: look(configuration, as_json=as_json, shows_all=shows_all)))
+
+
+app.command("spool", cls=GroupedCommand, context_settings=CONTEXT)(with_settings(spool, SPOOL_FIELDS))
 
 
 @app.command("sampling", cls=GroupedCommand, context_settings=CONTEXT)

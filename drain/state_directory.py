@@ -10,6 +10,12 @@ from typing import Final
 STATE_OFF: Final = "off"
 """Instead of a folder: nothing is kept on disk."""
 
+SPOOL_FOLDER: Final = "spool"
+"""In it: batches that wait."""
+
+DEAD_LETTERS_FOLDER: Final = "dead-letters"
+"""In it: batches that were refused for good."""
+
 _FOLDER: Final = "ringbuf-drain"
 _LONGEST_NAME: Final = 100
 _DIGITS: Final = 8

@@ -27,6 +27,10 @@ REPLAY_FIELDS: Final = (
     | {name for name in Settings.model_fields if name.startswith("retry_")}
     | {"batch_spans", "concurrency", "log_level"}
 )
+SPOOL_FIELDS: Final = frozenset(
+    {"ring_dir", "state_dir", "spool_max_bytes", "spool_max_age", "spool_full", "log_level"}
+    | {name for name in Settings.model_fields if name.startswith("dead_letter_")}
+)
 
 
 def with_settings(command: Callable[..., None], fields: Collection[str] = ALL_FIELDS) -> Callable[..., None]:

@@ -23,7 +23,10 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "Batches": ("batch_spans", "batch_bytes", "batch_delay", "concurrency"),
     "The service itself": ("config_file", "listen", "log_level", "max_series", "shutdown_timeout"),
 }
-OWN: Final = ("Of this command", ("against", "keep_ratio", "remove"))
+OWN: Final = (
+    "Of this command",
+    ("against", "keep_ratio", "remove", "as_json", "shows_all", "drop", "dead_letter", "is_sure"),
+)
 """Options that are no settings, of one subcommand each; before all the others."""
 _OTHERS: Final = "The service itself"
 _BY_EXTRA: Final = {
@@ -36,6 +39,7 @@ EXAMPLES: Final = {
     "deliver to a Collector, surviving outages": "ringbuf-drain --endpoint http://127.0.0.1:4318 --state-dir ~/.drain",
     "try the backend before it matters": "ringbuf-drain --endpoint https://otlp.example check",
     "write what is there to a file, and end": "ringbuf-drain --once --output spans.jsonl",
+    "see what waits on disk": "ringbuf-drain spool",
     "deliver what was refused": "ringbuf-drain replay --endpoint http://127.0.0.1:4318 --remove ~/.drain/dead-letters",
 }
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -64,6 +64,24 @@ class Stock(NamedTuple):
     end: int
 
 
+class LetterHeader(NamedTuple):
+    """What a letter says of itself.
+
+    Attributes:
+        spans: how many it has.
+        reason: the backend's, as far as it gave one.
+        endpoint: of the backend; empty where the batch was never sent.
+        unix_nano: when it was refused.
+        end: of the letter in its file; 0 where none may be put behind it.
+    """
+
+    spans: int
+    reason: str
+    endpoint: str
+    unix_nano: int
+    end: int
+
+
 class _Header(NamedTuple):
     encoding: Encoding
     spans: int
@@ -118,19 +136,31 @@ def read_letters(file: IO[bytes], first_line: bytes | None = None) -> Iterator[D
         line = file.readline(_LONGEST_HEADER + 1)
 
 
+def headers_of(file: IO[bytes]) -> Iterator[LetterHeader]:
+    """Return what the letters of a file say of themselves, from its start; bodies are passed over.
+
+    Raises:
+        ValueError: as `read_letters`.
+    """
+    while (header := _header(file.readline(_LONGEST_HEADER + 1))) is not None:
+        end = 0
+        if header.body_bytes is None:
+            file.seek(0, os.SEEK_END)
+        else:
+            file.seek(header.body_bytes, os.SEEK_CUR)
+            if file.read(1) != b"\n":
+                raise ValueError("the last dead letter is cut")
+            end = file.tell()
+        yield LetterHeader(header.spans, *header.letter, end)
+
+
 def take_stock(file: IO[bytes]) -> Stock:
     """Return what a file holds, from its start; bodies are passed over."""
     file_bytes = os.fstat(file.fileno()).st_size
     spans = end = 0
     with contextlib.suppress(ValueError):
-        while (header := _header(file.readline(_LONGEST_HEADER + 1))) is not None:
-            if header.body_bytes is None:
-                return Stock(file_bytes, spans + header.spans, 0)
-            file.seek(header.body_bytes, os.SEEK_CUR)
-            if file.read(1) != b"\n":
-                break
-            spans += header.spans
-            end = file.tell()
+        for header in headers_of(file):
+            spans, end = spans + header.spans, header.end
     return Stock(file_bytes, spans, end)
 
 

@@ -236,6 +236,15 @@ class SpoolDatabase:
         finally:
             rows.close()  # of a reading that goes on, no log can be written back
 
+    def batch(self, identity: int) -> Stored | None:
+        """Return the batch that has this id; None: it is not there, or not any more.
+
+        Raises:
+            DamagedError: its row is none that a spool wrote.
+        """
+        row = self._connection.execute(f"SELECT {_STORED_COLUMNS} FROM batch WHERE id = ?", (identity,)).fetchone()  # noqa: S608 - the names are this file's own
+        return None if row is None else _stored(row)
+
     def body(self, stored: Stored) -> bytes:
         """Return the stored body of a batch."""
         (body,) = self._one("SELECT body FROM batch WHERE id = ?", stored.id)

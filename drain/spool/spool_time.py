@@ -56,11 +56,16 @@ class SpoolTime:
 
     def age_seconds(self, moment: Moment) -> float:
         """Return how long ago that was, at least 0; of what has no credible time, how long this object is there."""
+        known = self.known_age_seconds(moment)
+        return max(0.0, (self._now().boot_nano - self._began.boot_nano) / 1e9) if known is None else known
+
+    def known_age_seconds(self, moment: Moment) -> float | None:
+        """Return how long ago that was, at least 0; None of what has no credible time."""
         now = self._now()
         if moment.boot_id and moment.boot_id == now.boot_id:
             nano = now.boot_nano - moment.boot_nano
         elif moment.unix_nano < _EARLIEST_UNIX_NANO:
-            nano = now.boot_nano - self._began.boot_nano
+            return None
         else:
             nano = now.unix_nano - moment.unix_nano
         return max(0.0, nano / 1e9)

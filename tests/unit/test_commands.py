@@ -41,13 +41,18 @@ def test_subcommands_have_the_same_headings(command: str) -> None:
 
 
 def test_what_one_subcommand_has_alone_comes_first() -> None:
-    for command, options in (("replay", ["--remove"]), ("sampling", ["--against", "--keep-ratio"])):
+    of_spool = ["--json", "--all", "--drop", "--dead-letter", "--yes"]
+    for command, options in (
+        ("replay", ["--remove"]),
+        ("sampling", ["--against", "--keep-ratio"]),
+        ("spool", of_spool),
+    ):
         told = sections(command)
         assert [*told][1] == OWN[0]
         assert re.findall(r"^  (--[a-z-]+)", told[OWN[0]], flags=re.MULTILINE) == options
 
 
-@pytest.mark.parametrize("command", ["config", "check", "replay", "sampling"])
+@pytest.mark.parametrize("command", ["config", "check", "replay", "sampling", "spool"])
 def test_once_is_refused_where_it_has_no_effect(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     words = {"replay": [__file__], "sampling": ["--against", __file__, "--keep-ratio", "1"]}.get(command, [])
     result = CliRunner().invoke(app, ["--once", command, *words])
