@@ -11,7 +11,6 @@ A kill in the middle of a write may leave a file whose last letter is cut.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -55,8 +54,8 @@ class Stock(NamedTuple):
 
     Attributes:
         file_bytes: its size.
-        spans: of its whole letters.
-        end: of the last of them, where another may be put; 0 where none may.
+        spans: of its whole letters, as far as it is sound.
+        end: of the last of them, where another may be put; 0 where none may: no kill has left what follows.
     """
 
     file_bytes: int
@@ -124,7 +123,8 @@ def read_letters(file: IO[bytes], first_line: bytes | None = None) -> Iterator[D
         ValueError: what comes next is no dead letter, not whole, or not of a version that is known here.
     """
     line = file.readline(_LONGEST_HEADER + 1) if first_line is None else first_line
-    while (header := _header(line)) is not None:
+    while line:
+        header = _header(line)
         if header.body_bytes is None:
             request = Request(file.read(), header.spans, header.encoding)
         else:
@@ -136,21 +136,33 @@ def read_letters(file: IO[bytes], first_line: bytes | None = None) -> Iterator[D
         line = file.readline(_LONGEST_HEADER + 1)
 
 
+class CutLetterError(ValueError):
+    """The file ends within its last letter, as a kill leaves it."""
+
+
 def headers_of(file: IO[bytes]) -> Iterator[LetterHeader]:
     """Return what the letters of a file say of themselves, from its start; bodies are passed over.
 
     Raises:
+        CutLetterError: the last letter is not whole.
         ValueError: as `read_letters`.
     """
-    while (header := _header(file.readline(_LONGEST_HEADER + 1))) is not None:
+    file_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    while line := file.readline(_LONGEST_HEADER + 1):
+        if not line.endswith(b"\n") and file.tell() == file_bytes:
+            raise CutLetterError("the last dead letter is cut")
+        header = _header(line)
         end = 0
         if header.body_bytes is None:
             file.seek(0, os.SEEK_END)
         else:
-            file.seek(header.body_bytes, os.SEEK_CUR)
+            end = file.tell() + header.body_bytes + 1
+            if end > file_bytes:
+                raise CutLetterError("the last dead letter is cut")
+            file.seek(end - 1)
             if file.read(1) != b"\n":
-                raise ValueError("the last dead letter is cut")
-            end = file.tell()
+                raise ValueError("no dead letter: its body is not sound")
         yield LetterHeader(header.spans, *header.letter, end)
 
 
@@ -158,18 +170,23 @@ def take_stock(file: IO[bytes]) -> Stock:
     """Return what a file holds, from its start; bodies are passed over."""
     file_bytes = os.fstat(file.fileno()).st_size
     spans = end = 0
-    with contextlib.suppress(ValueError):
+    try:
         for header in headers_of(file):
             spans, end = spans + header.spans, header.end
+    except CutLetterError:
+        pass
+    except ValueError:
+        end = 0
     return Stock(file_bytes, spans, end)
 
 
-def _header(line: bytes) -> _Header | None:
-    if not line:
-        return None
+def _header(line: bytes) -> _Header:
     if not line.endswith(b"\n"):
         raise ValueError("no dead letter, or one that is cut: there is no whole header")
-    header = cast("Any", json.loads(line))
+    try:
+        header = cast("Any", json.loads(line))
+    except RecursionError:
+        raise ValueError("no dead letter: its header is not sound") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError("no dead letter: there is no header")
     version = header.get("version")

@@ -270,6 +270,27 @@ def test_what_a_kill_cut_off_is_removed_at_the_next_start(folder: Folder, cut: i
     assert folder.files() == [path]
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        b'{"format":"ringbuf-dead-letter","version":3}\nfour\n',
+        HEADER % b"4" + b"five5\n",
+        b"{{\n",
+        b"[" * 60_000 + b"\n",
+    ],
+)
+def test_what_stands_behind_a_letter_that_cannot_be_read_is_not_cut_off(folder: Folder, between: bytes) -> None:
+    folder.open().keep(request(b"1"), REASON, "")
+    (path,) = folder.files()
+    content = path.read_bytes() + between + path.read_bytes()
+    path.write_bytes(content)
+    letters = folder.open()
+    assert letters.status().sums == LetterSums(found=3, waiting=3)
+    assert letters.keep(request(b"3"), REASON, "")
+    assert path.read_bytes() == content
+    assert len(folder.files()) == 2
+
+
 def test_a_write_that_fails_leaves_the_file_as_it_was(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     letters = folder.open()
     letters.keep(request(b"1"), REASON, "")
