@@ -30,9 +30,9 @@ def set_aside_database(path: Path) -> Path:
     """
     to = _new_name(path.parent, path.stem, path.suffix)
     path.rename(to)
-    wal = path.with_name(path.name + _WAL_SUFFIX)
-    if wal.exists():
-        wal.rename(to.with_name(to.name + _WAL_SUFFIX))
+    # It is set aside now: whoever believed that it is not would take the next database's batches for this one's.
+    with contextlib.suppress(OSError):
+        path.with_name(path.name + _WAL_SUFFIX).rename(to.with_name(to.name + _WAL_SUFFIX))
     _remove_oldest(path.parent, path.suffix)
     return to
 
@@ -84,9 +84,10 @@ def _new_name(folder: Path, stem: str, suffix: str) -> Path:
 
 
 def _remove_oldest(folder: Path, suffix: str) -> None:
-    for path in _by_age(folder, suffix)[:-_KEPT]:
-        path.unlink()
-        path.with_name(path.name + _WAL_SUFFIX).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # then there are more than are to be kept, which the spool's bound sees to
+        for path in _by_age(folder, suffix)[:-_KEPT]:
+            path.unlink()
+            path.with_name(path.name + _WAL_SUFFIX).unlink(missing_ok=True)
 
 
 def _by_age(folder: Path, suffix: str) -> list[Path]:

@@ -276,8 +276,10 @@ class SpoolDatabase:
 
     def checkpoint(self) -> None:
         """Write the write-ahead log back, so that its file can be used from its start."""
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        self.files.note_sizes()
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        finally:
+            self.files.note_sizes()  # one that fails may have cut the file already
 
     def rescue_log(self) -> bool:
         """Write all of the log back, whatever has its name now; return whether the database has everything then."""

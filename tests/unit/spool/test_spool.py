@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from drain.accounting.spool_sums import SpoolSums
 from drain.otlp.request import Request
 from drain.spool.database import SpoolDatabase
 from drain.spool.holds import Holds
+from drain.spool.open_files import Found
 from drain.spool.spool import Spool, SpoolLimits, SpoolLockedError, SpoolRefusedError
 from drain.spool.spool_time import Moment, SpoolTime
 from drain.spool.store import Addition, Removal, SpoolStore
@@ -404,6 +406,62 @@ def test_a_damaged_database_is_set_aside_and_a_new_one_begun(bench: Bench, damag
     assert "replay" in line["recover"]
     assert spool.close(SECONDS)
     assert bench.open().status().services == status.services
+
+
+def test_a_damaged_database_is_set_aside_though_older_ones_cannot_be_removed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = bench.open()
+    put_back(spool, b"before", 3)
+    for number in range(3):
+        (bench.folder / f"damaged-20260101T000000Z-{number}-spool.db").touch()
+    real = Path.unlink
+
+    def denied(path: Path, *, missing_ok: bool = False) -> None:
+        if path.name.startswith("damaged-"):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    os.truncate(bench.folder / "spool.db-wal", 0)
+    put_back(spool, b"after", 4)
+    assert [entry.request.body for entry in spool.take(100)] == [b"after"]
+    assert settled(spool).services == {"shop": SpoolSums(spooled=7, damaged=3, waiting=4)}
+    assert settled(spool).set_aside == 1
+
+
+def test_a_write_back_that_fails_is_no_damage(bench: Bench) -> None:
+    bench.folder.mkdir()
+    database = SpoolDatabase(bench.folder / "spool.db", 1 << 20, 1 << 20)
+    real: Any = database._connection
+
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            result = real.execute(statement, *values).fetchall()
+            if "wal_checkpoint" in statement:
+                raise sqlite3.OperationalError("disk I/O error")
+            return result
+
+    stored = []
+    for _ in range(20):
+        database.begin()
+        stored.append(database.add(bench.clock.now(), "protobuf", {"shop": 1}, noise(100_000)))
+        database.commit()
+    database.checkpoint()
+    before = (bench.folder / "spool.db").stat().st_size
+    database.begin()
+    for batch in stored:
+        database.remove(batch, {"delivered": 1})
+    database.commit()
+    database._connection = Failing()  # type: ignore[assignment]  # a disk that writes, and then fails
+    with pytest.raises(sqlite3.OperationalError):
+        database.shrink(4096)
+    assert (bench.folder / "spool.db").stat().st_size < before
+    assert database.files.look() is Found.AS_LEFT
+    real.close()
 
 
 def test_damage_found_while_it_runs_carries_the_sums_over(bench: Bench) -> None:
