@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from drain import assembly
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from drain.service.service import Service
     from drain.settings.settings import Configuration
     from drain.standard_streams import StandardStream
+
+_STANDARD_OUTPUT: Final = Path("-")  # on which two exporters may be open
 
 TAKEN_UP: Final = EXPORTER_FIELDS | {"log_level", "allow_uid", "allow_gid", "max_ring_bytes"}
 """Settings that a drain takes up while it runs; the others need a restart."""
@@ -105,7 +108,7 @@ class Reload:
             self._exporter.renew()
             return True
         before, after = self._configuration.settings, new.settings
-        is_same_file = before.exporter == after.exporter == "file" and before.output == after.output
+        is_same_file = before.exporter == after.exporter == "file" and before.output == after.output != _STANDARD_OUTPUT
         try:
             self._exporter.replace(lambda: assembly.make_exporter(new), is_alone=is_same_file)
         except (RingBufferError, ValueError, OSError) as error:

@@ -150,9 +150,9 @@ class FileExporter:
             return False
 
     def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1  # it is gone, too, where closing it tells of an error
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _open(self) -> None:
         if self._path.exists() and not self._path.is_file():

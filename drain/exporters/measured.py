@@ -78,6 +78,7 @@ class MeasuredExporter:
 
         Raises:
             ValueError: of `make`; everything stays as it is.
+            OSError: the exporter cannot be closed before the other is made; everything stays as it is.
         """
         with self._changed:
             old = self._exporter
@@ -85,10 +86,10 @@ class MeasuredExporter:
             if is_alone:
                 self._exporter = None
                 self._changed.wait_for(lambda: not self._inside[old])
-        if is_alone:
-            old.close()
         new = old
         try:
+            if is_alone:
+                old.close()
             new = make()
         finally:
             with self._changed:

@@ -24,11 +24,11 @@ class StdoutExporter:
 
     encoding: Encoding = "json"
     endpoint = "standard output"
+    _lock = threading.Lock()  # of all: a process has one standard output
 
     def __init__(self) -> None:
         # A descriptor of its own, so that close() leaves the process its standard output.
         self._descriptor = os.dup(sys.stdout.fileno())
-        self._lock = threading.Lock()
         self._torn = False
 
     def export(self, request: Request) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -176,6 +177,40 @@ def test_an_exporter_that_cannot_be_made_leaves_the_one_before(tmp_path: Path) -
     assert measured.export(batches.request(2, "json")).verdict is Verdict.DELIVERED
     measured.close()
     assert len((tmp_path / "spans.jsonl").read_bytes().splitlines()) == 3
+
+
+def test_an_exporter_that_cannot_be_closed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = MeasuredExporter(FileExporter(tmp_path / "spans.jsonl"))
+    real = os.close
+
+    def fail(descriptor: int) -> None:
+        real(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))  # what close(2) says of a network's disk, too
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            measured.replace(lambda: FileExporter(tmp_path / "spans.jsonl"), is_alone=True)
+    results: list[Result] = []
+    attempt = threading.Thread(target=lambda: results.append(measured.export(batches.request(2, "json"))), daemon=True)
+    attempt.start()
+    attempt.join(SECONDS)
+    assert [result.verdict for result in results] == [Verdict.DELIVERED]
+    measured.close()
+
+
+def test_standard_output_goes_on_where_it_cannot_be_what_is_asked_for(
+    ring_dir: Path, log: Path, tmp_path: Path, emitter: ringbuf.Emitter
+) -> None:
+    toml = tmp_path / "drain.toml"
+    toml.write_text('output = "-"\n')
+    with DrainProcess(log, ring_dir, "--config", toml) as drain:
+        delivered(emitter, range(10))
+        toml.write_text('output = "-"\nfile_sync = true\n')
+        drain.signal(signal.SIGHUP)
+        drain.wait_for_event("the exporter is not taken up")
+        delivered(emitter, range(10, 20))
+        assert drain.stop() == 0
 
 
 def test_a_stream_goes_on_in_the_file_that_has_its_name(tmp_path: Path) -> None:
