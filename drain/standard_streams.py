@@ -54,12 +54,14 @@ class StandardStream:
         self._may_wait = False
         self._path = ""  # of a regular file: where it was when it was opened
         with contextlib.suppress(OSError):  # it is closed: each write will say so
-            mode = os.fstat(descriptor).st_mode
+            status = os.fstat(descriptor)
+            mode = status.st_mode
             if stat.S_ISSOCK(mode):
                 self._socket = socket.socket(fileno=os.dup(descriptor))
             elif stat.S_ISREG(mode):
                 self._own = os.dup(descriptor)  # whose position others share; it makes nobody wait
-                self._path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+                if status.st_nlink:  # else the kernel calls it "… (deleted)", which is no name
+                    self._path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
             else:
                 self._own = self._opened_anew(descriptor)
 

@@ -115,3 +115,15 @@ open_closed_streams()
 print(subprocess.run([sys.executable, "-c", "import os; os.fstat(2)"]).returncode)
 """
     assert output_of(code) == "0\n"
+
+
+def test_a_file_without_a_name_is_not_opened_anew(tmp_path: Path, stream_of: list[StandardStream]) -> None:
+    descriptor = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT, 0o600)
+    (tmp_path / "log").unlink()
+    stream = StandardStream(descriptor)
+    stream_of.append(stream)
+    stream.reopen()
+    stream.write("here\n")
+    assert list(tmp_path.iterdir()) == []
+    assert os.fstat(descriptor).st_size == 5
+    os.close(descriptor)
