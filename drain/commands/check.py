@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from drain import assembly
-from drain.commands.serve import refuse_missing_ring_dir
+from drain.commands.serve import is_output_taken, refuse_missing_ring_dir
 from drain.commands.starting import cannot_start, log_of
 from drain.exit_codes import DELIVERED, UNDELIVERED
 from drain.exporters.protocol import Verdict
@@ -47,14 +47,34 @@ def check(configuration: Configuration) -> int:
         with contextlib.suppress(FileNotFoundError):  # the default: a drain makes it
             settings.ring_dir.lstat()
             check_ring_dir(settings.ring_dir)
-        if settings.state_dir is not None:
-            _refuse_unwritable(settings.state_dir)
+        state = _state(configuration)
+        # A file that only the check has made would be that of another user, where root looks what a service would do.
+        is_made = settings.exporter == "file" and not settings.output.exists() and not is_output_taken(settings)
         exporter = assembly.make_exporter(configuration)
     except (RingBufferError, ValueError, OSError) as error:
         cannot_start(error)
-    typer.echo(f"settings: sound; rings: {settings.ring_dir}; state: {settings.state_dir or 'none'}")
+    typer.echo(f"settings: sound; rings: {settings.ring_dir}; state: {state}")
     with contextlib.closing(exporter):
-        return _try(exporter, str(settings.exporter))
+        code = _try(exporter, str(settings.exporter))
+        if is_made:
+            with contextlib.suppress(FileNotFoundError):
+                if not settings.output.stat().st_size:
+                    settings.output.unlink()  # while it is locked: no drain writes to it
+    return code
+
+
+def _state(configuration: Configuration) -> str:
+    """Return where a drain would keep its state, for people."""
+    folder = configuration.settings.state_dir
+    if folder is None:
+        return "none"
+    try:
+        _refuse_unwritable(folder)
+    except (ValueError, OSError) as error:
+        if configuration.origins["state_dir"] != "default":
+            raise
+        return f"none, {error}"  # a folder that nobody asked for is gone without
+    return str(folder)
 
 
 def _refuse_unwritable(folder: Path) -> None:

@@ -55,6 +55,17 @@ def test_a_file_needs_no_backend_and_a_drain_that_runs_is_not_disturbed(ring_dir
     finally:
         directory.close()
     assert (checked.returncode, f"{tmp_path}/spans.jsonl can be written" in checked.stdout) == (0, True)
+    assert not (tmp_path / "spans.jsonl").exists()  # whoever looked, it is for the drain to make
+
+
+def test_a_default_state_directory_that_cannot_be_used_keeps_no_drain_from_its_start(
+    ring_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").write_text("no folder")
+    monkeypatch.delenv("RINGBUF_DRAIN_STATE_DIR")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    checked = check("--ring-dir", ring_dir, "--output", tmp_path / "spans.jsonl")
+    assert (checked.returncode, f"state: none, {tmp_path}/home" in checked.stdout) == (0, True), checked.stderr
 
 
 @pytest.mark.parametrize(
