@@ -15,7 +15,7 @@ from drain.commands.starting import cannot_start, log_of
 from drain.exit_codes import AT_ONCE, DELIVERED, UNDELIVERED
 from drain.exporters.measured import MeasuredExporter
 from drain.replay.replay import Replay, show
-from drain.replay.sources import files_of
+from drain.replay.sources import FOLDER_SUFFIXES, files_of
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def replay(configuration: Configuration, paths: Sequence[Path], *, remove: bool)
             "replay does not guess where to: name --exporter, --endpoint or --output, "
             "or set OTEL_EXPORTER_OTLP_ENDPOINT"
         )
-    if settings.exporter == "file" and any(
-        path.exists() and settings.output.exists() and path.samefile(settings.output) for path in files_of(paths)
-    ):
+    if settings.exporter == "file" and _is_among(settings.output, paths):
         cannot_start(f"{settings.output} would be replayed into itself: name another --output")
     try:
         policy = assembly.retry_policy(configuration)
@@ -64,6 +62,14 @@ def replay(configuration: Configuration, paths: Sequence[Path], *, remove: bool)
         os._exit(code)
     exporter.close()
     return code
+
+
+def _is_among(output: Path, paths: Sequence[Path]) -> bool:
+    """Return whether a file that is written would be read, though it may have to be made first."""
+    if output.exists():
+        return any(path.exists() and path.samefile(output) for path in files_of(paths))
+    to = output.resolve()
+    return to.name.endswith(FOLDER_SUFFIXES) and any(to.is_relative_to(path.resolve()) for path in paths)
 
 
 def _end_by_sigpipe() -> None:

@@ -13,7 +13,8 @@ from isal.igzip_lib import IsalError
 
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
-from drain.replay.sources import SourceError, files_of, kept_from_the_drain, read
+from drain.replay import sources
+from drain.replay.sources import SourceError, files_of, kept_from_the_drain, read, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
     from drain.delivery.retry import RetryPolicy
     from drain.exporters.protocol import Exporter
     from drain.otlp.request import Request
-    from drain.replay.sources import Piece
+    from drain.replay.sources import Piece, Stamp
 
-REASON_SUFFIX: Final = ".reason"
 _MOST_NOTES: Final = 5
 _STOP_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.1
@@ -58,6 +58,7 @@ class FileReport:
         unreadable: lines, rows or lanes that cannot be read; 1 for a file that cannot be read at all.
         notes: why, the first few.
         waiting: spans that are on their way.
+        is_left: it was to be removed, and could not be.
     """
 
     path: Path
@@ -67,11 +68,12 @@ class FileReport:
     unreadable: int = 0
     notes: list[str] = field(default_factory=list)
     waiting: int = 0
+    is_left: bool = False
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything in the file was delivered."""
-        return not (self.undelivered or self.invalid or self.unreadable or self.waiting)
+        """Whether everything in the file was delivered, and what was to be done with it is done."""
+        return not (self.undelivered or self.invalid or self.unreadable or self.waiting or self.is_left)
 
     def note(self, text: str) -> None:
         """Keep a reason, if there are not enough."""
@@ -130,9 +132,11 @@ class Replay:
         """
         for path in files_of(paths):
             report = FileReport(path)
+            as_read: Stamp = ()
             with contextlib.ExitStack() as stack:
                 try:
                     stack.enter_context(kept_from_the_drain(path))
+                    as_read = stamp_of(path)
                     for piece in read(path, self._exporter.encoding, self._batch_spans):
                         self._take(piece, report)
                         yield report
@@ -143,9 +147,7 @@ class Replay:
                     self._settle_some()
                     yield report
                 if remove and report.is_whole:
-                    path.unlink()
-                    for companion in (REASON_SUFFIX, "-wal"):
-                        path.with_name(path.name + companion).unlink(missing_ok=True)
+                    _remove(report, as_read)
             yield report
 
     def close(self) -> bool:
@@ -181,6 +183,14 @@ class Replay:
                 report.delivered += outcome.delivered
                 report.undelivered += batch.request.spans - outcome.delivered
                 self._gave_up |= not outcome.delivered and self._delivery.is_backend_down
+
+
+def _remove(report: FileReport, as_read: Stamp) -> None:
+    try:
+        sources.remove(report.path, as_read)
+    except (SourceError, OSError) as error:
+        report.is_left = True
+        report.note(f"not removed: {error}")
 
 
 def show(reports: Iterator[FileReport], to: TextIO, destination: str) -> bool:

@@ -42,11 +42,17 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SCRATCH_BYTES: Final = 1 << 20
 _MASK: Final = (1 << 64) - 1
+_REASON_SUFFIX: Final = ".reason"
+_WAL_SUFFIX: Final = "-wal"
 _BATCHES: Final = "SELECT id, encoding, spans, body FROM batch"
 
 
 class SourceError(ValueError):
     """A file that cannot be replayed at all; the text says why."""
+
+
+Stamp = tuple[tuple[int, ...], ...]
+"""Of a file and the write-ahead log beside it: device, inode, size and time of the last change; empty: not there."""
 
 
 class Piece(NamedTuple):
@@ -201,7 +207,7 @@ def _spool(path: Path, file: IO[bytes]) -> Iterator[Piece]:
         raise SourceError("a drain has this spool open, and delivers it") from None
     with tempfile.TemporaryDirectory(prefix="ringbuf-replay-") as folder:
         copy = Path(folder) / "copy.db"
-        for suffix in ("", "-wal"):
+        for suffix in ("", _WAL_SUFFIX):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(path.with_name(path.name + suffix), copy.with_name(copy.name + suffix))
         database = sqlite3.connect(copy)
@@ -286,6 +292,48 @@ def kept_from_the_drain(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a file system without locks, to whose files drains add nothing
             fcntl.flock(file, fcntl.LOCK_SH)
         yield
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return what tells whether somebody has changed a file since."""
+    return tuple(_stamp(path.with_name(path.name + suffix)) for suffix in ("", _WAL_SUFFIX))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.lstat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def remove(path: Path, as_read: Stamp) -> None:
+    """Remove a file of which everything was delivered, and what belongs to it.
+
+    Args:
+        path: of the file; it may be gone.
+        as_read: its stamp before it was read.
+
+    Raises:
+        SourceError: somebody writes to it, or has written since: there may be spans in it that nobody has delivered.
+        OSError: it cannot be removed.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return  # a drain deletes the oldest dead letters where there are too many
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, SQLITE_LOCK_BYTES, SQLITE_LOCK_AT)
+        except BlockingIOError:
+            raise SourceError("a drain has it open now") from None
+        except OSError:
+            pass  # a file system without locks
+        if stamp_of(path) != as_read:
+            raise SourceError("somebody has changed it meanwhile")
+        for suffix in ("", _REASON_SUFFIX, _WAL_SUFFIX):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _of_json(line: bytes, number: int, encoding: Encoding) -> Piece:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
@@ -23,10 +24,11 @@ import ringbuf
 from drain.accounting.letter_sums import LetterSums
 from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.retry import RetryPolicy
+from drain.exporters.file import FileExporter
 from drain.exporters.make import make_exporter
 from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Request
-from drain.replay.replay import Replay
+from drain.replay.replay import FileReport, Replay
 from drain.settings.otlp_environment import OtlpSettings
 from drain.spool.spool import Spool, SpoolLimits
 from ringbuf._ringbuf import ffi
@@ -46,6 +48,9 @@ from tests.service.draining import (
     spans_of,
 )
 from tests.service.exporters import batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass
@@ -319,6 +324,15 @@ def test_a_replay_into_its_own_input_is_refused(inputs: Path) -> None:
     assert "replayed into itself" in ended.errors
 
 
+def test_an_output_that_would_be_made_among_the_inputs_is_refused(inputs: Path) -> None:
+    (inputs / "a.jsonl").write_bytes(batches.request(3, "json").body)
+    ended = replay("--output", inputs / "b.jsonl", inputs)
+    assert ended.code == 2
+    assert "replayed into itself" in ended.errors
+    assert [path.name for path in inputs.iterdir()] == ["a.jsonl"]
+    assert replay("--output", inputs / "b.txt", inputs).code == 0  # which is not among what is read of a folder
+
+
 def test_a_replay_does_not_guess_where_to(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (inputs / "lines.jsonl").write_bytes(batches.request(3, "json").body)
@@ -394,6 +408,84 @@ def test_letters_that_a_drain_adds_while_a_file_is_replayed_are_not_removed_with
     assert letters.status().sums == LetterSums(kept=8, waiting=5, taken=3)
     assert replay("--output", output, "--remove", inputs).code == 0
     assert letters.status().sums == LetterSums(kept=8, taken=8)
+
+
+def replayed_while(path: Path, output: Path, meanwhile: Callable[[], object]) -> FileReport:
+    """Replay a file and remove it; something happens before its last batch is delivered."""
+    exporter = make_exporter("file", otlp=OtlpSettings(), output=output)
+    run = Replay(exporter, RetryPolicy(), concurrency=1, batch_spans=10, log=structlog.get_logger())
+    reports = run.run([path], remove=True)
+    next(reports)
+    meanwhile()
+    *_, last = reports
+    assert run.close()
+    exporter.close()
+    return last
+
+
+def test_a_spool_that_a_drain_takes_up_while_it_is_replayed_is_not_removed(inputs: Path, output: Path) -> None:
+    def open_spool() -> Spool:
+        return Spool(inputs, SpoolLimits(1 << 26), log=structlog.get_logger())
+
+    def store(spool: Spool, spans: int) -> None:
+        spool.back(spool.put(batches.request(spans), {"shop": spans}).result(SECONDS))
+
+    first = open_spool()
+    store(first, 3)
+    assert first.close(SECONDS)
+
+    def meanwhile() -> None:
+        second = open_spool()
+        store(second, 5)
+        assert second.close(SECONDS)
+
+    last = replayed_while(inputs / "spool.db", output, meanwhile)
+    assert (last.delivered, last.is_whole) == (3, False)
+    assert "not removed: somebody has changed it meanwhile" in last.line()
+    last = replayed_while(inputs / "spool.db", output, lambda: None)
+    assert (last.delivered, last.is_whole) == (3 + 5, True)
+    assert not (inputs / "spool.db").exists()
+
+
+def test_lines_that_are_added_while_a_file_is_replayed_are_not_removed_with_it(inputs: Path, output: Path) -> None:
+    path, line = inputs / "lines.jsonl", batches.request(3, "json").body
+    path.write_bytes(line)
+
+    def add() -> None:
+        with path.open("ab") as file:
+            file.write(line)
+
+    last = replayed_while(path, output, add)
+    assert "not removed: somebody has changed it meanwhile" in last.line()
+    assert path.read_bytes() == line * 2
+
+
+def test_a_file_that_a_drain_writes_to_is_not_removed(inputs: Path, output: Path) -> None:
+    path = inputs / "lines.jsonl"
+    path.write_bytes(batches.request(3, "json").body)
+    drain = FileExporter(path)
+    last = replayed_while(path, output, lambda: None)
+    assert "not removed: a drain has it open now" in last.line()
+    drain.close()
+    assert path.exists()
+
+
+@pytest.mark.parametrize(("error", "is_whole"), [(PermissionError(13, "Permission denied"), False), (None, True)])
+def test_a_file_that_cannot_be_removed_or_is_gone_ends_no_replay(
+    inputs: Path, output: Path, monkeypatch: pytest.MonkeyPatch, error: OSError | None, is_whole: bool
+) -> None:
+    path = inputs / "lines.jsonl"
+    path.write_bytes(batches.request(3, "json").body)
+
+    def denied(_path: Path, *, missing_ok: bool = False) -> None:
+        if error is not None:
+            raise error
+
+    with monkeypatch.context() as patch:
+        if error is not None:
+            patch.setattr(Path, "unlink", denied)
+        last = replayed_while(path, output, path.unlink if error is None else lambda: None)
+    assert (last.delivered, last.is_whole, path.exists()) == (3, is_whole, not is_whole)
 
 
 def test_of_dead_letters_of_which_the_last_is_cut_the_others_are_delivered(inputs: Path, output: Path) -> None:
