@@ -130,9 +130,8 @@ class Copier:
                 self._batcher.add(segment, encoded, self._clock())
             else:
                 segment.outcome = Outcome(invalid=encoded.invalid, sampled_out=sampled_out)
+        self._unreleased[lane] = ring  # before what may find the file unsound: what is on its way is still settled
         ring.release(lane)  # where nothing waits that is to be delivered
-        if lane.segments:
-            self._unreleased[lane] = ring
         if lane.unreleased * _URGENT_SHARE >= ring.capacity_slots:
             self._batcher.is_urgent = True
 

@@ -11,14 +11,18 @@ import structlog
 
 import ringbuf
 from drain.exporters.measured import MeasuredExporter
+from drain.rings.ring import Ring
 from drain.telemetry.telemetry import Telemetry
 from ringbuf._ringbuf import ffi
+from ringbuf.exceptions import RingFormatError
 from tests.consumer import Consumer, rings_in
 from tests.service.draining import LAYOUT, SMALL, MemoryBackend, SteppedDrain, emit, records, run_once, spans_in_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from drain.rings.segment import Lane
 
 COUNTING = replace(SMALL, counts_unsampled=True)
 
@@ -103,6 +107,27 @@ def test_what_is_no_span_is_invalid_also_where_it_is_not_sampled(
         sums = drain.sums()
         assert (sums.delivered, sums.sampled_out, sums.invalid, sums.unaccounted) == (1, 2, 2, 0)
         assert counted(telemetry) == 3
+
+
+def test_what_is_on_its_way_out_of_a_ring_that_turns_out_unsound_is_settled(
+    ring_dir: Path, emitter: ringbuf.Emitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = MemoryBackend()
+    emitter.emit_batch(np.concatenate([unsampled(emitter, range(100)), records(emitter, range(100, 200))]))
+    real, unsound = Ring.release, [RingFormatError("ring", "cut")]
+
+    def release(ring: Ring, lane: Lane) -> int:
+        released = real(ring, lane)
+        if released and unsound:
+            raise unsound.pop()
+        return released
+
+    monkeypatch.setattr(Ring, "release", release)
+    with SteppedDrain(ring_dir, backend, replace(COUNTING, batch_bytes=4000)) as drain:
+        drain.until(lambda: not unsound)
+        drain.until(lambda: not drain.service._reader.rings)  # while something is on its way the ring stays
+        sums = drain.sums()
+        assert (sums.delivered, sums.sampled_out, sums.quarantined, sums.unaccounted) == (100, 100, 0, 0)
 
 
 def test_a_batch_that_is_too_large_is_halved_all_the_same(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
