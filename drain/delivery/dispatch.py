@@ -144,6 +144,8 @@ class Dispatch:
             endpoint: where it sends now.
         """
         self._breaker.try_now(endpoint)
+        if self._storing is not None:
+            self._storing.try_now()
         with self._changed:
             for job in self._waiting:
                 job.not_before = min(job.not_before, self._clock())

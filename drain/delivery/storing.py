@@ -175,6 +175,12 @@ class Storing:
                 self._look_at[Which.UNSUSPECTED] = 0.0
         self._spool.back(entry, job.not_before)
 
+    def try_now(self) -> None:
+        """Let what rests in the spool be taken now."""
+        self._spool.end_rests()
+        with self._changed:
+            self._look_at = dict.fromkeys(Which, 0.0)
+
     def remove(self, entry: Entry, outcome: Outcome) -> None:
         """Say what became of a batch, which leaves the spool."""
         with self._changed:

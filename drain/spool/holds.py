@@ -47,6 +47,11 @@ class Holds:
             else:
                 self._until.pop(identity, None)
 
+    def end_rests(self) -> None:
+        """Let all be taken now that nobody has in hand."""
+        with self._lock:
+            self._until = {identity: until for identity, until in self._until.items() if math.isinf(until)}
+
     def held(self) -> set[int]:
         """Return the batches that cannot be taken now."""
         now = self._clock()

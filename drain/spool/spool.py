@@ -222,6 +222,10 @@ class Spool:
         """
         self._holds.rest(entry.stored.id, entry.generation, not_before)
 
+    def end_rests(self) -> None:
+        """Let all entries be taken now that were given back for a later time."""
+        self._holds.end_rests()
+
     def age_seconds(self, entry: Entry) -> float:
         """Return for how long an entry has been stored, whatever the clock was set to meanwhile."""
         return self._time.age_seconds(entry.stored.spooled)

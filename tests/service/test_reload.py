@@ -9,12 +9,15 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 import ringbuf
+from drain.delivery.stores import Stores
 from drain.exporters.file import FileExporter
 from drain.exporters.measured import MeasuredExporter
 from drain.exporters.protocol import Result, Verdict
 from drain.rings.admission import Admission
+from drain.spool.spool import Spool, SpoolLimits
 from drain.standard_streams import StandardStream
 from tests.otlp_server import OtlpHttpServer, reply
 from tests.service.draining import (
@@ -133,6 +136,17 @@ def test_what_waits_for_another_attempt_is_sent_at_once(
             until(lambda: emitter.stats().pending == 0)
             assert drain.stop() == 0
         assert sum(len(request.spans) for request in right.requests) == 10
+
+
+def test_what_rests_in_the_spool_is_sent_at_once(ring_dir: Path, tmp_path: Path, emitter: ringbuf.Emitter) -> None:
+    later = Result(Verdict.RETRY, message="busy", retry_after=300.0)
+    spool = Spool(tmp_path / "spool", SpoolLimits(1 << 26), log=structlog.get_logger())
+    emit(emitter, range(10))
+    with SteppedDrain(ring_dir, MemoryBackend(later), stores=Stores(spool, spool_after=0.01)) as drain:
+        drain.until(lambda: spool.status().batches)
+        drain.until(lambda: drain.service.seconds_until_attempt() > SECONDS)
+        drain.service.request_renewal(Admission(frozenset(), frozenset(), 1 << 30))
+        drain.until(lambda: drain.backend.numbers == [*range(10), *range(10)])
 
 
 def test_files_that_were_left_alone_are_judged_again(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
