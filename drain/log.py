@@ -26,6 +26,7 @@ _REPEAT_SECONDS: Final = 60.0
 _LINES_OF_A_KIND: Final = 20
 _LIMITED: Final = frozenset({"warning", "error", "exception", "critical"})
 _LONGEST_NATIVE_LINE: Final = 1000
+_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 _lines_dropped = 0
 _stream: StandardStream | None = None
@@ -52,9 +53,10 @@ def configure_log(level: str) -> FilteringBoundLogger:
     global _stream  # noqa: PLW0603 - standard error, of which a process has one
     _stream = StandardStream(STDERR)
     sink = _Sink(_stream, rendering)
+    set_level(level)
     structlog.configure(
-        processors=[_Limit(sink.warn), *rendering],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=[_threshold, _Limit(sink.warn), *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[0]),
         logger_factory=structlog.WriteLoggerFactory(sink),  # type: ignore[arg-type]  # it has what of a TextIO is used
     )
     logger: FilteringBoundLogger = structlog.get_logger()
@@ -62,8 +64,8 @@ def configure_log(level: str) -> FilteringBoundLogger:
 
 
 def set_level(level: str) -> None:
-    """Drop lines below another level from now on."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    """Drop lines below another level from now on, also of loggers that were bound before."""
+    _threshold.level = level
 
 
 def reopen_log() -> None:
@@ -74,6 +76,21 @@ def reopen_log() -> None:
     """
     if _stream is not None:
         _stream.reopen()
+
+
+class _Threshold:
+    """Drops lines below a level, which may change: of structlog's own filter a bound logger keeps that of its time."""
+
+    def __init__(self) -> None:
+        self.level = _LEVELS[0]
+
+    def __call__(self, _logger: object, method: str, event: EventDict) -> EventDict:
+        if method in _LEVELS[: _LEVELS.index(self.level)]:
+            raise structlog.DropEvent
+        return event
+
+
+_threshold = _Threshold()
 
 
 class _Sink:

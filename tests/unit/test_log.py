@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from drain.log import RepeatedTrouble, configure_log
+from drain.log import RepeatedTrouble, configure_log, set_level
 from tests.python import PREAMBLE, run
 
 if TYPE_CHECKING:
@@ -46,6 +46,20 @@ def test_the_log_is_json_where_there_is_no_terminal(capfd: pytest.CaptureFixture
         "ring": "a\x1b[2J\nb",
         "timestamp": "",
     }
+
+
+def test_another_level_is_heard_by_loggers_that_were_bound_before(capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        log = configure_log("error").bind(spool="/spool")
+        log.info("one")
+        set_level("info")
+        log.info("two")
+        set_level("warning")
+        log.info("three")
+        log.error("four")
+    finally:
+        structlog.reset_defaults()
+    assert [json.loads(line)["event"] for line in capfd.readouterr().err.splitlines()] == ["two", "four"]
 
 
 def test_on_a_terminal_no_name_can_send_escape_sequences(
