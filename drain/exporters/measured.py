@@ -45,6 +45,7 @@ class MeasuredExporter:
         self._values_left_out = 0
         self._running = 0
         self._failing_since: float | None = None
+        self._failing_until: float | None = None  # None: now, since what failed is sent again
         self._failure = ""
 
     def export(self, request: Request) -> Result:
@@ -110,6 +111,7 @@ class MeasuredExporter:
     def state(self) -> ExportState:
         """Return what came of the attempts so far."""
         with self._lock:
+            until = self._clock() if self._failing_until is None or self._running else self._failing_until
             return ExportState(
                 attempts={verdict.value: count for verdict, count in self._attempts.items()},
                 latency_counts=tuple(self._latency_counts),
@@ -118,7 +120,7 @@ class MeasuredExporter:
                 sent_bytes=self._sent_bytes,
                 values_left_out=self._values_left_out,
                 running=self._running,
-                failing_seconds=0.0 if self._failing_since is None else self._clock() - self._failing_since,
+                failing_seconds=0.0 if self._failing_since is None else until - self._failing_since,
                 failure=self._failure,
             )
 
@@ -142,6 +144,7 @@ class MeasuredExporter:
                 case Verdict.RETRY | Verdict.REFUSED:
                     if self._failing_since is None:
                         self._failing_since = started
+                    self._failing_until = now if result.verdict is Verdict.REFUSED else None
                     self._failure = result.message
                 case Verdict.TOO_LARGE:
                     pass  # it answers, and its halves will tell more

@@ -261,8 +261,11 @@ def test_a_backend_fails_from_the_first_refusal_until_it_accepts_something() -> 
     assert exporter.state().failing_seconds == 0
     exporter.export(request())
     clock.now += 40
+    assert exporter.state().failing_seconds == 40, "it is sent again"
     exporter.export(request())
     assert (exporter.state().failing_seconds, exporter.state().failure) == (40, "no")
+    clock.now += 1000
+    assert exporter.state().failing_seconds == 40, "there was nothing more to send"
     exporter.export(request())
     assert (exporter.state().failing_seconds, exporter.state().failure) == (0, "")
 
