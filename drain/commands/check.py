@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from drain import assembly
-from drain.commands.serve import is_output_taken, refuse_missing_ring_dir
-from drain.commands.starting import cannot_start, log_of
+from drain.commands.serve import refuse_missing_ring_dir
+from drain.commands.starting import cannot_start, is_output_taken, log_of
 from drain.exit_codes import DELIVERED, UNDELIVERED
 from drain.exporters.protocol import Verdict
 from drain.otlp.request import Request

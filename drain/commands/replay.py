@@ -10,8 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from drain import assembly
-from drain.commands.serve import is_output_taken
-from drain.commands.starting import cannot_start, log_of
+from drain.commands.starting import cannot_start, is_output_taken, log_of
 from drain.exit_codes import AT_ONCE, DELIVERED, UNDELIVERED
 from drain.exporters.measured import MeasuredExporter
 from drain.replay.replay import Replay, show

@@ -8,13 +8,12 @@ import resource
 import shlex
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import ringbuf
 from drain import assembly
 from drain.commands.reload import Reload
-from drain.commands.starting import cannot_start, log_of
+from drain.commands.starting import cannot_start, is_output_taken, log_of
 from drain.entry import noted
 from drain.exit_codes import AT_ONCE, BROKEN, DELIVERED, LOCKED, UNDELIVERED
 from drain.exporters.measured import MeasuredExporter
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from drain.delivery.stores import Stores
     from drain.exporters.protocol import Exporter
-    from drain.settings.settings import Configuration, Settings
+    from drain.settings.settings import Configuration
 
 _SWITCH_SECONDS: Final = 0.0005  # a scrape's thread computes: of Python's default, 5 ms, the loop would lose most
 
@@ -115,11 +114,6 @@ def refuse_missing_ring_dir(configuration: Configuration) -> None:
             f"{path}: there is no such directory ({origin}); name another, or make it: "
             + shlex.join(["mkdir", "-m", "0700", str(path)])
         )
-
-
-def is_output_taken(settings: Settings) -> bool:
-    """Return whether spans go to standard output, where a table among them would be no JSON."""
-    return settings.exporter == "console" or (settings.exporter == "file" and settings.output == Path("-"))
 
 
 def _service(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -13,11 +14,9 @@ from drain.settings.settings import ConfigurationError, load
 from drain.standard_streams import STDERR, StandardStream
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from structlog.typing import FilteringBoundLogger
 
-    from drain.settings.settings import Configuration
+    from drain.settings.settings import Configuration, Settings
 
 
 def effective(flags: dict[str, object], config_file: Path | None) -> Configuration:
@@ -36,6 +35,11 @@ def log_of(configuration: Configuration) -> FilteringBoundLogger:
     for warning in configuration.warnings:
         log.warning("a setting may not be what was meant", reason=warning)
     return log
+
+
+def is_output_taken(settings: Settings) -> bool:
+    """Return whether spans go to standard output, where a table among them would be no JSON."""
+    return settings.exporter == "console" or (settings.exporter == "file" and settings.output == Path("-"))
 
 
 def say(reason: object) -> None:
