@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from drain import assembly
 from drain.commands.flags import EXPORTER_FIELDS
+from drain.commands.starting import is_output_taken
 from drain.log import log_native_lines, reopen_log, set_level
 from drain.settings.settings import ConfigurationError, Settings
 from ringbuf.exceptions import RingBufferError
@@ -108,6 +109,9 @@ class Reload:
             self._exporter.renew()
             return True
         before, after = self._configuration.settings, new.settings
+        if is_output_taken(after) and not is_output_taken(self._first):
+            self._log.error("the exporter is not taken up", reason="audits go to standard output until a restart")
+            return False
         is_same_file = before.exporter == after.exporter == "file" and before.output == after.output != _STANDARD_OUTPUT
         try:
             self._exporter.replace(lambda: assembly.make_exporter(new), is_alone=is_same_file)

@@ -227,6 +227,19 @@ def test_standard_output_goes_on_where_it_cannot_be_what_is_asked_for(
         assert drain.stop() == 0
 
 
+def test_no_spans_come_among_the_audits(ring_dir: Path, log: Path, tmp_path: Path, emitter: ringbuf.Emitter) -> None:
+    toml, output = tmp_path / "drain.toml", tmp_path / "spans.jsonl"
+    toml.write_text(f'output = "{output}"\n')
+    with DrainProcess(log, ring_dir, "--config", toml) as drain:
+        delivered(emitter, range(10))
+        toml.write_text('output = "-"\n')
+        drain.signal(signal.SIGHUP)
+        assert "audits" in str(drain.wait_for_event("the exporter is not taken up")["reason"])
+        delivered(emitter, range(10, 20))
+        assert drain.stop() == 0
+    assert numbers_in_file(output) == list(range(20))
+
+
 def test_a_stream_goes_on_in_the_file_that_has_its_name(tmp_path: Path) -> None:
     path = tmp_path / "log"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
