@@ -17,7 +17,7 @@ class SpoolStatus:
 
     Attributes:
         services: the sums of each service, since the spool was begun.
-        services_before: what they were when this drain opened it.
+        services_before: what they were when this drain opened it, before it found any of it damaged.
         batches: stored ones.
         held: of them, those that somebody sends now, or that are to rest.
         body_bytes: of the stored batches, compressed.

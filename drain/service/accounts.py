@@ -61,7 +61,6 @@ class Accounts:
         self._log = log
         self._audit_to = audit_to
         self._trouble = RepeatedTrouble(log, clock)
-        self._spool_lost_before = self._spool_lost()
 
     def sums(self) -> dict[str, Sums]:
         """Return what became of the spans of each service."""
@@ -82,7 +81,10 @@ class Accounts:
 
     def spool_lost(self) -> int:
         """Return how many spans that were in the spool have left it without a delivery, since this service began."""
-        return self._spool_lost() - self._spool_lost_before
+        if self._spool is None:
+            return 0
+        status = self._spool.status()
+        return _lost(status.services) - _lost(status.services_before)
 
     def dropped(self) -> int:
         """Return how many spans producers could not write, since this service began."""
@@ -130,6 +132,7 @@ class Accounts:
     def _since_start(self) -> dict[str, Sums]:
         return self._audit.since_start((ring.service, ring.sums()) for ring in self._reader.rings)
 
-    def _spool_lost(self) -> int:
-        """Return how many spans the spool ever took that were not delivered and do not wait."""
-        return sum(sums.spooled - sums.delivered - sums.waiting for sums in self.spool_sums().values())
+
+def _lost(services: Mapping[str, SpoolSums]) -> int:
+    """Return how many spans a spool ever took that were not delivered and do not wait."""
+    return sum(sums.spooled - sums.delivered - sums.waiting for sums in services.values())

@@ -131,7 +131,6 @@ class Spool:
         self._store = SpoolStore(
             folder / DATABASE_NAME, limits, self._holds, log=self._log, time=self._time, clock=clock
         )
-        self._services_before = self._store.contents.services
         # A daemon: a disk that hangs must not keep a stopped drain alive.
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
@@ -275,7 +274,7 @@ class Spool:
         contents = self._store.contents
         return SpoolStatus(
             services=contents.services,
-            services_before=self._services_before,
+            services_before=self._store.found,
             batches=contents.batches,
             held=len(self._holds.held()),
             body_bytes=contents.body_bytes,

@@ -126,6 +126,7 @@ class SpoolStore:
 
     Attributes:
         contents: replaced as a whole, so that any thread may read it.
+        found: the sums of the first database that could be opened, before anything of it was lost; empty until then.
         group_bytes: of bodies that should make one transaction.
         set_aside: how many databases were, or had gone.
         is_writable: whether the last write was possible.
@@ -163,6 +164,8 @@ class SpoolStore:
         self._reserve = Reserve(path.with_name(RESERVE_NAME), 2 * self._checkpoint_bytes)
         self.group_bytes = min(_LARGEST_GROUP_BYTES, limits.max_bytes // _GROUP_SHARE)
         self.contents = Contents({})
+        self.found: Mapping[str, SpoolSums] = {}
+        self._has_found = False
         self.set_aside = 0
         self.is_writable = True
         self._open(is_start=True)
@@ -382,6 +385,9 @@ class SpoolStore:
             self._damaged_bytes = damaged_bytes(self._path.parent)
             database = SpoolDatabase(self._path, self._checkpoint_bytes, 2 * self.group_bytes, self.contents.services)
             try:
+                if not self._has_found:
+                    self._has_found = True
+                    self.found, self.contents = database.sums, Contents(database.sums)
                 self._count_lost(database)
                 self._note_contents(database)
             except BaseException:

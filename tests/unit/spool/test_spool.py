@@ -408,6 +408,38 @@ def test_a_damaged_database_is_set_aside_and_a_new_one_begun(bench: Bench, damag
     assert bench.open().status().services == status.services
 
 
+def test_what_a_start_finds_damaged_is_counted_as_lost_by_this_drain(bench: Bench) -> None:
+    spool = bench.open()
+    put_back(spool, b"before", 3)
+    assert spool.close(SECONDS)
+    DAMAGES["with an unsound row"](bench.folder / "spool.db")
+    status = bench.open().status()
+    assert status.services == {"shop": SpoolSums(spooled=3, damaged=3)}
+    assert status.services_before == {"shop": SpoolSums(spooled=3, waiting=3)}
+    (line,) = [entry for entry in bench.capture.entries if "damaged" in entry["event"]]
+    assert line["spans"] == 3
+
+
+def test_what_was_lost_before_is_not_lost_again_where_a_start_could_not_open_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = bench.open()
+    spool.done(put(spool, b"refused", 3), Outcome(rejected=3))
+    assert spool.close(SECONDS)
+
+    def fail(*_arguments: object) -> SpoolDatabase:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("drain.spool.store.SpoolDatabase", fail)
+        spool = bench.open()
+    bench.clock.seconds += 60
+    put_back(spool, b"after", 4)
+    status = settled(spool)
+    assert status.services == {"shop": SpoolSums(spooled=7, rejected=3, waiting=4)}
+    assert status.services_before == {"shop": SpoolSums(spooled=3, rejected=3)}
+
+
 def test_a_damaged_database_is_set_aside_though_older_ones_cannot_be_removed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
