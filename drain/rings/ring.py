@@ -131,6 +131,13 @@ class Ring:
             )
             self._is_frozen = False  # the file is not believed any more
             self.poll()
+            service = self.resource.get(SERVICE_NAME)
+            # Cut: audit, spool and log keep the names of many rings, and one may be as long as a header.
+            self.service = label_value(service) if isinstance(service, str) else ""
+            # What the last drain left: it was killed if it says "attached", and gave the ring up if it says "detached".
+            self.found_state: int = self._views[0].consumer_state
+            self._state = self.found_state
+            self.before = self._counted_before()
         except (OSError, MemoryError):
             self.close()
             raise
@@ -140,13 +147,6 @@ class Ring:
             if isinstance(error, RingFormatError):
                 raise
             raise RingFormatError(str(path), f"cannot be read: {error!r}") from error
-        service = self.resource.get(SERVICE_NAME)
-        # Cut: audit, spool and log keep the names of many rings, and one may be as long as a header.
-        self.service = label_value(service) if isinstance(service, str) else ""
-        # What the last drain left: it was killed if it says "attached", and gave the ring up if it says "detached".
-        self.found_state: int = self._views[0].consumer_state
-        self._state = self.found_state
-        self.before = self._counted_before()
         self._told: dict[int, tuple[int, ...]] = {}  # by lane: what was last noted so
         self.span_counter: SpanCounter | None = None
         if self.found_state != lib.RB_CONSUMER_DETACHED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,6 @@ from tests.service.draining import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 ME, OTHER = 1000, 1001
 
@@ -95,6 +95,24 @@ def test_rings_give_their_documents_back(ring_dir: Path) -> None:
         with pytest.raises(RingFormatError):
             attached(path, Documents(read=refuse), scratch)
     assert not documents._shared
+    assert not documents._bytes_by_owner
+
+
+def test_a_ring_that_is_cut_while_it_is_taken_in_keeps_no_descriptor(
+    ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = Documents()
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=layout("a"), capacity=64, lanes=1):
+        (path,) = ring_dir.glob("*.ring")
+        before = sorted(Path("/proc/self/fd").iterdir())
+
+        def cut(ring: Ring) -> None:
+            raise RingFormatError(str(ring.path), "cut")
+
+        monkeypatch.setattr(Ring, "_counted_before", cut)
+        with pytest.raises(RingFormatError, match="cut"):
+            attached(path, documents, Scratch(1 << 20))
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
     assert not documents._bytes_by_owner
 
 
