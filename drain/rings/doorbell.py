@@ -37,6 +37,7 @@ class Doorbell:
     def __init__(self, directory: Path, mode: int) -> None:
         self.pointer = _opened(directory / DOORBELL_NAME, mode)
         self._renewing = threading.Lock()  # else a ring could use what is freed
+        self._is_closed = False
 
     def renew(self, directory: RingDirectory) -> bool:
         """Make the file anew where it is gone, cut or another one; return whether it was.
@@ -67,13 +68,16 @@ class Doorbell:
         lib.rb_doorbell_wait(self.pointer, value, int(seconds * 1e9))
 
     def ring(self) -> None:
-        """End the wait, now or the next with the present value; any thread may call it."""
+        """End the wait, now or the next with the present value; any thread may call it, at any time."""
         with self._renewing:
-            lib.rb_doorbell_ring(self.pointer)
+            if not self._is_closed:  # a scrape or a reload may be under way when the drain ends
+                lib.rb_doorbell_ring(self.pointer)
 
     def close(self) -> None:
-        """Unmap the word; no thread may use the doorbell any more."""
-        lib.rb_doorbell_free(self.pointer)
+        """Unmap the word; nobody may wait any more."""
+        with self._renewing:
+            self._is_closed = True
+            lib.rb_doorbell_free(self.pointer)
 
     def _fill_up(self, directory: RingDirectory) -> bool:
         """Give the file its page again if it was cut: the mappings of it are good again with that."""
