@@ -196,7 +196,7 @@ MUTANTS = {
     "text grows beyond its bound": Mutant(
         "otlp/protobuf.c", "3 * (uint64_t)attribute->size;", "2 * (uint64_t)attribute->size;", "encode"
     ),
-    "an otlp grows beyond its bound": Mutant("otlp/json.c", "OTLP_GROWTH 9", "OTLP_GROWTH 8", "otlp"),
+    "an otlp grows beyond its bound": Mutant("otlp/json.c", "OTLP_GROWTH 12", "OTLP_GROWTH 11", "otlp"),
     "a large write does not ask whether it fits": Mutant(
         "otlp/output.h",
         "return out <= end && bytes <= (size_t)(end - out);",

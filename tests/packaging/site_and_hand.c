@@ -25,6 +25,7 @@ __attribute__((noinline)) int emit_by_hand(rb_producer *producer, uint64_t start
     chunk.core.kind = RB_KIND_CLIENT;
     rb_span_begin(producer, NULL, &span);
     rb_span_identify(&span, &chunk.core);
+    chunk.core.present |= rb_present_alone(producer); /* nobody else is given its ids */
     chunk.bytes = bytes;
     chunk.offset = offset;
     return rb_emit(producer, &chunk.core);

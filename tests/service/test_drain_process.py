@@ -352,7 +352,8 @@ def test_a_drain_that_is_killed_again_and_again_loses_nothing(
     with DrainProcess(log, ring_dir, "--output", output) as drain:
         drain.wait_for_event("ring attached", kills + 1)
         until(lambda: emitter.stats().pending == 0)
-        assert drain.stop() == 0
+        # 1 where rings were full while no drain ran, and no drain before has told so.
+        assert drain.stop() in {0, int(emitter.stats().full > 0)}
         audit = drain.audit()["shop"]
     assert audit["published"] == audit["delivered"] == sent
     numbers = numbers_in_file(output)

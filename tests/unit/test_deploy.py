@@ -379,6 +379,7 @@ FIRING = {
     "RingbufSpoolLost": [
         'ringbuf_drain_spool_spans_left_total{instance="a",service="shop",outcome="expired"} 0x10 5x10',
     ],
+    "RingbufSpoolSetAside": ['ringbuf_drain_spool_set_aside_total{instance="a"} 0x10 1x10'],
     "RingbufSpoolNotWritable": ['ringbuf_drain_spool_writable{instance="a"} 1x10 0x10'],
     "RingbufDeadLettersFilling": [
         'ringbuf_drain_dead_letter_size_bytes{instance="a"} 90x20',
