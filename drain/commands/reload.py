@@ -60,16 +60,26 @@ class Reload:
         self._audit_to = audit_to
         self._log = log
         # To which a signal handler may put something, whatever it has interrupted.
-        self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="reload", daemon=True).start()
+        self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False: no more come
+        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+        self._thread.start()
 
     def request(self) -> None:
         """Reload soon; for signal handlers."""
-        self._requests.put(None)
+        self._requests.put(True)
+
+    def close(self, seconds: float) -> bool:
+        """Take up nothing more; return whether what runs has ended in time.
+
+        Where it has not, the interpreter must not end as usual: it ends threads where they stand, and in the middle of
+        a library that is no Python that aborts the process.
+        """
+        self._requests.put(False)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while True:
-            self._requests.get()
+        while self._requests.get():
             try:
                 self._reload()
             except Exception as error:  # noqa: BLE001 - the drain goes on with what it has, and hears the next signal

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from drain.exporters.protocol import Exporter
     from drain.settings.settings import Configuration
 
+_RELOAD_SECONDS: Final = 2.0  # for a reload that runs at the end
 _SWITCH_SECONDS: Final = 0.0005  # a scrape's thread computes: of Python's default, 5 ms, the loop would lose most
 
 
@@ -80,7 +81,8 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
             directory.close()
             cannot_start(error)
         try:
-            _heed_signals(service, Reload(configuration, reread, exporter, service, audit_to, log))
+            reload = Reload(configuration, reread, exporter, service, audit_to, log)
+            _heed_signals(service, reload)
             listen = _listen(configuration, telemetry, service, log, once=once)
             settings = configuration.settings
             log.info(
@@ -96,11 +98,12 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
             code = _serve(service, once=once)
             if once and not service.accounts.rings_seen():
                 log.info("there were no rings", ring_dir=str(settings.ring_dir))
+            has_ended = reload.close(_RELOAD_SECONDS)
             log.info("stopped", exit_code=code, to=exporter.endpoint)
         finally:
             telemetry.close()
-        if not service.close():
-            # A thread still hangs in an attempt: neither it nor the exporter's own threads may hold up the exit.
+        if not (service.close() and has_ended):
+            # A thread still hangs, in an attempt or a reload: neither it nor the exporter's own may hold up the exit.
             os._exit(code)
     _forget_unwritten_output()
     return code
