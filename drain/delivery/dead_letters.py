@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _FILE_SHARE: Final = 16
 _LARGEST_FILE_BYTES: Final = 16 << 20
 _LOOK_SECONDS: Final = 0.25
+_KEEP_SECONDS: Final = 2.0  # that a thread with other work waits for the disk
 _DIGITS: Final = 20  # of a time in nanoseconds, with which a file's name begins
 _NOTHING: Final = Stock(0, 0, 0)
 
@@ -70,6 +71,8 @@ class DeadLetters:
         self._trouble = RepeatedTrouble(log.bind(dead_letters=str(folder)))
         self._unix_nano = unix_nano
         self._lock = threading.Lock()
+        self._busy_lock = threading.Lock()
+        self._busy = 0  # how often a letter was not tried for a disk that hung
         self._looker: threading.Thread | None = None
         self._files: dict[str, Stock] = {}
         self._newest = ""  # to which the next letter may go
@@ -89,20 +92,16 @@ class DeadLetters:
         """
         now = self._unix_nano()
         letter = letter_of(request, reason, endpoint, now)
-        with self._lock:
-            try:
-                if not self._append(letter, request.spans):
-                    self._begin(self._next_name(now), letter, request.spans)
-            except OSError as error:
-                self._status = replace(self._status, batches_failed=self._status.batches_failed + 1)
-                self._trouble.warn("dead letter cannot be kept, it waits", spans=request.spans, reason=error.strerror)
-                return False
-            self._status = replace(self._status, batches_kept=self._status.batches_kept + 1)
-            try:
-                self._remove_oldest()
-            except OSError as error:  # the new one is kept, and must not be kept again
-                self._trouble.warn("dead letters are too many, and cannot be removed", reason=str(error))
-        return True
+        # A disk that hangs holds the thread that writes, but not those that have batches to send.
+        if not self._lock.acquire(timeout=_KEEP_SECONDS):
+            self._trouble.warn("dead letter cannot be kept, it waits", spans=request.spans, reason="the disk is busy")
+            with self._busy_lock:
+                self._busy += 1
+            return False
+        try:
+            return self._is_written(request, letter, self._next_name(now))
+        finally:
+            self._lock.release()
 
     def status(self) -> LetterStatus:
         """Return what is kept, after a look at what others took away; a disk that hangs is waited for a moment only."""
@@ -113,11 +112,30 @@ class DeadLetters:
                 looker.start()
             except RuntimeError:  # no thread is to be had
                 self._looker = None
-                return self._status
+                return self._now()
         looker.join(_LOOK_SECONDS)
-        return self._status
+        return self._now()
+
+    def _now(self) -> LetterStatus:
+        status = self._status
+        return replace(status, batches_failed=status.batches_failed + self._busy)
 
     # ---- writing ----
+
+    def _is_written(self, request: Request, letter: bytes, name: str) -> bool:
+        try:
+            if not self._append(letter, request.spans):
+                self._begin(name, letter, request.spans)
+        except OSError as error:
+            self._status = replace(self._status, batches_failed=self._status.batches_failed + 1)
+            self._trouble.warn("dead letter cannot be kept, it waits", spans=request.spans, reason=error.strerror)
+            return False
+        self._status = replace(self._status, batches_kept=self._status.batches_kept + 1)
+        try:
+            self._remove_oldest()
+        except OSError as error:  # the new one is kept, and must not be kept again
+            self._trouble.warn("dead letters are too many, and cannot be removed", reason=str(error))
+        return True
 
     def _append(self, letter: bytes, spans: int) -> bool:
         """Put a letter behind the others of the newest file; return whether it could go there."""

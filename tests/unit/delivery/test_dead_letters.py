@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import structlog
 
+import drain.delivery.dead_letters as dead_letters_module
 from drain.accounting.letter_sums import LetterSums
 from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.letter_file import SUFFIX, DeadLetter, read_letters
 from drain.otlp.request import Request
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 MEBIBYTE = 1 << 20
 REASON = "HTTP 400: no"
@@ -389,3 +390,40 @@ def test_a_file_that_cannot_be_read_keeps_no_drain_from_its_start(
     assert letters.keep(request(b"3"), REASON, "")
     assert letters.status().sums == LetterSums(found=3, kept=3, waiting=6)
     assert letters.status().files == 2
+
+
+def test_a_disk_that_hangs_holds_one_thread_and_lets_the_others_go_on(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a tenant that is refused would take one delivery thread after the other, and nothing were sent any more."""
+    hangs, answers = threading.Event(), threading.Event()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        hangs.set()
+        assert answers.wait(SECONDS)
+        real(descriptor)
+
+    letters = folder.open()
+    monkeypatch.setattr(dead_letters_module, "_KEEP_SECONDS", 0.05)
+    monkeypatch.setattr(os, "fsync", fsync)
+    kept = []
+    holder = threading.Thread(target=lambda: kept.append(letters.keep(Request(b"a", 1, "json"), REASON, "")))
+    holder.start()
+    assert hangs.wait(SECONDS)
+    others = [
+        threading.Thread(target=lambda: kept.append(letters.keep(Request(b"b", 1, "json"), REASON, "")))
+        for _ in range(3)
+    ]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(SECONDS)
+    assert kept == [False] * 3
+    assert letters.status().batches_failed == 3
+    answers.set()
+    holder.join(SECONDS)
+    assert kept == [False] * 3 + [True]
+    assert letters.keep(Request(b"b", 1, "json"), REASON, "")
+    assert folder.bodies() == [b"a", b"b"]
+    assert letters.status().sums == LetterSums(kept=2, waiting=2)
