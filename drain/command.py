@@ -215,6 +215,9 @@ def sampling(
     given_before, _file_before = context.obj
     for name in given_before:
         cannot_start(f"{flag_of(name)} has no effect with sampling")
+    source = context.parent.get_parameter_source("config_file") if context.parent else None
+    if source is not None and source.name == "COMMANDLINE":  # the variable is there for the drain
+        cannot_start("--config has no effect with sampling: name its rules as FILE")
     raise typer.Exit(try_rules(file, keep_ratio, against))
 
 

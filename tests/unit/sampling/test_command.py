@@ -146,3 +146,13 @@ def test_settings_of_a_drain_have_no_effect(rules: Path, capfd: pytest.CaptureFi
     result = CliRunner().invoke(app, ["--batch-spans", "5", "sampling", str(rules), "--against", str(rules)])
     assert result.exit_code == 2
     assert "--batch-spans has no effect with sampling" in result.output + capfd.readouterr().err
+
+
+def test_nor_has_a_file_of_them_that_is_named(rules: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    command = ["sampling", str(rules), "--against", str(rules)]
+    result = CliRunner().invoke(app, ["--config", str(rules), *command])
+    assert result.exit_code == 2
+    assert "--config has no effect with sampling" in result.output + capfd.readouterr().err
+    # The variable is there for the drain.
+    result = CliRunner().invoke(app, command, env={"RINGBUF_DRAIN_CONFIG": str(rules)})
+    assert "no effect" not in result.output + capfd.readouterr().err
