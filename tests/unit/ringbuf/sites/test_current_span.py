@@ -13,28 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
-from ringbuf.dataplane import DataplaneSite, LeaseId, OpType, site
+from ringbuf.dataplane import DataplaneSite, LeaseId
 from ringbuf.span import Span
 from tests.consumer import records_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator
     from pathlib import Path
 
 LEASE = LeaseId(7)
-
-
-@pytest.fixture
-def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
-    made = ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4096)
-    yield made
-    records_in(ring_dir)
-    made.close()
-
-
-@pytest.fixture
-def read(emitter: ringbuf.Emitter) -> DataplaneSite:
-    return site(OpType.FBMU_READ, emitter=emitter)
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ringbuf
-from ringbuf.dataplane import DATAPLANE_LAYOUT, DataplaneSite, LeaseId, OpType, Outcome, site
+from ringbuf.dataplane import DATAPLANE_LAYOUT, DataplaneSite, LeaseId, Outcome
 from ringbuf.span import Span
 from tests.consumer import records_in
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     import numpy as np
@@ -28,20 +28,6 @@ LEASE = LeaseId(7)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 HEADER = f"00-{TRACE}-{PARENT}-01"
-
-
-@pytest.fixture
-def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
-    """Return an emitter with room for 4096 spans."""
-    made = ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4096)
-    yield made
-    records_in(ring_dir)
-    made.close()
-
-
-@pytest.fixture
-def read(emitter: ringbuf.Emitter) -> DataplaneSite:
-    return site(OpType.FBMU_READ, emitter=emitter)
 
 
 def written(ring_dir: Path) -> list[np.void]:
