@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ringbuf.emitter import Emitter
+    from ringbuf.status import Status
 
     LeaseForm: TypeAlias = LeaseId | uuid.UUID | bytes | int | str
 
@@ -192,13 +193,15 @@ def emit_dataplane_span(
     parent_span_id: bytes | None = None,
     trace_flags: int = _SAMPLED,
     nbytes: int | None = None,
+    status: Status | None = None,
 ) -> bool:
     """Write a span to the process's shared emitter, and return whether it was written.
 
-    The arguments are those of `build_dataplane_span`. An unsampled span (trace_flags without bit 0, or a root that
-    OTEL_TRACES_SAMPLER does not want) is counted and not written. What is of the right type and does not fit (a number
-    out of range, a lease id of another form) is left out, is counted in `EmitterStats.invalid_values`, and the first is
-    warned about; ids that cannot be start a new trace, and an end before the start is written as it is.
+    The arguments are those of `build_dataplane_span`, and the status, which follows the outcome unless it is given. An
+    unsampled span (trace_flags without bit 0, or a root that OTEL_TRACES_SAMPLER does not want) is counted and not
+    written. What is of the right type and does not fit (a number out of range, a lease id of another form) is left out,
+    is counted in `EmitterStats.invalid_values`, and the first is warned about; ids that cannot be start a new trace, and
+    an end before the start is written as it is.
 
     Raises:
         TypeError: an argument of another type; nothing is counted then.
@@ -218,8 +221,9 @@ def emit_dataplane_span(
             invalid = 1
     try:
         written: bool = emit_under(
-            parent, kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes
-        )
+            parent, kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes,
+            status=status,
+        )  # fmt: skip
     except (TypeError, ValueError):
         _check_operation(kind, resource_kind, operation)  # which of the three does not go with the others
         _check_type("outcome", outcome, Outcome)
@@ -251,12 +255,12 @@ def emit_dataplane_span_from_traceparent(
     start_unix_nano: int,
     end_unix_nano: int,
     nbytes: int | None = None,
+    status: Status | None = None,
 ) -> bool:
     """Write a span under the one that a `traceparent` header names, and return whether it was written.
 
     No header (None) or an invalid one starts a new trace; an unsampled one is honoured: the span is counted and not
-    written. The other arguments are those of `build_dataplane_span`; one that does not fit is left out, as by
-    `emit_dataplane_span`.
+    written. The other arguments are those of `emit_dataplane_span`; one that does not fit is left out, as there.
 
     Raises:
         TypeError, ValueError: as `emit_dataplane_span`; nothing is counted then.
@@ -267,8 +271,9 @@ def emit_dataplane_span_from_traceparent(
         emit_under = _any_of(get_emitter())
     try:
         return emit_under(  # type: ignore[no-any-return] # `sites` is for anything
-            traceparent, kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes
-        )
+            traceparent, kind, lease_id, resource_kind, operation, outcome, start_unix_nano, end_unix_nano, nbytes,
+            status=status,
+        )  # fmt: skip
     except (TypeError, ValueError):
         _check_operation(kind, resource_kind, operation)  # which of the three does not go with the others
         _check_type("outcome", outcome, Outcome)

@@ -176,11 +176,12 @@ _ANY_ARGUMENTS: Final = (
     START,
     END._replace(takes_none=False, in_order=True),
     Argument.of_field(_BYTES, "nbytes"),
+    STATUS,
 )
 
 
 def any_operation(emitter: Emitter) -> BoundSite:
-    """Return a site for every operation, whose `emit` takes all that varies: `_ANY_ARGUMENTS`, positionally.
+    """Return a site for every operation, whose `emit` takes all that varies: `_ANY_ARGUMENTS`, by position but the status.
 
     Raises:
         ValueError: the emitter has another layout.
@@ -201,6 +202,8 @@ def _convert_any(argument: int, value: Any) -> tuple[bytes, bool]:
             return pack_time(name, value), False
         case "nbytes":
             return _pack_nbytes(value)
+        case "status":
+            return bytes((member_of(Status, "status", value),)), False
         case name:
             raise TypeError(f"{name}: {shown(value)} is none that goes with the others")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import ringbuf
 from ringbuf.dataplane import (
     DATAPLANE_LAYOUT,
     LeaseId,
@@ -45,6 +46,16 @@ def test_a_built_record_has_every_value(process: Shared) -> None:
         "grafos.outcome": "denied",
         "grafos.bytes": 4096,
     }
+
+
+@pytest.mark.parametrize("function", [emit, emit_with_header])
+def test_a_status_that_is_given_is_stronger_than_the_outcomes(process: Shared, function: Callable[..., bool]) -> None:
+    assert function(outcome=Outcome.MISS, status=ringbuf.Status.ERROR)
+    assert function(outcome=Outcome.ERROR, status=ringbuf.Status.OK)
+    assert function(outcome=Outcome.ERROR, status=None)
+    assert [int(record["status"]) for record in process.written()] == [2, 1, 2]
+    with pytest.raises(TypeError, match="status"):
+        function(status="error")
 
 
 @pytest.mark.parametrize("op", OPERATIONS)
