@@ -213,6 +213,9 @@ class _Reader:
                 is_cut = unknown and len(unknown) == len(wanted)  # TOML has made tables of a key with dots
                 raise ValueError(text + (f'; a key with a dot needs quotes: "{key}.{unknown[0]}"' if is_cut else ""))
             bounds = {name: self._number(bound) for name, bound in wanted.items()}
+            if bounds.keys() >= {"at_least", "at_most"} and bounds["at_least"] > bounds["at_most"]:
+                low, high = wanted["at_least"], wanted["at_most"]
+                raise ValueError(f"{key!r}: no number is at least {low} and at most {high}")
             return AttributeTest(key, at_least=bounds.get("at_least"), at_most=bounds.get("at_most"))
         values: list[Any] = wanted if isinstance(wanted, list) else [wanted]
         if not values or not all(isinstance(one, str | bool | int | float) for one in values):

@@ -152,6 +152,14 @@ def test_of_a_large_trace_the_longest_spans_are_shown_below_the_nearest_parent_t
     assert "not in the input" not in trace.text
 
 
+def test_a_large_trace_that_was_delivered_twice_has_each_span_once(tmp_path: Path) -> None:
+    spans = [Made("first", START, 1, span=1)]  # the shortest: it is not among those that are kept
+    spans += [Made("leaf", START + 100 + number, 10**6 + number, span=10 + number) for number in range(3000)]
+    (trace,) = traces_of(page_of(tmp_path, [*spans, *spans])).values()
+    assert "3,001 spans" in trace.one("summary").text
+    assert rows_of(trace)[0][2] == f"+{(100 + 3000 - MOST_ROWS) / 1000:.2f} µs", "offsets are from the first span"
+
+
 def test_a_span_that_ends_before_it_starts_is_marked(tmp_path: Path) -> None:
     spans = [Made("root", START, 1000, span=1), Made("odd", START + 100, -50, span=2, parent=1)]
     page = page_of(tmp_path, spans)

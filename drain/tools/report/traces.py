@@ -6,6 +6,7 @@ root's duration wherever a parent outlasts its children.
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -24,6 +25,7 @@ MOST_ROWS: Final = 60
 
 _MOST_KEPT: Final = 1000
 _MOST_NAMES: Final = 10
+_NO_TIME: Final = 1 << 64
 
 
 class Row(NamedTuple):
@@ -111,8 +113,7 @@ class TraceSpans:
 
     def __init__(self, trace_ids: Sequence[str], most_rows: int = MOST_ROWS) -> None:
         self._most_rows = most_rows
-        self._spans: dict[str, dict[str, Span]] = {trace_id: {} for trace_id in trace_ids}
-        self._count: dict[str, int] = dict.fromkeys(trace_ids, 0)
+        self._gathered = {trace_id: _Gathered() for trace_id in trace_ids}
         self._needles = [trace_id.encode() for trace_id in trace_ids]
 
     def may_have(self, line: bytes) -> bool:
@@ -121,24 +122,49 @@ class TraceSpans:
         return any(needle in lower for needle in self._needles)
 
     def add(self, spans: Iterator[Span]) -> None:
-        """Keep those that belong to the traces; what was delivered twice is kept once."""
+        """Keep those that belong to the traces; what was delivered twice is kept and counted once."""
         for span in spans:
-            kept = self._spans.get(span.trace_id)
-            if kept is None or not span.start or span.span_id in kept:
-                continue
-            self._count[span.trace_id] += 1
-            # Spans without an id are told apart by their number; nothing can be their child.
-            kept[span.span_id or f"-{self._count[span.trace_id]}"] = span
-            if len(kept) >= 2 * _MOST_KEPT:
-                self._spans[span.trace_id] = _longest_with_ancestors(kept)
+            gathered = self._gathered.get(span.trace_id)
+            if gathered is not None and span.start:
+                gathered.add(span)
 
     def traces(self) -> list[Trace]:
         """Return the traces, in the order of their ids as they were given."""
         return [
-            _trace(trace_id, spans, self._count[trace_id], self._most_rows)
-            for trace_id, spans in self._spans.items()
-            if spans
+            _trace(trace_id, gathered, self._most_rows)
+            for trace_id, gathered in self._gathered.items()
+            if gathered.kept
         ]
+
+
+class _Gathered:
+    """What is known of a trace: of its many spans the longest, and of all how many and when."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Span] = {}
+        self.start = _NO_TIME
+        self.end = 0
+        self._without_id = 0
+        # Of each span that came, kept or not: one that is found again must not count again. Eight bytes a span.
+        self._ids = array("q")
+
+    def add(self, span: Span) -> None:
+        if span.span_id in self.kept:
+            return
+        if span.span_id:
+            self._ids.append(hash(span.span_id))
+        else:
+            self._without_id += 1
+        self.start = min(self.start, span.start)
+        self.end = max(self.end, span.start, span.end)
+        # Spans without an id are told apart by their number; nothing can be their child.
+        self.kept[span.span_id or f"-{self._without_id}"] = span
+        if len(self.kept) >= 2 * _MOST_KEPT:
+            self.kept = _longest_with_ancestors(self.kept)
+
+    def count(self) -> int:
+        """Return how many different spans there are."""
+        return len(np.unique(np.frombuffer(self._ids, np.int64))) + self._without_id
 
 
 def _longest_with_ancestors(spans: Mapping[str, Span]) -> dict[str, Span]:
@@ -153,17 +179,12 @@ def _longest_with_ancestors(spans: Mapping[str, Span]) -> dict[str, Span]:
     return kept
 
 
-def _trace(trace_id: str, spans: Mapping[str, Span], count: int, most_rows: int) -> Trace:
-    is_whole = len(spans) == count
-    rows = tuple(row if is_whole else row._replace(is_orphan=False) for row in _rows(spans, most_rows))
-    return Trace(
-        trace_id,
-        rows,
-        count,
-        min(span.start for span in spans.values()),
-        max(max(span.end, span.start) for span in spans.values()),
-        tuple(dict.fromkeys(row.span.service for row in rows)),
-    )
+def _trace(trace_id: str, gathered: _Gathered, most_rows: int) -> Trace:
+    count = gathered.count()
+    is_whole = len(gathered.kept) == count
+    rows = tuple(row if is_whole else row._replace(is_orphan=False) for row in _rows(gathered.kept, most_rows))
+    services = tuple(dict.fromkeys(row.span.service for row in rows))
+    return Trace(trace_id, rows, count, gathered.start, gathered.end, services)
 
 
 def _rows(spans: Mapping[str, Span], most: int) -> Iterator[Row]:

@@ -141,6 +141,9 @@ MISTAKES = {
     rule("attributes = { a = { at_least = 1, at_moist = 2 } }"): (
         R + "attributes: 'a': of a table at_least and at_most are known, not at_moist"
     ),
+    rule("attributes = { a = { at_least = 2, at_most = 1.5 } }"): (
+        R + "attributes: 'a': no number is at least 2 and at most 1.5"
+    ),
     rule("attributes = { a = { at_least = 'x' } }"): R + "attributes: 'x' is no number",
     rule("trace_spans_at_least = 0"): R + "trace_spans_at_least: 0 is no number of spans, from 1",
     CATCH_ALL + rule("") + rule("", "'s'"): (
