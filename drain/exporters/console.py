@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.trace.v1.trace_pb2 import Status, TracesData
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status, TracesData
 from rich.console import Console
 from rich.text import Text
 
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     from drain.exporters.make import Destination
     from drain.exporters.protocol import Exporter
     from drain.otlp.request import Encoding, Request
 
 _STATUS = {Status.STATUS_CODE_OK: ("ok", "green"), Status.STATUS_CODE_ERROR: ("error", "bold red")}
+# Nearly all are internal, and who says nothing of the kind means that.
+_USUAL_KINDS = (Span.SPAN_KIND_UNSPECIFIED, Span.SPAN_KIND_INTERNAL)
+_LEFT_OUT = ("dropped_attributes_count", "dropped_events_count", "dropped_links_count")
 _NANOSECONDS = 1_000_000_000
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 
@@ -38,7 +40,7 @@ def make(_destination: Destination) -> Exporter:
 
 
 class ConsoleExporter:
-    """Prints every span: start (UTC), service, name, duration, status, trace id/span id, attributes.
+    """Prints every span: start (UTC), service, name, duration, status, unusual kind, ids, attributes, events, links.
 
     Args:
         out: what to print on; standard output if None.
@@ -108,15 +110,46 @@ def _line(span: Span, service: str) -> Text:
         (_duration(span.end_time_unix_nano - span.start_time_unix_nano), "cyan"),
         " ",
         (status, colour),
-        " ",
-        (f"{span.trace_id.hex()}/{span.span_id.hex()}", "dim"),
     )
+    if span.status.message:
+        line.append(f' "{_printable(span.status.message)}"', colour)
+    if span.kind not in _USUAL_KINDS:
+        line.append(f" {_kind(span.kind)}", "magenta")
+    line.append(f" {span.trace_id.hex()}/{span.span_id.hex()}", "dim")
     if span.parent_span_id:
         line.append(f" parent={span.parent_span_id.hex()}", "dim")
-    for attribute in span.attributes:
+    _append_attributes(line, span.attributes)
+    for event in span.events:
+        since = _duration(event.time_unix_nano - span.start_time_unix_nano)
+        _append_part(line, "event", f"{_printable(event.name)}@{since}", event.attributes)
+    for link in span.links:
+        _append_part(line, "link", f"{link.trace_id.hex()}/{link.span_id.hex()}", link.attributes)
+    for name in _LEFT_OUT:
+        if count := getattr(span, name):
+            line.append(f" {name}={count}", "yellow")
+    return line
+
+
+def _kind(number: int) -> str:
+    try:
+        return Span.SpanKind.Name(number).removeprefix("SPAN_KIND_").lower()  # type: ignore[arg-type]  # any number comes
+    except ValueError:
+        return f"kind={number}"
+
+
+def _append_attributes(line: Text, attributes: Iterable[KeyValue]) -> None:
+    for attribute in attributes:
         line.append(f" {_printable(attribute.key)}=", "blue")
         line.append(_printable(_value(attribute.value)))
-    return line
+
+
+def _append_part(line: Text, kind: str, what: str, attributes: Iterable[KeyValue]) -> None:
+    """Append an event or a link, with its attributes in braces: they are not the span's."""
+    line.append(f" {kind}=", "green")
+    line.append(what)
+    inside = ",".join(f"{_printable(pair.key)}:{_printable(_value(pair.value))}" for pair in attributes)
+    if inside:
+        line.append(f"{{{inside}}}")
 
 
 def _time(unix_nano: int) -> str:

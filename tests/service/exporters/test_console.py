@@ -46,6 +46,37 @@ def test_each_span_is_one_line_of_what_a_reader_wants(encoding: Encoding) -> Non
     assert "grafos.bytes=12288" in third
 
 
+def test_what_a_backend_would_show_of_a_span_is_in_its_line() -> None:
+    line = printed(
+        Span(
+            name="charge",
+            kind=Span.SPAN_KIND_CLIENT,
+            start_time_unix_nano=START,
+            end_time_unix_nano=START + 5000,
+            status=Status(code=Status.STATUS_CODE_ERROR, message="card\x1b declined"),
+            attributes=attributes({"shop.items": text("3")}),
+            events=[
+                Span.Event(name="retry", time_unix_nano=START + 2500, attributes=attributes({"attempt\n": text("2")})),
+                Span.Event(name="give\tup", time_unix_nano=START - 1),
+            ],
+            links=[Span.Link(trace_id=b"\1" * 16, span_id=b"\2" * 8, attributes=attributes({"why": text("batch")}))],
+            dropped_events_count=4,
+        )
+    )
+    assert ' 5.000µs error "card\\x1b declined" client ' in line
+    assert line.endswith(
+        " shop.items=3 event=retry@2.500µs{attempt\\n:2} event=give\\tup@-1ns"
+        f" link={'01' * 16}/{'02' * 8}{{why:batch}} dropped_events_count=4\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [(0, ""), (1, ""), (2, "server "), (4, "producer "), (5, "consumer "), (9, "kind=9 ")]
+)
+def test_a_kind_is_told_unless_it_is_the_usual_one(kind: int, word: str) -> None:
+    assert f" unset {word}/" in printed(Span(name="n", kind=kind))  # type: ignore[arg-type]  # any number comes
+
+
 def test_a_long_line_is_not_broken() -> None:
     assert len(shown(request(1, size=5000)).splitlines()) == 1
 
