@@ -200,8 +200,8 @@ def emit_dataplane_span(
     The arguments are those of `build_dataplane_span`, and the status, which follows the outcome unless it is given. An
     unsampled span (trace_flags without bit 0, or a root that OTEL_TRACES_SAMPLER does not want) is counted and not
     written. What is of the right type and does not fit (a number out of range, a lease id of another form) is left out,
-    is counted in `EmitterStats.invalid_values`, and the first is warned about; ids that cannot be start a new trace, and
-    an end before the start is written as it is.
+    is counted in `EmitterStats.invalid_values`, and the first is warned about; ids that cannot be start a new trace,
+    and an end before the start is written as it is.
 
     Raises:
         TypeError: an argument of another type; nothing is counted then.

@@ -181,7 +181,7 @@ _ANY_ARGUMENTS: Final = (
 
 
 def any_operation(emitter: Emitter) -> BoundSite:
-    """Return a site for every operation, whose `emit` takes all that varies, `_ANY_ARGUMENTS`: by position, but the status.
+    """Return a site for every operation, whose `emit` takes all that varies: `_ANY_ARGUMENTS`, the status by its name.
 
     Raises:
         ValueError: the emitter has another layout.
