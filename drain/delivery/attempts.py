@@ -1,4 +1,4 @@
-"""Sends what is left of a batch, and says what each answer means for it."""
+"""Sends what is left of a part, and says what each answer means for it."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Attempts:
         self._clock = clock
 
     def run(self, job: Job) -> bool:
-        """Send what is left of a batch; return whether all of it has its final verdict."""
-        while job.parts:
-            request = job.parts[0]
+        """Send what is left of a part; return whether all of it has its final verdict."""
+        while job.left:
+            request = job.left[0]
             if job.refusal is not None:
                 goes_on = self._is_put_away(job, request, job.refusal) or self._waits_to_be_kept(job, job.refusal)
             else:
@@ -73,7 +73,7 @@ class Attempts:
         return True
 
     def _attempt(self, job: Job, request: Request) -> bool:
-        """Send the first part; return whether the batch goes on with what is left of it."""
+        """Send the first that is left; return whether the part goes on with what is left then."""
         started = self._clock()
         result = self._export(request)
         if not result.is_timeout:
@@ -103,7 +103,7 @@ class Attempts:
             return Result(Verdict.RETRY, message=repr(error))
 
     def _failed(self, job: Job, request: Request, result: Result, started: float) -> bool:
-        """Note an attempt in vain; return whether the batch goes on with its next part, since this one is given up."""
+        """Note an attempt in vain; return whether the part goes on with its next request: this one is given up."""
         job.failures += 1
         if result.is_timeout and request.spans > 1:
             self._breaker.timed_out(request, result, self._size.timed_out(request.spans))
@@ -123,7 +123,7 @@ class Attempts:
         return is_sure and not self._has_spool and job.batch is not None and job.batch.is_pressing()
 
     def _is_put_away(self, job: Job, request: Request, result: Result) -> bool:
-        """Give the first part, which is not to be sent again, its outcome; return False where it cannot be kept now."""
+        """Give the first, which is not to be sent again, its outcome; return False where it cannot be kept now."""
         if self._dead_letters is None:
             _decide(job, Outcome(rejected=request.spans))
         elif self._dead_letters.keep(request, result.message, self._exporter.endpoint):
@@ -143,18 +143,18 @@ class Attempts:
 
 
 def _is_halved(job: Job) -> bool:
-    """Cut the first part in halves, unless nobody can read it."""
+    """Cut the first request in halves, unless nobody can read it."""
     try:
-        first, second = halves(job.parts[0])
+        first, second = halves(job.left[0])
     except (DecodeError, ValueError):
         return False
-    job.parts = deque((first, second, *tuple(job.parts)[1:]))
+    job.left = deque((first, second, *tuple(job.left)[1:]))
     return True
 
 
 def _decide(job: Job, became: Outcome) -> None:
-    """Let the first part have its final outcome."""
+    """Let the first request have its final outcome."""
     so_far = Outcome(*map(sum, zip(job.so_far, became, strict=True)))
-    job.parts.popleft()
+    job.left.popleft()
     job.so_far = so_far
     job.refusal = None

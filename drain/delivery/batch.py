@@ -1,4 +1,4 @@
-"""Encoded records of several origins, gathered to one request."""
+"""Encoded records of several origins, gathered to a batch: one part for each destination, settled together."""
 
 from __future__ import annotations
 
@@ -40,52 +40,94 @@ class BatchSegment(Protocol):
         """Whether they hold up what comes behind them."""
 
 
-@dataclass(slots=True)
 class Batch:
-    """A request, and the records that are to be released when it is done with.
+    """The parts of one batch, and the records that are released when the last of them has its verdict.
+
+    Args:
+        parts: what is sent, one request a destination.
+        segments: their spans: of each service as many as the parts have of it together.
 
     Attributes:
-        request: what is sent.
-        segments: its spans, in its order.
+        parts: as given; whoever sends takes them out, so that none stays in memory until all have their verdict.
+        segments: as given.
+        spans: of all parts.
+
+    Raises:
+        ValueError: there is no part, so that nobody would ever settle it.
     """
 
-    request: Request
-    segments: Sequence[BatchSegment]
-
-    def spans_by_service(self) -> dict[str, int]:
-        """Return how many of the request's spans each service has."""
-        spans: Counter[str] = Counter()
-        for segment in self.segments:
-            spans[segment.service] += segment.spans
-        return dict(spans)
+    def __init__(self, parts: Sequence[Request], segments: Sequence[BatchSegment]) -> None:
+        if not parts:
+            raise ValueError("a batch has at least one part")
+        self.parts = parts
+        self.segments = segments
+        self.spans = sum(part.spans for part in parts)
+        self._services = [part.services for part in parts]
+        self._verdicts: list[Outcome | None] = [None] * len(parts)
 
     def is_pressing(self) -> bool:
         """Whether it holds up what comes behind any of its segments."""
         return any(segment.is_pressing for segment in self.segments)
 
-    def settle(self, outcome: Outcome) -> None:
-        """Say what became of the request's spans.
+    def decide(self, part: int, outcome: Outcome) -> bool:
+        """Say what became of a part; the last to be decided settles the segments.
 
-        A partial success tells how many were rejected, not which: they are put down to the first segments.
+        A partial success tells how many were rejected, not which: they are put down to the first services and segments.
 
         Args:
-            outcome: adds up to `request.spans`.
+            part: its number.
+            outcome: adds up to its spans.
+
+        Returns:
+            whether all parts are decided.
         """
-        spooled, rejected, dead_lettered = outcome.spooled, outcome.rejected, outcome.dead_lettered
+        self._verdicts[part] = outcome
+        if None in self._verdicts:
+            return False
+        became: dict[str, _Fates] = {}
+        for services, verdict in zip(self._services, self._verdicts, strict=True):
+            fates = _Fates.of(verdict or Outcome())
+            for service, spans in services.items():
+                became.setdefault(service, _Fates()).add(fates.take(spans))
         for segment in self.segments:
-            left = segment.spans
-            segment_rejected = min(left, rejected)
-            left -= segment_rejected
-            segment_dead = min(left, dead_lettered)
-            left -= segment_dead
-            segment_spooled = min(left, spooled)
-            left -= segment_spooled
-            rejected -= segment_rejected
-            dead_lettered -= segment_dead
-            spooled -= segment_spooled
+            fates = became[segment.service].take(segment.spans)
             segment.outcome = Outcome(
-                left, segment_spooled, segment_rejected, segment_dead, segment.invalid, segment.sampled_out
+                fates.delivered,
+                fates.spooled,
+                fates.rejected,
+                fates.dead_lettered,
+                segment.invalid,
+                segment.sampled_out,
             )
+        return True
+
+
+@dataclass(slots=True)
+class _Fates:
+    """What became of spans of which nobody knows which met what; the fields are in the order in which they go."""
+
+    rejected: int = 0
+    dead_lettered: int = 0
+    spooled: int = 0
+    delivered: int = 0
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> _Fates:
+        return cls(outcome.rejected, outcome.dead_lettered, outcome.spooled, outcome.delivered)
+
+    def take(self, spans: int) -> _Fates:
+        """Return the fates of so many spans, and have them no longer."""
+        taken = _Fates()
+        for name in self.__slots__:
+            count = min(spans, getattr(self, name))
+            setattr(taken, name, count)
+            setattr(self, name, getattr(self, name) - count)
+            spans -= count
+        return taken
+
+    def add(self, other: _Fates) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Batcher:
@@ -147,7 +189,10 @@ class Batcher:
             body = b'{"resourceSpans":[' + b",".join(self._bodies) + b"]}\n"
         else:
             body = b"".join(self._bodies)
-        self.full.append(Batch(Request(body, self.spans, self._encoding), self._segments))
+        services: Counter[str] = Counter()
+        for segment in self._segments:
+            services[segment.service] += segment.spans
+        self.full.append(Batch([Request(body, self.spans, self._encoding, services=services)], self._segments))
         self._bodies, self._segments = [], []
         self._bytes = self.spans = 0
         self.is_urgent = False

@@ -168,7 +168,7 @@ class Breaker:
         self._trouble.warn(
             "backend takes no request of this size, its halves are sent",
             spans=request.spans,
-            bytes=len(request.body),
+            bytes=request.body_bytes,
             reason=result.message,
         )
 
@@ -177,7 +177,7 @@ class Breaker:
         self._trouble.warn(
             "backend answers a batch in the same words again and again, its halves are tried",
             spans=request.spans,
-            bytes=len(request.body),
+            bytes=request.body_bytes,
             reason=result.message,
         )
 
@@ -238,7 +238,7 @@ class Breaker:
         self._trouble.warn(
             "backend does not answer in time, smaller requests are sent",
             spans=request.spans,
-            bytes=len(request.body),
+            bytes=request.body_bytes,
             largest=largest,
             reason=result.message,
         )

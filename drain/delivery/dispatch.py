@@ -1,7 +1,7 @@
-"""All batches that are on their way: what a thread that is free does next, and what becomes of what it did.
+"""All parts that are on their way: what a thread that is free does next, and what becomes of what it did.
 
-What becomes of a batch is decided here and nowhere else: the records behind it are released by `drain.service`, in
-order, when its batch is settled. A batch that is not settled stays in the rings.
+What becomes of a part is decided here and nowhere else: the records behind it are released by `drain.service`, in
+order, when the last part of its batch is settled. A batch that is not settled stays in the rings.
 
                                         +--delivered, rejected, dead letter--> settled
     send --> waiting <--> attempt ------+
@@ -9,8 +9,8 @@ order, when its batch is settled. A batch that is not settled stays in the rings
                 +--too long--+--> spooled: settled -----+
                                                         +--the attempt failed--> given back to the spool
 
-With a spool, a batch that waits too long is stored there while its attempt goes on. What comes first counts: a batch
-that is delivered before the disk has it is settled at once, and forgotten by the spool. Nobody waits long for a disk.
+With a spool, a part that waits too long is stored there while its attempt goes on. What comes first counts: one that
+is delivered before the disk has it is settled at once, and forgotten by the spool. Nobody waits long for a disk.
 
 Any step may raise (a MemoryError, a defect): what a thread has in hand then waits for another attempt, and each step is
 such that it can be done again.
@@ -192,14 +192,15 @@ class Dispatch:
 
     def send(self, batch: Batch) -> None:
         """Send a batch; `settled` gives it back."""
-        request = batch.request
-        job = Job(batch, None, request.spans, len(request.body), deque([request]), self._clock())
+        now = self._clock()
+        jobs = [Job(request, now, batch, number) for number, request in enumerate(batch.parts)]
         with self._changed:
+            batch.parts = ()
             self._in_flight += 1
-            self._unsettled[job] = None
-            self._waiting.append(job)
+            self._unsettled.update(dict.fromkeys(jobs))
+            self._waiting += jobs
             self._changes += 1
-            self._changed.notify()
+            self._changed.notify(len(jobs))
 
     def settled(self) -> list[Batch]:
         """Return the batches that got their final outcome since the last call."""
@@ -413,12 +414,14 @@ class Dispatch:
         return iter(todo)
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
-        batch = job.batch
-        if batch is not None:
-            batch.settle(outcome)
-            self._settled.append(batch)
-            job.batch = None
-            self._note_change()
+        with self._changed:
+            batch = job.batch
+            if batch is not None:
+                # The last part settles the batch; what raises before the end of this is done again, and the same.
+                if batch.decide(job.number, outcome):
+                    self._settled.append(batch)
+                job.batch = None
+                self._change()
         self._done()
 
     def _note_change(self) -> None:
@@ -449,9 +452,9 @@ class Dispatch:
                 untried_bytes = failed_bytes = 0
                 for job in self._waiting:
                     if job.failures:
-                        failed_bytes += job.body_bytes
+                        failed_bytes += job.request.body_bytes
                     else:
-                        untried_bytes += job.body_bytes
+                        untried_bytes += job.request.body_bytes
                         pressing += job.batch is not None
                 load = self._load = _Load(self._changes, pressing, untried_bytes + failed_bytes, failed_bytes)
         return load

@@ -1,8 +1,9 @@
-"""A batch on its way: where its attempts stand, where its spans are kept, and what has come of it so far."""
+"""A part of a batch on its way: where its attempts stand, where its spans are kept, and what has come of it so far."""
 
 from __future__ import annotations
 
 import enum
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from drain.accounting.outcome import Outcome
 from drain.delivery.request_size import ANY_SIZE
 
 if TYPE_CHECKING:
-    from collections import deque
-
     from drain.delivery.batch import Batch
     from drain.exporters.protocol import Result
     from drain.otlp.request import Request
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Sending(enum.Enum):
-    """Where a batch's attempts stand."""
+    """Where a part's attempts stand."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -30,7 +29,7 @@ class Sending(enum.Enum):
 
 
 class Keeping(enum.Enum):
-    """Where a batch's spans are safe meanwhile. Apart from `Sending`: a slow attempt goes on while they are stored."""
+    """Where a part's spans are safe meanwhile. Apart from `Sending`: a slow attempt goes on while they are stored."""
 
     IN_RINGS = "in rings"
     STORING = "storing"
@@ -40,35 +39,35 @@ class Keeping(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A batch on its way; all of it changes under the delivery's lock, apart from what a thread does that runs it.
+    """A part on its way; all of it changes under the delivery's lock, apart from what a thread does that runs it.
 
     Attributes:
-        batch: to be settled in the rings; None when it was, or came out of the spool.
-        entry: in the spool, once it is stored.
-        spans: of the batch.
-        body_bytes: of the batch.
-        parts: what is left to be sent; one request, as long as it was not too large.
+        request: all of it.
         born: when it was first to be sent, on the delivery's clock.
-        so_far: what has become of the parts that are not left.
+        batch: that it is of; None when that knows what became of it, or it came out of the spool.
+        number: of the part, in its batch.
+        entry: in the spool, once it is stored.
+        left: what is to be sent; one request, as long as it was not too large.
+        so_far: what has become of that which is not left.
         failures: attempts in vain.
-        own_failures: of them, those beside which other batches got through.
+        own_failures: of them, those beside which others got through.
         sure_failures: of these, those beside which most others got through.
         failed_at: when the last attempt failed.
         not_before: when it may be sent again.
         is_told_when: the backend has said so, and not this side.
         store_not_before: when it may be handed to the spool again.
-        refusal: of the first part, which is not sent again and waits to be kept as a dead letter; None without one.
+        refusal: of the first of `left`, which is not sent again and waits to be kept as a dead letter; else None.
         most_spans: that a request may have, since the backend's answers look as if it were too large.
         sending: where its attempts stand.
         keeping: where its spans are.
     """
 
-    batch: Batch | None
-    entry: Entry | None
-    spans: int
-    body_bytes: int
-    parts: deque[Request]
+    request: Request
     born: float
+    batch: Batch | None = None
+    number: int = 0
+    entry: Entry | None = None
+    left: deque[Request] = field(init=False)
     so_far: Outcome = field(default_factory=Outcome)
     failures: int = 0
     own_failures: int = 0
@@ -81,6 +80,15 @@ class Job:
     most_spans: int = ANY_SIZE
     sending: Sending = Sending.WAITING
     keeping: Keeping = Keeping.IN_RINGS
+
+    def __post_init__(self) -> None:
+        """All of it is to be sent."""
+        self.left = deque((self.request,))
+
+    @property
+    def spans(self) -> int:
+        """How many spans it has."""
+        return self.request.spans
 
     @property
     def is_untried(self) -> bool:

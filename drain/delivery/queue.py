@@ -104,7 +104,7 @@ def next_step(waiting: Sequence[Job], breaker: BreakerState, spool: SpoolView | 
         turns: of new and spooled batches, and of the suspect.
         now: seconds of the clock of `Job.not_before`.
     """
-    decided = next((job for job in waiting if not job.parts), None)
+    decided = next((job for job in waiting if not job.left), None)
     if decided is not None:
         return Send(decided)  # nothing is left to be sent
     step = _probe(waiting, breaker, spool, now) if breaker.is_open else _attempt(waiting, breaker, spool, turns, now)

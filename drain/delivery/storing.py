@@ -94,11 +94,10 @@ class Storing:
         """Store a batch, whose job says so already; `stored` is called with what came of it."""
         if job.batch is not None:
             told = _Told(job)
-            services = job.batch.spans_by_service()
             tell = functools.partial(self._tell, told)
             self._untold[told] = None
             try:
-                told.future = self._spool.put(job.batch.request, services)
+                told.future = self._spool.put(job.request, job.request.services)
             except BaseException:
                 del self._untold[told]
                 raise
@@ -165,7 +164,7 @@ class Storing:
                     job.failed_at,
                     job.is_told_when,
                     job.most_spans,
-                    job.refusal if job.parts[0].spans == job.spans else None,  # of a part: the whole is sent again
+                    job.refusal if job.left[0].spans == job.spans else None,  # of a half: the whole is sent again
                 )
                 if job.own_failures:
                     self._suspects.add(key)
@@ -205,7 +204,7 @@ class Storing:
         with self._changed:
             past = self._past.get((entry.generation, entry.stored.id))
         born = self._clock() - self._spool.age_seconds(entry)
-        job = Job(None, entry, entry.request.spans, len(entry.request.body), deque([entry.request]), born)
+        job = Job(entry.request, born, entry=entry)
         job.sending, job.keeping = Sending.RUNNING, Keeping.STORED
         if past is not None:
             job.failures, job.own_failures, job.sure_failures = past.failures, past.own_failures, past.sure_failures

@@ -137,7 +137,7 @@ class MeasuredExporter:
             self._latency_seconds += now - started
             match result.verdict:
                 case Verdict.DELIVERED:
-                    self._encoded_bytes += len(request.body)
+                    self._encoded_bytes += request.body_bytes
                     self._sent_bytes += result.sent_bytes or 0
                     self._values_left_out += result.values_left_out
                     self._failing_since, self._failure = None, ""

@@ -24,7 +24,6 @@ from drain.exporters.proxy import proxy_for, proxy_headers
 from drain.exporters.renewal import Renewal, made_after_rotation
 from drain.exporters.tls import client_context
 from drain.log import RepeatedTrouble
-from drain.otlp.request import Request
 from drain.otlp.strict_json import without_non_finite
 from drain.otlp.transcode import in_encoding
 from drain.settings.exporter_kind import ExporterKind
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from drain.exporters.make import Destination
     from drain.exporters.protocol import Exporter, Result
-    from drain.otlp.request import Encoding
+    from drain.otlp.request import Encoding, Request
     from drain.settings.otlp_environment import OtlpSettings
 
 LONGEST_REPLY = 65536
@@ -136,7 +135,7 @@ class OtlpHttpExporter:
         if not left_out:
             return request, 0
         self._trouble.warn("doubles that are no numbers are left out", values=left_out, spans=request.spans)
-        return Request(body, request.spans, self.encoding), left_out
+        return request.recoded(body, self.encoding), left_out
 
     def _connect(self) -> tuple[urllib3.PoolManager, dict[str, str]]:
         headers = _headers(self.encoding, self._compression, all_headers(self._settings))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drain.otlp.request import Request
-
 if TYPE_CHECKING:
-    from drain.otlp.request import Encoding
+    from drain.otlp.request import Encoding, Request
 
 
 def in_encoding(request: Request, encoding: Encoding) -> Request:
@@ -30,4 +28,4 @@ def in_encoding(request: Request, encoding: Encoding) -> Request:
             body = to_json_line(TracesData.FromString(request.body))
         except DecodeError as error:
             raise ValueError(f"request body is no TracesData message: {error}") from None
-    return Request(body, request.spans, encoding)
+    return request.recoded(body, encoding)

@@ -166,7 +166,7 @@ class Replay:
     def _send(self, request: Request, report: FileReport) -> None:
         while not self._delivery.has_room:
             self._settle_some()
-        batch = Batch(request, [_FileSegment(request.spans)])
+        batch = Batch([request], [_FileSegment(request.spans)])
         report.waiting += request.spans
         self._on_their_way.append((batch, report))
         self._delivery.send(batch)
@@ -179,9 +179,9 @@ class Replay:
             outcome = batch.segments[0].outcome
             if outcome is not None:
                 self._on_their_way.remove((batch, report))
-                report.waiting -= batch.request.spans
+                report.waiting -= batch.spans
                 report.delivered += outcome.delivered
-                report.undelivered += batch.request.spans - outcome.delivered
+                report.undelivered += batch.spans - outcome.delivered
                 self._gave_up |= not outcome.delivered and self._delivery.is_backend_down
 
 

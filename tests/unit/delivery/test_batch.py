@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch, Batcher
@@ -13,8 +16,9 @@ from drain.rings.segment import Segment
 NOBODY: Any = None  # these tests release nothing
 
 
-def segment(spans: int, invalid: int = 0) -> Segment:
-    return Segment(NOBODY, NOBODY, spans, invalid)
+def segment(spans: int, invalid: int = 0, service: str = "shop") -> Segment:
+    ring: Any = SimpleNamespace(service=service)
+    return Segment(ring, NOBODY, spans, invalid)
 
 
 def add(batcher: Batcher, body: bytes, spans: int, now: float = 0.0) -> Segment:
@@ -23,19 +27,23 @@ def add(batcher: Batcher, body: bytes, spans: int, now: float = 0.0) -> Segment:
     return added
 
 
+def request(**services: int) -> Request:
+    return Request(b"", sum(services.values()), "protobuf", services=services)
+
+
 def test_a_batch_is_full_at_max_spans() -> None:
     batcher = Batcher("protobuf", max_spans=10, max_bytes=1000)
     add(batcher, b"a", 4)
     assert not batcher.full
     add(batcher, b"b", 6)
-    assert [batch.request for batch in batcher.full] == [Request(b"ab", 10, "protobuf")]
+    assert [batch.parts for batch in batcher.full] == [[Request(b"ab", 10, "protobuf")]]
     assert batcher.spans == 0
 
 
 def test_a_batch_is_full_at_max_bytes() -> None:
     batcher = Batcher("protobuf", max_spans=100, max_bytes=10)
     add(batcher, b"a" * 10, 1)
-    assert [batch.request.body for batch in batcher.full] == [b"a" * 10]
+    assert [batch.parts[0].body for batch in batcher.full] == [b"a" * 10]
 
 
 def test_a_segment_that_does_not_fit_begins_the_next_batch() -> None:
@@ -57,7 +65,7 @@ def test_json_bodies_become_one_line() -> None:
     add(batcher, b'{"a":1}', 1)
     add(batcher, b'{"b":2}', 1)
     batcher.close()
-    assert batcher.full[0].request.body == b'{"resourceSpans":[{"a":1},{"b":2}]}\n'
+    assert batcher.full[0].parts[0].body == b'{"resourceSpans":[{"a":1},{"b":2}]}\n'
 
 
 def test_age_counts_from_the_first_segment_of_the_open_batch() -> None:
@@ -76,10 +84,45 @@ def test_closing_without_a_segment_makes_no_empty_request() -> None:
     assert not batcher.full
 
 
+def test_a_batch_says_which_services_its_spans_are_of() -> None:
+    batcher = Batcher("protobuf", max_spans=10, max_bytes=1000)
+    for spans, service in ((3, "shop"), (2, "bank"), (1, "shop")):
+        batcher.add(segment(spans, service=service), Encoded(b"", spans, 0), 0.0)
+    batcher.close()
+    assert [part.services for part in batcher.full[0].parts] == [{"shop": 4, "bank": 2}]
+
+
 def test_an_outcome_is_shared_out_so_that_each_segment_and_each_kind_adds_up() -> None:
     segments = [segment(3, invalid=2), segment(5), segment(2, invalid=1)]
-    batch = Batch(Request(b"", 10, "protobuf"), segments)
-    batch.settle(Outcome(delivered=3, spooled=1, rejected=4, dead_lettered=2))
+    batch = Batch([request(shop=10)], segments)
+    assert batch.decide(0, Outcome(delivered=3, spooled=1, rejected=4, dead_lettered=2))
     outcomes = [s.outcome for s in segments if s.outcome is not None]
     assert [sum(outcome) for outcome in outcomes] == [5, 5, 3]
     assert Outcome(*map(sum, zip(*outcomes, strict=True))) == Outcome(3, 1, 4, 2, invalid=3)
+
+
+def test_a_batch_is_settled_by_the_last_of_its_parts_with_the_sum_of_each_service() -> None:
+    shop, bank, shop_again = segment(4), segment(3, invalid=1, service="bank"), segment(2)
+    batch = Batch([request(shop=1, bank=3), request(shop=2), request(shop=3)], [shop, bank, shop_again])
+    assert not batch.decide(2, Outcome(spooled=3))
+    assert not batch.decide(0, Outcome(dead_lettered=4))
+    assert [one.outcome for one in batch.segments] == [None, None, None], "the records wait for the last part"
+    assert batch.decide(1, Outcome(delivered=2))
+    assert bank.outcome == Outcome(dead_lettered=3, invalid=1), "of which it is known, though others come first"
+    assert shop.outcome == Outcome(dead_lettered=1, spooled=3)
+    assert shop_again.outcome == Outcome(delivered=2)
+
+
+def test_a_part_that_is_decided_once_more_is_counted_once() -> None:
+    only = segment(5)
+    batch = Batch([request(shop=2), request(shop=3)], [only])
+    for _ in range(2):
+        assert not batch.decide(0, Outcome(delivered=2))
+    for _ in range(2):
+        assert batch.decide(1, Outcome(rejected=3))
+    assert only.outcome == Outcome(delivered=2, rejected=3)
+
+
+def test_a_batch_without_a_part_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one part"):
+        Batch([], [segment(1)])

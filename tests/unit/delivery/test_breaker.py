@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import pytest
 import structlog
 
@@ -50,7 +48,7 @@ def test_when_a_backend_takes_nothing_any_more(
 
 
 def a_job() -> Job:
-    return Job(None, None, 3, 0, deque([BATCH]), 0.0)
+    return Job(BATCH, 0.0)
 
 
 def fail(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding
 
 NOBODY: Any = None
+RING: Any = SimpleNamespace(service="shop")
 DELIVERED = Result(Verdict.DELIVERED)
 AT_ONCE = RetryPolicy(initial=1e-6, maximum=1e-6)
 NEVER = RetryPolicy(initial=3600, maximum=3600)
@@ -68,7 +70,10 @@ def batch_of(spans: int) -> Batch:
     traces = TracesData()
     scope_spans = traces.resource_spans.add().scope_spans.add()
     scope_spans.spans.extend(Span(name=str(number)) for number in range(spans))
-    return Batch(Request(traces.SerializeToString(), spans, "protobuf"), [Segment(NOBODY, NOBODY, spans, 0)])
+    return Batch(
+        [Request(traces.SerializeToString(), spans, "protobuf", services={"shop": spans})],
+        [Segment(RING, NOBODY, spans, 0)],
+    )
 
 
 class Harness:

@@ -49,7 +49,7 @@ def test_a_batch_whose_attempt_raised_is_sent_again(error: Exception) -> None:
         done=lambda: None,
         log=structlog.wrap_logger(structlog.PrintLogger(), processors=[log]),
     )
-    delivery.send(Batch(Request(b"", 1, "protobuf"), []))
+    delivery.send(Batch([Request(b"", 1, "protobuf")], []))
     until(lambda: delivery.has_settled)
     assert len(delivery.settled()) == 1
     assert exporter.errors == []

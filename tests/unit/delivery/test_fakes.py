@@ -52,7 +52,7 @@ class Checked:
 @pytest.mark.parametrize("fake", [Checking, Checked])
 def test_what_a_fake_raises_in_a_thread_fails_its_test(fake: type[Exporter]) -> None:
     delivery = Delivery(fake(), ONCE, 1, done=lambda: None, log=structlog.get_logger())
-    delivery.send(Batch(Request(b"", 1, "protobuf"), []))
+    delivery.send(Batch([Request(b"", 1, "protobuf")], []))
     until(lambda: delivery.has_settled)  # by the second attempt: it looks as if all was well
     delivery.settled()
     assert delivery.stop(SECONDS)

@@ -62,6 +62,7 @@ CALLERS = {
     "DeadLetters._mend", "DeadLetters.status", "DeadLetters._now",
     "take_stock", "read_letters",
     "Breaker.__init__", "Attempts.__init__", "Storing.__init__", "RequestSize.__init__", "RetryPolicy.__post_init__",
+    "Job.__post_init__",
     "Dispatch.__init__", "Dispatch.hand", "Dispatch.begin_stop", "Delivery.__init__", "Delivery.stop",
     "Delivery.why_broken", "Dispatch.why_not_stored", "Dispatch.has_settled", "Dispatch.in_flight", "Dispatch.has_room",
     "Dispatch.is_idle", "Dispatch._load_now", "Dispatch.settled", "Dispatch.send", "Dispatch.is_backend_down",
@@ -74,11 +75,19 @@ RING: Any = SimpleNamespace(service="shop", capacity_slots=1 << 20)
 LANE: Any = SimpleNamespace(unreleased=0)
 
 
-def batch_of(name: str, spans: int) -> Batch:
+def batch_of(name: str, *parts: int) -> Batch:
+    """Return a batch with a part for each number of spans."""
+    return Batch(
+        [part_of(f"{name} {number}", spans, str(number)) for number, spans in enumerate(parts)],
+        [Segment(RING, LANE, sum(parts), 0)],
+    )
+
+
+def part_of(name: str, spans: int, destination: str) -> Request:
     traces = TracesData()
     scope_spans = traces.resource_spans.add().scope_spans.add()
     scope_spans.spans.extend(Span(name=f"{name} {number}") for number in range(spans))
-    return Batch(Request(traces.SerializeToString(), spans, "protobuf"), [Segment(RING, LANE, spans, 0)])
+    return Request(traces.SerializeToString(), spans, "protobuf", destination, {"shop": spans})
 
 
 def names_of(request: Request) -> list[str]:
@@ -174,7 +183,8 @@ def deliver(folder: Path, code: Any, nth: int) -> bool:
             backend, AT_ONCE, 2, done=lambda: None, log=log, spool=kept, spool_after=0.0, dead_letters=letters
         )
         fault.is_armed = True
-        sent = [batch_of("good", 5), batch_of("bad", 1), batch_of("fine", 2), batch_of("well", 3)]
+        sent = [batch_of("good", 5), batch_of("bad", 1, 2), batch_of("fine", 2, 1, 1), batch_of("well", 3)]
+        names = {name for one in sent for part in one.parts for name in names_of(part)}
         for one in sent:
             made.send(one)
         settled: list[Batch] = []
@@ -194,13 +204,13 @@ def deliver(folder: Path, code: Any, nth: int) -> bool:
     assert kept.close(SECONDS)
     assert sorted(map(id, settled)) == sorted(map(id, sent)), "each is settled once"
     outcomes = [one.segments[0].outcome or Outcome() for one in sent]
-    assert [sum(outcome) for outcome in outcomes] == [one.request.spans for one in sent]
+    assert [sum(outcome) for outcome in outcomes] == [one.spans for one in sent]
     sums = kept.status().services.get("shop")
     spooled = sum(outcome.spooled for outcome in outcomes)
     assert spooled == (sums.spooled if sums else 0), "nothing is spooled twice"
     if sums is not None:
         assert sums.spooled == sums.delivered + sums.dead_lettered + sums.rejected
-    assert set(backend.names) == {name for one in sent for name in names_of(one.request) if not name.startswith("bad")}
+    assert set(backend.names) == {name for name in names if not name.startswith("bad")}
     assert letters.status().batches_kept >= 1
     assert letters.status().sums.unaccounted == 0
     return fault.has_struck

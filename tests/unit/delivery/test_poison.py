@@ -221,7 +221,10 @@ def spans_of(count: int) -> Batch:
     traces = TracesData()
     scope_spans = traces.resource_spans.add().scope_spans.add()
     scope_spans.spans.extend(Span(name=str(number)) for number in range(count))
-    return Batch(Request(traces.SerializeToString(), count, "protobuf"), [Segment(RING, LANE, count, 0)])
+    return Batch(
+        [Request(traces.SerializeToString(), count, "protobuf", services={"shop": count})],
+        [Segment(RING, LANE, count, 0)],
+    )
 
 
 @with_and_without_spool

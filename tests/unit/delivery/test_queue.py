@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +33,7 @@ FAILED_WITH_THE_BACKEND = SpoolView(untried=False, unsuspected=True, suspect=Fal
 
 def job(name: str, **fields: Any) -> Job:
     request = Request(name.encode(), 1, "protobuf")
-    return Job(None, None, 1, 1, deque([request]), 0.0, **fields)
+    return Job(request, 0.0, **fields)
 
 
 NEW = job("new")
@@ -46,7 +45,7 @@ SUSPECT = job("suspect", failures=4, own_failures=2, failed_at=NOW - 5, not_befo
 OLDER_SUSPECT = job("older suspect", failures=4, own_failures=3, failed_at=NOW - 5, not_before=NOW - 2)
 SUSPECT_RESTS = job("suspect rests", failures=4, own_failures=2, failed_at=NOW - 5, not_before=NOW + 3)
 DECIDED = job("decided", failures=1, not_before=NOW + 50)
-DECIDED.parts.clear()
+DECIDED.left.clear()
 
 SPOOLS_TURN = Turns(is_spools=True)
 SUSPECTS_TURN = Turns(since_suspect=3)

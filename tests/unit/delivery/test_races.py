@@ -99,7 +99,9 @@ def start(verdict: Verdict, spool: Any, *, spool_after: float, go: threading.Eve
 def batch() -> Batch:
     ring: Any = SimpleNamespace(service="shop", capacity_slots=1 << 20)
     lane: Any = SimpleNamespace(unreleased=0)
-    return Batch(Request(b"", BATCH_SPANS, "protobuf"), [Segment(ring, lane, BATCH_SPANS, 0)])
+    return Batch(
+        [Request(b"", BATCH_SPANS, "protobuf", services={"shop": BATCH_SPANS})], [Segment(ring, lane, BATCH_SPANS, 0)]
+    )
 
 
 def look_before_each_settling(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +267,7 @@ def test_batches_of_a_new_database_are_not_passed_over_for_the_failures_of_an_ol
     spool, storing = world.spool, world.dispatch._storing
     assert spool is not None
     assert storing is not None
-    spool.put(batch_of(b"old").request, {"shop": 1})
+    spool.put(batch_of(b"old").parts[0], {"shop": 1})
     spool.back(spool.entries[1])
     failed = storing.take(Which.UNTRIED, newest=False)
     assert failed is not None
@@ -275,10 +277,10 @@ def test_batches_of_a_new_database_are_not_passed_over_for_the_failures_of_an_ol
     assert storing.take(Which.UNTRIED, newest=False) is None, "it has failed"
     # It is set aside; the next one's ids begin at 1 again.
     spool.generation += 1
-    spool.entries[1].request, spool.entries[1].generation = batch_of(b"new").request, 1
+    spool.entries[1].request, spool.entries[1].generation = batch_of(b"new").parts[0], 1
     for which in (Which.UNTRIED, Which.UNSUSPECTED):
         job = storing.take(which, newest=False)
         assert job is not None
-        assert (job.parts[0].body, job.failures) == (b"new", 0)
+        assert (job.left[0].body, job.failures) == (b"new", 0)
         assert job.entry is not None
         spool.back(job.entry)

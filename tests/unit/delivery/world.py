@@ -32,7 +32,7 @@ ATTEMPT_SECONDS = 0.02
 
 
 def batch_of(body: bytes, ring: Any = RING, lane: Any = LANE) -> Batch:
-    return Batch(Request(body, 1, "protobuf"), [Segment(ring, lane, 1, 0)])
+    return Batch([Request(body, 1, "protobuf", services={ring.service: 1})], [Segment(ring, lane, 1, 0)])
 
 
 class FakeSpool:

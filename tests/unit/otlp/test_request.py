@@ -17,6 +17,7 @@ from drain.otlp import gzip_members
 from drain.otlp import request as request_module
 from drain.otlp.gzip_members import gunzip
 from drain.otlp.request import Request
+from drain.otlp.transcode import in_encoding
 from drain.settings.otlp_environment import OtlpSettings
 from drain.spool.spool import Spool, SpoolLimits
 from tests.otlp_server import OtlpHttpServer, refusal, success
@@ -108,8 +109,22 @@ def test_a_request_is_equal_to_another_whose_body_is_the_same_however_it_is_comp
     assert hash(request) == hash(Request.of_gzip(gzip.compress(b"body", 9), 3, "protobuf"))
     assert request != Request(b"body", 3, "json")
     assert request != Request(b"body", 2, "protobuf")
+    assert request != Request(b"body", 3, "protobuf", "7")
     assert request != "body"
     assert repr(request) == "Request(<4 bytes>, 3, 'protobuf')"
+    assert repr(Request(b"body", 3, "protobuf", "7")) == "Request(<4 bytes>, 3, 'protobuf', '7')"
+
+
+def test_a_request_keeps_its_destination_and_services_in_another_encoding() -> None:
+    request = Request(batches.request(3).body, 3, "protobuf", "7", {"shop": 1, "bank": 2})
+    translated = in_encoding(request, "json")
+    assert (translated.encoding, translated.destination, translated.services) == ("json", "7", request.services)
+    assert Request(b"", 3, "json").services == {"": 3}, "nobody knows whose they are"
+
+
+def test_a_request_whose_services_do_not_add_up_is_refused() -> None:
+    with pytest.raises(ValueError, match="services have 2 spans, the request 3"):
+        Request(b"body", 3, "protobuf", services={"shop": 2})
 
 
 def test_all_members_of_gzip_are_read() -> None:
