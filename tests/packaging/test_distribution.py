@@ -9,6 +9,7 @@ import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
 
 from tests.packaging.conftest import ROOT
@@ -18,7 +19,7 @@ sys.path.append(str(ROOT))  # last: ringbuf and drain are those that are install
 from bench.cost import import_time
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 WHEELS = PYPROJECT["tool"]["cibuildwheel"]
@@ -53,12 +54,41 @@ def test_the_workflow_has_a_machine_of_each_kind_and_pins_its_actions_by_hash() 
     assert len(re.findall(r"uses: \S+@[0-9a-f]{40} # v\d+\.\d+\.\d+\n", text)) == len(used)
 
 
-def test_a_release_without_a_home_is_refused() -> None:
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "wheels.yml").read_text(encoding="utf-8"))
-    (guard,) = [step for step in workflow["jobs"]["sdist"]["steps"] if step.get("if") == "github.ref_type == 'tag'"]
-    is_placeholder = ".example/" in PYPROJECT["project"]["urls"]["Source"]
-    done = subprocess.run(["/bin/sh", "-ec", guard["run"]], cwd=ROOT, capture_output=True, check=False)
-    assert (done.returncode != 0) == is_placeholder
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "wheels.yml").read_text(encoding="utf-8"))
+URLS = PYPROJECT["project"]["urls"]
+HOMES = {
+    "as it is": (URLS, ".example/" not in URLS["Source"]),
+    "settled": ({name: "https://github.com/someone/ringbuf" for name in URLS}, True),
+    "one is left": ({**dict.fromkeys(URLS, "https://github.com/someone/ringbuf"), "Issues": URLS["Issues"]}, False),
+    "without a path": (dict.fromkeys(URLS, "https://ringbuf.example"), False),
+    "with a port": (dict.fromkeys(URLS, "https://ringbuf.example:8443/x"), False),
+    "in capitals": (dict.fromkeys(URLS, "https://RINGBUF.EXAMPLE/x"), False),
+    "not there": ({}, False),
+    "an example in the path": (dict.fromkeys(URLS, "https://github.com/x.example/ringbuf"), True),
+}
+
+
+@pytest.mark.parametrize("case", HOMES)
+def test_a_release_without_a_home_is_refused(case: str, tmp_path: Path) -> None:
+    urls, is_released = HOMES[case]
+    head, rest = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[project.urls]\n")
+    kept = rest[rest.index("\n[") :]
+    table = "".join(f'{name} = "{url}"\n' for name, url in urls.items())
+    (tmp_path / "pyproject.toml").write_text(f"{head}[project.urls]\n{table}{kept}", encoding="utf-8")
+    (guard,) = [step for step in WORKFLOW["jobs"]["home"]["steps"] if "run" in step]
+    done = subprocess.run(["/bin/sh", "-ec", guard["run"]], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == is_released, done.stdout + done.stderr
+    if not is_released:
+        assert "pyproject.toml" in done.stdout + done.stderr
+
+
+def test_nothing_of_a_release_is_made_before_its_home_is_known() -> None:
+    assert WORKFLOW["jobs"]["home"]["if"] == "github.ref_type == 'tag'"
+    for name, job in WORKFLOW["jobs"].items():
+        if name != "home":
+            assert job["needs"] == "home"
+            # A job that was not asked for must not keep the wheels of a branch from being built.
+            assert job["if"] == "!cancelled() && needs.home.result != 'failure'"
 
 
 def test_the_readme_has_no_link_that_leads_nowhere_on_the_package_index(monkeypatch: pytest.MonkeyPatch) -> None:
