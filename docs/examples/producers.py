@@ -40,6 +40,7 @@ class Job(NamedTuple):
         ring_dir: where its ring is made.
         operations: after so many it ends.
         seconds: after so long it ends.
+        pause_seconds: after each operation it rests for so long.
         seed: of its random choices.
         start: all processes and the parent meet here.
         stop: set to 1 by the parent to end early.
@@ -51,6 +52,7 @@ class Job(NamedTuple):
     ring_dir: Path
     operations: int
     seconds: float
+    pause_seconds: float
     seed: int
     start: Barrier
     stop: Any
@@ -77,7 +79,7 @@ def run_memory(job: Job) -> None:
 def run_gpu(job: Job) -> None:
     """Be a process that opens GPU sessions."""
     with emitter_of(job), closing(GpuWork(dice_of(job))) as work:
-        repeat(work, job._replace(operations=min(job.operations, _GPU_SESSIONS)))
+        repeat(work, job if job.pause_seconds else job._replace(operations=min(job.operations, _GPU_SESSIONS)))
 
 
 def run_front(job: Job, connection: Connection, key: bytes) -> None:
@@ -129,3 +131,5 @@ def repeat(work: Work, job: Job) -> None:
             break
         work.step()
         job.done.value = done + 1
+        if job.pause_seconds:
+            time.sleep(job.pause_seconds)
