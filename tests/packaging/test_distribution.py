@@ -58,7 +58,7 @@ WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "wheels.yml").read_t
 URLS = PYPROJECT["project"]["urls"]
 HOMES = {
     "as it is": (URLS, ".example/" not in URLS["Source"]),
-    "settled": ({name: "https://github.com/someone/ringbuf" for name in URLS}, True),
+    "settled": (dict.fromkeys(URLS, "https://github.com/someone/ringbuf"), True),
     "one is left": ({**dict.fromkeys(URLS, "https://github.com/someone/ringbuf"), "Issues": URLS["Issues"]}, False),
     "without a path": (dict.fromkeys(URLS, "https://ringbuf.example"), False),
     "with a port": (dict.fromkeys(URLS, "https://ringbuf.example:8443/x"), False),
