@@ -6,6 +6,7 @@ import functools
 import os
 from typing import Final, NamedTuple
 
+from ringbuf._site import enclosing_traceparent
 from ringbuf.sampling import RootSampler, is_root_sampled, root_sampler
 
 SAMPLED_FLAG: Final = 0x01
@@ -183,9 +184,7 @@ class TraceContext(NamedTuple):
     @classmethod
     def current(cls) -> TraceContext | None:
         """Return the context of the enclosing `with` span, None outside of any; its parent is not known."""
-        from ringbuf.span import current_traceparent  # noqa: PLC0415 - which imports this module
-
-        parent = parse_traceparent(current_traceparent())
+        parent = parse_traceparent(enclosing_traceparent())
         return None if parent is None else cls(parent.trace_id, parent.parent_id, None, parent.trace_flags)
 
     def child(self) -> TraceContext:
