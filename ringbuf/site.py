@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 from ringbuf import _site
 from ringbuf._site import described
 from ringbuf.argument import END, START, STATUS, Argument, pack_time
-from ringbuf.failure import ERROR_MESSAGE, ERROR_TYPE, Failure
+from ringbuf.exception_attributes import ERROR_MESSAGE, ERROR_TYPE
+from ringbuf.failure import Failure
 from ringbuf.layout.packing import pack_constants
 from ringbuf.layout.value import pack_value
 from ringbuf.refusal import Refusals
