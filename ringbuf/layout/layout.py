@@ -126,6 +126,7 @@ class SpanLayout:
 
     def _set(self, content: Content) -> None:
         names = checked_texts(content.span_names, "span_names")
+        content = content._replace(span_names=names)
         if not 1 <= len(names) <= MAX_SPAN_NAMES:
             raise ValueError(f"span_names: {len(names)} of them; there may be 1 to {MAX_SPAN_NAMES}")
         indices: dict[str, int] = {}
@@ -155,7 +156,7 @@ class SpanLayout:
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
-        json = dump(self)
+        json = dump(content)
         if len(json) > lib.RB_MAX_JSON_BYTES:
             raise ValueError(
                 f"span_names and labels make {len(json)} bytes of JSON; {lib.RB_MAX_JSON_BYTES} fit a ring"

@@ -28,8 +28,6 @@ from ringbuf.strict_json import json_object
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ringbuf.layout.layout import SpanLayout
-
 T = TypeVar("T")
 
 _TEXTS = ("scope_name", "scope_version", "schema_url", "resource_schema_url")
@@ -49,10 +47,10 @@ class Content(NamedTuple):
     resource_schema_url: str
 
 
-def dump(layout: SpanLayout) -> bytes:
-    """Return the JSON of a layout: compact, UTF-8, the same bytes for the same layout."""
+def dump(content: Content) -> bytes:
+    """Return the JSON of a layout whose content was checked: compact, UTF-8, the same bytes for the same layout."""
     attributes = []
-    for field in layout.fields:
+    for field in content.fields:
         attribute = field.attribute
         entry: dict[str, Any] = {
             "key": attribute.key,
@@ -68,15 +66,15 @@ def dump(layout: SpanLayout) -> bytes:
             entry["error_labels"] = attribute.error_labels
         attributes.append(entry)
     whole: dict[str, Any] = {
-        "scope_name": layout.scope_name,
-        "scope_version": layout.scope_version,
-        "schema_url": layout.schema_url,
-        "span_names": layout.span_names,
-        "slot_bytes": layout.slot_bytes,
+        "scope_name": content.scope_name,
+        "scope_version": content.scope_version,
+        "schema_url": content.schema_url,
+        "span_names": content.span_names,
+        "slot_bytes": content.slot_bytes,
         "attributes": attributes,
     }
-    if layout.resource_schema_url:
-        whole["resource_schema_url"] = layout.resource_schema_url
+    if content.resource_schema_url:
+        whole["resource_schema_url"] = content.resource_schema_url
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
 
 
