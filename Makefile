@@ -13,7 +13,7 @@ PYTHON_CODE := $(wildcard ringbuf drain tests bench docs/examples)
 # Not what `ringbuf layout` writes: it is the same whatever the style here.
 C_CODE := $(filter-out %_layout.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] tests/*/*.[ch] bench/*/*.[ch] docs/examples/*.[ch] docs/examples/*/*.[ch]))
 # The folders, since an editable install knows only the modules that were there when it was made.
-BUILD_INPUT := ringbuf/__init__.py $(shell find csrc -type f) $(shell find ringbuf drain -type d ! -name __pycache__)
+BUILD_INPUT := ringbuf/version.py $(shell find csrc -type f) $(shell find ringbuf drain -type d ! -name __pycache__)
 # What `make deps` installs, each beside the test that asks for it with debian_program().
 DEBIAN_PACKAGES := chromium clang g++ gcc-aarch64-linux-gnu libc6-dev-arm64-cross libclang-rt-dev locales nginx-light pkg-config prometheus \
 	protobuf-compiler qemu-user spin systemd valgrind

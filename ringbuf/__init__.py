@@ -18,7 +18,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ringbuf.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,7 @@ __all__ = [
     "Status",
     "TraceContext",
     "TraceParent",
+    "__version__",
     "bind_context",
     "configure",
     "current_span",

@@ -108,7 +108,7 @@ def test_sdist_has_sources_and_tests_and_nothing_built(sdist: Path) -> None:
 
 
 def version() -> str:
-    (number,) = re.findall(r'^__version__ = "(.+)"$', (ROOT / "ringbuf" / "__init__.py").read_text(), re.MULTILINE)
+    (number,) = re.findall(r'^__version__ = "(.+)"$', (ROOT / "ringbuf" / "version.py").read_text(), re.MULTILINE)
     return str(number)
 
 
