@@ -24,7 +24,8 @@ from ringbuf.status import Status, member_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringbuf.emitter import Emitter
+    from ringbuf.process_ring import ProcessRing
+
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -76,7 +77,7 @@ class DataplaneSite(BoundSite):
 
     __slots__ = ()
 
-    def __new__(cls, emitter: Emitter, op: OpType, resource_kind: ResourceKind) -> Self:
+    def __new__(cls, emitter: ProcessRing, op: OpType, resource_kind: ResourceKind) -> Self:
         """Bind the operation; the arguments are those of `ringbuf.dataplane.site`."""
         kind = dataplane_span_kind_for_op_type(op)
         if kind is None:
@@ -180,7 +181,7 @@ _ANY_ARGUMENTS: Final = (
 )
 
 
-def any_operation(emitter: Emitter) -> BoundSite:
+def any_operation(emitter: ProcessRing) -> BoundSite:
     """Return a site for every operation, whose `emit` takes all that varies: `_ANY_ARGUMENTS`, the status by its name.
 
     Raises:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ringbuf.resource import AttributeValue
     from ringbuf.site import Site
 
-__all__ = ["Emitter", "EmitterStats"]
+__all__ = ["SHARED", "Emitter", "EmitterStats"]
 
 _PUBLIC: Final = frozenset(
     {"close", "closed", "emit", "emit_batch", "fill_ids", "layout", "open", "site", "stats", "wait_drained"}
@@ -103,10 +103,8 @@ class Emitter(ProcessRing):
 
         Where the emitter itself is known (here, and in a forked child) it comes back as it is.
         """
-        from ringbuf import shared  # noqa: PLC0415 - it imports this module
-
         made = (self._mark, self.layout, self._settings, self.closed)
-        return (shared.unpickled, made) if shared.SHARED.get(None) is self else (_unpickled, (type(self), *made))
+        return (_shared_unpickled, made) if SHARED.get(None) is self else (_unpickled, (type(self), *made))
 
     @classmethod
     def anew(cls, mark: bytes, layout: SpanLayout, settings: RingSettings, *, closed: bool) -> Self:
@@ -249,7 +247,7 @@ class Emitter(ProcessRing):
         Raises:
             ValueError, TypeError: an unknown name or key, or a value that does not fit its attribute.
         """
-        from ringbuf.site import Site  # noqa: PLC0415 - it imports this module
+        from ringbuf.site import Site  # noqa: PLC0415 - where spans are OpenTelemetry's there are no sites
 
         return Site(self, name, constants or {}, varying, kind)
 
@@ -259,10 +257,24 @@ def _unpickled(cls: type[Emitter], mark: bytes, layout: SpanLayout, settings: Ri
     return found if isinstance(found, Emitter) else cls.anew(mark, layout, settings, closed=closed)
 
 
+def _shared_unpickled(mark: bytes, layout: SpanLayout, settings: RingSettings, closed: bool) -> Emitter:
+    """Return the shared emitter where another process has pickled its own: settings go with it, unless it has some."""
+    found = SHARED.get(None)
+    if found is None:
+        found = SHARED.setdefault(None, Emitter.anew(mark, layout, settings, closed=closed))
+    found.adopt(layout, settings)
+    return found
+
+
+# One entry at most. A dict's setdefault is atomic, and unlike a lock no thread that a fork left out can hold it.
+SHARED: Final[dict[None, Emitter]] = {}
+"""The emitter that the whole process shares: `ringbuf.shared` makes it."""
+
+
 def _layout_or_default(layout: SpanLayout | None) -> SpanLayout:
     if layout is not None:
         return layout
-    from ringbuf.dataplane import DATAPLANE_LAYOUT  # noqa: PLC0415 - it imports this module
+    from ringbuf.phase219 import DATAPLANE_LAYOUT  # noqa: PLC0415 - a program with a layout of its own has no need of it
 
     return DATAPLANE_LAYOUT
 

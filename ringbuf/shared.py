@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from ringbuf.emitter import Emitter
+from ringbuf.emitter import SHARED, Emitter
 from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings
 
 if TYPE_CHECKING:
@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from ringbuf.layout.layout import SpanLayout
     from ringbuf.resource import AttributeValue
 
-__all__ = ["configure", "get_emitter"]
-
-# One entry at most. A dict's setdefault is atomic, and unlike a lock no thread that a fork left out can hold it.
-SHARED: Final[dict[None, Emitter]] = {}
+__all__ = ["SHARED", "configure", "get_emitter"]
 
 
 def get_emitter() -> Emitter:
@@ -68,13 +65,4 @@ def configure(
     )
     found.configure(layout, settings)
     SHARED[None] = found
-    return found
-
-
-def unpickled(mark: bytes, layout: SpanLayout, settings: RingSettings, closed: bool) -> Emitter:
-    """Return the shared emitter where another process has pickled its own: settings go with it, unless it has some."""
-    found = SHARED.get(None)
-    if found is None:
-        found = SHARED.setdefault(None, Emitter.anew(mark, layout, settings, closed=closed))
-    found.adopt(layout, settings)
     return found

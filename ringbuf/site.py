@@ -19,9 +19,9 @@ from ringbuf.status import SpanKind, Status, member_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ringbuf.emitter import Emitter
     from ringbuf.layout.attribute import LayoutField
     from ringbuf.layout.value import Value
+    from ringbuf.process_ring import ProcessRing
     from ringbuf.span import Parent
 
 _P = ParamSpec("_P")
@@ -44,7 +44,7 @@ class BoundSite(_site.Site):
     @classmethod
     def bind(
         cls,
-        emitter: Emitter,
+        emitter: ProcessRing,
         name: str,
         record: bytes,
         arguments: tuple[Argument, ...],
@@ -118,7 +118,7 @@ class Site(BoundSite):
 
     def __new__(
         cls,
-        emitter: Emitter,
+        emitter: ProcessRing,
         name: str,
         constants: Mapping[str, object],
         varying: Sequence[str],
@@ -244,7 +244,7 @@ class Site(BoundSite):
 
 
 def _fields_by_name(
-    emitter: Emitter, constants: Mapping[str, object], varying: Sequence[str]
+    emitter: ProcessRing, constants: Mapping[str, object], varying: Sequence[str]
 ) -> tuple[LayoutField, ...]:
     """Return what every site's spans may set, whether it says so or not: what went wrong, events and links."""
     return tuple(
@@ -257,7 +257,7 @@ def _fields_by_name(
 
 
 def _varying_fields(
-    emitter: Emitter, constants: Mapping[str, object], varying: Sequence[str]
+    emitter: ProcessRing, constants: Mapping[str, object], varying: Sequence[str]
 ) -> tuple[LayoutField, ...]:
     if isinstance(varying, str):
         raise TypeError(f"varying is a sequence of keys, not {varying!r}")

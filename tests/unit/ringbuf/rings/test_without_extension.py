@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import runpy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,9 @@ import ringbuf
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.log import wait_until_told
 from tests.python import output_of, run
+
+if TYPE_CHECKING:
+    from tests.unit.doors import Shared
 
 # As a wheel for another system has it: Python files alone, and what os has there.
 HIDDEN = """
@@ -202,10 +205,13 @@ def test_the_stand_in_has_what_the_extension_tells_its_users() -> None:
 
 @pytest.mark.parametrize("module", ["emitter", "shared"])
 def test_where_no_ring_can_be_made_one_warning_says_so(
-    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    module: str,
+    process: Shared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.delenv("RINGBUF_REQUIRED")
-    monkeypatch.setattr("ringbuf.shared.SHARED", {})
     (tmp_path / "file").touch()
     make = ringbuf.Emitter if module == "emitter" else ringbuf.configure
     layout = ringbuf.SpanLayout(span_names=["get"], attributes=[])
