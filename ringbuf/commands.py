@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from ringbuf.ring_settings import no_extension
+from ringbuf.ring.settings import no_extension
 
 _EXIT_USAGE: Final = 2
 _MARK: Final = b"ringbuf-spans"  # in the first line of drain/__init__.py

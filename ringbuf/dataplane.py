@@ -25,8 +25,8 @@ from ringbuf.phase219 import (
     dataplane_operation_label,
     dataplane_span_kind_for_op_type,
 )
-from ringbuf.producer import new_producer
 from ringbuf.refusal import Refusals
+from ringbuf.ring.producer import new_producer
 from ringbuf.shared import SHARED, get_emitter
 from ringbuf.span import KNOWN_TRACE_FLAGS, LOCAL, REMOTE, Parent
 from ringbuf.traceparent import parse_traceparent

@@ -24,7 +24,7 @@ from ringbuf.status import Status, member_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringbuf.process_ring import ProcessRing
+    from ringbuf.ring.process_ring import ProcessRing
 
 
 _P = ParamSpec("_P")

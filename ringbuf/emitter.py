@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.emitter_stats import EmitterStats
-from ringbuf.process_ring import PROCESS_RINGS, WRITTEN, ProcessRing, warn_of_no_ring, words
-from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings
+from ringbuf.ring.emitter_stats import EmitterStats
+from ringbuf.ring.process_ring import PROCESS_RINGS, WRITTEN, ProcessRing, warn_of_no_ring, words
+from ringbuf.ring.settings import DEFAULT_CAPACITY, RingSettings
 from ringbuf.status import SpanKind
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ringbuf.layout.layout import SpanLayout
     from ringbuf.layout.value import Value
-    from ringbuf.resource import AttributeValue
+    from ringbuf.ring.resource import AttributeValue
     from ringbuf.site import Site
 
 __all__ = ["SHARED", "Emitter", "EmitterStats"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ringbuf.emitter import SHARED, Emitter
-from ringbuf.ring_settings import DEFAULT_CAPACITY, RingSettings
+from ringbuf.ring.settings import DEFAULT_CAPACITY, RingSettings
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
     from ringbuf.layout.layout import SpanLayout
-    from ringbuf.resource import AttributeValue
+    from ringbuf.ring.resource import AttributeValue
 
 __all__ = ["SHARED", "configure", "get_emitter"]
 

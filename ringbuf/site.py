@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ringbuf.layout.attribute import LayoutField
     from ringbuf.layout.value import Value
-    from ringbuf.process_ring import ProcessRing
+    from ringbuf.ring.process_ring import ProcessRing
     from ringbuf.span import Parent
 
 _P = ParamSpec("_P")

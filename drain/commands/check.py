@@ -15,8 +15,8 @@ from drain.commands.starting import cannot_start, is_output_taken, log_of
 from drain.exit_codes import DELIVERED, UNDELIVERED
 from drain.exporters.protocol import Verdict
 from drain.otlp.request import Request
-from ringbuf.directory import check_ring_dir
 from ringbuf.exceptions import RingBufferError
+from ringbuf.ring.directory import check_ring_dir
 
 if TYPE_CHECKING:
     from pathlib import Path

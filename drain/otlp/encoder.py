@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from ringbuf.layout.layout import SpanLayout
-    from ringbuf.resource import AttributeValue
+    from ringbuf.ring.resource import AttributeValue
 
 _MAX_INT64: Final = (1 << 63) - 1
 _ZERO_SPAN_ID: Final = bytes(8)

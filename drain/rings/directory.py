@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ringbuf._ringbuf import lib
-from ringbuf.directory import ensure_ring_dir
 from ringbuf.exceptions import RingBufferError
+from ringbuf.ring.directory import ensure_ring_dir
 
 if TYPE_CHECKING:
     from pathlib import Path

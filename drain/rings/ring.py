@@ -19,7 +19,7 @@ from drain.rings.segment import Lane
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
 from ringbuf.layout.layout import CORE_OFFSETS
-from ringbuf.resource import SERVICE_NAME, resource_from_json
+from ringbuf.ring.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

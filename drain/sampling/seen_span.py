@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from drain.sampling.trace_state import Stated, stated
 from ringbuf._ringbuf import lib
-from ringbuf.resource import SERVICE_NAME
+from ringbuf.ring.resource import SERVICE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

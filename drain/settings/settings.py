@@ -26,7 +26,7 @@ from drain.settings.secrets_in_urls import HIDDEN, without_secrets
 from drain.settings.spool_choices import MIN_BYTES, WhenFull
 from drain.settings.units import Bytes, Seconds  # noqa: TC001 - pydantic reads them
 from drain.state_directory import STATE_OFF, default_state_dir
-from ringbuf.directory import default_ring_dir
+from ringbuf.ring.directory import default_ring_dir
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -15,8 +15,8 @@ from ringbuf.otel.context import nest
 from ringbuf.otel.notices import Notices
 from ringbuf.otel.ring import Ring, RingSizes
 from ringbuf.otel.span import otel_layout
-from ringbuf.resource import SERVICE_NAME, random_uuid, resource_to_json
-from ringbuf.ring_settings import RingSettings, check_arguments, check_capacity, check_environment
+from ringbuf.ring.resource import SERVICE_NAME, random_uuid, resource_to_json
+from ringbuf.ring.settings import RingSettings, check_arguments, check_capacity, check_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
     from ringbuf.emitter import Emitter
-    from ringbuf.resource import AttributeValue
+    from ringbuf.ring.resource import AttributeValue
 
 DEFAULT_SLOT_BYTES: Final = 4096
 """Bytes of a record; RINGBUF_OTEL_SLOT_BYTES. Longer spans go into the ring for large ones."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ringbuf.otel.notices import Notices
     from ringbuf.otel.span import Encoded
-    from ringbuf.ring_settings import RingSettings
+    from ringbuf.ring.settings import RingSettings
 
 LARGE_SLOT_BYTES: Final[int] = lib.RB_MAX_SLOT_BYTES
 _MAX_SCOPES: Final = 1024

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ringbuf.ring_settings import no_extension
+from ringbuf.ring.settings import no_extension
 from ringbuf.shared import get_emitter
 from ringbuf.testing.in_memory import SpanReader, make_ring_dir
 

@@ -13,14 +13,14 @@ from ringbuf._ringbuf import ffi, lib
 from ringbuf.emitter import Emitter
 from ringbuf.exceptions import RingFormatError
 from ringbuf.layout.layout import SpanLayout
-from ringbuf.ring_settings import no_extension
+from ringbuf.ring.settings import no_extension
 from ringbuf.status import SpanKind, Status
 from ringbuf.testing.parts import Event, Link, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ringbuf.resource import AttributeValue
+    from ringbuf.ring.resource import AttributeValue
 
 __all__ = ["FinishedSpan", "InMemoryEmitter", "SpanReader", "make_ring_dir"]
 

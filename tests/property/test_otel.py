@@ -20,7 +20,7 @@ from drain.otlp.json_lines import from_json_line
 from ringbuf._ringbuf import lib
 from ringbuf.otel import RingSpanProcessor
 from ringbuf.otel.span import SCOPE_BYTES, encode_scope, encode_span
-from ringbuf.resource import resource_from_json
+from ringbuf.ring.resource import resource_from_json
 from tests.conftest import SESSION, SHM
 from tests.consumer import Consumer
 from tests.examples import examples

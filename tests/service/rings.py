@@ -8,7 +8,7 @@ import numpy as np
 
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.resource import resource_to_json
+from ringbuf.ring.resource import resource_to_json
 from tests.service.draining import LAYOUT
 
 if TYPE_CHECKING:

@@ -137,7 +137,7 @@ def test_a_ring_directory_that_was_named_is_not_made(
 def test_the_default_ring_directory_is_made(tmp_path: Path, output: Path) -> None:
     code = """
 import pathlib, sys
-import ringbuf.directory
+import ringbuf.ring.directory
 from drain.settings.settings import Settings
 here = sys.argv[1]
 Settings.model_fields["ring_dir"].default_factory = lambda: pathlib.Path(here)

@@ -14,13 +14,13 @@ from drain.accounting.sums import Sums
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
 from ringbuf.layout.layout import SpanLayout
-from ringbuf.resource import SERVICE_NAME, resource_from_json
+from ringbuf.ring.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from ringbuf.resource import AttributeValue
+    from ringbuf.ring.resource import AttributeValue
 
 OUTCOMES: Final = ("delivered", "spooled", "rejected", "dead_lettered", "invalid", "sampled_out")
 """The words of a lane that say what became of its records."""

@@ -15,8 +15,8 @@ from drain.tools.looking.command_line import EXIT_INCOMPLETE, fail
 from drain.tools.looking.nearest import nearest
 from drain.tools.looking.observed_ring import ObservedRing
 from drain.tools.looking.span_text import printable
-from ringbuf.directory import default_ring_dir
 from ringbuf.exceptions import RingBufferError
+from ringbuf.ring.directory import default_ring_dir
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -40,7 +40,7 @@ RingDirOption = Annotated[
         "--ring-dir",
         help="The ring directory; RINGBUF_DIR, too.",
         default_factory=default_ring_dir,
-        show_default="/dev/shm/ringbuf-<uid>",  # noqa: S108 - as ringbuf/directory.py has it
+        show_default="/dev/shm/ringbuf-<uid>",  # noqa: S108 - as ringbuf/ring/directory.py has it
     ),
 ]
 RingsArgument = Annotated[

@@ -19,7 +19,7 @@ from drain.otlp.encoder import Encoder
 from ringbuf.exceptions import RingCreateError
 from ringbuf.log import wait_until_told
 from ringbuf.otel import RingSpanExporter, RingSpanProcessor
-from ringbuf.resource import resource_from_json
+from ringbuf.ring.resource import resource_from_json
 from tests.consumer import Consumer, rings_in
 from tests.python import output_of, run
 from tests.service.draining import until

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ringbuf.cgroup import memory_limit
+from ringbuf.ring.cgroup import memory_limit
 
 if TYPE_CHECKING:
     from pathlib import Path

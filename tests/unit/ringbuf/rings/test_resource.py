@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.resources import OTELResourceDetector
 
-from ringbuf import resource
 from ringbuf.log import wait_until_told
-from ringbuf.resource import build_resource, resource_from_json, resource_to_json
+from ringbuf.ring import resource
+from ringbuf.ring.resource import build_resource, resource_from_json, resource_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ringbuf.resource import AttributeValue
+    from ringbuf.ring.resource import AttributeValue
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 FLOAT = st.floats(allow_nan=False, allow_infinity=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
-from ringbuf.directory import default_ring_dir
+from ringbuf.ring.directory import default_ring_dir
 from tests.consumer import rings_in
 from tests.nursery import output_of
 

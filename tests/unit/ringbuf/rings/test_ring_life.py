@@ -162,12 +162,12 @@ def test_a_directory_holds_a_gibibyte_of_rings_or_half_of_what_the_control_group
     ring_dir: Path, monkeypatch: pytest.MonkeyPatch, allowed: int | None, bound: int
 ) -> None:
     monkeypatch.delenv("RINGBUF_MAX_BYTES", raising=False)
-    monkeypatch.setattr("ringbuf.ring_settings.memory_limit", lambda: None)
+    monkeypatch.setattr("ringbuf.ring.settings.memory_limit", lambda: None)
     with ringbuf.Emitter("service", ring_dir=ring_dir, capacity=4) as emitter:
         path = emitter.stats().path
         assert path is not None
         size = path.stat().st_size
-    monkeypatch.setattr("ringbuf.ring_settings.memory_limit", lambda: allowed)
+    monkeypatch.setattr("ringbuf.ring.settings.memory_limit", lambda: allowed)
     other = ring_dir / "other.ring"
     for left, is_room in ((size, True), (size - 1, False)):
         with other.open("wb") as file:

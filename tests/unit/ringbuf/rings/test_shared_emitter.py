@@ -99,7 +99,7 @@ def test_a_shared_emitter_without_a_ring_warns_once(
     no_shared_emitter: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("RINGBUF_DIR", "/dev/null/rings")
-    monkeypatch.setattr("ringbuf.process_ring._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("ringbuf.ring.process_ring._RETRY_SECONDS", 0.0)
     read = site(OpType.FBMU_READ)
     assert [read.emit(LEASE, 1, 2) for _ in range(5)] == [False] * 5
     wait_until_told(60)
@@ -118,7 +118,7 @@ def test_without_a_ring_another_is_tried_at_most_once_a_second(
         raise ringbuf.RingCreateError("not now")
 
     now = 100.0
-    monkeypatch.setattr("ringbuf.process_ring.time.monotonic", lambda: now)
+    monkeypatch.setattr("ringbuf.ring.process_ring.time.monotonic", lambda: now)
     monkeypatch.setattr(ringbuf.get_emitter(), "open", fail)
     read = site(OpType.FBMU_READ)
     for _ in range(50):

@@ -9,7 +9,7 @@ import pytest
 
 import ringbuf
 from ringbuf.log import wait_until_told
-from ringbuf.ring_settings import RingSettings
+from ringbuf.ring.settings import RingSettings
 from tests.records import fresh_records
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_no_error_of_making_a_ring_passes_into_the_application(
     def fail(*_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr("ringbuf.process_ring.open_ring", fail)
+    monkeypatch.setattr("ringbuf.ring.process_ring.open_ring", fail)
     emitter = ringbuf.Emitter.unopened(settings=RingSettings(ring_dir=ring_dir))
     records = fresh_records(emitter, 3)
     assert not emitter.emit(records[0])

@@ -12,7 +12,7 @@ import ringbuf
 from drain.otlp.encoder import Encoder
 from ringbuf import Status
 from ringbuf.layout.layout import SpanLayout
-from ringbuf.resource import resource_from_json
+from ringbuf.ring.resource import resource_from_json
 from ringbuf.span_parts import STACKTRACE, SpanParts
 from tests.consumer import Consumer, rings_in
 

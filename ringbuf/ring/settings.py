@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.cgroup import memory_limit
-from ringbuf.directory import DEFAULT_MAX_BYTES, GROUP_MODE, check_room, default_ring_dir, ensure_ring_dir
 from ringbuf.exceptions import RingCreateError
-from ringbuf.resource import AttributeValue, build_resource, resource_to_json
+from ringbuf.ring.cgroup import memory_limit
+from ringbuf.ring.directory import DEFAULT_MAX_BYTES, GROUP_MODE, check_room, default_ring_dir, ensure_ring_dir
+from ringbuf.ring.resource import AttributeValue, build_resource, resource_to_json
 from ringbuf.version import __version__
 
 if TYPE_CHECKING:

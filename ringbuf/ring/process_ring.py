@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.emitter_stats import EmitterStats
 from ringbuf.exceptions import RingBufferError, RingCreateError
 from ringbuf.layout.layout import SpanLayout
 from ringbuf.log import logger, wait_until_told, warn_aside
-from ringbuf.producer import new_producer
-from ringbuf.ring_settings import RingSettings, is_required, open_ring
+from ringbuf.ring.emitter_stats import EmitterStats
+from ringbuf.ring.producer import new_producer
+from ringbuf.ring.settings import RingSettings, is_required, open_ring
 from ringbuf.sampling import RootSampler, is_root_sampled, root_sampler
 
 if TYPE_CHECKING:
