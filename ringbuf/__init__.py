@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ringbuf._site import unix_nano
-    from ringbuf.context import bind_context, current_span, use_span
     from ringbuf.emitter import Emitter, EmitterStats
     from ringbuf.exceptions import LayoutError, RingBufferError, RingCreateError, RingFormatError, RingVersionError
     from ringbuf.layout.layout import Attribute, SpanLayout
     from ringbuf.shared import configure, get_emitter
-    from ringbuf.site import Site, SiteSpan
-    from ringbuf.span import current_traceparent
+    from ringbuf.sites.context import bind_context, current_span, use_span
+    from ringbuf.sites.site import Site, SiteSpan
+    from ringbuf.sites.span import current_traceparent
     from ringbuf.status import SpanKind, Status
     from ringbuf.traceparent import TraceContext, TraceParent, format_traceparent, parse_traceparent
 
@@ -73,22 +73,22 @@ _MODULES = {
     "RingCreateError": "exceptions",
     "RingFormatError": "exceptions",
     "RingVersionError": "exceptions",
-    "Site": "site",
-    "SiteSpan": "site",
+    "Site": "sites.site",
+    "SiteSpan": "sites.site",
     "SpanKind": "status",
     "SpanLayout": "layout.layout",
     "Status": "status",
     "TraceContext": "traceparent",
     "TraceParent": "traceparent",
-    "bind_context": "context",
+    "bind_context": "sites.context",
     "configure": "shared",
-    "current_span": "context",
-    "current_traceparent": "span",
+    "current_span": "sites.context",
+    "current_traceparent": "sites.span",
     "format_traceparent": "traceparent",
     "get_emitter": "shared",
     "parse_traceparent": "traceparent",
     "unix_nano": "_site",
-    "use_span": "context",
+    "use_span": "sites.context",
 }
 
 

@@ -22,7 +22,8 @@ _HAS_IS_REMOTE: Final = 0x100
 CURRENT: Final[ContextVar[Span | None]] = ContextVar("ringbuf.current_span", default=None)
 
 _outer: tuple[Any, Any, Any] = (None, None, None)
-_read_header: Callable[[object], Parent | None] = lambda _header: None  # noqa: E731 - until ringbuf.span is imported
+# Until ringbuf.sites.span is imported.
+_read_header: Callable[[object], Parent | None] = lambda _header: None  # noqa: E731 - replaced as a whole
 
 
 def unix_nano() -> int:

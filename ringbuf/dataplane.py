@@ -13,7 +13,6 @@ from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.dataplane_site import DataplaneSite, DataplaneSpan, any_operation
 from ringbuf.layout.layout import numpy_for
-from ringbuf.layout.packing import pack_constants
 from ringbuf.phase219 import (
     DATAPLANE_LAYOUT,
     PHASE_219_SPAN_NAMES,
@@ -25,10 +24,11 @@ from ringbuf.phase219 import (
     dataplane_operation_label,
     dataplane_span_kind_for_op_type,
 )
-from ringbuf.refusal import Refusals
 from ringbuf.ring.producer import new_producer
 from ringbuf.shared import SHARED, get_emitter
-from ringbuf.span import KNOWN_TRACE_FLAGS, LOCAL, REMOTE, Parent
+from ringbuf.sites.packing import pack_constants
+from ringbuf.sites.refusal import Refusals
+from ringbuf.sites.span import KNOWN_TRACE_FLAGS, LOCAL, REMOTE, Parent
 from ringbuf.traceparent import parse_traceparent
 
 if TYPE_CHECKING:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from ringbuf._site import SpanValue, described
-from ringbuf.argument import END, START, STATUS, Argument, pack_time
-from ringbuf.layout.packing import pack_constants
 from ringbuf.layout.value import pack_value, shown
 from ringbuf.phase219 import (
     DATAPLANE_LAYOUT,
@@ -17,8 +15,10 @@ from ringbuf.phase219 import (
     ResourceKind,
     dataplane_span_kind_for_op_type,
 )
-from ringbuf.site import BoundSite
-from ringbuf.span import Parent, Span
+from ringbuf.sites.argument import END, START, STATUS, Argument, pack_time
+from ringbuf.sites.packing import pack_constants
+from ringbuf.sites.site import BoundSite
+from ringbuf.sites.span import Parent, Span
 from ringbuf.status import Status, member_of
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class DataplaneSite(BoundSite):
 
             Times are nanoseconds since 1970 (`ringbuf.unix_nano`); no end: now. An end before the start is delivered
             as it is. Raises TypeError when an argument is of another type. What does not fit 64 bits is left out and
-            counted, see `ringbuf.site.Site`. The status follows the outcome unless it is given.
+            counted, see `ringbuf.sites.site.Site`. The status follows the outcome unless it is given.
             """
             ...
 
@@ -154,8 +154,8 @@ class DataplaneSite(BoundSite):
         )
 
     def wrap(self, lease: LeaseId) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-        """Return a decorator by which each call runs in a span of this site: see `ringbuf.site.Site.wrap`."""
-        from ringbuf.wrap import wrapped  # noqa: PLC0415 - inspect, 10 ms, which a program without decorators does not pay
+        """Return a decorator by which each call runs in a span of this site: see `ringbuf.sites.site.Site.wrap`."""
+        from ringbuf.sites.wrap import wrapped  # noqa: PLC0415 - inspect, 10 ms, which a program without decorators does not pay
 
         return lambda function: wrapped(lambda: self.span(lease), function)
 

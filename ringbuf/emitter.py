@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ringbuf.layout.layout import SpanLayout
     from ringbuf.layout.value import Value
     from ringbuf.ring.resource import AttributeValue
-    from ringbuf.site import Site
+    from ringbuf.sites.site import Site
 
 __all__ = ["SHARED", "Emitter", "EmitterStats"]
 
@@ -247,7 +247,7 @@ class Emitter(ProcessRing):
         Raises:
             ValueError, TypeError: an unknown name or key, or a value that does not fit its attribute.
         """
-        from ringbuf.site import Site  # noqa: PLC0415 - where spans are OpenTelemetry's there are no sites
+        from ringbuf.sites.site import Site  # noqa: PLC0415 - where spans are OpenTelemetry's there are no sites
 
         return Site(self, name, constants or {}, varying, kind)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ringbuf.span import current_traceparent
+from ringbuf.sites.span import current_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -79,7 +79,7 @@ static int ask_python(rb_py_site *site, PyObject *header, const rb_span **parent
 {
     const rb_site_module *module = site->module;
     if (module->read_header == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "ringbuf.span is not imported");
+        PyErr_SetString(PyExc_RuntimeError, "ringbuf.sites.span is not imported");
         return -1;
     }
     PyObject *reader = Py_NewRef(module->read_header); /* it may be replaced while it runs */

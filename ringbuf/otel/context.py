@@ -17,7 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from ringbuf._site import set_outer_context
 from ringbuf.otel.span import flags_of
-from ringbuf.span import Parent
+from ringbuf.sites.span import Parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ import pytest
 
 import ringbuf
 from ringbuf._site import own_producer
-from ringbuf.argument import END, START, STATUS, Argument
 from ringbuf.dataplane import DATAPLANE_LAYOUT
-from ringbuf.site import Site, SiteSpan
+from ringbuf.sites.argument import END, START, STATUS, Argument
+from ringbuf.sites.site import Site, SiteSpan
 from tests.consumer import records_in
 from tests.nursery import output_of
 
@@ -23,7 +23,7 @@ import ringbuf
 from ringbuf import _site
 from ringbuf.dataplane import DataplaneSpan, LeaseId, OpType, Outcome, ResourceKind, site
 from ringbuf.dataplane_site import any_operation
-from ringbuf.span import Parent, Span
+from ringbuf.sites.span import Parent, Span
 LEASE = LeaseId(7)
 HEADER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 """
@@ -84,7 +84,7 @@ def test_a_value_that_the_spans_of_a_site_do_not_have_is_an_attribute_error(ring
     output_of(
         SETUP
         + """
-from ringbuf.site import Site, SiteSpan
+from ringbuf.sites.site import Site, SiteSpan
 class Far(SiteSpan):
     __slots__ = ()
     far = _site.SpanValue(2**62, "unset")

@@ -14,10 +14,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import ringbuf
-from ringbuf.argument import pack_time
 from ringbuf.exceptions import LayoutError
 from ringbuf.layout.layout import CORE_OFFSETS, Attribute, SpanLayout
 from ringbuf.layout.value import cut_utf8, pack_value
+from ringbuf.sites.argument import pack_time
 from tests.emitted import emitted
 from tests.examples import examples
 from tests.property.strategies import (

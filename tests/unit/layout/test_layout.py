@@ -22,13 +22,13 @@ import ringbuf
 import ringbuf.layout.attribute
 import ringbuf.layout.layout
 import ringbuf.layout.layout_json
-import ringbuf.layout.packing
 import ringbuf.layout.value
+import ringbuf.sites.packing
 from ringbuf._hot import ffi as hot_ffi
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import LayoutError
 from ringbuf.layout.layout import CORE_OFFSETS, Attribute, SpanLayout
-from ringbuf.layout.packing import pack_constants
+from ringbuf.sites.packing import pack_constants
 from tests.consumer import records_in
 from tests.emitted import emitted
 
@@ -486,7 +486,7 @@ def test_hostile_bytes_of_a_bool_or_str_have_a_value() -> None:
 
 
 def test_importing_the_layout_does_not_load_numpy() -> None:
-    code = "import sys, ringbuf.layout.layout, ringbuf.layout.packing; sys.exit('numpy' in sys.modules)"
+    code = "import sys, ringbuf.layout.layout, ringbuf.sites.packing; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-Ic", code], check=False).returncode == 0
 
 
@@ -734,7 +734,7 @@ def test_constants_are_refused_by_name() -> None:
         ringbuf.layout.attribute,
         ringbuf.layout.layout,
         ringbuf.layout.layout_json,
-        ringbuf.layout.packing,
+        ringbuf.sites.packing,
         ringbuf.layout.value,
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 
 import ringbuf
 from ringbuf.dataplane import DataplaneSite, LeaseId
-from ringbuf.span import Span
+from ringbuf.sites.span import Span
 from tests.consumer import records_in
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ringbuf.dataplane import (
     build_dataplane_span_from_traceparent,
     site,
 )
-from ringbuf.span import Parent
+from ringbuf.sites.span import Parent
 from tests.consumer import records_in
 
 if TYPE_CHECKING:

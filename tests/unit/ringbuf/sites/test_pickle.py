@@ -13,7 +13,7 @@ import ringbuf
 from ringbuf import shared
 from ringbuf.dataplane import DATAPLANE_LAYOUT, LeaseId, OpType, ResourceKind, site
 from ringbuf.ring.process_ring import PROCESS_RINGS
-from ringbuf.span import Parent
+from ringbuf.sites.span import Parent
 from tests.consumer import Consumer, records_in, rings_in
 from tests.unit.doors import Shared, emit
 

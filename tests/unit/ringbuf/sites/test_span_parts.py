@@ -13,7 +13,7 @@ from drain.otlp.encoder import Encoder
 from ringbuf import Status
 from ringbuf.layout.layout import SpanLayout
 from ringbuf.ring.resource import resource_from_json
-from ringbuf.span_parts import STACKTRACE, SpanParts
+from ringbuf.sites.span_parts import STACKTRACE, SpanParts
 from tests.consumer import Consumer, rings_in
 
 if TYPE_CHECKING:

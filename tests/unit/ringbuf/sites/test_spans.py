@@ -15,7 +15,7 @@ import pytest
 
 import ringbuf
 from ringbuf.dataplane import DATAPLANE_LAYOUT, DataplaneSite, LeaseId, Outcome
-from ringbuf.span import Span
+from ringbuf.sites.span import Span
 from tests.consumer import records_in
 
 if TYPE_CHECKING:

@@ -219,7 +219,7 @@ def test_what_cannot_be_recorded_of_an_exception_is_counted(
         span.leave_out("event", ValueError("no room"))
         return ()
 
-    monkeypatch.setattr("ringbuf.failure.Failure.__call__", lambda _self, *given: recording(*given))
+    monkeypatch.setattr("ringbuf.sites.failure.Failure.__call__", lambda _self, *given: recording(*given))
     with suppress(KeyError), shop.site("checkout").span():
         raise KeyError("k")
     assert (statuses(ring_dir), shop.stats().invalid_values) == ([2], 1)

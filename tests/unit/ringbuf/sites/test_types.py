@@ -12,7 +12,7 @@ import pytest
 
 import ringbuf
 from ringbuf.dataplane import DATAPLANE_LAYOUT, DataplaneSite, LeaseId, OpType, site
-from ringbuf.site import Site
+from ringbuf.sites.site import Site
 
 PROGRAM = Path(__file__).with_name("typed_program.py")
 LAYOUT = ringbuf.SpanLayout(span_names=["get"], attributes=[ringbuf.Attribute("bytes", "u64")], scope_name="kv")

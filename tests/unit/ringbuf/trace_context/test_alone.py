@@ -11,7 +11,7 @@ from drain.tools.recorded import Recorded
 from ringbuf import Attribute, SpanLayout
 from ringbuf._ringbuf import lib
 from ringbuf.dataplane import LeaseId, OpType, site
-from ringbuf.span import Parent
+from ringbuf.sites.span import Parent
 from tests.consumer import records_in, rings_in
 from tests.unit.doors import PARENT, SAMPLED, TRACE, Shared, emit, emit_under
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ringbuf.site import Site
+    from ringbuf.sites.site import Site
 
 
 @pytest.fixture

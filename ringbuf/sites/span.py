@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ringbuf import _site
 from ringbuf._ringbuf import lib
 from ringbuf._site import CURRENT, Parent, enclosing_traceparent, set_header_reader
-from ringbuf.exception_attributes import ERROR_MESSAGE, error_message, error_type
 from ringbuf.layout.value import shown
-from ringbuf.span_parts import PARTS, STACKTRACE, SpanParts
+from ringbuf.sites.exception_attributes import ERROR_MESSAGE, error_message, error_type
+from ringbuf.sites.span_parts import PARTS, STACKTRACE, SpanParts
 from ringbuf.status import Status, member_of
 from ringbuf.traceparent import KNOWN_TRACE_FLAGS, parse_traceparent
 

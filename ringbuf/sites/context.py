@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
 
-    from ringbuf.span import Span
+    from ringbuf.sites.span import Span
 
 __all__ = ["bind_context", "current_span", "use_span"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ringbuf.exception_attributes import ERROR_MESSAGE, ERROR_TYPE, error_message, error_type
-from ringbuf.span_parts import PARTS
+from ringbuf.sites.exception_attributes import ERROR_MESSAGE, ERROR_TYPE, error_message, error_type
+from ringbuf.sites.span_parts import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ringbuf.argument import Argument
     from ringbuf.layout.attribute import Attribute
-    from ringbuf.span import Span
+    from ringbuf.sites.argument import Argument
+    from ringbuf.sites.span import Span
 
 __all__ = ["OTHER", "Failure"]
 

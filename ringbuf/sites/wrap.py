@@ -11,12 +11,12 @@ from contextvars import copy_context
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from ringbuf.context import current_span, use_span
+from ringbuf.sites.context import current_span, use_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
-    from ringbuf.span import Span
+    from ringbuf.sites.span import Span
 
 __all__ = ["wrapped"]
 

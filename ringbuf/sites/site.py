@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from ringbuf import _site
 from ringbuf._site import described
-from ringbuf.argument import END, START, STATUS, Argument, pack_time
-from ringbuf.exception_attributes import ERROR_MESSAGE, ERROR_TYPE
-from ringbuf.failure import Failure
-from ringbuf.layout.packing import pack_constants
 from ringbuf.layout.value import pack_value
-from ringbuf.refusal import Refusals
-from ringbuf.span import Span
-from ringbuf.span_parts import PARTS, SpanParts
+from ringbuf.sites.argument import END, START, STATUS, Argument, pack_time
+from ringbuf.sites.exception_attributes import ERROR_MESSAGE, ERROR_TYPE
+from ringbuf.sites.failure import Failure
+from ringbuf.sites.packing import pack_constants
+from ringbuf.sites.refusal import Refusals
+from ringbuf.sites.span import Span
+from ringbuf.sites.span_parts import PARTS, SpanParts
 from ringbuf.status import SpanKind, Status, member_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ringbuf.layout.attribute import LayoutField
     from ringbuf.layout.value import Value
     from ringbuf.ring.process_ring import ProcessRing
-    from ringbuf.span import Parent
+    from ringbuf.sites.span import Parent
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -238,7 +238,7 @@ class Site(BoundSite):
         {'bytes': 512}
         >>> emitter.close()
         """
-        from ringbuf.wrap import wrapped  # noqa: PLC0415 - inspect, 10 ms, which a program without decorators does not pay
+        from ringbuf.sites.wrap import wrapped  # noqa: PLC0415 - inspect, 10 ms, which a program without decorators does not pay
 
         return wrapped(self.span, function)
 
