@@ -16,9 +16,50 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# What every folder may import.
-EVERYBODY: Final = {"log", "private_folder", "entry", "exit_codes", "standard_streams", "state_directory"}
-ALLOWED: Final = {
+# What every folder and file of a package may import.
+EVERYBODY: Final = {
+    "ringbuf": {"_hot", "_ringbuf", "_site", "exceptions", "log", "version"},
+    "drain": {"log", "private_folder", "entry", "exit_codes", "standard_streams", "state_directory"},
+}
+RINGBUF: Final = {
+    "strict_json": set(),
+    "protobuf": set(),
+    "sampling": set(),
+    "traceparent": {"sampling"},
+    "layout": {"strict_json"},
+    "status": {"layout"},
+    "ring": {"layout", "sampling", "strict_json"},
+    "sites": {"ring", "layout", "protobuf", "status", "traceparent"},
+    "phase219": {"layout"},
+    "dataplane_site": {"sites", "ring", "layout", "status", "phase219"},
+    "emitter": {"sites", "ring", "layout", "status", "phase219"},
+    "shared": {"emitter", "ring", "layout"},
+    "dataplane": {
+        "dataplane_site",
+        "phase219",
+        "emitter",
+        "shared",
+        "sites",
+        "ring",
+        "layout",
+        "status",
+        "traceparent",
+    },
+    "otel": {"emitter", "sites", "ring", "layout", "protobuf"},
+    "testing": {"emitter", "shared", "ring", "layout", "status"},
+    "log_correlation": {"sites"},
+    "layout_source": {"layout"},
+    "layout_c": {"layout", "layout_source"},
+    "commands": {"ring"},
+    "ringbuf": {"emitter", "shared", "sites", "layout", "status", "traceparent"},  # what `import ringbuf` offers
+    "_hot": set(),
+    "_ringbuf": set(),
+    "_site": set(),
+    "exceptions": set(),
+    "log": set(),
+    "version": set(),
+}
+DRAIN: Final = {
     "settings": set(),
     "otlp": set(),
     "accounting": {"otlp"},  # span metrics read the OTLP that records carry
@@ -46,6 +87,8 @@ ALLOWED: Final = {
     "standard_streams": set(),
     "state_directory": set(),
 }
+ALLOWED: Final[dict[str, dict[str, set[str]]]] = {"ringbuf": RINGBUF, "drain": DRAIN}
+MOST_FILES: Final = 25
 
 
 def module_of(path: Path) -> str:
@@ -74,36 +117,56 @@ def graph_of(package: str) -> dict[str, set[str]]:
 
 def room_of(module: str) -> str:
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 else "drain"
+    return parts[1] if len(parts) > 1 else parts[0]
 
 
-def test_each_folder_of_the_drain_imports_only_what_it_may() -> None:
+@pytest.mark.parametrize("package", ["ringbuf", "drain"])
+def test_each_folder_imports_only_what_it_may(package: str) -> None:
     arrows: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for module, imported in graph_of("drain").items():
+    for module, imported in graph_of(package).items():
         for name in imported:
             arrow = (room_of(module), room_of(name))
-            if arrow[0] != arrow[1] and arrow[1] not in EVERYBODY:
+            if arrow[0] != arrow[1] and arrow[1] not in EVERYBODY[package]:
                 arrows[arrow].add(f"{module} imports {name}")
-    wrong = {arrow: names for arrow, names in arrows.items() if arrow[1] not in ALLOWED[arrow[0]]}
+    wrong = {arrow: names for arrow, names in arrows.items() if arrow[1] not in ALLOWED[package].get(arrow[0], set())}
     assert wrong == {}
+
+
+@pytest.mark.parametrize("package", ["ringbuf", "drain"])
+def test_the_table_of_arrows_names_what_there_is(package: str) -> None:
+    rooms = {room_of(module) for module in graph_of(package)} - {"drain"}
+    assert ALLOWED[package].keys() - {"__main__"} == rooms - {"__main__"}
+
+
+def test_a_producer_imports_nothing_of_the_drain() -> None:
+    paths = (ROOT / "ringbuf").rglob("*.py")
+    assert not [f"{path}: {name}" for path in paths for name in imports_of(path) if name.split(".")[0] == "drain"]
+
+
+@pytest.mark.parametrize("package", ["ringbuf", "drain"])
+def test_no_folder_has_more_files_side_by_side_than_a_reader_takes_in(package: str) -> None:
+    flat = {folder: len(list(folder.glob("*.py"))) for folder in (ROOT / package).rglob("*") if folder.is_dir()}
+    flat[ROOT / package] = len(list((ROOT / package).glob("*.py")))
+    assert {folder.name: count for folder, count in flat.items() if count > MOST_FILES} == {}
 
 
 def test_the_code_map_has_a_row_for_each_folder_that_says_what_it_may_import() -> None:
     page = (ROOT / "docs" / "code-map.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `drain/(\w+)/` \|.*\|([^|]*)\|$", page, re.MULTILINE))
-    folders = {path.parent.name for path in (ROOT / "drain").glob("*/__init__.py")}
-    assert rows.keys() == folders | {"deploy"}
-    told = {name: set(re.findall(r"\w+", row)) - {"nothing"} for name, row in rows.items() if name != "deploy"}
-    everything = told.pop("commands")
-    assert everything == {"all", "above"}
-    assert told == {name: ALLOWED[name] for name in told}
-    beside = re.search(r"may import \(beside `ringbuf`, ([^)]*)\)", page)
-    assert beside is not None
-    assert set(re.findall(r"(\w+)\.py", beside[1])) == EVERYBODY
+    beside = re.findall(r"may import \(beside ([^)]*)\)", page)
+    assert [set(re.findall(r"(\w+)\.py", files)) for files in beside] == list(EVERYBODY.values())
+    for package, allowed in ALLOWED.items():
+        rows = dict(re.findall(rf"^\| `{package}/(\w+)/` \|.*\|([^|]*)\|$", page, re.MULTILINE))
+        folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+        assert rows.keys() - {"deploy"} == folders
+        told = {name: set(re.findall(r"\w+", row)) - {"nothing"} for name, row in rows.items() if name != "deploy"}
+        if package == "drain":
+            assert told.pop("commands") == {"all", "above"}
+        assert told == {name: allowed[name] for name in told}
 
 
-def test_the_folders_have_an_order() -> None:
-    list(TopologicalSorter(ALLOWED).static_order())
+@pytest.mark.parametrize("package", ["ringbuf", "drain"])
+def test_the_folders_have_an_order(package: str) -> None:
+    list(TopologicalSorter(ALLOWED[package]).static_order())
 
 
 @pytest.mark.parametrize("package", ["ringbuf", "drain", "bench", "tests"])
