@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from launch import ProducerError, Producers
 
-from ringbuf.directory import default_ring_dir
+from ringbuf.ring.directory import default_ring_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
