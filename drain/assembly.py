@@ -21,8 +21,8 @@ from drain.service.limits import Limits
 from drain.settings.address import Address
 from drain.settings.otlp_environment import OtlpSettings, parse_codes
 from drain.settings.settings import LISTEN_OFF
+from drain.spool.limits import SpoolLimits
 from drain.spool.spool import Spool, SpoolLockedError
-from drain.spool.store import SpoolLimits
 from drain.state_directory import DEAD_LETTERS_FOLDER, SPOOL_FOLDER, STATE_OFF
 from ringbuf.exceptions import RingBufferError
 

@@ -23,8 +23,9 @@ from drain.log import RepeatedTrouble
 from drain.otlp.request import Request
 from drain.spool.damage import set_aside_body
 from drain.spool.holds import Holds
+from drain.spool.limits import SpoolLimits
 from drain.spool.spool_time import Moment, SpoolTime, this_moment
-from drain.spool.store import Addition, Removal, SpoolLimits, SpoolLockedError, SpoolStore
+from drain.spool.store import Addition, Removal, SpoolLockedError, SpoolStore
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from drain.log import RepeatedTrouble
 from drain.private_folder import ensure_private_folder
-from drain.settings.spool_choices import MIN_BYTES
-from drain.spool.damage import damaged_bytes, remove_oldest_damaged, set_aside_database
-from drain.spool.database import DamagedError, SpoolDatabase, is_damage, is_full, is_locked, stored_bytes
+from drain.spool.damage import set_aside_database
+from drain.spool.database import DamagedError, SpoolDatabase, is_damage, is_full, is_locked
 from drain.spool.open_files import Found
 from drain.spool.reserve import Reserve
+from drain.spool.room import Room
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
@@ -25,20 +25,16 @@ if TYPE_CHECKING:
 
     from drain.accounting.spool_sums import SpoolSums
     from drain.otlp.request import Encoding
-    from drain.settings.spool_choices import WhenFull
     from drain.spool.database import Fate, Stored
     from drain.spool.holds import Holds
+    from drain.spool.limits import SpoolLimits
     from drain.spool.spool_time import Moment, SpoolTime
 
 RESERVE_NAME: Final = "spool.reserve"
 
-_LARGEST_GROUP_BYTES: Final = 8 << 20
-_GROUP_SHARE: Final = 16  # a group, of the whole
 _LARGEST_CHECKPOINT_BYTES: Final = 1 << 20  # what the disk must take at once, if it is full
 _CHECKPOINT_SHARE: Final = 32
-_WAL_GROUPS: Final = 3  # the write-ahead log: a group not yet written back, one on top, and its frames' headers
 _PAUSE_SECONDS: Final = 1.0  # after a failed write
-_EXPIRED_AT_ONCE: Final = 256
 _SHRUNK_AT_ONCE: Final = 4096
 _SHRUNK_IN_PASSING: Final = 256
 _KEPT_FREE_PAGES: Final = 1024
@@ -46,33 +42,6 @@ _KEPT_FREE_PAGES: Final = 1024
 
 class SpoolLockedError(RingBufferError):
     """Another process has this spool."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolLimits:
-    """What a spool may take.
-
-    Attributes:
-        max_bytes: of its files on disk: the database, its write-ahead log, the reserve, and what was set aside as
-            damaged, which goes when there is no room for both.
-        max_age_seconds: after which a batch expires; 0: never.
-        when_full: "backpressure": a full spool refuses batches, which then wait in the rings; "drop-oldest": it makes
-            room.
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
-
-    max_bytes: int
-    max_age_seconds: float = 0.0
-    when_full: WhenFull = "backpressure"
-
-    def __post_init__(self) -> None:
-        """Refuse what could hold nothing."""
-        if self.max_bytes < MIN_BYTES:
-            raise ValueError(f"spool: at least {MIN_BYTES} bytes, not {self.max_bytes}")
-        if self.max_age_seconds < 0:
-            raise ValueError("spool: the age must not be negative")
 
 
 class Addition(NamedTuple):
@@ -147,10 +116,8 @@ class SpoolStore:
         clock: Callable[[], float],
     ) -> None:
         self._path = path
-        self._limits = limits
         self._holds = holds
         self._log = log
-        self._trouble = RepeatedTrouble(log, clock)
         self._time = time
         self._clock = clock
         self._database: SpoolDatabase | None = None
@@ -158,11 +125,11 @@ class SpoolStore:
         self._pause_until = 0.0
         self._fails_with_additions = False
         self._is_contents_old = False
-        self._damaged_bytes = 0
         self._lost: Counter[str] = Counter()  # of databases that are gone, by service; not yet in this one
         self._checkpoint_bytes = min(_LARGEST_CHECKPOINT_BYTES, limits.max_bytes // _CHECKPOINT_SHARE)
         self._reserve = Reserve(path.with_name(RESERVE_NAME), 2 * self._checkpoint_bytes)
-        self.group_bytes = min(_LARGEST_GROUP_BYTES, limits.max_bytes // _GROUP_SHARE)
+        self._room = Room(path.parent, limits, holds, self._reserve, trouble=RepeatedTrouble(log, clock), time=time)
+        self.group_bytes = self._room.group_bytes
         self.contents = Contents({})
         self.found: Mapping[str, SpoolSums] = {}
         self._has_found = False
@@ -244,12 +211,11 @@ class SpoolStore:
         if self._database is None or not self._can_write():
             return
         try:
-            damaged = damaged_bytes(self._path.parent)  # an operator has removed some
-            if self._is_contents_old or damaged != self._damaged_bytes:
-                self._damaged_bytes = damaged
+            if self._room.look() or self._is_contents_old:
                 self._note_contents(self._database)
                 self._is_contents_old = False
-            self._expire(self._database)
+            if self._room.expire(self._database):
+                self._note_contents(self._database)
             if self._database.is_mostly_free(_KEPT_FREE_PAGES):
                 self._database.shrink(_SHRUNK_AT_ONCE if is_idle else _SHRUNK_IN_PASSING)
                 self._note_contents(self._database)
@@ -318,71 +284,18 @@ class SpoolStore:
             self._set_aside_if_damaged(error)  # other trouble was noted
 
     def _add(self, database: SpoolDatabase, addition: Addition) -> Stored | None:
-        if not self._make_room(database, len(addition.body)):
-            self._trouble.warn("spool is full, spans wait in the rings", max_bytes=self._limits.max_bytes)
+        if not self._room.make(database, len(addition.body)):
             return None
         stored = database.add(self._time.now(), addition.encoding, addition.services, addition.body)
         self._holds.hold(stored.id)
         return stored
-
-    def _make_room(self, database: SpoolDatabase, body_bytes: int) -> bool:
-        """Return whether a body fits beside the log that its transaction may need; the oldest may have to go for it."""
-        size = stored_bytes(body_bytes)
-        log_bytes = max(_WAL_GROUPS * self.group_bytes, database.wal_bytes + size)
-        most_used = self._limits.max_bytes - size - log_bytes - self._reserve.size_bytes
-        while database.used_bytes > most_used - self._damaged_bytes:
-            if self._damaged_bytes and database.used_bytes <= most_used:
-                if not self._is_damaged_removed():
-                    return False
-                continue
-            oldest = self._oldest_free(database, 1) if most_used > 0 else []
-            if self._limits.when_full == "backpressure" or not oldest:
-                return False
-            database.remove(oldest[0], {"dropped": oldest[0].spans})
-            self._trouble.warn("spool is full, its oldest spans are dropped", spans=oldest[0].spans)
-        return True
-
-    def _is_damaged_removed(self) -> bool:
-        """Remove the oldest of what was set aside, which is counted as damaged; return whether that helps."""
-        before = self._damaged_bytes
-        try:
-            removed = remove_oldest_damaged(self._path.parent)
-        except OSError as error:
-            self._trouble.warn("spool is full, and a damaged file cannot be removed", reason=str(error))
-            return False
-        self._damaged_bytes = damaged_bytes(self._path.parent)
-        if removed is not None:
-            self._trouble.warn("spool is full, the oldest damaged file is removed", removed=str(removed))
-        return self._damaged_bytes < before
-
-    def _oldest_free(self, database: SpoolDatabase, most: int) -> list[Stored]:
-        return database.oldest(most, self._holds.held())
-
-    def _expire(self, database: SpoolDatabase) -> None:
-        if not self._limits.max_age_seconds:
-            return
-        free = self._oldest_free(database, _EXPIRED_AT_ONCE)
-        age, most = self._time.age_seconds, self._limits.max_age_seconds
-        expired = [stored for stored in free if age(stored.spooled) > most]
-        if not expired:
-            return
-        try:
-            database.begin()
-            for stored in expired:
-                database.remove(stored, {"expired": stored.spans})
-            database.commit()
-        except BaseException:
-            database.rollback()
-            raise
-        self._note_contents(database)
-        self._trouble.warn("spooled spans expired", spans=sum(stored.spans for stored in expired))
 
     # ---- what may happen ----
 
     def _open(self, *, is_start: bool = False) -> None:
         try:
             ensure_private_folder(self._path.parent)
-            self._damaged_bytes = damaged_bytes(self._path.parent)
+            self._room.look()
             database = SpoolDatabase(self._path, self._checkpoint_bytes, 2 * self.group_bytes, self.contents.services)
             try:
                 if not self._has_found:
@@ -519,6 +432,6 @@ class SpoolStore:
             database.sums,
             database.batches,
             database.body_bytes,
-            database.file_bytes + self._reserve.held_bytes + self._damaged_bytes,
+            database.file_bytes + self._reserve.held_bytes + self._room.damaged_bytes,
             oldest[0].spooled if oldest else None,
         )

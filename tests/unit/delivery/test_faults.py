@@ -37,7 +37,7 @@ from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
-from drain.spool import database, holds, open_files, reserve, spool, spool_time, store
+from drain.spool import database, holds, limits, open_files, reserve, room, spool, spool_time, store
 from drain.spool.spool import Spool, SpoolLimits
 from tests.service.draining import SECONDS, until
 
@@ -49,13 +49,13 @@ if TYPE_CHECKING:
 
 MODULES = (
     attempts, batch, breaker, dead_letters, delivery, dispatch, halves, job, letter_file, queue, request_size, retry,
-    storing, database, holds, open_files, reserve, spool, spool_time, store,
+    storing, database, holds, limits, open_files, reserve, room, spool, spool_time, store,
 )  # fmt: skip
 # Called by whoever makes or ends the delivery, or asks it something, who is told of the error.
 CALLERS = {
     "Spool.__init__", "Spool.close", "Spool.status", "SpoolStore.__init__", "SpoolStore.close", "SpoolStore._open",
     "SpoolDatabase.__init__", "SpoolDatabase._prepare", "SpoolDatabase._read_sums", "SpoolDatabase.close",
-    "OpenFiles.__init__", "Reserve.__init__", "SpoolTime.__init__", "SpoolTime.age_seconds",
+    "OpenFiles.__init__", "Reserve.__init__", "Room.__init__", "SpoolTime.__init__", "SpoolTime.age_seconds",
     "SpoolTime.known_age_seconds", "this_moment", "Holds.__init__", "SpoolLimits.__post_init__", "_make_file",
     "Spool.is_broken",
     "DeadLetters.__init__", "DeadLetters._look", "DeadLetters._look_again", "DeadLetters._stock_of",

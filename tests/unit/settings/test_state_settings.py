@@ -164,7 +164,7 @@ def test_the_stores_get_their_bounds(tmp_path: Path) -> None:
     stores = assembly.open_stores(load(flags, None), structlog.get_logger())
     assert stores.spool is not None
     assert stores.dead_letters is not None
-    limits = stores.spool._store._limits
+    limits = stores.spool._store._room._limits
     assert (limits.max_bytes, limits.max_age_seconds, limits.when_full) == (1 << 21, 9.0, "drop-oldest")
     assert (stores.dead_letters._max_files, stores.dead_letters._max_bytes) == (3, 5)
     assert stores.spool_after == 7
