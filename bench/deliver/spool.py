@@ -79,7 +79,8 @@ def _through_the_spool(folder: Path, request: Request) -> tuple[float, float, fl
     try:
         start = time.perf_counter()
         # Each its own: a request is compressed once.
-        futures = [spool.put(Request(request.body, SPANS, "protobuf"), {"bench": SPANS}) for _ in range(batches)]
+        requests = [Request(request.body, SPANS, "protobuf", services={"bench": SPANS}) for _ in range(batches)]
+        futures = [spool.put(request) for request in requests]
         for future in futures:
             spool.back(future.result())
         put = batches * SPANS / (time.perf_counter() - start)

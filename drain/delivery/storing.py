@@ -97,7 +97,7 @@ class Storing:
             tell = functools.partial(self._tell, told)
             self._untold[told] = None
             try:
-                told.future = self._spool.put(job.request, job.request.services)
+                told.future = self._spool.put(job.request)
             except BaseException:
                 del self._untold[told]
                 raise

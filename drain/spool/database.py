@@ -1,4 +1,4 @@
-"""The spool's file: batches in an SQLite database, and beside them what became of every span that ever was in one.
+"""The spool's file: parts of batches in an SQLite database, and beside them what became of every span that was in one.
 
     spooled = delivered + rejected + dead_lettered + expired + dropped + damaged + waiting
 
@@ -41,6 +41,7 @@ CREATE TABLE batch (
     boot_id TEXT NOT NULL DEFAULT '',
     boot_nano INTEGER NOT NULL DEFAULT 0,
     encoding TEXT NOT NULL,
+    destination TEXT NOT NULL DEFAULT '',
     spans INTEGER NOT NULL,
     services TEXT NOT NULL,
     body BLOB NOT NULL
@@ -63,9 +64,18 @@ _ADD_TO_SERVICE: Final = (
 _NEW_SERVICE: Final = (
     f"INSERT INTO service ({', '.join(SPOOL_SUM_NAMES)}, name) VALUES ({'?, ' * len(SPOOL_SUM_NAMES)}?)"  # noqa: S608 - the names are this file's own
 )
-# Of a spool that was begun before there were these; an older drain reads and writes it with them.
-_ADDED_COLUMNS: Final = {"boot_id": "TEXT NOT NULL DEFAULT ''", "boot_nano": "INTEGER NOT NULL DEFAULT 0"}
-_STORED_COLUMNS: Final = "id, spooled_unix_nano, boot_id, boot_nano, encoding, spans, services, length(body)"
+# Of a spool that was begun before there were these. The version stays: an older drain reads and writes it with them,
+# and sends to its one destination what is for several.
+_ADDED_COLUMNS: Final = {
+    "boot_id": "TEXT NOT NULL DEFAULT ''",
+    "boot_nano": "INTEGER NOT NULL DEFAULT 0",
+    "destination": "TEXT NOT NULL DEFAULT ''",
+}
+# So that what waits for one is found without a look at all that waits for the others.
+_INDEX: Final = "CREATE INDEX IF NOT EXISTS batch_by_destination ON batch (destination, id)"
+_STORED_COLUMNS: Final = (
+    "id, spooled_unix_nano, boot_id, boot_nano, encoding, destination, spans, services, length(body)"
+)
 
 
 class DamagedError(Exception):
@@ -73,12 +83,13 @@ class DamagedError(Exception):
 
 
 class Stored(NamedTuple):
-    """A batch in the database, without its body.
+    """A part in the database, without its body.
 
     Attributes:
-        id: larger than that of every older batch.
+        id: larger than that of every older part.
         spooled: when it was put.
         encoding: of the request.
+        destination: of the request.
         spans: how many it has.
         services: how many of them each service has.
         body_bytes: as stored, compressed.
@@ -87,6 +98,7 @@ class Stored(NamedTuple):
     id: int
     spooled: Moment
     encoding: Encoding
+    destination: str
     spans: int
     services: Mapping[str, int]
     body_bytes: int
@@ -103,7 +115,8 @@ class SpoolDatabase:
 
     Attributes:
         sums: by service, as of the last commit.
-        batches: how many are stored, as of the last commit.
+        batches: how many parts are stored, as of the last commit.
+        by_destination: of them, how many for each destination; a new mapping with each commit.
         body_bytes: of their bodies together.
         files: the database and its log, as they were left.
         is_new: whether it was begun now, with the sums that were carried.
@@ -127,12 +140,13 @@ class SpoolDatabase:
             self._prepare(checkpoint_bytes, wal_bytes, carried or {})
             self.sums = self._read_sums()
             self.batches, self.body_bytes = self._one("SELECT batches, body_bytes FROM queue")
+            self.by_destination = self._read_destinations()
         except BaseException:
             self._connection.close()
             raise
         self.files = OpenFiles(path, self._wal)
         self._changes: dict[str, Counter[str]] = {}
-        self._batches_change = 0
+        self._parts_change: Counter[str] = Counter()  # by destination
         self._body_bytes_change = 0
 
     def begin(self) -> None:
@@ -148,16 +162,20 @@ class SpoolDatabase:
                 self._connection.execute(_NEW_SERVICE, values)
         self._connection.execute(
             "UPDATE queue SET batches = batches + ?, body_bytes = body_bytes + ?",
-            (self._batches_change, self._body_bytes_change),
+            (self._parts_change.total(), self._body_bytes_change),
         )
         changed = {
             service: self.sums.get(service, SpoolSums()).plus(change) for service, change in self._changes.items()
         }
         sums = {**self.sums, **changed}  # a new one each time: whoever has the old one reads it without a lock
+        by_destination = Counter(self.by_destination)
+        by_destination.update(self._parts_change)
+        by_destination = +by_destination  # without those that have none any more
         self._connection.execute("COMMIT")
         # Nothing here that may raise: what is durable is not to look as if it were undone.
         self.sums = sums
-        self.batches += self._batches_change
+        self.batches += self._parts_change.total()
+        self.by_destination = by_destination
         self.body_bytes += self._body_bytes_change
         self._changes = {}
         self.files.note_sizes()
@@ -169,33 +187,36 @@ class SpoolDatabase:
             self._connection.execute("ROLLBACK")
         self.files.note_sizes()
 
-    def add(self, now: Moment, encoding: Encoding, services: Mapping[str, int], body: bytes) -> Stored:
-        """Store a batch as the newest.
+    def add(
+        self, now: Moment, encoding: Encoding, services: Mapping[str, int], body: bytes, destination: str = ""
+    ) -> Stored:
+        """Store a part as the newest.
 
         Args:
             now: the moment that it is.
             encoding: of the request.
             services: how many spans each service has in it.
             body: compressed.
+            destination: of the request.
         """
         services = self._within_bound(services)
         spans = sum(services.values())
         cursor = self._connection.execute(
-            "INSERT INTO batch (spooled_unix_nano, boot_id, boot_nano, encoding, spans, services, body)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*now, encoding, spans, json.dumps(services), body),
+            "INSERT INTO batch (spooled_unix_nano, boot_id, boot_nano, encoding, destination, spans, services, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*now, encoding, destination, spans, json.dumps(services), body),
         )
         for service, count in services.items():
             self._change(service, spooled=count, waiting=count)
-        self._batches_change += 1
+        self._parts_change[destination] += 1
         self._body_bytes_change += len(body)
-        return Stored(cast("int", cursor.lastrowid), now, encoding, spans, services, len(body))
+        return Stored(cast("int", cursor.lastrowid), now, encoding, destination, spans, services, len(body))
 
     def remove(self, stored: Stored, fates: Mapping[Fate, int] | None) -> None:
-        """Remove a batch and count what became of its spans.
+        """Remove a part and count what became of its spans.
 
         Args:
-            stored: which batch.
+            stored: which part.
             fates: how many spans met which; adds up to `stored.spans`. Which service met which is not known where
                 there are several: they are put down to the first services. None: it is counted as never stored.
         """
@@ -211,33 +232,45 @@ class SpoolDatabase:
                 left[fate] -= part
                 unassigned -= part
                 self._change(service, **{fate: part, "waiting": -part})
-        self._batches_change -= 1
+        self._parts_change[stored.destination] -= 1
         self._body_bytes_change -= stored.body_bytes
 
     def count_lost(self, service: str, spans: int) -> None:
         """Count spans that were stored in a database that is gone."""
         self._change(service, spooled=spans, damaged=spans)
 
-    def oldest(self, most: int, without: Container[int] = frozenset(), *, newest: bool = False) -> list[Stored]:
-        """Return the oldest batches.
+    def oldest(
+        self,
+        most: int,
+        without: Container[int] = frozenset(),
+        *,
+        newest: bool = False,
+        destination: str | None = None,
+    ) -> list[Stored]:
+        """Return the oldest parts.
 
         Args:
             most: how many at most.
             without: ids of those that are passed over.
             newest: the newest instead, the last first.
+            destination: of those that are for this one; None: whatever they are for.
 
         Raises:
             DamagedError: a row is none that a spool wrote.
         """
         order = "DESC" if newest else "ASC"
-        rows = self._connection.execute(f"SELECT {_STORED_COLUMNS} FROM batch ORDER BY id {order}")  # noqa: S608 - the names are this file's own
+        which = "" if destination is None else "WHERE destination = ?"
+        rows = self._connection.execute(
+            f"SELECT {_STORED_COLUMNS} FROM batch {which} ORDER BY id {order}",  # noqa: S608 - the names are this file's own
+            () if destination is None else (destination,),
+        )
         try:
             return [_stored(row) for row in islice((row for row in rows if row[0] not in without), most)]
         finally:
             rows.close()  # of a reading that goes on, no log can be written back
 
     def batch(self, identity: int) -> Stored | None:
-        """Return the batch that has this id; None: it is not there, or not any more.
+        """Return the part that has this id; None: it is not there, or not any more.
 
         Raises:
             DamagedError: its row is none that a spool wrote.
@@ -246,7 +279,7 @@ class SpoolDatabase:
         return None if row is None else _stored(row)
 
     def body(self, stored: Stored) -> bytes:
-        """Return the stored body of a batch."""
+        """Return the stored body of a part."""
         (body,) = self._one("SELECT body FROM batch WHERE id = ?", stored.id)
         if not isinstance(body, bytes):
             raise DamagedError(f"the body of batch {stored.id} is {type(body).__name__}")
@@ -322,6 +355,7 @@ class SpoolDatabase:
         there = {row[1] for row in execute("PRAGMA table_info(batch)").fetchall()}
         for name in _ADDED_COLUMNS.keys() - there if there else ():
             execute(f"ALTER TABLE batch ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
+        execute(_INDEX)
         execute("COMMIT")
 
     def _read_sums(self) -> dict[str, SpoolSums]:
@@ -329,6 +363,12 @@ class SpoolDatabase:
         if not all(isinstance(row[0], str) and all(isinstance(count, int) for count in row[1:]) for row in rows):
             raise DamagedError("a sum is not a number")
         return {row[0]: SpoolSums(*row[1:]) for row in rows}
+
+    def _read_destinations(self) -> Counter[str]:
+        rows = self._connection.execute("SELECT destination, count(*) FROM batch GROUP BY destination").fetchall()
+        if not all(isinstance(destination, str) for destination, _ in rows):
+            raise DamagedError("a destination is no text")
+        return Counter(dict(rows))
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...]:
         row = self._connection.execute(statement, values).fetchone()
@@ -349,7 +389,8 @@ class SpoolDatabase:
 
     def _forget_changes(self) -> None:
         self._changes = {}
-        self._batches_change = self._body_bytes_change = 0
+        self._parts_change = Counter()
+        self._body_bytes_change = 0
 
 
 def stored_bytes(body_bytes: int) -> int:
@@ -381,16 +422,19 @@ def is_locked(error: Exception) -> bool:
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
-    identity, unix_nano, boot_id, boot_nano, encoding, spans, text, body_bytes = row
+    identity, unix_nano, boot_id, boot_nano, encoding, destination, spans, text, body_bytes = row
     try:
         services = json.loads(text)
         counts = (unix_nano, boot_nano, body_bytes, *services.values())
     except (ValueError, TypeError, AttributeError):
         raise DamagedError(f"the row of batch {identity} is not sound") from None
-    are_numbers = all(isinstance(count, int) for count in counts) and isinstance(boot_id, str)
-    if encoding not in {"protobuf", "json"} or not are_numbers or sum(services.values()) != spans:
+    are_numbers = all(isinstance(count, int) for count in counts)
+    are_texts = isinstance(boot_id, str) and isinstance(destination, str)
+    is_sound = are_numbers and are_texts and sum(services.values()) == spans
+    if encoding not in {"protobuf", "json"} or not is_sound:
         raise DamagedError(f"the row of batch {identity} is not sound")
-    return Stored(identity, Moment(unix_nano, boot_id, boot_nano), encoding, spans, services, body_bytes)
+    when = Moment(unix_nano, boot_id, boot_nano)
+    return Stored(identity, when, encoding, destination, spans, services, body_bytes)
 
 
 def _size_of(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The spool: batches that wait on disk for a backend that does not take them now.
+"""The spool: parts of batches that wait on disk for a backend that does not take them now.
 
 One thread owns the database. Everybody else hands it jobs; all that wait at the same time become one transaction, so
 that a disk that needs 5 ms to make a write durable takes many batches in these 5 ms.
@@ -29,7 +29,7 @@ from drain.spool.store import Addition, Removal, SpoolLockedError, SpoolStore
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -55,7 +55,7 @@ class SpoolRefusedError(RingBufferError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A batch in the spool that the caller holds.
+    """A part in the spool that the caller holds.
 
     Attributes:
         request: what is to be sent.
@@ -71,7 +71,6 @@ class Entry:
 @dataclass(slots=True)
 class _Put:
     request: Request
-    services: Mapping[str, int]
     future: Future[Entry]
     body: bytes = b""
     kept: Stored | None = None
@@ -136,24 +135,18 @@ class Spool:
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
 
-    def put(self, request: Request, services: Mapping[str, int]) -> Future[Entry]:
-        """Store a batch.
+    def put(self, request: Request) -> Future[Entry]:
+        """Store a part.
 
         Args:
             request: what is to be sent.
-            services: how many of its spans each service has; adds up to `request.spans`.
 
         Returns:
             the entry, held by the caller, once it is durable; `SpoolRefusedError` when it was not taken. It can be
             cancelled until its transaction begins.
-
-        Raises:
-            ValueError: the services do not add up.
         """
-        if sum(services.values()) != request.spans:
-            raise ValueError(f"services have {sum(services.values())} spans, the request {request.spans}")
         future: Future[Entry] = Future()
-        self._jobs.put(_Put(request, services, future))
+        self._jobs.put(_Put(request, future))
         return future
 
     def take(self, most: int = 1, *, without: frozenset[int] = frozenset(), newest: bool = False) -> list[Entry]:
@@ -177,7 +170,7 @@ class Spool:
         entries = []
         try:
             for stored, body, generation in taken:
-                request = Request.of_gzip(body, stored.spans, stored.encoding)
+                request = Request.of_gzip(body, stored.spans, stored.encoding, stored.destination, stored.services)
                 try:
                     request.body  # noqa: B018 - read, so that what a disk has changed is found here and not by the backend
                 except ValueError as error:
@@ -359,7 +352,9 @@ class Spool:
 
     def _serve(self, jobs: Iterable[_Job]) -> None:
         puts = [job for job in jobs if isinstance(job, _Put)]
-        additions = [Addition(put.request.encoding, put.services, put.body) for put in puts]
+        additions = [
+            Addition(put.request.encoding, put.request.services, put.body, put.request.destination) for put in puts
+        ]
         stored = self._store.write(additions, [job for job in jobs if isinstance(job, Removal)])
         for put, kept in zip(puts, stored or (), strict=False):
             put.kept = kept

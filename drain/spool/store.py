@@ -45,15 +45,16 @@ class SpoolLockedError(RingBufferError):
 
 
 class Addition(NamedTuple):
-    """A batch to be stored: its encoding, how many spans each service has in it, and its compressed body."""
+    """A part to be stored: its encoding, the spans of each service, its compressed body, and its destination."""
 
     encoding: Encoding
     services: Mapping[str, int]
     body: bytes
+    destination: str = ""
 
 
 class Removal(NamedTuple):
-    """A stored batch that is done with, the generation it is of, and what became of its spans.
+    """A stored part that is done with, the generation it is of, and what became of its spans.
 
     Without fates it is as if it had never been stored: its spans are counted where they came from.
     """
@@ -69,7 +70,7 @@ class Contents:
 
     Attributes:
         services: the sums of each service.
-        batches: how many.
+        batches: how many parts.
         body_bytes: of them, compressed.
         file_bytes: of the spool's files, those that were set aside included.
         oldest: when the oldest batch was stored; None without one.
@@ -286,7 +287,7 @@ class SpoolStore:
     def _add(self, database: SpoolDatabase, addition: Addition) -> Stored | None:
         if not self._room.make(database, len(addition.body)):
             return None
-        stored = database.add(self._time.now(), addition.encoding, addition.services, addition.body)
+        stored = database.add(self._time.now(), *addition)
         self._holds.hold(stored.id)
         return stored
 

@@ -41,7 +41,7 @@ def main(folder: Path, first: int, seed: int) -> None:
     number = first
     while True:
         while len(under_way) < 8:
-            under_way.append((number, spool.put(Request(body_of(number), SPANS, "protobuf"), {"shop": SPANS})))
+            under_way.append((number, spool.put(Request(body_of(number), SPANS, "protobuf", services={"shop": SPANS}))))
             number += 1
         put_number, future = under_way.popleft()
         spool.back(future.result(SECONDS))

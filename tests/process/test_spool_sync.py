@@ -23,7 +23,7 @@ log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
 spool = Spool(Path(sys.argv[1]), SpoolLimits(16 << 20), log=log)
 for number in range(5):
     before = calls()
-    spool.put(Request(b"%d" % number, 1, "protobuf"), {"shop": 1}).result(30)
+    spool.put(Request(b"%d" % number, 1, "protobuf", services={"shop": 1})).result(30)
     print(calls() - before)
 spool.close()
 """

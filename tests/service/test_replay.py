@@ -270,7 +270,7 @@ def test_a_spool_is_replayed_as_far_as_it_is_sound(inputs: Path, output: Path) -
     for number in range(20):
         message = batches.traces(5)
         message.resource_spans[0].schema_url = random.Random(number).randbytes(20_000).hex()  # noqa: S311 - only to be incompressible
-        spool.put(Request(message.SerializeToString(), 5, "protobuf"), {"demo": 5}).result(SECONDS)
+        spool.put(Request(message.SerializeToString(), 5, "protobuf", services={"demo": 5})).result(SECONDS)
     busy = replay("--output", output, inputs / "spool" / "spool.db")
     assert busy.code == 1
     assert "a drain has this spool open" in busy.lines[0]
@@ -428,7 +428,7 @@ def test_a_spool_that_a_drain_takes_up_while_it_is_replayed_is_not_removed(input
         return Spool(inputs, SpoolLimits(1 << 26), log=structlog.get_logger())
 
     def store(spool: Spool, spans: int) -> None:
-        spool.back(spool.put(batches.request(spans), {"shop": spans}).result(SECONDS))
+        spool.back(spool.put(batches.request(spans)).result(SECONDS))
 
     first = open_spool()
     store(first, 3)
@@ -505,7 +505,7 @@ def test_a_spooled_batch_of_two_gzip_members_is_read_whole(inputs: Path, output:
     log = structlog.get_logger()
     body = batches.request(3).body
     spool = Spool(inputs / "spool", SpoolLimits(16 << 20), log=log)
-    spool.put(Request(body, 3, "protobuf"), {"shop": 3}).result(SECONDS)
+    spool.put(Request(body, 3, "protobuf", services={"shop": 3})).result(SECONDS)
     assert spool.close(SECONDS)
     with contextlib.closing(sqlite3.connect(inputs / "spool" / "spool.db", isolation_level=None)) as database:
         members = gzip.compress(body[:50]) + gzip.compress(body[50:])

@@ -82,7 +82,7 @@ def test_its_parts_are_found_wherever_they_are_and_each_is_shown_once(ring_dir: 
         spool = Spool(state / "spool", SpoolLimits(1 << 26), log=log)
         try:
             body = from_json_line(line([ROOT, CHILD])).SerializeToString()
-            spool.put(Request(body, 2, "protobuf"), {"front": 2}).result(SECONDS)
+            spool.put(Request(body, 2, "protobuf", services={"front": 2})).result(SECONDS)
             # In another process: as far as it can see, a drain has the spool open, and delivers it.
             done = run(
                 "trace", "--ring-dir", ring_dir, "--state-dir", state, "--json", "AB0", tmp_path / "spans.jsonl.gz"
@@ -204,7 +204,7 @@ def test_on_a_narrow_terminal_the_duration_stays(empty: Path, tmp_path: Path) ->
 def spool_folder(tmp_path: Path) -> Path:
     spool = Spool(tmp_path / "spool", SpoolLimits(1 << 26), log=structlog.get_logger())
     body = from_json_line(line([ROOT])).SerializeToString()
-    spool.put(Request(body, 1, "protobuf"), {"front": 1}).result(SECONDS)
+    spool.put(Request(body, 1, "protobuf", services={"front": 1})).result(SECONDS)
     assert spool.close(SECONDS)
     return tmp_path / "spool"
 

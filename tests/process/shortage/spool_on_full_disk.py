@@ -26,7 +26,7 @@ LIMITS = SpoolLimits(64 << 20)
 def put(spool: Spool, number: int) -> Entry:
     """Put a batch of one span and 200 kB."""
     body = random.Random(number).randbytes(200_000)  # noqa: S311 - only to be incompressible
-    return spool.put(Request(body, 1, "protobuf"), {"shop": 1}).result(SECONDS)
+    return spool.put(Request(body, 1, "protobuf", services={"shop": 1})).result(SECONDS)
 
 
 def is_put(spool: Spool, number: int) -> bool:

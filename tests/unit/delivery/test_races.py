@@ -23,8 +23,6 @@ from tests.service.draining import SECONDS, until
 from tests.unit.delivery.world import World, batch_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pytest
 
     from drain.otlp.request import Encoding
@@ -73,7 +71,7 @@ class NotedSpool:
     def withdraw(self, entry: Any) -> None:
         self.withdrawn.append(entry)
 
-    def put(self, _request: Request, _services: Mapping[str, int]) -> Future[Any]:
+    def put(self, _request: Request) -> Future[Any]:
         self.puts.append(Future())
         return self.puts[-1]
 
@@ -219,7 +217,7 @@ def test_a_batch_that_the_spool_has_is_not_put_again_though_nobody_is_told_when_
     spool: Any = NotedSpool()
     puts = spool.puts
 
-    def put(_request: Request, _services: Mapping[str, int]) -> Future[Any]:
+    def put(_request: Request) -> Future[Any]:
         puts.append(NoMemory())
         future: Future[Any] = puts[-1]
         return future
@@ -267,7 +265,7 @@ def test_batches_of_a_new_database_are_not_passed_over_for_the_failures_of_an_ol
     spool, storing = world.spool, world.dispatch._storing
     assert spool is not None
     assert storing is not None
-    spool.put(batch_of(b"old").parts[0], {"shop": 1})
+    spool.put(batch_of(b"old").parts[0])
     spool.back(spool.entries[1])
     failed = storing.take(Which.UNTRIED, newest=False)
     assert failed is not None

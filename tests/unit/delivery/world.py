@@ -21,7 +21,7 @@ from drain.rings.segment import Segment
 from tests.fakes import keeps_faults, raise_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from drain.delivery.dead_letters import DeadLetters
     from drain.otlp.request import Encoding
@@ -48,7 +48,7 @@ class FakeSpool:
         self.puts = 0
         self.outcomes: list[Outcome] = []
 
-    def put(self, request: Request, _services: Mapping[str, int]) -> Future[Any]:
+    def put(self, request: Request) -> Future[Any]:
         self.puts += 1
         self.entries[self.puts] = SimpleNamespace(
             request=request, stored=SimpleNamespace(id=self.puts), generation=0, born=self._clock()

@@ -74,7 +74,7 @@ def test_a_batch_that_is_sent_spooled_sent_again_and_kept_is_compressed_once(
         request = batches.request(50, encoding)
         assert exporter.export(request).verdict is Verdict.RETRY
         assert exporter.export(request).verdict is Verdict.RETRY
-        spool.back(spool.put(request, {"shop": 50}).result(SECONDS))
+        spool.back(spool.put(request).result(SECONDS))
         (entry,) = spool.take()
         assert exporter.export(entry.request).verdict is Verdict.RETRY
         assert exporter.export(entry.request).verdict is Verdict.DELIVERED

@@ -70,8 +70,8 @@ class Bench:
         return sorted(path.name.split("-", 3)[-1] for path in self.folder.glob("damaged-*"))
 
 
-def request(body: bytes = b"body", spans: int = 3) -> Request:
-    return Request(body, spans, "protobuf")
+def request(body: bytes = b"body", spans: int = 3, service: str = "shop") -> Request:
+    return Request(body, spans, "protobuf", services={service: spans})
 
 
 def noise(size: int) -> bytes:
@@ -79,7 +79,7 @@ def noise(size: int) -> bytes:
 
 
 def put(spool: Spool, body: bytes = b"body", spans: int = 3, service: str = "shop") -> Entry:
-    return spool.put(request(body, spans), {service: spans}).result(SECONDS)
+    return spool.put(request(body, spans, service)).result(SECONDS)
 
 
 def put_back(spool: Spool, body: bytes = b"body", spans: int = 3, service: str = "shop") -> None:

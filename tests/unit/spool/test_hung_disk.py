@@ -57,7 +57,7 @@ def test_nobody_waits_long_for_a_disk_that_hangs_and_it_is_said_once(bench: Benc
     spool.look()
     assert (spool.status().is_writable, spool.can_take(), spool.room() > 0) == (True, True, True)
     hang(disk)
-    spool.put(request(), {"shop": 3})
+    spool.put(request())
     assert disk.is_waited_for.wait(SECONDS)
     assert spool.take() == []
     spool.look()
@@ -77,9 +77,9 @@ def test_nobody_waits_long_for_a_disk_that_hangs_and_it_is_said_once(bench: Benc
 def test_what_is_cancelled_or_withdrawn_is_counted_as_never_stored(bench: Bench, disk: Disk) -> None:
     spool = bench.open()
     hang(disk)
-    begun = spool.put(request(), {"shop": 3})
+    begun = spool.put(request())
     assert disk.is_waited_for.wait(SECONDS)
-    waiting = spool.put(request(spans=5), {"shop": 5})
+    waiting = spool.put(request(spans=5))
     assert waiting.cancel()
     assert not begun.cancel()
     disk.answers.set()
@@ -93,11 +93,11 @@ def test_what_is_cancelled_or_withdrawn_is_counted_as_never_stored(bench: Bench,
 def test_no_more_batches_than_a_few_wait_for_the_disk(bench: Bench, disk: Disk) -> None:
     spool = bench.open()
     hang(disk)
-    spool.put(request(), {"shop": 3})
+    spool.put(request())
     assert disk.is_waited_for.wait(SECONDS)
     put = 0
     while spool.room():
-        spool.put(request(), {"shop": 3})
+        spool.put(request())
         put += 1
         assert put < 100
     disk.answers.set()

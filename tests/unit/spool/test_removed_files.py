@@ -144,7 +144,7 @@ def test_what_was_written_into_files_that_went_meanwhile_is_not_said_to_be_safe(
 
     with monkeypatch.context() as patch:
         patch.setattr(SpoolDatabase, "commit", commit_into_nothing)
-        future = spool.put(request(), {"shop": 3})
+        future = spool.put(request())
         refused = future.exception(SECONDS)
     lost = int(name == "spool.db")
     if lost:

@@ -1,0 +1,117 @@
+"""A row of the spool is a part: it keeps its destination, and is found by it; a spool of before has one destination."""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drain.accounting.outcome import Outcome
+from drain.accounting.spool_sums import SpoolSums
+from drain.otlp.request import Request
+from drain.spool.database import SpoolDatabase
+from drain.spool.spool_time import this_moment
+from tests.unit.spool.bench import MEBIBYTE, SECONDS, settled
+
+if TYPE_CHECKING:
+    from tests.unit.spool.bench import Bench
+
+# 4 spans of "shop" delivered and rejected; waiting: 3 of "shop" and "bank" in protobuf, 5 of "shop" in JSON. Written by
+# 0.1.0 as it was before a row had a destination.
+SPOOL_OF_BEFORE = Path(__file__).parent / "spools_of_before" / "0.1.0.db.gz"
+
+
+def part(body: bytes, destination: str) -> Request:
+    return Request(body, 1, "protobuf", destination, {"shop": 1})
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> SpoolDatabase:
+    database = SpoolDatabase(tmp_path / "spool.db", MEBIBYTE, MEBIBYTE)
+    database.begin()
+    for number, destination in enumerate(("1", "0", "1", "2")):
+        database.add(this_moment(), "protobuf", {"shop": 1}, b"%d" % number, destination)
+    database.commit()
+    return database
+
+
+def bodies(database: SpoolDatabase, destination: str | None, *, newest: bool = False) -> list[bytes]:
+    return [database.body(stored) for stored in database.oldest(9, {1}, newest=newest, destination=destination)]
+
+
+def test_parts_are_found_by_their_destination(database: SpoolDatabase) -> None:
+    assert bodies(database, None) == [b"1", b"2", b"3"]
+    assert [bodies(database, destination) for destination in ("0", "1", "2", "3")] == [[b"1"], [b"2"], [b"3"], []]
+    assert bodies(database, None, newest=True) == [b"3", b"2", b"1"]
+
+
+def test_parts_are_counted_by_their_destination_as_of_the_last_commit(database: SpoolDatabase, tmp_path: Path) -> None:
+    assert database.by_destination == {"0": 1, "1": 2, "2": 1}
+    before = database.by_destination
+    database.begin()
+    for stored in database.oldest(2):
+        database.remove(stored, {"delivered": 1})
+    database.add(this_moment(), "protobuf", {"shop": 1}, b"4", "3")
+    assert database.by_destination == before, "it may be undone"
+    database.commit()
+    assert database.by_destination == {"1": 1, "2": 1, "3": 1}
+    assert before == {"0": 1, "1": 2, "2": 1}, "whoever has the old one reads it without a lock"
+    database.begin()
+    database.remove(database.oldest(1)[0], None)
+    database.rollback()
+    assert database.by_destination == {"1": 1, "2": 1, "3": 1}
+    database.close()
+    again = SpoolDatabase(tmp_path / "spool.db", MEBIBYTE, MEBIBYTE)
+    assert again.by_destination == {"1": 1, "2": 1, "3": 1}
+    again.close()
+
+
+def test_the_search_for_a_destination_passes_nothing_over(database: SpoolDatabase, tmp_path: Path) -> None:
+    database.close()
+    with sqlite3.connect(tmp_path / "spool.db") as connection:
+        (plan,) = connection.execute("EXPLAIN QUERY PLAN SELECT id FROM batch WHERE destination = '7' ORDER BY id")
+    assert "batch_by_destination (destination=?)" in plan[3]
+
+
+def test_a_spool_of_before_is_delivered_and_goes_on(bench: Bench) -> None:
+    bench.folder.mkdir(mode=0o700)
+    (bench.folder / "spool.db").write_bytes(gzip.decompress(SPOOL_OF_BEFORE.read_bytes()))
+    spool = bench.open()
+    assert spool.status().services == {
+        "bank": SpoolSums(spooled=2, waiting=2),
+        "shop": SpoolSums(spooled=10, delivered=3, rejected=1, waiting=6),
+    }
+    spool.back(spool.put(part(b"new", "7")).result(SECONDS))
+    entries = spool.take(9)
+    assert [entry.request for entry in entries] == [
+        Request(b"first", 3, "protobuf"),
+        Request(b'{"resourceSpans":[]}\n', 5, "json"),
+        part(b"new", "7"),
+    ]
+    for entry in entries:
+        spool.done(entry, Outcome(delivered=entry.request.spans))
+    sums = settled(spool).services
+    assert (sums["shop"].delivered, sums["bank"].delivered) == (10, 2)
+    assert not any(one.waiting or one.unaccounted for one in sums.values())
+
+
+def test_a_drain_of_before_reads_what_one_of_today_wrote(database: SpoolDatabase, tmp_path: Path) -> None:
+    """Its own statements, on the columns that it knows."""
+    database.close()
+    connection = sqlite3.connect(tmp_path / "spool.db")
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    connection.execute(
+        "INSERT INTO batch (spooled_unix_nano, boot_id, boot_nano, encoding, spans, services, body)"
+        " VALUES (1, '', 1, 'protobuf', 1, '{\"shop\": 1}', x'00')"
+    )
+    columns = "id, spooled_unix_nano, boot_id, boot_nano, encoding, spans, services, length(body)"
+    rows = connection.execute(f"SELECT {columns} FROM batch ORDER BY id ASC").fetchall()  # noqa: S608 - of this test
+    assert len(rows) == 5
+    connection.commit()
+    connection.close()
+    again = SpoolDatabase(tmp_path / "spool.db", MEBIBYTE, MEBIBYTE)
+    assert again.by_destination == {"": 1, "0": 1, "1": 2, "2": 1}
+    again.close()
