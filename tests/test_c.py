@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).parents[1]
-TESTS = sorted(source.stem for source in (ROOT / "tests" / "c").glob("*.c"))
+TESTS = sorted(source.stem for source in (ROOT / "tests" / "c").rglob("*.c"))
 SLOW = {"close_race"}
 PROGRAMS = Path(sys.executable).parent  # cmake, ctest and ninja come from the extra [test]
 SANITIZERS = {"plain": "", "tsan": "thread", "asan": "address,undefined"}

@@ -250,7 +250,7 @@ def test_a_mutant_is_noticed(
     mutant = MUTANTS[name]
     tests = tmp_path / "tests"
     tests.mkdir()
-    for source in (ROOT / "tests" / "c").glob("*.[ch]"):
+    for source in (ROOT / "tests" / "c").rglob("*.[ch]"):
         text = source.read_text(encoding="utf-8")
         # A wake-up that is lost is waited for to the end: here two seconds are enough.
         text = text.replace("patience_nano = UINT64_C(10)", "patience_nano = UINT64_C(2)")

@@ -23,7 +23,7 @@ static const char span_frame[] =
     "\"attributes\":[],\"events\":[],\"status\":{\"code\":0},\"flags\":4294967295},";
 
 /*
- * An `otlp` grows to so many characters a byte at most, beside what may stand in a span once. tests/c/otlp_bound.c
+ * An `otlp` grows to so many characters a byte at most, beside what may stand in a span once. tests/c/otlp/otlp_bound.c
  * works both out, from the table in fields.c.
  */
 #define OTLP_GROWTH 12
