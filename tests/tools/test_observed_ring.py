@@ -14,7 +14,7 @@ from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingFormatError
 from tests.consumer import Consumer, rings_in, span_ids
 from tests.records import fresh_records
-from tests.service.rings import CProducer
+from tests.service.c_producer import CProducer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from drain.tools.looking.span_filter import SpanFilter
 from drain.tools.looking.watched_rings import WatchedRings
 from drain.tools.tail import _Tail, json_line
 from drain.tools.top.frames import Frames, as_json
+from tests.service.c_producer import CProducer
 from tests.service.draining import LAYOUT, emit
-from tests.service.rings import CProducer
 from tests.tools.test_observed_ring import write_word
 
 if TYPE_CHECKING:

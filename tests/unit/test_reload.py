@@ -1,4 +1,4 @@
-"""A reload beside the end of the drain: tests/service/test_reload.py has what it takes up."""
+"""A reload beside the end of the drain: tests/service/commands/test_reload.py has what it takes up."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from drain.rings.watch import Watch
 from drain.service.service import Service
 from ringbuf._ringbuf import lib
 from tests.clocks import Clock
+from tests.service.c_producer import CProducer
 from tests.service.draining import ANY_RING, LAYOUT, SMALL, MemoryBackend, SteppedDrain, emit
-from tests.service.rings import CProducer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,8 +25,8 @@ from ringbuf.layout.layout import CORE_OFFSETS
 from tests.conftest import SESSION, SHM
 from tests.examples import examples
 from tests.property.strategies import layouts
+from tests.service.c_producer import CProducer
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files, spans_of
-from tests.service.rings import CProducer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

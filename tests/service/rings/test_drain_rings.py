@@ -15,6 +15,7 @@ from drain.rings.directory import RingDirectory
 from drain.rings.watch import Watch
 from drain.service.limits import Limits
 from ringbuf._ringbuf import lib
+from tests.service.c_producer import CProducer
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
@@ -25,7 +26,6 @@ from tests.service.draining import (
     ring_files,
     until,
 )
-from tests.service.rings import CProducer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from drain.otlp.json_lines import from_json_line
 from ringbuf import Attribute, Emitter, SpanLayout
 from ringbuf.dataplane import LeaseId, OpType, Outcome, ResourceKind, site
 from tests.python import run
+from tests.service.c_producer import CProducer
 from tests.service.draining import MemoryBackend, SteppedDrain, quarantined, ring_files, run_once
-from tests.service.rings import CProducer
 
 RINGS_OF_BEFORE = Path(__file__).parent / "rings_of_before"
 # Everything that may change at once: an attribute comes, one goes, one gets another type, labels change their order,

@@ -14,7 +14,7 @@ import pytest
 import ringbuf
 from drain.rings import examination
 from tests.service.draining import LAYOUT, DrainProcess, MemoryBackend, SteppedDrain, emit, numbers_in_file, quarantined
-from tests.service.fatal_records import plant
+from tests.service.rings.fatal_records import plant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

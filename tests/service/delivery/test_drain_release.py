@@ -11,8 +11,8 @@ import ringbuf
 from drain.exporters.protocol import Result, Verdict
 from drain.service.limits import Limits
 from ringbuf._ringbuf import ffi, lib
+from tests.service.c_producer import CProducer
 from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, ring_files
-from tests.service.rings import CProducer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ import pytest
 import ringbuf
 from drain.accounting.sums import Sums
 from ringbuf._ringbuf import ffi, lib
+from tests.service.c_producer import CProducer
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files, until
-from tests.service.rings import CProducer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
