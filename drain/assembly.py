@@ -15,6 +15,7 @@ from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.retry import RetryPolicy
 from drain.delivery.stores import Stores
 from drain.exporters.file_options import FileOptions
+from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.admission import Admission
 from drain.service.limits import Limits
@@ -80,6 +81,13 @@ def make_exporter(configuration: Configuration, *, holds: bool = True) -> Export
             rotate_seconds=settings.file_rotate_seconds,
             keep=settings.file_keep,
             compression=settings.file_compression,
+        ),
+        kafka=KafkaOptions(
+            brokers=settings.kafka_brokers,
+            topic=settings.kafka_topic,
+            encoding=settings.kafka_encoding,
+            create_topic=settings.kafka_create_topic,
+            properties=settings.kafka,
         ),
     )
 

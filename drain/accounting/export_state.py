@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from drain.accounting.broker_state import BrokerState
+
 LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the buckets of an attempt's duration, in seconds."""
 
@@ -27,6 +29,7 @@ class ExportState:
         failing_seconds: for how long the backend has accepted nothing that it was given; 0 when the last was accepted.
             After a refusal for good it grows with the next attempt only: there may be nothing to send.
         failure: what it said last, empty when it is not failing.
+        brokers: of an exporter to Kafka.
     """
 
     attempts: Mapping[str, int]
@@ -38,3 +41,4 @@ class ExportState:
     running: int
     failing_seconds: float
     failure: str
+    brokers: BrokerState | None = None

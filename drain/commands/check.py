@@ -13,7 +13,7 @@ from drain import assembly
 from drain.commands.serve import refuse_missing_ring_dir
 from drain.commands.starting import cannot_start, is_output_taken, log_of
 from drain.exit_codes import DELIVERED, UNDELIVERED
-from drain.exporters.protocol import Verdict
+from drain.exporters.protocol import Inspectable, Verdict
 from drain.otlp.request import Request
 from ringbuf.exceptions import RingBufferError
 from ringbuf.ring.directory import check_ring_dir
@@ -85,6 +85,12 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _try(exporter: Exporter, kind: str) -> int:
+    if isinstance(exporter, Inspectable):
+        for finding in exporter.findings():
+            typer.echo(f"exporter {kind}: {finding}")
+        is_reachable = exporter.is_reachable()
+        typer.echo(f"exporter {kind}: {exporter.endpoint} {'is there' if is_reachable else 'cannot be sent to'}")
+        return DELIVERED if is_reachable else UNDELIVERED
     if not kind.startswith("otlp"):
         typer.echo(f"exporter {kind}: {exporter.endpoint} can be written")
         return DELIVERED

@@ -31,6 +31,8 @@ SPOOL_FIELDS: Final = frozenset(
     {"ring_dir", "state_dir", "spool_max_bytes", "spool_max_age", "spool_full", "log_level"}
     | {name for name in Settings.model_fields if name.startswith("dead_letter_")}
 )
+WITHOUT_FLAG: Final = frozenset({"headers", "kafka"})
+"""Settings that hold credentials: everybody may read a command line."""
 
 
 def with_settings(command: Callable[..., None], fields: Collection[str] = ALL_FIELDS) -> Callable[..., None]:
@@ -46,8 +48,8 @@ def with_settings(command: Callable[..., None], fields: Collection[str] = ALL_FI
         if parameter.kind is not parameter.VAR_KEYWORD
     ]
     for name, field in Settings.model_fields.items():
-        if name == "headers" or name not in fields:
-            continue  # headers: they hold credentials, and everybody may read a command line
+        if name in WITHOUT_FLAG or name not in fields:
+            continue
         flag = f"{flag_of(name)}/--no-{flag_of(name)[2:]}" if field.annotation is bool else flag_of(name)
         kind, metavar = _kind(field)
         default = field.get_default(call_default_factory=True, validated_data={})

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 # In the order of the help. What is in no group is in that of its exporter or its stores, else in the last.
 GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "Which rings": ("once", "ring_dir", "allow_uid", "allow_gid", "max_ring_bytes"),
-    "Where the spans go": ("exporter", "endpoint", "output"),
+    "Where the spans go": ("exporter", "endpoint", "output", "kafka_brokers"),
     "An OTLP backend": (),
     "A file": (),
+    "Kafka": (),
     "What waits on disk": ("state_dir",),
     "When an attempt fails": tuple(name for name in Settings.model_fields if name.startswith("retry_")),
     "Batches": ("batch_spans", "batch_bytes", "batch_delay", "concurrency"),
@@ -32,6 +33,7 @@ _OTHERS: Final = "The service itself"
 _BY_EXTRA: Final = {
     ("exporter", "otlp"): "An OTLP backend",
     ("exporter", "file"): "A file",
+    ("exporter", "kafka"): "Kafka",
     ("needs", "state_dir"): "What waits on disk",
 }
 EXAMPLES: Final = {

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drain.exporters.file_options import FileOptions
+    from drain.exporters.kafka.options import KafkaOptions
     from drain.exporters.protocol import Exporter
     from drain.settings.otlp_environment import OtlpSettings
 
@@ -27,6 +28,7 @@ class Destination:
             appended unless it ends so.
         output: the file of kind "file"; `-` is standard output.
         file: rotation, compression and sync of kind "file".
+        kafka: brokers, topic and properties of kind "kafka".
     """
 
     kind: ExporterKind
@@ -34,6 +36,7 @@ class Destination:
     endpoint: str | None = None
     output: Path | None = None
     file: FileOptions | None = None
+    kafka: KafkaOptions | None = None
 
 
 def make_exporter(
@@ -43,6 +46,7 @@ def make_exporter(
     endpoint: str | None = None,
     output: Path | None = None,
     file: FileOptions | None = None,
+    kafka: KafkaOptions | None = None,
 ) -> Exporter:
     """Return the exporter of this kind; only its own dependencies are imported.
 
@@ -52,6 +56,7 @@ def make_exporter(
         endpoint: beats `otlp.endpoint`.
         output: of kind "file".
         file: of kind "file".
+        kafka: of kind "kafka".
 
     Raises:
         ValueError: a setting cannot work; the text says which, and what to do.
@@ -60,4 +65,4 @@ def make_exporter(
         known = ExporterKind(kind)
     except ValueError:
         raise ValueError(f"unknown exporter {kind!r}: choose one of {', '.join(ExporterKind)}") from None
-    return cast("Exporter", import_module(known.module).make(Destination(known, otlp, endpoint, output, file)))
+    return cast("Exporter", import_module(known.module).make(Destination(known, otlp, endpoint, output, file, kafka)))

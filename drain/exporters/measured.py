@@ -5,16 +5,18 @@ from __future__ import annotations
 import bisect
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
-from drain.exporters.protocol import Renewable, Verdict
+from drain.exporters.protocol import Bounded, Brokered, Renewable, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drain.exporters.protocol import Exporter, Result
     from drain.otlp.request import Encoding, Request
+
+ANY_BYTES: Final = 1 << 62
 
 
 class MeasuredExporter:
@@ -65,6 +67,12 @@ class MeasuredExporter:
             self.when_gone()
         return result
 
+    @property
+    def most_bytes(self) -> int:
+        """The largest body that the exporter's destination takes, where it has told."""
+        exporter = self._exporter
+        return exporter.most_bytes if isinstance(exporter, Bounded) else ANY_BYTES
+
     def renew(self) -> None:
         """Let the exporter leave its files and connections for new ones, if it has any."""
         if isinstance(self._exporter, Renewable):
@@ -110,6 +118,8 @@ class MeasuredExporter:
 
     def state(self) -> ExportState:
         """Return what came of the attempts so far."""
+        exporter = self._exporter
+        brokers = exporter.broker_state() if isinstance(exporter, Brokered) else None
         with self._lock:
             until = self._clock() if self._failing_until is None or self._running else self._failing_until
             return ExportState(
@@ -122,6 +132,7 @@ class MeasuredExporter:
                 running=self._running,
                 failing_seconds=0.0 if self._failing_since is None else until - self._failing_since,
                 failure=self._failure,
+                brokers=brokers,
             )
 
     def _ended(self, started: float, request: Request, result: Result | None, exporter: Exporter) -> None:

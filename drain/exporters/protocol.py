@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drain.accounting.broker_state import BrokerState
     from drain.otlp.request import Encoding, Request
 
 
@@ -87,4 +90,36 @@ class Renewable(Exporter, Protocol):
 
     def renew(self) -> None:
         """Take up certificates, headers and the file of a name anew, whatever has changed; any thread may ask."""
+        ...
+
+
+@runtime_checkable
+class Bounded(Exporter, Protocol):
+    """An exporter whose destination has told how large a request may be."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest body that it takes; may change."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Exporter, Protocol):
+    """An exporter that looks at its destination without sending anything."""
+
+    def findings(self) -> Sequence[str]:
+        """Return what an operator should know; blocks until it has looked, some seconds at the most."""
+        ...
+
+    def is_reachable(self) -> bool:
+        """Return whether spans can be sent, as far as a look tells."""
+        ...
+
+
+@runtime_checkable
+class Brokered(Exporter, Protocol):
+    """An exporter that sends to brokers."""
+
+    def broker_state(self) -> BrokerState:
+        """Return what is shown of them; any thread may ask."""
         ...

@@ -32,3 +32,4 @@ class ExporterKind(enum.StrEnum):
     OTLP_HTTP = "otlp-http", "drain.exporters.otlp_http"
     OTLP_HTTP_JSON = "otlp-http-json", "drain.exporters.otlp_http"
     OTLP_GRPC = "otlp-grpc", "drain.exporters.otlp_grpc"
+    KAFKA = "kafka", "drain.exporters.kafka.make"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from drain.settings import kafka_properties
 from drain.settings.address import Address
 from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import OtlpProtocol, OtlpSettings, header_problem, parse_codes, parse_headers
@@ -103,6 +104,10 @@ def _file(description: str, **constraints: Any) -> Any:
     return Field(description=description, json_schema_extra={"exporter": "file"}, **constraints)
 
 
+def _kafka(description: str, **constraints: Any) -> Any:
+    return Field(description=description, json_schema_extra={"exporter": "kafka"}, **constraints)
+
+
 def _state(description: str, **constraints: Any) -> Any:
     return Field(description=description, json_schema_extra={"needs": "state_dir"}, **constraints)
 
@@ -113,6 +118,7 @@ GroupIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("group", lambda 
 Codes = Annotated[str, AfterValidator(_checked_codes)]
 StateDir = Annotated[Path | None, BeforeValidator(_none_if_off)]
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_split_headers)]
+KafkaProperties = Annotated[Mapping[str, str | Mapping[str, str]], NoDecode, BeforeValidator(kafka_properties.flat)]
 
 
 class Settings(BaseSettings):
@@ -155,6 +161,15 @@ class Settings(BaseSettings):
     )
     retry_codes: Codes = _otlp("HTTP statuses and gRPC codes that are retried, too, with commas.", default="")
     refuse_codes: Codes = _otlp("HTTP statuses and gRPC codes that are final, with commas.", default="")
+    kafka_brokers: str | None = _kafka(
+        "HOST:PORT of brokers, with commas; some of the cluster's will do.", default=None
+    )
+    kafka_topic: str = _kafka("The topic; spans of all services go there.", default="otlp_spans")
+    kafka_encoding: Literal["otlp_proto", "otlp_json"] = _kafka("Of messages.", default="otlp_proto")
+    kafka_create_topic: str | None = _kafka(
+        "PARTITIONS:REPLICAS of the topic, which is made where it is missing; without it none is made.", default=None
+    )
+    kafka: KafkaProperties = _kafka("Properties of librdkafka.", default_factory=dict)
     unsampled: Literal["deliver", "count"] = Field(
         "deliver",
         description="Spans that producers write though their trace is not sampled (emit_unsampled): they are"
@@ -240,6 +255,8 @@ class Configuration:
             shown = value
             if name == "headers":
                 shown = dict.fromkeys(value, HIDDEN)
+            elif name == "kafka":
+                shown = kafka_properties.shown(value)
             elif name == "endpoint" and value is not None:
                 shown = without_secrets(value)
             elif name == "state_dir" and value is None:
@@ -266,6 +283,7 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
         _otel_variables(from_otel),
         _file_values(config_file),
     ]
+    properties, variables = kafka_properties.from_variables(os.environ, Settings.model_fields)
     values: dict[str, object] = {}
     origins = dict.fromkeys(Settings.model_fields, "default")
     if state_directory := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:  # systemd's, which may name several
@@ -277,6 +295,8 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
     for source, names in reversed(sources):
         values.update(source)
         origins.update({name: names[name] for name in source})
+    if properties:  # one by one: a secret by a variable, and the rest in the file
+        _add_properties(properties, variables, values, origins)
     if origins["exporter"] == "default":
         _choose_exporter(sources, values, origins)
     _refuse_empty_texts(values, origins)
@@ -312,10 +332,23 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
+def _add_properties(
+    properties: Mapping[str, object], variables: Sequence[str], values: dict[str, object], origins: dict[str, str]
+) -> None:
+    try:
+        of_file = kafka_properties.flat(values.get("kafka", {}))
+    except ValueError:
+        return  # it is judged with the rest
+    if isinstance(of_file, Mapping):
+        values["kafka"] = {**of_file, **properties}
+        origins["kafka"] = ", ".join([*([origins["kafka"]] if of_file else []), *variables])
+
+
 def _choose_exporter(sources: Sequence[_Source], values: dict[str, object], origins: dict[str, str]) -> None:
     """Choose by the first source that says where the spans go: an endpoint is OTLP's, an output the file's."""
+    said = (("endpoint", ExporterKind.OTLP), ("output", ExporterKind.FILE), ("kafka_brokers", ExporterKind.KAFKA))
     for source, names in sources:
-        for name, kind in (("endpoint", ExporterKind.OTLP), ("output", ExporterKind.FILE)):
+        for name, kind in said:
             if source.get(name):
                 values["exporter"] = kind
                 origins["exporter"] = names[name]
@@ -333,7 +366,7 @@ def _misspelt_variables() -> Iterator[str]:
     known = [*Settings.model_fields, "config"]
     for variable in sorted(os.environ):
         prefix, name = variable[: len(ENVIRONMENT_PREFIX)].upper(), variable[len(ENVIRONMENT_PREFIX) :].lower()
-        if prefix == ENVIRONMENT_PREFIX and name not in known:
+        if prefix == ENVIRONMENT_PREFIX and name not in known and not kafka_properties.is_variable(variable):
             meant = nearest(name, known)
             hint = f": did you mean {ENVIRONMENT_PREFIX}{meant.upper()}?" if meant else ""
             yield f"{variable} is no setting and is ignored{hint}"

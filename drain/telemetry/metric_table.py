@@ -15,6 +15,7 @@ from drain.accounting.export_state import LATENCY_BOUNDS
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_value
 
 if TYPE_CHECKING:
+    from drain.accounting.broker_state import Broker, BrokerState
     from drain.accounting.export_state import ExportState
     from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.snapshot import Snapshot
@@ -212,6 +213,25 @@ def _dead_letter_batches(reading: Reading) -> Values:
     return [(("kept",), reading.dead_letters.batches_kept), (("failed",), reading.dead_letters.batches_failed)]
 
 
+def _brokers_counter(name: str, value: Callable[[BrokerState], float], help_text: str) -> Metric:
+    return _counter(name, lambda reading: _of_brokers(reading, value), help_text)
+
+
+def _brokers_gauge(name: str, value: Callable[[BrokerState], float], help_text: str) -> Metric:
+    return _gauge(name, lambda reading: _of_brokers(reading, value), help_text)
+
+
+def _of_brokers(reading: Reading, value: Callable[[BrokerState], float]) -> Values:
+    return [] if reading.exports.brokers is None else _one(value(reading.exports.brokers))
+
+
+def _by_broker(reading: Reading, value: Callable[[Broker], float | None]) -> Values:
+    if reading.exports.brokers is not None:
+        for broker in reading.exports.brokers.brokers:
+            if (number := value(broker)) is not None:
+                yield (broker.name,), number
+
+
 def _span_series(reading: Reading) -> Values:
     return [] if reading.spans is None else _one(reading.spans.series_count)
 
@@ -346,6 +366,42 @@ METRICS: Final[tuple[Metric, ...]] = (
         "batches_in_flight",
         lambda reading: _one(reading.snapshot.batches_in_flight),
         "Batches that were handed to the delivery and are not settled; those that wait for a retry are among them.",
+    ),
+    _brokers_gauge(
+        "kafka_queued_messages", lambda kafka: kafka.queued_messages, "Messages that the Kafka client has in hand."
+    ),
+    _brokers_gauge("kafka_queued_bytes", lambda kafka: kafka.queued_bytes, "Size of these, before compression."),
+    _brokers_counter("kafka_messages", lambda kafka: kafka.messages, "Messages that brokers have acknowledged."),
+    _brokers_counter("kafka_message_bytes", lambda kafka: kafka.message_bytes, "Size of these, before compression."),
+    _brokers_counter("kafka_message_spans", lambda kafka: kafka.message_spans, "Spans in these."),
+    _brokers_counter(
+        "kafka_producers",
+        lambda kafka: kafka.producers,
+        "Producers that were made: the first, after errors, at reloads.",
+    ),
+    _brokers_gauge("kafka_partitions", lambda kafka: kafka.partitions, "Partitions of the topic; 0 if not known."),
+    _brokers_gauge(
+        "kafka_partitions_without_leader",
+        lambda kafka: kafka.partitions_without_leader,
+        "Partitions of the topic that nobody can write to now.",
+    ),
+    _gauge(
+        "kafka_round_trip_seconds",
+        lambda reading: _by_broker(reading, lambda broker: broker.round_trip_seconds),
+        "Mean round trip to a broker in the last statistics.interval.ms; none where it was asked nothing.",
+        "broker",
+    ),
+    _gauge(
+        "kafka_throttle_seconds",
+        lambda reading: _by_broker(reading, lambda broker: broker.throttle_seconds),
+        "For how long a broker's quota made the client wait, on the mean of the last interval.",
+        "broker",
+    ),
+    _counter(
+        "kafka_errors",
+        lambda reading: _by_broker(reading, lambda broker: broker.errors),
+        "Requests to a broker that failed or timed out, and replies that were broken.",
+        "broker",
     ),
     _gauge("spool_spans", _spool_spans, "Spans in the spool.", SERVICE_LABEL),
     _counter(

@@ -477,7 +477,7 @@ def test_the_operators_page_has_every_option() -> None:
     page = (ROOT / "docs/operations.md").read_text()
     rows = dict(re.findall(r"^\| `([\w-]+)` \| .*? \| (.*?) \|$", page, re.MULTILINE))
     for name, field in Settings.model_fields.items():
-        shown = "OTEL_EXPORTER_OTLP_HEADERS" if name == "headers" else flag_of(name)
+        shown = {"headers": "OTEL_EXPORTER_OTLP_HEADERS", "kafka": "RINGBUF_DRAIN_KAFKA_"}.get(name, flag_of(name))
         assert rows.get(shown) == field.description
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OF_A_DRAIN: Final = {"numpy", "google", "opentelemetry", "structlog", "sqlite3", "isal"}
-OF_AN_EXPORTER: Final = {"grpc", "urllib3", "zstandard"}
+OF_AN_EXPORTER: Final = {"confluent_kafka", "grpc", "urllib3", "zstandard"}
 OF_A_LISTENER: Final = {"prometheus_client", "http"}
 # What each loads of the drain, and what it must not load of others.
 COMMANDS: Final = {
@@ -26,9 +26,12 @@ COMMANDS: Final = {
     "--once --exporter file": (["drain.commands.serve", "drain.exporters.file"], OF_AN_EXPORTER | OF_A_LISTENER),
     "--once --exporter otlp-http": (
         ["drain.commands.serve", "drain.exporters.otlp_http"],
-        {"grpc", "zstandard", "prometheus_client"},
+        {"confluent_kafka", "grpc", "zstandard", "prometheus_client"},
     ),
-    "replay": (["drain.commands.replay", "drain.exporters.file"], {"grpc", "urllib3", "prometheus_client"}),
+    "replay": (
+        ["drain.commands.replay", "drain.exporters.file"],
+        {"confluent_kafka", "grpc", "urllib3", "prometheus_client"},
+    ),
 }
 LOADED: Final = """
 import atexit, runpy, sys

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drain.command import app
+from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.make import make_exporter
 from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import OtlpSettings
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("kind", ExporterKind)
 def test_every_kind_is_made_by_its_module(kind: ExporterKind, tmp_path: Path) -> None:
-    exporter = make_exporter(kind, otlp=OtlpSettings(), output=tmp_path / "spans.jsonl")
+    if kind == "kafka":
+        pytest.importorskip("confluent_kafka")
+    kafka = KafkaOptions("127.0.0.1:1")
+    exporter = make_exporter(kind, otlp=OtlpSettings(), output=tmp_path / "spans.jsonl", kafka=kafka)
     exporter.close()
     assert callable(import_module(kind.module).make)
 

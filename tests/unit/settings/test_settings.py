@@ -129,7 +129,7 @@ def test_a_file_that_is_not_there_is_refused(toml: Path) -> None:
     ("flags", "name"),
     [
         ({"batch_spans": 0}, "batch_spans .--batch-spans"),
-        ({"exporter": "kafka"}, "exporter"),
+        ({"exporter": "zipkin"}, "exporter"),
         ({"timeout": -1.0, "exporter": "otlp"}, "timeout"),
     ],
 )

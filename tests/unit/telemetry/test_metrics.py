@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from drain.accounting.broker_state import Broker, BrokerState
 from drain.accounting.letter_sums import LetterStatus, LetterSums
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.span_metrics import SpanMetrics
@@ -130,6 +131,19 @@ def registry(snapshot: Snapshot, exporter: MeasuredExporter, clock: Clock, **mor
     )
 
 
+BROKERS = BrokerState(
+    queued_messages=3,
+    queued_bytes=700,
+    brokers=(Broker("h:9092/1", 0.004, 0.5, 2), Broker("h:9093/2", None, None, 0)),
+    partitions=4,
+    partitions_without_leader=1,
+    messages=11,
+    message_bytes=5000,
+    message_spans=900,
+    producers=2,
+)
+
+
 @pytest.fixture
 def full_registry() -> CollectorRegistry:
     clock = Clock()
@@ -141,6 +155,7 @@ def full_registry() -> CollectorRegistry:
     )
     for _ in range(4):
         exporter.export(request())
+    exporter._exporter.broker_state = lambda: BROKERS  # type: ignore[union-attr]  # one that has any
     return registry(FULL, exporter, clock, spool=lambda: SPOOL, spool_capacity_bytes=8192, dead_letters=lambda: LETTERS)
 
 
@@ -177,6 +192,16 @@ def test_the_exposition_has_each_metric_of_the_table_with_its_labels_and_no_othe
         for sample in family.samples:
             labels = set(sample.labels) - {"le"}
             assert labels == fixed or ("…" in metric.labels and labels == {*fixed, "grafos_outcome"})
+
+
+def test_brokers_are_shown_each_with_what_is_known_of_it(full_registry: CollectorRegistry) -> None:
+    shown = samples(full_registry)
+    first, second = (frozenset({("broker", name)}) for name in ("h:9092/1", "h:9093/2"))
+    assert shown["ringbuf_drain_kafka_round_trip_seconds", first] == 0.004
+    assert shown["ringbuf_drain_kafka_throttle_seconds", first] == 0.5
+    assert ("ringbuf_drain_kafka_round_trip_seconds", second) not in shown  # it was asked nothing
+    assert [shown["ringbuf_drain_kafka_errors_total", broker] for broker in (first, second)] == [2, 0]
+    assert shown["ringbuf_drain_kafka_partitions_without_leader", frozenset()] == 1
 
 
 def test_the_page_of_the_documentation_has_the_same_table() -> None:

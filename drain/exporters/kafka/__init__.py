@@ -1,0 +1,1 @@
+"""The exporter of kind "kafka": a batch is one message, and an attempt ends with its delivery report."""

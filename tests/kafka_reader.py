@@ -1,0 +1,40 @@
+"""Reads what a topic of a test has."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from tests.kafka_cluster import TOPIC
+from tests.waiting import SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from confluent_kafka import Message
+
+
+def read_until(enough: Callable[[Sequence[Message]], bool], bootstrap: str, partitions: int = 4) -> list[Message]:
+    """Read a topic from its beginning until there is enough of it, or too much time has passed."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "test", "enable.auto.commit": False, "log_level": 0}
+    )
+    found: list[Message] = []
+    deadline = time.monotonic() + SECONDS
+    try:
+        consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(partitions)])
+        while not enough(found) and time.monotonic() < deadline:
+            for message in consumer.consume(500, 0.1):
+                if (error := message.error()) is not None:
+                    raise KafkaException(error)
+                found.append(message)
+    finally:
+        consumer.close()
+    return found
+
+
+def headers_of(message: Message) -> dict[str, str]:
+    headers: list[tuple[str, bytes]] = message.headers() or []  # type: ignore[assignment]  # as a reader has them
+    return {name: value.decode() for name, value in headers}

@@ -1,0 +1,196 @@
+"""The exporter to Kafka before brokers that speak the protocol: librdkafka's mock cluster, and noida-db."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+from drain.exporters.kafka.options import KafkaOptions
+from drain.exporters.protocol import Verdict
+from drain.otlp.request import Request
+from tests.kafka_cluster import MockCluster
+from tests.nursery import shared
+from tests.service.draining import DrainProcess, ProducerProcess, number_of, spans_of
+from tests.waiting import until
+
+pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra [kafka]")
+
+from drain.exporters.kafka.exporter import KafkaExporter
+from tests.kafka_reader import headers_of, read_until
+from tests.noida import NoidaBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REQUEST = Request(b"", 3, "protobuf")
+ALL = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[MockCluster]:
+    with MockCluster() as cluster:
+        yield cluster
+
+
+def exporter_to(cluster: MockCluster, seconds: float = 30, **properties: str) -> KafkaExporter:
+    timeout = {"message.timeout.ms": str(round(seconds * 1000))}
+    return KafkaExporter(KafkaOptions(cluster.bootstrap, properties=timeout | properties))
+
+
+def delivers(exporter: KafkaExporter) -> bool:
+    return exporter.export(REQUEST).verdict is Verdict.DELIVERED
+
+
+def test_a_drain_delivers_to_kafka(cluster: MockCluster, ring_dir: Path, tmp_path: Path) -> None:
+    arguments = ("--exporter", "kafka", "--kafka-brokers", cluster.bootstrap)
+    with ProducerProcess(ring_dir, 1000), DrainProcess(tmp_path / "log", ring_dir, *arguments) as drain:
+        messages = read_until(lambda found: sum(map(spans_in, found)) >= 1000, cluster.bootstrap)
+        assert drain.stop() == 0
+    numbers = [number_of(span) for m in messages for span in spans_of(TracesData.FromString(m.value() or b""))]
+    assert sorted(numbers) == list(range(1000))
+    assert drain.audit()["shop"]["delivered"] == 1000
+
+
+def spans_in(message: Any) -> int:
+    return int(headers_of(message)["ringbuf.spans"])
+
+
+@pytest.mark.parametrize("code", [6, 7, 19, 20])
+def test_what_the_client_retries_by_itself_is_one_attempt(cluster: MockCluster, code: int) -> None:
+    with closing(exporter_to(cluster)) as exporter:
+        cluster.fail([code])
+        assert delivers(exporter)
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict", "is_operators"),
+    [
+        (10, Verdict.TOO_LARGE, False),
+        (18, Verdict.TOO_LARGE, False),
+        (29, Verdict.RETRY, True),
+        (31, Verdict.RETRY, True),
+        (44, Verdict.RETRY, True),
+        (76, Verdict.RETRY, True),
+        (87, Verdict.RETRY, True),
+        (60, Verdict.RETRY, False),
+        (89, Verdict.RETRY, False),
+        (45, Verdict.RETRY, False),
+        (90, Verdict.RETRY, False),
+    ],
+)
+def test_an_error_is_judged_and_the_next_attempt_gets_through(
+    cluster: MockCluster, code: int, verdict: Verdict, *, is_operators: bool
+) -> None:
+    with closing(exporter_to(cluster)) as exporter:
+        assert delivers(exporter)
+        cluster.fail([code])
+        result = exporter.export(REQUEST)
+        assert (result.verdict, result.needs_operator) == (verdict, is_operators), result
+        until(lambda: delivers(exporter))  # not minutes later: a client believes for so long that it has no right
+
+
+def test_after_a_fatal_error_one_new_producer_takes_over(cluster: MockCluster) -> None:
+    with closing(exporter_to(cluster)) as exporter, ThreadPoolExecutor(8) as threads:
+        assert delivers(exporter)
+        cluster.fail([45])
+        results = list(threads.map(exporter.export, [REQUEST] * 8))
+        assert {result.verdict for result in results} <= {Verdict.RETRY, Verdict.DELIVERED}
+        assert Verdict.RETRY in {result.verdict for result in results}
+        until(lambda: delivers(exporter))
+        assert exporter.broker_state().producers == 2
+        assert sum(thread.name == "kafka-reports" for thread in threading.enumerate()) == 1
+
+
+def test_a_message_that_no_broker_takes_ends_with_the_reason_and_close_does_not_wait(cluster: MockCluster) -> None:
+    with closing(exporter_to(cluster, seconds=0.5)) as exporter, ThreadPoolExecutor(2) as threads:
+        until(lambda: delivers(exporter))
+        patient = exporter_to(cluster, seconds=600)
+        assert delivers(patient)
+        for broker in ALL:
+            cluster.down(broker)
+        try:
+            result = exporter.export(REQUEST)
+            assert result.verdict is Verdict.RETRY
+            assert "timed out" in result.message
+            assert "refused" in result.message or "closed" in result.message, result
+            under_way = threads.submit(patient.export, REQUEST)
+            until(lambda: patient._producer.calls == 1)
+            patient.close()  # bounded, though the brokers are dead and the message has ten minutes
+            assert under_way.result(30).verdict is Verdict.RETRY
+            assert patient.export(REQUEST).verdict is Verdict.RETRY
+        finally:
+            for broker in ALL:
+                cluster.up(broker)
+        until(lambda: delivers(exporter))
+
+
+def test_the_leader_of_a_partition_changes(cluster: MockCluster) -> None:
+    with closing(exporter_to(cluster)) as exporter:
+        for leader in (1, 2, 3):
+            for partition in range(4):
+                cluster.lead(partition, leader)
+            assert delivers(exporter)
+
+
+def test_json_is_sent_as_one_object(cluster: MockCluster) -> None:
+    options = KafkaOptions(cluster.bootstrap, encoding="otlp_json")
+    with closing(KafkaExporter(options)) as exporter:
+        assert exporter.encoding == "json"
+        assert exporter.export(Request(b'{"resourceSpans":[]}\n', 7, "json")).verdict is Verdict.DELIVERED
+    found = read_until(lambda all_of_them: any(spans_in(m) == 7 for m in all_of_them), cluster.bootstrap)
+    assert [m.value() for m in found if spans_in(m) == 7] == [b'{"resourceSpans":[]}']
+
+
+def test_renewal_leaves_the_producer_when_its_attempts_have_ended(cluster: MockCluster) -> None:
+    with closing(exporter_to(cluster)) as exporter:
+        assert delivers(exporter)
+        exporter.renew()
+        assert delivers(exporter)
+        assert exporter.broker_state().producers == 2
+
+
+def test_a_property_that_the_library_does_not_know_is_refused_at_the_start(
+    ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGBUF_DRAIN_KAFKA_NO_SUCH", "7")
+    to = ("--exporter", "kafka", "--kafka-brokers", "127.0.0.1:1")
+    checked = shared().run("drain", "check", "--ring-dir", ring_dir, *to)
+    assert (checked.returncode, 'No such configuration property: "no.such"' in checked.stderr) == (2, True), checked
+
+
+# ---- another maker's broker, which knows topics and limits ----
+
+
+@pytest.fixture(scope="module")
+def noida(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NoidaBroker]:
+    pytest.importorskip("noida_db", reason="needs noida-db")
+    with NoidaBroker(tmp_path_factory.mktemp("noida")) as broker:
+        yield broker
+
+
+def test_check_tells_what_is_wrong_with_the_topic_and_makes_none(noida: NoidaBroker, ring_dir: Path) -> None:
+    to = ("--ring-dir", ring_dir, "--exporter", "kafka", "--kafka-brokers", noida.bootstrap, "--kafka-topic", "missing")
+    for _ in range(2):  # the first one has not made it
+        checked = shared().run("drain", "check", *to)
+        assert checked.returncode == 1, checked.stdout + checked.stderr
+        assert "the topic missing does not exist" in checked.stdout
+    checked = shared().run("drain", "check", *to, "--kafka-create-topic", "3:1")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "the topic missing has one replica" in checked.stdout
+
+
+def test_a_topic_is_made_with_its_partitions_and_its_limit_is_known(noida: NoidaBroker) -> None:
+    options = KafkaOptions(noida.bootstrap, topic="made", create_topic="5:1")
+    with closing(KafkaExporter(options)) as exporter:
+        assert any("one replica" in finding for finding in exporter.findings())
+        assert exporter.is_reachable()
+        assert exporter.topic.partitions == 5
+        assert exporter.topic.most_bytes() == 1_048_588
+        assert 1_000_000 < exporter.most_bytes < 1_048_588
+        assert delivers(exporter)
