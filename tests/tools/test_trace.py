@@ -7,6 +7,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,19 @@ def test_its_parts_are_found_wherever_they_are_and_each_is_shown_once(ring_dir: 
     ]
     assert (rows[1]["operation"], rows[1]["result"], rows[1]["is_error"]) == ("fbmu_read", "timeout", True)
     assert not any(row["is_orphan"] for row in rows)
+
+
+@pytest.mark.parametrize("columns", [64, 84, 120])
+def test_a_narrow_terminal_has_narrower_bars_and_none_that_is_cut(columns: int, empty: Path, tmp_path: Path) -> None:
+    halves = [Made("early", START, 500, trace=TRACE, span=1), Made("late", START + 500, 500, trace=TRACE, span=2)]
+    (tmp_path / "spans.jsonl").write_bytes(line(halves))
+    with OnTerminal("trace", "--ring-dir", empty, "ab", tmp_path / "spans.jsonl", columns=columns) as terminal:
+        assert terminal.end() == 0
+    *_, early, late = terminal.output.decode().rstrip().splitlines()
+    early, late = (re.sub(r"\x1b\[[\d;]*m", "", row) for row in (early, late))
+    assert "…" not in early + late
+    assert abs(early.count("█") - late.count("█")) <= 1, "both took half of the time"
+    assert late.index("█") - early.rindex("█") in (0, 1)
 
 
 def test_the_state_directory_is_the_drains(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

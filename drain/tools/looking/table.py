@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from drain.tools.looking.span_text import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.table import Table
 
@@ -28,6 +28,7 @@ class Column(NamedTuple):
         is_text: left-justified, and cut where there is no room.
         style: rich's name of how it looks on a terminal.
         keeps_end: where there is no room, the beginning is cut: of names that differ in their end.
+        narrowed: `narrowed(cell, width)`, what is shown where there is no room, instead of a cut cell.
     """
 
     title: str
@@ -35,6 +36,13 @@ class Column(NamedTuple):
     is_text: bool = False
     style: str = ""
     keeps_end: bool = False
+    narrowed: Callable[[str, int], str] | None = None
+
+    def cell(self, text: str, needed: int, width: int) -> str:
+        """Return what is shown of a cell in a column that needs a width and has another."""
+        if self.narrowed is not None and width < needed:
+            return self.narrowed(text, width)
+        return cut(text, width, keep_end=self.keeps_end)
 
 
 def is_terminal() -> bool:
@@ -73,7 +81,7 @@ def percent(share: float) -> str:
 
 def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
     """Return the columns that fit a width, and the width of each: the highest ranks go, then texts are cut."""
-    needed = [max(len(column.title), *(len(row[at]) for row in rows), 0) for at, column in enumerate(columns)]
+    needed = _needed(columns, rows)
     least = [
         min(wide, max(_LEAST_TEXT, len(column.title))) if column.is_text else wide
         for wide, column in zip(needed, columns, strict=True)
@@ -96,7 +104,7 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: 
     from rich.text import Text  # noqa: PLC0415 - no markup: names come out of rings
 
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    widths = fitting(columns, rows, width)
+    widths, needed = fitting(columns, rows, width), _needed(columns, rows)
     for at, wide in widths.items():
         column = columns[at]
         table.add_column(
@@ -107,7 +115,7 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: 
             no_wrap=True,
         )
     for row in rows:
-        table.add_row(*(Text(cut(row[at], wide, keep_end=columns[at].keeps_end)) for at, wide in widths.items()))
+        table.add_row(*(Text(columns[at].cell(row[at], needed[at], wide)) for at, wide in widths.items()))
     return table
 
 
@@ -134,6 +142,10 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
         console.print(rich_table(columns, rows, console.width))
     else:
         sys.stdout.write(plain_table(columns, rows))
+
+
+def _needed(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(column.title), *(len(row[at]) for row in rows), 0) for at, column in enumerate(columns)]
 
 
 def _total(widths: Iterable[int]) -> int:

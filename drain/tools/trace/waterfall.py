@@ -13,13 +13,24 @@ if TYPE_CHECKING:
 _DEEPEST: Final = 12
 _BAR_CELLS: Final = 32
 
+
+def narrowed(drawn: str, cells: int) -> str:
+    """Return a bar of the full width drawn anew in fewer cells: one that is cut would end where no span does.
+
+    >>> narrowed(bar(50, 50, 100), 8), narrowed(bar(99, 0, 100), 8)
+    ('    ████', '       █')
+    """
+    full = drawn.count("█")
+    return bar(len(drawn) - full, full, _BAR_CELLS, cells)
+
+
 _COLUMNS: Final = (
     Column("span", is_text=True),
     Column("name", rank=4, is_text=True, keeps_end=True),
     Column("service", rank=2, is_text=True, keeps_end=True, style="magenta"),
     Column("from", rank=3),
     Column("duration"),
-    Column("", rank=1, is_text=True, style="cyan"),
+    Column("", rank=1, is_text=True, style="cyan", narrowed=narrowed),
     Column("result", is_text=True),
 )
 
