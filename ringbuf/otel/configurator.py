@@ -10,21 +10,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Final
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from opentelemetry import trace
 from opentelemetry.sdk import environment_variables
-from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk._configuration import _get_exporter_names, _OTelSDKConfigurator
 
 from ringbuf.otel.exporter import RingSpanExporter
 from ringbuf.otel.notices import Notices
 from ringbuf.otel.processor import RingSpanProcessor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping
 
 NAME: Final = "ringbuf"
 _EXPORTERS: Final = "OTEL_TRACES_EXPORTER"
+_SIGNALS: Final[dict[Literal["traces", "metrics", "logs"], str]] = {
+    "traces": _EXPORTERS,
+    "metrics": "OTEL_METRICS_EXPORTER",
+    "logs": "OTEL_LOGS_EXPORTER",
+}
 _SDK_READS_FILES: Final = hasattr(environment_variables, "OTEL_CONFIG_FILE")  # not all that we work with
 
 
@@ -53,24 +59,54 @@ class RingConfigurator(_OTelSDKConfigurator):
             others = [name for name in names if name != NAME] if is_named else []
             if given:
                 kwargs["trace_exporter_names"] = [name for name in given if name != NAME]
-            with _exporters(others):
+            with _environment({_EXPORTERS: ",".join(others) or "none"}), _environment(_installed()):
                 super()._configure(**kwargs)  # type: ignore[no-untyped-call]  # the SDK's has no types
             _add_processor((kwargs.get("exporter_args_map") or {}).get(RingSpanExporter, {}))
         else:
             super()._configure(**kwargs)  # type: ignore[no-untyped-call]  # the SDK's has no types
 
 
+def _installed() -> dict[str, str]:
+    """Return the variables that name exporters which are not installed, without these.
+
+    The SDK configures nothing at all then, and distributions name `otlp` for metrics and logs unasked.
+    """
+    found = {}
+    for signal, variable in _SIGNALS.items():
+        names = os.environ.get(variable, "").split(",")
+        try:
+            components = _get_exporter_names(signal)
+        except RuntimeError:  # a protocol that there is not: the SDK says so
+            continue
+        group = f"opentelemetry_{signal}_exporter"
+        missing = [
+            name.strip()
+            for name, component in zip(names, components, strict=bool(components))
+            if not entry_points(group=group, name=component)
+        ]
+        if missing:
+            found[variable] = ",".join(name for name in names if name.strip() not in missing) or "none"
+            Notices().give(
+                "missing",
+                "%s=%s: no such exporter is installed, and %s go without it: pip install opentelemetry-exporter-%s, or "
+                "do not name it there",
+                *(variable, ",".join(missing), signal, missing[0].replace("_", "-")),
+            )
+    return found
+
+
 @contextlib.contextmanager
-def _exporters(names: Sequence[str]) -> Iterator[None]:
-    before = os.environ.get(_EXPORTERS)
-    os.environ[_EXPORTERS] = ",".join(names) or "none"
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_EXPORTERS]
-        else:
-            os.environ[_EXPORTERS] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _add_processor(arguments: dict[str, Any]) -> None:

@@ -37,10 +37,12 @@ class Sdk:
         self.names: str | None = "never called"
         self.arguments: dict[str, Any] = {}
         self.makes_exporter = False
+        self.watched = ""  # a variable, and then its value
         self.provider: object = Provider()
 
         def configure(_self: object, **arguments: Any) -> None:
             self.names, self.arguments = os.environ.get("OTEL_TRACES_EXPORTER"), arguments
+            self.watched = os.environ.get(self.watched, "")
             if self.makes_exporter:
                 RingSpanExporter()
 
@@ -58,9 +60,49 @@ class Sdk:
 @pytest.fixture
 def sdk(monkeypatch: pytest.MonkeyPatch, ring_dir: Path) -> Sdk:
     monkeypatch.setenv("RINGBUF_DIR", str(ring_dir))
-    for name in ("OTEL_PYTHON_CONFIGURATOR", "OTEL_TRACES_EXPORTER", "OTEL_CONFIG_FILE"):
+    for name in (
+        "OTEL_PYTHON_CONFIGURATOR",
+        *("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"),
+        "OTEL_CONFIG_FILE",
+    ):
         monkeypatch.delenv(name, raising=False)
     return Sdk(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "left", "signal"),
+    [
+        ("OTEL_METRICS_EXPORTER", "nowhere", "none", "metrics"),
+        ("OTEL_LOGS_EXPORTER", "nowhere, console", " console", "logs"),
+        ("OTEL_TRACES_EXPORTER", "ringbuf,console,nowhere", "console", "traces"),
+    ],
+)
+def test_an_exporter_that_is_not_installed_keeps_no_span_from_the_ring(
+    sdk: Sdk,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variable: str,
+    value: str,
+    left: str,
+    signal: str,
+) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_CONFIGURATOR", "ringbuf")
+    monkeypatch.setenv(variable, value)
+    sdk.watched = variable
+    configure()
+    assert (sdk.watched, sdk.has_ring) == (left, True)
+    assert os.environ[variable] == value
+    wait_until_told(10.0)
+    assert f"{variable}=nowhere: no such exporter is installed, and {signal} go without it" in caplog.text
+
+
+def test_what_the_sdk_refuses_is_left_to_it(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_CONFIGURATOR", "ringbuf")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")
+    sdk.watched = "OTEL_METRICS_EXPORTER"
+    configure()
+    assert sdk.watched == "otlp"
 
 
 def configure(**arguments: Any) -> None:
