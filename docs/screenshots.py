@@ -42,6 +42,7 @@ _LINES: Final = 50
 _HOME: Final = "\f"
 _WAIT_SECONDS: Final = 60.0
 _WORK_SECONDS: Final = 3.0
+_TOP_SECONDS: Final = 8.0
 
 # Every colour has a contrast of at least 4.5 to the ground, which the picture brings along: it is read the same on a
 # light page and on a dark one.
@@ -104,9 +105,9 @@ def main() -> int:
             time.sleep(_WORK_SECONDS)
             command = ["ringbuf", "list"]
             _picture(folder / "ringbuf-list.svg", command, _printed(command, environment, scratch))
-            command = ["ringbuf", "top"]
-            screens = _printed(command, environment, scratch, seconds=_WORK_SECONDS)
-            _picture(folder / "ringbuf-top.svg", command, screens.split(_HOME)[-1])
+            command = ["ringbuf", "top", "--interval", "1"]
+            screens = _printed(command, environment, scratch, seconds=_TOP_SECONDS)
+            _picture(folder / "ringbuf-top.svg", command[:2], screens.split(_HOME)[-1])
             command = ["ringbuf", "trace", _trace_of(spans), spans.name]
             _picture(folder / "ringbuf-trace.svg", command, _printed(command, environment, scratch))
     return 0

@@ -105,7 +105,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_MODULES]
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
 
 
 def get_include() -> Path:

@@ -118,10 +118,18 @@ class _Ffi:
         return text.encode()
 
 
+def _why_no_ring() -> str:
+    """Return why this file is imported, and not the extension of its name."""
+    tree = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib costs 8 ms
+    if os.path.exists(os.path.join(tree, "csrc", "ringbuf.h")):  # noqa: PTH110, PTH118 - the same
+        return f"{tree} is ringbuf's source, which has no extension: leave that folder for the one that is installed"
+    return "this build of ringbuf has no extension: a ring needs Linux on x86-64 or aarch64, and CPython"
+
+
 class _Lib:
     """The constants of ringbuf.h, and its functions as they are without a ring."""
 
-    WHY_NO_RING: Final = "this build of ringbuf has no extension: a ring needs Linux on x86-64 or aarch64, and CPython"
+    WHY_NO_RING: Final = _why_no_ring()
 
     RB_ABI_MAJOR = 1
     RB_OK, RB_NO_RING, RB_BUSY, RB_E_ARGUMENT = 0, -1, -3, -4
