@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import closing, contextmanager
+from multiprocessing import parent_process
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -111,7 +112,8 @@ def dice_of(job: Job) -> Random:
 @contextmanager
 def emitter_of(job: Job) -> Iterator[None]:
     """Configure the shared emitter that all sites of this process use; close and report it at the end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which says when to stop
+    for number in (signal.SIGINT, signal.SIGTERM):  # of a whole group: the parent has it, too, and says when to stop
+        signal.signal(number, signal.SIG_IGN)
     emitter = ringbuf.configure(job.service, ring_dir=job.ring_dir, capacity=1 << 15)
     try:
         yield
@@ -133,3 +135,6 @@ def repeat(work: Work, job: Job) -> None:
         job.done.value = done + 1
         if job.pause_seconds:
             time.sleep(job.pause_seconds)
+            parent = parent_process()
+            if parent is None or not parent.is_alive():  # it was killed, and would never say stop
+                break

@@ -194,7 +194,7 @@ def test_the_workload_emits_until_it_is_told_to_stop(ring_dir: Path, tmp_path: P
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, process_group=0) as process:
         try:
             until(lambda: taken_from(ring_dir) > 0, within=SECONDS)
-            process.send_signal(signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGTERM)  # as a terminal that is closed does, and timeout(1)
 
             def has_ended() -> bool:
                 taken_from(ring_dir)  # the producers wait for their spans to be taken
