@@ -1,4 +1,7 @@
-"""Feeds the marked sections of ringbuf.h to cffi: ABI and HOT to `_hot`, COLD to `_ringbuf`, which includes `_hot`."""
+"""Feeds the marked sections of headers to cffi.
+
+Of ringbuf.h ABI and HOT go to `_hot`, COLD to `_ringbuf`, which includes `_hot`; of the drain's own both to `_ringbuf`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from pathlib import Path
 
 from cffi import FFI
 
-HEADER = Path(__file__).with_name("ringbuf.h").read_text(encoding="utf-8")
+HERE = Path(__file__).parent
+DRAINS = ["sampling/traces.h"]
 
 # cffi wraps each call between these two macros: as plain braces the call keeps the GIL.
 KEEP_THE_GIL = """
@@ -19,11 +23,12 @@ KEEP_THE_GIL = """
 """
 
 
-def section(name: str) -> str:
+def section(name: str, header: str = "ringbuf.h") -> str:
     """Return the blocks between `/* [name] */` and `/* [/name] */`, in their order."""
-    blocks = re.findall(rf"^/\* \[{name}\] \*/$(.*?)^/\* \[/{name}\] \*/$", HEADER, re.DOTALL | re.MULTILINE)
+    text = (HERE / header).read_text(encoding="utf-8")
+    blocks = re.findall(rf"^/\* \[{name}\] \*/$(.*?)^/\* \[/{name}\] \*/$", text, re.DOTALL | re.MULTILINE)
     if not blocks:
-        raise SystemExit(f"ringbuf.h has no section [{name}]")
+        raise SystemExit(f"{header} has no section [{name}]")
     return "\n".join(blocks)
 
 
@@ -35,4 +40,6 @@ hot.set_source("ringbuf._hot", KEEP_THE_GIL + '#include "ringbuf.h"')
 ringbuf = FFI()
 ringbuf.include(hot)
 ringbuf.cdef(section("COLD"))
-ringbuf.set_source("ringbuf._ringbuf", '#include "ringbuf.h"')
+for header in DRAINS:
+    ringbuf.cdef(section("ABI", header) + section("COLD", header))
+ringbuf.set_source("ringbuf._ringbuf", "".join(f'#include "{header}"\n' for header in ["ringbuf.h", *DRAINS]))

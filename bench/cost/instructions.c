@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../emit/ring_for_bench.h"
+#include "sampling/traces.h"
 
 enum { SLOT_BYTES = 128, CALLS = 4000, RECORDS = 1000, LEASE_BYTES = 16 };
 enum { LEASE_AT = RB_CORE_BYTES, BYTES_AT = LEASE_AT + LEASE_BYTES, LABELS_AT = BYTES_AT + 8 };
@@ -121,6 +122,32 @@ static int encode(int is_json)
 static int encode_protobuf(void) { return encode(0); }
 static int encode_json(void) { return encode(1); }
 
+/* Traces of ten spans, all of which wait. */
+static int look_at_traces(void)
+{
+    static uint64_t masks[RECORDS], stated[RECORDS];
+    static uint32_t fates[RECORDS], spans[RECORDS];
+    rb_trace_rule rules[2] = {{.keeps_all = 1}, {.keeps_all = 1}};
+    rb_traces_config config = {.wait_nano = 1000, .wait_after_root_nano = 1000, .wait_after_entry_nano = 1000};
+    config.rules = rules;
+    config.rule_count = 2;
+    config.trace_room = config.span_room = config.decided_room = config.look_room = 4096;
+    rb_traces *table;
+    check(rb_traces_new(&config, &table, NULL) == RB_OK, "rb_traces_new");
+    rb_look look = {.records = records, .masks = masks, .fates = fates, .stated = stated, .spans = spans};
+    look.count = RECORDS;
+    look.slot_bytes = SLOT_BYTES;
+    look.origin = (uint32_t)rb_traces_join(table);
+    for (int i = 0; i < RECORDS; i++) {
+        masks[i] = 2;
+        records[i].core.trace_id[15] = (uint8_t)(i / 10);
+        records[i].core.parent_span_id[0] = 1;
+    }
+    check(rb_traces_look(table, &look) == RB_OK && fates[RECORDS - 1] == 0, "rb_traces_look");
+    rb_traces_free(table);
+    return RECORDS;
+}
+
 static const struct hot {
     const char *name;
     int (*run)(void);
@@ -131,6 +158,7 @@ static const struct hot {
     {"rb_emit_batch", emit_batch},
     {"rb_encode_protobuf", encode_protobuf},
     {"rb_encode_json", encode_json},
+    {"rb_traces_look", look_at_traces},
 };
 
 int main(int argc, char **argv)

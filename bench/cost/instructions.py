@@ -30,7 +30,9 @@ FUNCTIONS: Final = (
     "rb_emit_batch",
     "rb_encode_protobuf",
     "rb_encode_json",
+    "rb_traces_look",
 )
+CSRC: Final = Path(__file__).parents[2] / "csrc"  # the drain's own headers are not installed
 TOLERANCE: Final = 0.1
 _COLLECTED: Final = re.compile(r"Collected : (\d+)")
 
@@ -50,7 +52,9 @@ def count_instructions() -> dict[str, float]:
         tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm") as ring_dir,
     ):
         libraries = [f"-L{ringbuf.get_library_dir()}", "-lringbuf", "-pthread"]
-        program = compile_c(SOURCE, Path(folder) / "instructions", [f"-I{ringbuf.get_include()}"], libraries)
+        program = compile_c(
+            SOURCE, Path(folder) / "instructions", [f"-I{ringbuf.get_include()}", f"-I{CSRC}"], libraries
+        )
         return {name: _count(valgrind, program, name, folder, ring_dir) for name in FUNCTIONS}
 
 

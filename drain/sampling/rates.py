@@ -6,10 +6,22 @@ A token bucket would keep the first and drop the next, and no span could say wha
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Final, TypedDict
 
 _SECOND: Final = 1_000_000_000
 _SECONDS: Final = 10
+
+
+class RateState(TypedDict):
+    """A `Rate` as JSON has it.
+
+    Attributes:
+        first: the second in which anything came for the first time.
+        seconds: each the second and how much came in it.
+    """
+
+    first: int | None
+    seconds: list[tuple[int, float]]
 
 
 class Rate:
@@ -18,6 +30,17 @@ class Rate:
     def __init__(self) -> None:
         self._by_second: deque[tuple[int, float]] = deque()
         self._first: int | None = None
+
+    @classmethod
+    def of_state(cls, state: RateState) -> Rate:
+        """Return what `state` had, of the same clock."""
+        rate = cls()
+        rate._first, rate._by_second = state["first"], deque(state["seconds"])
+        return rate
+
+    def state(self) -> RateState:
+        """Return what has come, so that the next drain of this boot goes on with it."""
+        return {"first": self._first, "seconds": list(self._by_second)}
 
     def add(self, amount: float, now_nano: int) -> None:
         """Count what came now; `now_nano` never goes back."""

@@ -93,7 +93,7 @@ class Rule:
 
     def matches(self, spans: Sequence[SeenSpan]) -> bool:
         """Whether the spans of a trace that have come meet the conditions."""
-        if self._looks_at_spans and not any(map(self._fits, spans)):
+        if self._looks_at_spans and not any(map(self.fits, spans)):
             return False
         if self.trace_spans_at_least is not None and len(spans) < self.trace_spans_at_least:
             return False
@@ -107,7 +107,8 @@ class Rule:
         has_words = self.statuses or self.kinds or self.spans or self.services or self.attributes
         return bool(has_words) or self.longer_than_nano is not None
 
-    def _fits(self, span: SeenSpan) -> bool:
+    def fits(self, span: SeenSpan) -> bool:
+        """Whether a span meets all conditions on spans."""
         return (
             (not self.statuses or span.status in self.statuses)
             and (not self.kinds or span.kind in self.kinds)

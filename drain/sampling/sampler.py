@@ -31,6 +31,14 @@ class Why(enum.Enum):
     ROOT = "root"
     ENTRY = "entry"
     TIMEOUT = "timeout"
+    LIMIT = "limit"
+    """Early: so many traces or spans wait as may."""
+    HOLD = "hold"
+    """Early: there is no room for what waits."""
+    SHARE = "share"
+    """Early: its ring has more than its share waiting."""
+    STOP = "stop"
+    """Early: somebody asked for it."""
 
 
 class Decision(NamedTuple):

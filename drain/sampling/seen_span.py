@@ -77,14 +77,15 @@ def seen_spans(traces: TracesData) -> Iterator[SeenSpan]:
                     span.status.code,
                     span.start_time_unix_nano,
                     span.end_time_unix_nano,
-                    {item.key: _value(item.value) for item in span.attributes},
+                    {item.key: value_of(item.value) for item in span.attributes},
                     is_remote=bool(span.flags & lib.RB_SPAN_IS_REMOTE),
                     is_sampled=not span.flags & _SAYS_SAMPLED or bool(span.flags & lib.RB_SPAN_SAMPLED),
                     says=stated(span.trace_state),
                 )
 
 
-def _value(value: AnyValue) -> Value:
+def value_of(value: AnyValue) -> Value:
+    """Return what a condition can be about, of an attribute."""
     match value.WhichOneof("value"):
         case "string_value":
             return value.string_value

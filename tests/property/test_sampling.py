@@ -97,21 +97,26 @@ def oracle(arrivals: Arrivals, rules: Rules) -> dict[bytes, Verdict]:
 
 SPAN, TRACE = b"\1" * 8, bytes(8)
 states = st.sampled_from([Stated(), Stated(0), Stated(1 << 55), Stated(0xE666 << 40), Stated(is_malformed=True)])
+states_with_rv = st.sampled_from([Stated(0, 1 << 55), Stated(None, 0), Stated(1 << 55, THRESHOLDS - 1)])
 randoms = st.integers(0, THRESHOLDS - 1) | st.sampled_from([0, 1 << 55, (1 << 55) - 1, THRESHOLDS - 1])
 
 
 @st.composite
-def arriving(draw: st.DrawFn) -> Arrivals:
-    """Draw spans of a few traces, in the order in which they come; the first nine bytes of an id say which trace."""
+def arriving(draw: st.DrawFn, *, alone: bool = False, rv: bool = False) -> Arrivals:
+    """Draw spans of a few traces, in the order in which they come; the first nine bytes of an id say which trace.
+
+    With `alone` some are their whole trace; with `rv` some state their randomness.
+    """
     ids = [number.to_bytes(9, "big") + draw(randoms).to_bytes(7, "big") for number in range(1, draw(st.integers(2, 7)))]
     at = draw(st.integers(0, 3)) * SECOND
     arrivals = []
-    for trace_id in draw(st.lists(st.sampled_from(ids), min_size=1, max_size=25)):
+    for number, trace_id in enumerate(draw(st.lists(st.sampled_from(ids), min_size=1, max_size=25)), 1):
         at += draw(st.sampled_from([0, 0, 1, SECOND // 3, SECOND, 4 * SECOND]))
         duration = draw(st.sampled_from([0, 10, 2 * SECOND]))
+        is_alone = alone and draw(st.integers(0, 4)) == 0
         span = SeenSpan(
-            trace_id,
-            draw(st.sampled_from([b"", SPAN, SPAN, SPAN])),
+            (number << 32).to_bytes(9, "big") + trace_id[9:] if is_alone else trace_id,
+            b"" if is_alone else draw(st.sampled_from([b"", SPAN, SPAN, SPAN])),
             draw(st.sampled_from(["shop", "store"])),
             draw(st.sampled_from(["read", "write", "flush"])),
             draw(st.integers(0, 5)),
@@ -121,7 +126,8 @@ def arriving(draw: st.DrawFn) -> Arrivals:
             {"hit": draw(st.booleans()), "n": draw(st.integers(0, 3))},
             is_remote=draw(st.booleans()),
             is_sampled=draw(st.sampled_from([True, True, True, False])),
-            says=draw(states),
+            says=draw(states | states_with_rv if rv else states),
+            is_alone=is_alone,
         )
         arrivals.append((at, span))
     return arrivals

@@ -65,7 +65,7 @@ DRAIN: Final = {
     "accounting": {"otlp"},  # span metrics read the OTLP that records carry
     "spool": {"otlp", "accounting", "settings"},  # of the settings: what an operator may choose about it
     "exporters": {"otlp", "settings", "accounting"},  # of the accounting: what came of the attempts
-    "sampling": {"settings"},  # how times are written
+    "sampling": {"settings", "otlp"},  # how times are written; the OTLP that records carry
     "rings": {"otlp", "accounting"},
     "delivery": {"exporters", "spool", "otlp", "accounting"},
     "telemetry": {"accounting"},

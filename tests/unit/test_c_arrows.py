@@ -20,6 +20,7 @@ ALLOWED: Final = {
     "otlp": {"shared"},
     "producer": {"shared"},
     "consumer": {"shared"},
+    "sampling": {"shared"},
     "python": {"shared", "otlp", "producer", "consumer"},
 }
 """Every folder may include the two headers at the top, which are installed and include nothing of a folder."""

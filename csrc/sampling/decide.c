@@ -1,0 +1,142 @@
+/*
+ * decide.c - which rule matches a trace, and what becomes of its spans.
+ */
+#include "sampling/table.h"
+
+int rb_matches(const rb_trace_rule *rule, uint32_t number, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end)
+{
+    return (mask >> number & 1) && spans >= rule->spans_at_least &&
+           (!rule->is_longer || (end > begin && end - begin > rule->longer_than_nano));
+}
+
+uint32_t rb_match(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end)
+{
+    uint32_t last = table->rule_count - 1;
+    for (uint64_t bits = mask & (((uint64_t)1 << last) - 1); bits != 0; bits &= bits - 1) {
+        uint32_t number = (uint32_t)__builtin_ctzll(bits);
+        if (rb_matches(&table->rules[number], number, mask, spans, begin, end))
+            return number;
+    }
+    return last;
+}
+
+int rb_settles(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end)
+{
+    return table->rule_count == 1 || rb_matches(&table->rules[0], 0, mask, spans, begin, end);
+}
+
+uint64_t rb_due_of(const rb_traces *table, const rb_trace *trace, uint32_t *why)
+{
+    uint64_t due = trace->first_nano + table->waits[0], other = RB_NEVER;
+    *why = RB_WHY_TIMEOUT;
+    if (trace->root_nano != RB_NEVER)
+        other = trace->root_nano + table->waits[1];
+    else if (trace->entry_nano != RB_NEVER)
+        other = trace->entry_nano + table->waits[2];
+    if (other >= due)
+        return due;
+    *why = trace->root_nano != RB_NEVER ? RB_WHY_ROOT : RB_WHY_ENTRY;
+    return other;
+}
+
+uint64_t rb_randomness(const uint8_t id[16])
+{
+    uint64_t low;
+    memcpy(&low, id + 8, 8);
+    return __builtin_bswap64(low) & (RB_THRESHOLDS - 1);
+}
+
+uint32_t rb_fate_of(uint32_t rule, uint64_t threshold, uint64_t known, uint64_t random, uint64_t own, uint64_t *stated)
+{
+    /* One that would not have kept the trace is none: the head went by something else. */
+    uint64_t before = own != 0 && random >= own - 1 ? own : known;
+    if (before > threshold + 1)
+        threshold = before - 1;
+    int is_kept = random >= threshold;
+    *stated = is_kept && before != 0 ? threshold + 1 : 0;
+    return rule | RB_FATE_SETTLED | (is_kept ? RB_FATE_KEPT : 0);
+}
+
+/* 1 + T_in of a trace: the highest that one of its spans states, of those that would have kept it. */
+static uint64_t known_of(const rb_traces *table, const rb_trace *trace, uint64_t random, uint64_t own)
+{
+    uint64_t known = own != 0 && random >= own - 1 ? own : 0;
+    for (uint32_t at = trace->is_stated ? trace->first_span : RB_NONE; at != RB_NONE; at = table->spans[at].next) {
+        uint64_t stated = table->spans[at].stated;
+        if (stated > known && random >= stated - 1)
+            known = stated;
+    }
+    return known != 0 ? known : table->is_head_open;
+}
+
+static void settle_spans(rb_traces *table, const rb_trace *trace, const rb_decided *decided)
+{
+    if (trace->first_span == RB_NONE)
+        return;
+    for (uint32_t at = trace->first_span; at != RB_NONE; at = table->spans[at].next) {
+        rb_waiting *span = &table->spans[at];
+        table->origins[span->origin].waiting--;
+        table->waiting_spans--;
+        span->origin = rb_fate_of(decided->rule, decided->threshold, decided->known, decided->random, span->stated,
+                                  &span->stated) |
+                       (uint32_t)decided->why << RB_FATE_WHY_SHIFT;
+    }
+    if (table->settled.last == RB_NONE)
+        table->settled.first = trace->first_span;
+    else
+        table->spans[table->settled.last].next = trace->first_span;
+    table->settled.last = trace->last_span;
+}
+
+/* The place of the oldest decision becomes free: nothing in the index says any more that it is there. */
+static rb_decided *oldest_decision(rb_traces *table)
+{
+    uint32_t number = (uint32_t)table->decided_count & table->decided_mask;
+    rb_decided *decided = &table->decided[number];
+    if (table->decided_count > table->decided_mask)
+        rb_index_remove(table, decided->hash, RB_DECIDED | (number + 1));
+    return decided;
+}
+
+const rb_decided *rb_decide(rb_traces *table, uint32_t number, uint32_t why, uint64_t at_nano, uint64_t own)
+{
+    rb_trace *trace = &table->traces[number];
+    uint64_t random = trace->random != 0 ? trace->random - 1 : rb_randomness(trace->id);
+    uint32_t rule = rb_match(table, trace->mask, trace->span_count, trace->begin, trace->end);
+    rb_decided *decided = oldest_decision(table);
+    *decided = (rb_decided){.hash = trace->hash,
+                            .threshold = table->choices[rule].threshold,
+                            .known = known_of(table, trace, random, own),
+                            .random = random,
+                            .at_nano = at_nano,
+                            .share = (float)table->choices[rule].share,
+                            .rule = (uint8_t)rule,
+                            .why = (uint8_t)why};
+    memcpy(decided->id, trace->id, 16);
+    uint32_t ref = RB_DECIDED | (((uint32_t)table->decided_count & table->decided_mask) + 1);
+    table->decided_count++;
+    rb_index_replace(table, trace->hash, number + 1, ref);
+    rb_age_remove(table, &table->origins[trace->origin].by_age, number);
+    if (trace->root_nano != RB_NEVER)
+        rb_arrival_remove(table, &table->roots, number);
+    else if (trace->entry_nano != RB_NEVER)
+        rb_arrival_remove(table, &table->entries, number);
+    settle_spans(table, trace, decided);
+    table->counts.traces[rule]++;
+    table->counts.spans[rule] += trace->span_count;
+    table->counts.why[why]++;
+    table->counts.waiting_traces--;
+    trace->span_count = 0;
+    rb_pool_give(&table->trace_pool, number);
+    return decided;
+}
+
+void rb_traces_remember(rb_traces *table, const rb_decided *read)
+{
+    rb_decided *decided = oldest_decision(table);
+    *decided = *read;
+    if (decided->rule >= table->rule_count)
+        decided->rule = (uint8_t)(table->rule_count - 1);
+    rb_index_add(table, read->hash, RB_DECIDED | (((uint32_t)table->decided_count & table->decided_mask) + 1));
+    table->decided_count++;
+}

@@ -1,0 +1,269 @@
+/*
+ * look.c - records of one ring come, and each meets its trace.
+ *
+ * With a million traces every step is a cache miss. So a look goes over its records in blocks, three times: hash and ask
+ * for the lines of the index, find and ask for the trace, then do it. What the second found is checked again by the
+ * third, as the records before may have changed it.
+ */
+#include "sampling/siphash.h"
+#include "sampling/table.h"
+
+#define BLOCK 32
+
+/* Records are those of a caller's buffer. */
+typedef struct __attribute__((packed, may_alias)) any_record {
+    rb_record core;
+} any_record;
+
+/* A record, as the rules and the table see it. */
+typedef struct arrival {
+    const any_record *record;
+    uint64_t hash;
+    uint64_t mask;
+    uint64_t stated; /* 1 + T */
+    uint64_t random; /* 1 + R */
+    uint32_t origin;
+    uint32_t found; /* in the index, as rb_line.refs */
+} arrival;
+
+static inline const any_record *record_at(const rb_look *look, uint64_t i)
+{
+    return (const any_record *)((const uint8_t *)look->records + i * look->slot_bytes);
+}
+
+static inline int is_sampled(uint32_t flags)
+{
+    return (flags & RB_SPAN_SAMPLED) || !(flags & RB_SPAN_HAS_IS_REMOTE); /* else who wrote them knows of no sampling */
+}
+
+static inline int is_root(const any_record *record)
+{
+    uint64_t parent;
+    memcpy(&parent, record->core.parent_span_id, 8);
+    return parent == 0;
+}
+
+/* 1 + T that a span states: itself, or as a root that its ring's sampler kept. */
+static uint64_t stated_by(const rb_look *look, uint64_t i, const any_record *record)
+{
+    if (look->thresholds != NULL)
+        return look->thresholds[i];
+    uint32_t kept = RB_SPAN_SAMPLED | RB_SPAN_RANDOM;
+    return look->root_threshold != 0 && is_root(record) && (record->core.flags & kept) == kept &&
+                   rb_randomness(record->core.trace_id) >= look->root_threshold - 1
+               ? look->root_threshold
+               : 0;
+}
+
+/* A span that decides on itself: nothing else belongs to it, or nothing can be remembered of it. */
+static uint32_t decide_by_itself(rb_traces *table, const arrival *span, uint32_t why, uint64_t *stated)
+{
+    const any_record *any = span->record;
+    uint32_t rule = rb_match(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
+    uint64_t random = span->random != 0 ? span->random - 1 : rb_randomness(any->core.trace_id);
+    table->counts.traces[rule]++;
+    table->counts.spans[rule]++;
+    table->counts.why[why]++;
+    return rb_fate_of(rule, table->choices[rule].threshold, table->is_head_open, random, span->stated, stated) |
+           why << RB_FATE_WHY_SHIFT;
+}
+
+static uint32_t fate_of_late(rb_traces *table, const arrival *span, const rb_decided *decided, uint64_t *stated)
+{
+    const any_record *any = span->record;
+    uint32_t fate =
+        rb_fate_of(decided->rule, decided->threshold, decided->known, decided->random, span->stated, stated);
+    fate |= RB_FATE_LATE | (uint32_t)decided->why << RB_FATE_WHY_SHIFT;
+    table->counts.late++;
+    table->counts.late_shares += (double)decided->share;
+    if (fate & RB_FATE_KEPT)
+        return fate;
+    uint32_t rule = rb_match(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
+    if (!table->rules[rule].keeps_all)
+        return fate;
+    /* For itself: the trace is not kept after all, as then one of its spans would have decided by its being late. */
+    uint64_t own = span->stated;
+    *stated = own != 0 && decided->random >= own - 1 ? own : decided->known;
+    table->counts.late_kept++;
+    return fate | RB_FATE_KEPT | RB_FATE_ITSELF;
+}
+
+/* A trace begins. Returns its number; RB_NONE: both its places in the index are full. */
+static uint32_t begin_trace(rb_traces *table, const arrival *span, uint64_t now_nano)
+{
+    uint32_t number = rb_pool_take(&table->trace_pool);
+    if (!rb_index_add(table, span->hash, number + 1)) {
+        rb_pool_give(&table->trace_pool, number);
+        return RB_NONE;
+    }
+    rb_trace *trace = &table->traces[number];
+    *trace = (rb_trace){.hash = span->hash,
+                        .begin = UINT64_MAX,
+                        .first_span = RB_NONE,
+                        .last_span = RB_NONE,
+                        .origin = span->origin,
+                        .first_nano = now_nano,
+                        .root_nano = RB_NEVER,
+                        .entry_nano = RB_NEVER};
+    memcpy(trace->id, span->record->core.trace_id, 16);
+    rb_age_append(table, &table->origins[span->origin].by_age, number);
+    table->age_bound = now_nano < table->age_bound ? now_nano : table->age_bound;
+    table->counts.waiting_traces++;
+    return number;
+}
+
+/* What the rules and T_in ask for. */
+static void take_in(rb_trace *trace, const arrival *span)
+{
+    const any_record *any = span->record;
+    trace->span_count++;
+    trace->mask |= span->mask;
+    trace->begin = any->core.start_unix_nano < trace->begin ? any->core.start_unix_nano : trace->begin;
+    trace->end = any->core.end_unix_nano > trace->end ? any->core.end_unix_nano : trace->end;
+    if (span->stated != 0)
+        trace->is_stated = 1;
+    if (span->random != 0 && trace->random == 0)
+        trace->random = span->random;
+}
+
+/* The span waits. Returns its number. */
+static uint32_t add_span(rb_traces *table, rb_trace *trace, const arrival *span)
+{
+    uint32_t number = rb_pool_take(&table->span_pool);
+    table->spans[number] = (rb_waiting){.stated = span->stated, .next = RB_NONE, .origin = span->origin};
+    if (trace->last_span == RB_NONE)
+        trace->first_span = number;
+    else
+        table->spans[trace->last_span].next = number;
+    trace->last_span = number;
+    table->origins[span->origin].waiting++;
+    table->waiting_spans++;
+    return number;
+}
+
+/* A root or an entry came: a wait may end sooner, or later. */
+static void note_arrival(rb_traces *table, uint32_t number, const any_record *record, uint64_t now_nano)
+{
+    rb_trace *trace = &table->traces[number];
+    if (trace->root_nano != RB_NEVER)
+        return;
+    int root = is_root(record);
+    if (!root && !(record->core.flags & RB_SPAN_IS_REMOTE))
+        return;
+    if (trace->entry_nano != RB_NEVER)
+        rb_arrival_remove(table, &table->entries, number);
+    if (root)
+        trace->root_nano = now_nano;
+    else
+        trace->entry_nano = now_nano;
+    rb_arrival_append(table, root ? &table->roots : &table->entries, number);
+}
+
+/* Why to decide on a trace now that a span has come, or RB_WHYS: not yet. */
+static uint32_t why_now(const rb_traces *table, const rb_trace *trace, uint64_t now_nano)
+{
+    if (rb_settles(table, trace->mask, trace->span_count, trace->begin, trace->end))
+        return RB_WHY_RULE;
+    uint32_t why;
+    int may_be_due = trace->first_nano == now_nano || trace->root_nano == now_nano || trace->entry_nano == now_nano;
+    return may_be_due && rb_due_of(table, trace, &why) <= now_nano ? why : RB_WHYS; /* a wait of nothing */
+}
+
+/* A span meets its trace, or begins it. Where none can be remembered it decides on itself. */
+static uint32_t meet(rb_traces *table, const rb_look *look, uint64_t i, const arrival *span, int is_short)
+{
+    uint32_t number = span->found != 0 ? span->found - 1 : RB_NONE;
+    if (number == RB_NONE && rb_pool_has(&table->trace_pool))
+        number = begin_trace(table, span, look->now_nano);
+    if (number == RB_NONE) {
+        table->counts.forgotten++;
+        return decide_by_itself(table, span, RB_WHY_LIMIT, &look->stated[i]);
+    }
+    rb_trace *trace = &table->traces[number];
+    take_in(trace, span);
+    note_arrival(table, number, span->record, look->now_nano);
+    uint32_t why = why_now(table, trace, look->now_nano);
+    if (why == RB_WHYS && is_short)
+        why = RB_WHY_SHARE;
+    if (why == RB_WHYS) {
+        look->spans[i] = add_span(table, trace, span);
+        return 0;
+    }
+    const rb_decided *decided = rb_decide(table, number, why, look->now_nano, span->stated);
+    return rb_fate_of(decided->rule, decided->threshold, decided->known, decided->random, span->stated,
+                      &look->stated[i]) |
+           why << RB_FATE_WHY_SHIFT;
+}
+
+static uint32_t fate_now(rb_traces *table, const rb_look *look, uint64_t i, arrival *span)
+{
+    const any_record *any = span->record;
+    if (!is_sampled(any->core.flags))
+        return RB_FATE_SETTLED | RB_FATE_UNSAMPLED;
+    if (any->core.present & look->alone_bit) {
+        int settles = rb_settles(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
+        return decide_by_itself(table, span, settles ? RB_WHY_RULE : RB_WHY_ALONE, &look->stated[i]);
+    }
+    if (span->found == 0 || !rb_index_holds(table, span->found, span->hash, any->core.trace_id))
+        span->found = rb_index_find(table, span->hash, any->core.trace_id);
+    int is_short = 0;
+    if (!(span->found & RB_DECIDED) && rb_make_room(table, span->origin, look->now_nano)) {
+        span->found = rb_index_find(table, span->hash, any->core.trace_id);
+        is_short = !rb_has_room(table, span->origin);
+    }
+    if (span->found & RB_DECIDED)
+        return fate_of_late(table, span, &table->decided[(span->found & ~RB_DECIDED) - 1], &look->stated[i]);
+    return meet(table, look, i, span, is_short);
+}
+
+/* Hash, and ask for the lines of the index. */
+static void begin_block(const rb_traces *table, const rb_look *look, uint64_t start, uint64_t count, arrival *spans)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        const any_record *record = record_at(look, start + i);
+        spans[i] = (arrival){.record = record,
+                             .hash = rb_siphash(table->key, record->core.trace_id),
+                             .mask = look->masks[start + i],
+                             .stated = stated_by(look, start + i, record),
+                             .random = look->randoms != NULL ? look->randoms[start + i] : 0,
+                             .origin = look->origin};
+        __builtin_prefetch(rb_first_line(table, spans[i].hash), 1);
+        __builtin_prefetch(rb_second_line(table, spans[i].hash), 1);
+    }
+}
+
+/* Find by tag alone, and ask for what is there. */
+static void find_block(const rb_traces *table, uint64_t count, arrival *spans)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t ref = spans[i].found = rb_index_like(table, spans[i].hash);
+        if (ref & RB_DECIDED)
+            __builtin_prefetch(&table->decided[(ref & ~RB_DECIDED) - 1]);
+        else if (ref != 0) {
+            __builtin_prefetch(&table->traces[ref - 1], 1);
+            __builtin_prefetch(&table->traces[ref - 1].first_nano, 1);
+        }
+    }
+}
+
+int rb_traces_look(rb_traces *table, const rb_look *look)
+{
+    if (table == NULL || look == NULL || look->count > table->look_room || table->settled.first != RB_NONE ||
+        look->origin >= table->origin_room || !table->origins[look->origin].is_joined ||
+        look->slot_bytes < RB_CORE_BYTES || look->root_threshold > RB_THRESHOLDS)
+        return RB_E_ARGUMENT;
+    if (look->count && (!look->records || !look->masks || !look->fates || !look->stated || !look->spans))
+        return RB_E_ARGUMENT;
+    arrival spans[BLOCK];
+    for (uint64_t start = 0; start < look->count; start += BLOCK) {
+        uint64_t count = look->count - start < BLOCK ? look->count - start : BLOCK;
+        begin_block(table, look, start, count, spans);
+        find_block(table, count, spans);
+        for (uint64_t i = 0; i < count; i++) {
+            look->spans[start + i] = RB_NONE;
+            look->stated[start + i] = 0;
+            look->fates[start + i] = fate_now(table, look, start + i, &spans[i]);
+        }
+    }
+    return RB_OK;
+}

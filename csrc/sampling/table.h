@@ -1,0 +1,188 @@
+/*
+ * table.h - the trace table: what waits, what is decided, and where each is found. Private.
+ *
+ *   index     lines of eight tags; a trace is in one of two lines, so that looking for it touches two cache lines
+ *   traces    those that are not decided, in a pool; each in the list of its ring, by age, and in one of roots or entries
+ *   spans     those that wait, in a pool: a list for each trace
+ *   decided   a circle of the latest decisions, for late spans: the newest takes the place of the oldest
+ *
+ * All pools are of a fixed size and made with the table: nothing that comes out of a ring makes it grow. Numbers of pool
+ * entries are u32; RB_NONE is none.
+ */
+#ifndef RINGBUF_SAMPLING_TABLE_H
+#define RINGBUF_SAMPLING_TABLE_H
+
+#include "sampling/traces.h"
+
+#include <string.h>
+
+#define RB_NONE UINT32_MAX
+#define RB_NEVER UINT64_MAX
+#define RB_TAGS 8
+
+/* A list through the pool: its ends. */
+typedef struct rb_list {
+    uint32_t first;
+    uint32_t last;
+} rb_list;
+
+typedef struct rb_links {
+    uint32_t before;
+    uint32_t after;
+} rb_links;
+
+/* The first half is all that a span touches that is neither a root nor an entry. */
+typedef struct __attribute__((aligned(64))) rb_trace {
+    uint8_t id[16];
+    uint64_t hash;
+    uint64_t mask;  /* of the rules, one of its spans meets the conditions on spans */
+    uint64_t begin; /* of the first span, by the producers' clocks */
+    uint64_t end;
+    uint32_t span_count; /* 0: not in use */
+    uint32_t first_span;
+    uint32_t last_span;
+    uint32_t origin; /* of its first span */
+
+    uint64_t first_nano; /* arrivals, by the drain's clock */
+    uint64_t root_nano;  /* RB_NEVER: none has come */
+    uint64_t entry_nano;
+    uint64_t random; /* 1 + R where a span states it */
+    rb_links by_age;
+    rb_links by_arrival; /* of its root, or of its last entry */
+    uint32_t is_stated;  /* a span states a threshold */
+    uint8_t pad[12];
+} rb_trace;
+
+typedef struct rb_waiting {
+    uint64_t place;
+    uint64_t stated; /* 1 + T, 0: none; once decided, what it states if it is kept */
+    uint32_t next;
+    uint32_t origin; /* once decided its fate */
+} rb_waiting;
+
+typedef struct __attribute__((aligned(64))) rb_line {
+    uint32_t tags[RB_TAGS]; /* 0: empty */
+    uint32_t refs[RB_TAGS]; /* 1 + the number, with RB_DECIDED of a decision */
+} rb_line;
+
+#define RB_DECIDED 0x80000000u
+
+typedef struct rb_origin {
+    rb_list by_age;
+    uint32_t waiting; /* spans that came from it */
+    uint32_t is_joined;
+} rb_origin;
+
+/* A pool of which any entry may become free: those that were never used, and a stack of those that are free again. */
+typedef struct rb_pool {
+    uint32_t *free;
+    uint32_t free_count;
+    uint32_t fresh; /* from here on none was ever used */
+    uint32_t room;
+} rb_pool;
+
+struct rb_traces {
+    uint64_t key[2];
+    uint64_t waits[3]; /* timeout, root, entry */
+    uint32_t rule_count;
+    uint32_t is_head_open;
+    rb_trace_rule rules[RB_MAX_RULES];
+    rb_choice choices[RB_MAX_RULES];
+    rb_line *index;
+    uint64_t line_mask;
+    rb_trace *traces;
+    rb_pool trace_pool;
+    rb_waiting *spans;
+    rb_pool span_pool;
+    rb_decided *decided;
+    uint64_t decided_count; /* in all; the newest is at decided_count - 1, modulo the room */
+    uint32_t decided_mask;
+    uint32_t waiting_spans;
+    uint32_t span_room; /* that may wait; the pool has more, for those that are settled and not yet taken */
+    uint32_t look_room;
+    uint64_t age_bound; /* no trace that waits came before */
+    rb_list roots;
+    rb_list entries;
+    rb_list settled; /* spans to be taken: by rb_waiting.next */
+    rb_origin *origins;
+    uint32_t origin_room;
+    uint32_t joined;
+    uint32_t fair_share; /* of the room for spans: 1 / joined */
+    uint64_t bytes;      /* of the mapping that has it all but the origins */
+    rb_traces_counts counts;
+};
+
+/* ---- pools ---- */
+
+static inline int rb_pool_has(const rb_pool *pool) { return pool->free_count != 0 || pool->fresh < pool->room; }
+
+static inline uint32_t rb_pool_take(rb_pool *pool)
+{
+    return pool->free_count != 0 ? pool->free[--pool->free_count] : pool->fresh++;
+}
+
+static inline void rb_pool_give(rb_pool *pool, uint32_t number) { pool->free[pool->free_count++] = number; }
+
+/* ---- index.c ---- */
+
+static inline rb_line *rb_first_line(const rb_traces *table, uint64_t hash)
+{
+    return &table->index[hash & table->line_mask];
+}
+
+static inline rb_line *rb_second_line(const rb_traces *table, uint64_t hash)
+{
+    return &table->index[(hash >> 24) & table->line_mask];
+}
+
+/* What a trace id has in the index: 0 nothing, else as rb_line.refs. */
+uint32_t rb_index_find(const rb_traces *table, uint64_t hash, const uint8_t id[16]);
+/* What has the same tag: most likely the same. */
+uint32_t rb_index_like(const rb_traces *table, uint64_t hash);
+/* Whether a reference that was found before still is that of the trace. */
+int rb_index_holds(const rb_traces *table, uint32_t ref, uint64_t hash, const uint8_t id[16]);
+/* Add a reference; the oldest decision makes room. Returns 0 where both lines are full of traces that wait. */
+int rb_index_add(rb_traces *table, uint64_t hash, uint32_t ref);
+void rb_index_remove(rb_traces *table, uint64_t hash, uint32_t ref);
+/* Put another reference in the place of one. */
+void rb_index_replace(rb_traces *table, uint64_t hash, uint32_t before, uint32_t after);
+
+/* ---- decide.c ---- */
+
+/* The first rule that matches: conditions on spans that are met, how many spans, first start, last end. */
+uint32_t rb_match(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end);
+int rb_matches(const rb_trace_rule *rule, uint32_t number, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end);
+/* When to decide on a trace at the latest, and why then. */
+uint64_t rb_due_of(const rb_traces *table, const rb_trace *trace, uint32_t *why);
+/* Whether no span that may still come can change which rule matches: the first does already. */
+int rb_settles(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end);
+/*
+ * Decide on a trace: its spans that wait become settled, it a decision. `own` is what a span states that makes it decided
+ * and does not wait: 1 + T, or 0.
+ */
+const rb_decided *rb_decide(rb_traces *table, uint32_t number, uint32_t why, uint64_t at_nano, uint64_t own);
+/* The fate of a span, RB_FATE_… without why; *stated becomes 1 + T where it states one, else 0. */
+uint32_t rb_fate_of(uint32_t rule, uint64_t threshold, uint64_t known, uint64_t random, uint64_t own, uint64_t *stated);
+/* Of a trace id: its low 56 bits. */
+uint64_t rb_randomness(const uint8_t id[16]);
+
+/* ---- lists.c ---- */
+
+#define RB_EMPTY_LIST ((rb_list){RB_NONE, RB_NONE})
+
+void rb_age_append(rb_traces *table, rb_list *list, uint32_t number);
+void rb_age_remove(rb_traces *table, rb_list *list, uint32_t number);
+void rb_arrival_append(rb_traces *table, rb_list *list, uint32_t number);
+void rb_arrival_remove(rb_traces *table, rb_list *list, uint32_t number);
+
+/* ---- pressure.c ---- */
+
+/* Whether a span of a ring may wait. */
+int rb_has_room(const rb_traces *table, uint32_t origin);
+/*
+ * Make room for one. Returns 1 where traces may have been decided for it: what was found before may be gone. Where there
+ * still is none, the ring began no trace, and the span's own gives way.
+ */
+int rb_make_room(rb_traces *table, uint32_t origin, uint64_t now_nano);
+
+#endif

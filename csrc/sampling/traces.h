@@ -1,0 +1,181 @@
+/*
+ * traces.h - the trace table: which traces are kept, decided span by span as they come. Drain only, not installed.
+ *
+ * Spans are looked at in the drain's own copy. Of a trace the table remembers what the rules ask for, and where its
+ * spans wait; it is decided when no span that may still come can change that, or when its wait is over, by the drain's
+ * clock. Which rule decides, with which threshold, and when never depends on R.
+ *
+ * drain/sampling/sampler.py is the same in Python, and the oracle of tests/property/test_traces.py.
+ */
+#ifndef RINGBUF_SAMPLING_TRACES_H
+#define RINGBUF_SAMPLING_TRACES_H
+
+#include "ringbuf.h"
+
+/* [ABI] */
+#define RB_MAX_RULES 64 /* bits of a mask */
+
+/* Why a trace is decided when it is. */
+enum rb_why {
+    RB_WHY_RULE = 0,    /* the first rule matches */
+    RB_WHY_ALONE = 1,   /* RB_PRESENT_ALONE */
+    RB_WHY_ROOT = 2,    /* the wait after its root is over */
+    RB_WHY_ENTRY = 3,   /* that after its last entry */
+    RB_WHY_TIMEOUT = 4, /* that after its first span */
+    RB_WHY_LIMIT = 5,   /* early: the table is full */
+    RB_WHY_HOLD = 6,    /* early: there is no room for what waits */
+    RB_WHY_SHARE = 7,   /* early: its ring has more than its share waiting */
+    RB_WHY_STOP = 8,    /* early: somebody asked for it */
+    RB_WHYS = 9
+};
+
+/* What became of a span: the rule in the lowest eight bits, why in the next four, then these. */
+enum rb_fate {
+    RB_FATE_RULE = 0xff,
+    RB_FATE_WHY_SHIFT = 8,
+    RB_FATE_SETTLED = 0x1000,   /* else it waits, and all other bits are zero */
+    RB_FATE_KEPT = 0x2000,      /* else it is sampled out */
+    RB_FATE_LATE = 0x4000,      /* its trace was decided before */
+    RB_FATE_ITSELF = 0x8000,    /* late, of a dropped trace, and a rule that keeps all matches it alone */
+    RB_FATE_UNSAMPLED = 0x10000 /* its head did not want it: it is part of no trace */
+};
+
+/* The conditions of a rule on a whole trace; those on spans are the caller's: bit i of a mask. */
+typedef struct rb_trace_rule {
+    uint64_t longer_than_nano; /* from the first start to the last end; looked at where is_longer */
+    uint32_t is_longer;
+    uint32_t spans_at_least; /* 0 or 1: no condition */
+    uint32_t keeps_all;      /* of what matches */
+    uint32_t pad;
+} rb_trace_rule;
+
+/* What a rule keeps in the second that is now. */
+typedef struct rb_choice {
+    uint64_t threshold; /* T, RB_THRESHOLDS for none */
+    double share;       /* of the spans that it matches, before the bound on all of them */
+} rb_choice;
+
+typedef struct rb_traces_config {
+    uint8_t key[16]; /* of the hash: random, kept with the decisions */
+    uint64_t wait_nano;
+    uint64_t wait_after_root_nano;
+    uint64_t wait_after_entry_nano;
+    const rb_trace_rule *rules; /* the last matches all */
+    uint32_t rule_count;
+    uint32_t is_head_open; /* a trace that states no threshold has that of all */
+    uint32_t trace_room;   /* that are not decided; up to 2^24 */
+    uint32_t span_room;    /* that wait; up to 2^28 */
+    uint32_t decided_room; /* decisions remembered for late spans: a power of two, up to 2^24 */
+    uint32_t look_room;    /* records of a look */
+} rb_traces_config;
+
+/* One look: records of one ring, all of which come now. */
+typedef struct rb_look {
+    const void *records; /* sound ones: count times slot_bytes */
+    const uint64_t *masks;
+    const uint64_t *thresholds; /* 1 + T that each states, 0 none; NULL: only roots do, by root_threshold */
+    const uint64_t *randoms;    /* 1 + R that each states, 0 none; NULL: none does */
+    uint32_t *fates;            /* out */
+    uint64_t *stated;           /* out: 1 + T to be stated by a span that is kept, 0: none */
+    uint32_t *spans;            /* out: the number under which it waits, or UINT32_MAX */
+    uint64_t count;
+    uint64_t now_nano; /* never goes back */
+    uint64_t root_threshold;
+    uint32_t slot_bytes;
+    uint32_t origin;
+    uint32_t alone_bit; /* RB_PRESENT_ALONE, or 0 where the layout has an attribute there */
+    uint32_t pad;
+} rb_look;
+
+/* A trace that was decided. */
+typedef struct rb_decided {
+    uint64_t hash;
+    uint8_t id[16];     /* zero: read back, only the hash is known */
+    uint64_t threshold; /* T of the rule, RB_THRESHOLDS: none is kept */
+    uint64_t known;     /* 1 + T_in, 0 where it is not known */
+    uint64_t random;    /* R */
+    uint64_t at_nano;
+    float share;
+    uint8_t rule;
+    uint8_t why;
+    uint16_t pad;
+} rb_decided;
+
+/* What was decided since the last rb_traces_count, and what waits now. */
+typedef struct rb_traces_counts {
+    uint64_t traces[64]; /* by rule */
+    uint64_t spans[64];  /* of these, without late ones */
+    uint64_t why[9];     /* traces */
+    uint64_t late;
+    uint64_t late_kept;
+    double late_shares; /* the sum of the shares of the late spans' rules */
+    uint64_t forgotten; /* spans whose trace could not be remembered: both its places in the table are full */
+    uint64_t waiting_spans;
+    uint64_t waiting_traces;
+} rb_traces_counts;
+
+typedef struct rb_traces rb_traces;
+/* [/ABI] */
+
+/* Threads: one at a time may use a table. Nothing here looks at a ring or a file. */
+/* [COLD] */
+/* rb_traces_new - make a table. Returns: RB_OK and *table; RB_E_ARGUMENT; RB_E_SYSTEM without memory. */
+int rb_traces_new(const rb_traces_config *config, rb_traces **table, rb_error *error);
+/* rb_traces_free - free it; NULL is ignored. */
+void rb_traces_free(rb_traces *table);
+
+/* rb_traces_choose - what the rules keep from now on; as many as there are rules. */
+void rb_traces_choose(rb_traces *table, const rb_choice *choices);
+
+/* rb_traces_join - a ring comes. Returns: its number, which is an `origin`; RB_E_SYSTEM without memory. */
+int64_t rb_traces_join(rb_traces *table);
+/* rb_traces_leave - it has ended; its number is another's once none of its spans waits. Returns: RB_OK; RB_E_ARGUMENT. */
+int rb_traces_leave(rb_traces *table, uint32_t origin);
+
+/*
+ * rb_traces_look - take records in, in their order. What is due at now_nano is decided before, by rb_traces_decide_due,
+ * and what is settled was taken.
+ *
+ * Returns: RB_OK; RB_E_ARGUMENT, and nothing was done.
+ */
+int rb_traces_look(rb_traces *table, const rb_look *look);
+
+/*
+ * rb_traces_place - say where spans wait. spans[i] as rb_look has them, before the next rb_traces_take.
+ *
+ * Returns: RB_OK; RB_E_ARGUMENT.
+ */
+int rb_traces_place(rb_traces *table, const uint32_t *spans, const uint64_t *places, uint64_t count);
+
+/* rb_traces_next_due - when the next wait is over, UINT64_MAX: none waits. */
+uint64_t rb_traces_next_due(const rb_traces *table);
+/*
+ * rb_traces_decide_due - decide on up to `most` traces whose wait is over at `upto_nano`. Returns: how many.
+ */
+int64_t rb_traces_decide_due(rb_traces *table, uint64_t upto_nano, uint64_t most);
+/*
+ * rb_traces_decide_early - decide on the oldest traces of a ring, or UINT32_MAX: of the one with most waiting, until at
+ * least `spans` that waited are settled. Returns: how many spans are.
+ */
+int64_t rb_traces_decide_early(rb_traces *table, uint32_t origin, uint64_t spans, uint32_t why, uint64_t now_nano);
+
+/*
+ * rb_traces_take - what became of spans that waited, up to `most` of them.
+ *
+ * Returns: how many; less than `most`: these were all.
+ */
+int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32_t *fates, uint64_t *stated);
+
+/* rb_traces_count - read the counts, and begin anew. */
+void rb_traces_count(rb_traces *table, rb_traces_counts *counts);
+
+/*
+ * rb_traces_decided - copy decisions from the one numbered *number on, up to `most`; those that were overwritten are
+ * passed over. *number becomes that of the next. Returns: how many.
+ */
+int64_t rb_traces_decided(const rb_traces *table, uint64_t *number, rb_decided *decided, uint64_t most);
+/* rb_traces_remember - take a decision in that was read back. */
+void rb_traces_remember(rb_traces *table, const rb_decided *decided);
+/* [/COLD] */
+
+#endif

@@ -1,0 +1,157 @@
+"""Records of one ring as the rules see them, a look at a time: what `SeenSpan` is for one span.
+
+Which conditions a record meets is worked out over columns. Of records that carry OTLP, whose name and attributes are
+their own, each is looked at by itself.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from drain.otlp.carried import carried
+from drain.otlp.fields import checked_fields
+from drain.sampling.columns import column_test
+from drain.sampling.seen_span import value_of
+from drain.sampling.trace_state import stated
+from ringbuf._ringbuf import lib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from drain.sampling.rules import AttributeTest, Rule, Rules
+    from drain.sampling.seen_span import Value
+    from ringbuf.layout.layout import SpanLayout
+
+_NAME_FIELD: Final = 5  # of Span
+_NAME_TAG: Final = 0x2A
+_KEPT_BY_SAMPLER: Final[int] = lib.RB_SPAN_SAMPLED | lib.RB_SPAN_RANDOM  # of a root
+_CORE_VALUES: Final = 256
+
+
+class SeenRecords(NamedTuple):
+    """What `Traces.look` is told of records.
+
+    Attributes:
+        masks: u8, bit i: the record meets all conditions of rule i on spans.
+        thresholds: u8, 1 + T that each states, 0 none; None: none carries a tracestate, and roots state their ring's.
+        randoms: u8, 1 + R that each states, 0 none; None: the same.
+    """
+
+    masks: np.ndarray
+    thresholds: np.ndarray | None = None
+    randoms: np.ndarray | None = None
+
+
+class RecordLooker:
+    """Looks at the records of one layout and service.
+
+    Args:
+        rules: at most 64.
+        layout: of the records.
+        service: `service.name` of their resource.
+        root_threshold: of the ring's header: 0, or 1 + T.
+    """
+
+    def __init__(self, rules: Rules, layout: SpanLayout, service: str, root_threshold: int = 0) -> None:
+        self._rules = [_RuleColumns(rule, layout, service) for rule in rules.rules]
+        self._otlp = next((field for field in layout.fields if field.attribute.type == "otlp"), None)
+        self._root_threshold = root_threshold
+
+    def look(self, records: np.ndarray) -> SeenRecords:
+        """Look at sound records of the layout, one dimension."""
+        met = [rule.met_by(records) for rule in self._rules]
+        if self._otlp is None:
+            return SeenRecords(_masks(met))
+        thresholds, randoms = self._of_roots(records), np.zeros(len(records), np.uint64)
+        for row, otlp in enumerate(carried(records, self._otlp)):
+            if not otlp:
+                continue
+            span = Span.FromString(otlp)
+            for rule, met_by in zip(self._rules, met, strict=True):
+                met_by[row] = rule.is_met_with(records[row : row + 1], _name_of(span, otlp), span)
+            if span.trace_state:
+                says = stated(span.trace_state)
+                thresholds[row] = 0 if says.threshold is None else 1 + says.threshold
+                randoms[row] = 0 if says.randomness is None else 1 + says.randomness
+        return SeenRecords(_masks(met), thresholds, randoms)
+
+    def _of_roots(self, records: np.ndarray) -> np.ndarray:
+        """Return 1 + T of the roots that their ring's sampler kept, and 0 for all others."""
+        ids = np.ascontiguousarray(records["trace_id"]).view(">u8").reshape(-1, 2)[:, 1]
+        threshold = max(0, self._root_threshold - 1)
+        is_kept = (
+            ((records["flags"] & _KEPT_BY_SAMPLER) == _KEPT_BY_SAMPLER)
+            & (records["parent_span_id"] == 0).all(axis=1)
+            & ((ids & np.uint64(lib.RB_THRESHOLDS - 1)) >= np.uint64(threshold))
+        )
+        return np.where(is_kept, np.uint64(self._root_threshold), np.uint64(0))
+
+
+class _RuleColumns:
+    """The conditions of one rule on spans, for the records of a layout."""
+
+    def __init__(self, rule: Rule, layout: SpanLayout, service: str) -> None:
+        self._rule = rule
+        self._is_service = not rule.services or any(fnmatchcase(service, pattern) for pattern in rule.services)
+        self._names = np.array([self._is_name(name) for name in layout.span_names])
+        self._cores: list[tuple[str, np.ndarray]] = [
+            (name, np.isin(np.arange(_CORE_VALUES), list(values)))
+            for name, values in [("status", rule.statuses), ("kind", rule.kinds)]
+            if values
+        ]
+        fields = {field.attribute.key: field for field in layout.fields if not field.attribute.row.is_carried}
+        self._tests: list[tuple[AttributeTest, Callable[[np.ndarray], np.ndarray] | None]] = [
+            (test, column_test(fields[test.key], test) if test.key in fields else None) for test in rule.attributes
+        ]
+
+    def met_by(self, records: np.ndarray) -> np.ndarray:
+        """Return which records meet them, as if none carried anything."""
+        met = self._core_met_by(records)
+        if self._rule.spans:
+            met &= self._names[records["name"]]
+        for _, test in self._tests:
+            met &= test(records) if test is not None else np.False_
+        return met
+
+    def is_met_with(self, record: np.ndarray, name: str | None, span: Span) -> bool:
+        """Return whether a record, an array of one, meets them with what it carries."""
+        if not self._core_met_by(record)[0]:
+            return False
+        if self._rule.spans and not (self._names[record["name"][0]] if name is None else self._is_name(name)):
+            return False
+        values: Mapping[str, Value] = {item.key: value_of(item.value) for item in span.attributes}
+        return all(
+            test.holds(values[test.key]) if test.key in values else column is not None and bool(column(record)[0])
+            for test, column in self._tests
+        )
+
+    def _core_met_by(self, records: np.ndarray) -> np.ndarray:
+        met = np.full(len(records), self._is_service)
+        for name, table in self._cores:
+            met &= table[records[name]]
+        if self._rule.longer_than_nano is not None:
+            start, end = records["start_unix_nano"], records["end_unix_nano"]
+            longer = np.uint64(min(self._rule.longer_than_nano, 2**64 - 1))
+            met &= (end > start) & (end - start > longer)
+        return met
+
+    def _is_name(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._rule.spans)
+
+
+def _name_of(span: Span, otlp: bytes) -> str | None:
+    """Return the name that a record carries; None: it has its layout's. An empty one is a name, too."""
+    if span.name:
+        return span.name
+    return "" if _NAME_TAG in otlp and _NAME_FIELD in checked_fields("Span", otlp) else None
+
+
+def _masks(met: list[np.ndarray]) -> np.ndarray:
+    masks = np.zeros(len(met[0]), np.uint64)
+    for bit, of_rule in enumerate(met):
+        masks |= of_rule.astype(np.uint64) << np.uint64(bit)
+    return masks

@@ -1,0 +1,367 @@
+"""The trace table of csrc/sampling/: which traces are kept, decided as their spans come, a look at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from drain.sampling.sampler import Why
+from drain.sampling.thresholds import Thresholds
+from ringbuf._ringbuf import ffi, lib
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from drain.sampling.rates import RateState
+    from drain.sampling.rules import Rules
+    from drain.sampling.thresholds import Choice
+
+_SECOND: Final = 1_000_000_000
+NOWHERE: Final = 2**32 - 1  # of Looked.spans
+_MOST_AT_ONCE: Final = 65536
+
+# In the order of enum rb_why.
+WHYS: Final = (
+    *(Why.RULE, Why.ALONE, Why.ROOT, Why.ENTRY, Why.TIMEOUT),
+    *(Why.LIMIT, Why.HOLD, Why.SHARE, Why.STOP),
+)
+
+DECIDED: Final = np.dtype(
+    [
+        *(("hash", "<u8"), ("id", "V16"), ("threshold", "<u8"), ("known", "<u8"), ("random", "<u8")),
+        *(("at_nano", "<u8"), ("share", "<f4"), ("rule", "u1"), ("why", "u1"), ("pad", "<u2")),
+    ]
+)
+"""A decision, as `rb_decided` has it."""
+
+
+class Fates(NamedTuple):
+    """What became of spans; arrays of the same length.
+
+    Attributes:
+        bits: u4, enum rb_fate: the rule, why, and what became of the span.
+        stated: u8, 1 + the threshold that a kept span states, 0: none is known.
+    """
+
+    bits: np.ndarray
+    stated: np.ndarray
+
+    @property
+    def is_settled(self) -> np.ndarray:
+        """Which do not wait."""
+        return _has(self.bits, lib.RB_FATE_SETTLED)
+
+    @property
+    def is_kept(self) -> np.ndarray:
+        """Which are to be delivered."""
+        return _has(self.bits, lib.RB_FATE_KEPT)
+
+    @property
+    def rules(self) -> np.ndarray:
+        """By which rule, its index in `Rules.rules`; of what waits or is unsampled it says nothing."""
+        rules: np.ndarray = self.bits & lib.RB_FATE_RULE
+        return rules
+
+
+class Looked(NamedTuple):
+    """What a look decided.
+
+    Attributes:
+        fates: of each record; what is not settled waits.
+        spans: u4, the number under which a record waits, or NOWHERE.
+    """
+
+    fates: Fates
+    spans: np.ndarray
+
+    @property
+    def is_held(self) -> np.ndarray:
+        """Which records have to be kept: they wait, or are to be delivered."""
+        waits: np.ndarray = self.spans != NOWHERE
+        held: np.ndarray = waits | self.fates.is_kept
+        return held
+
+
+class Settled(NamedTuple):
+    """What became of spans that waited.
+
+    Attributes:
+        places: u8, as `place` was told.
+        fates: in the same order.
+    """
+
+    places: np.ndarray
+    fates: Fates
+
+
+class Counts(NamedTuple):
+    """What was decided since the table was made, and what waits.
+
+    Attributes:
+        traces: that were decided, by rule and why.
+        late: spans of traces that were decided before they came.
+        late_kept: of these, those kept for themselves.
+        forgotten: spans that were decided on by themselves, as there was no place in the table for their trace.
+        waiting_spans: now.
+        waiting_traces: now.
+    """
+
+    traces: list[int]
+    why: dict[Why, int]
+    late: int
+    late_kept: int
+    forgotten: int
+    waiting_spans: int
+    waiting_traces: int
+
+
+class Traces:
+    """A trace table; one thread at a time may use it.
+
+    Args:
+        rules: at most 64.
+        key: 16 random bytes, kept with the decisions that `remember` is given.
+        traces: how many may wait.
+        spans: how many may wait.
+        decided: how many decisions are remembered for late spans; rounded up to a power of two.
+        look: the most records of a look.
+        rates: as `rates()` returned them, of an earlier drain of this boot.
+
+    Raises:
+        RingBufferError: there is no memory, or a number is out of bounds.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        key: bytes,
+        *,
+        traces: int,
+        spans: int,
+        decided: int,
+        look: int = 65536,
+        rates: Mapping[str, RateState] | None = None,
+    ) -> None:
+        c_rules = ffi.new("rb_trace_rule[]", len(rules.rules))
+        for entry, rule in zip(c_rules, rules.rules, strict=True):
+            entry.is_longer = rule.trace_longer_than_nano is not None
+            entry.longer_than_nano = rule.trace_longer_than_nano or 0
+            entry.spans_at_least = min(rule.trace_spans_at_least or 0, NOWHERE)
+            entry.keeps_all = rule.keeps_all
+        config = ffi.new("rb_traces_config *")
+        config.key, config.rules, config.rule_count = key, c_rules, len(rules.rules)
+        config.wait_nano, config.wait_after_root_nano = rules.wait_nano, rules.wait_after_root_nano
+        config.wait_after_entry_nano, config.is_head_open = rules.wait_after_entry_nano, rules.is_head_open
+        config.trace_room, config.span_room, config.look_room = traces, spans, look
+        config.decided_room = 1 << (decided - 1).bit_length()
+        made, error = ffi.new("rb_traces **"), ffi.new("rb_error *")
+        if lib.rb_traces_new(config, made, error) != lib.RB_OK:
+            raise RingBufferError(f"no trace table: {ffi.string(error.detail).decode()}")
+        self._table: Any = ffi.gc(made[0], lib.rb_traces_free)
+        self._thresholds = Thresholds(rules, rates)
+        self._choices: list[Choice] = []
+        self._second: int | None = None
+        self._counts = ffi.new("rb_traces_counts *")
+        self._totals = Counts([0] * len(rules.rules), dict.fromkeys(WHYS, 0), 0, 0, 0, 0, 0)
+        self._decided = ffi.new("uint64_t *")
+
+    def join(self) -> int:
+        """Take a ring in; return its number, an `origin`."""
+        origin: int = _checked(lib.rb_traces_join(self._table))
+        return origin
+
+    def leave(self, origin: int) -> None:
+        """Say that a ring has ended; what waits of it goes on to wait."""
+        _checked(lib.rb_traces_leave(self._table, origin))
+
+    def look(
+        self,
+        origin: int,
+        records: np.ndarray,
+        masks: np.ndarray,
+        now_nano: int,
+        *,
+        root_threshold: int = 0,
+        thresholds: np.ndarray | None = None,
+        randoms: np.ndarray | None = None,
+        has_alone: bool = True,
+    ) -> Looked:
+        """Take in records that come now, after what is due was decided; what is settled must be taken before.
+
+        Args:
+            origin: the ring.
+            records: of its layout, all sound, one dimension.
+            masks: u8, by record: bit i says that it meets all conditions of rule i on spans.
+            now_nano: by a clock that never goes back.
+            root_threshold: of the ring's header: 0, or 1 + T; looked at without `thresholds`.
+            thresholds: u8, 1 + T that each states, 0 none.
+            randoms: u8, 1 + R that each states, 0 none.
+            has_alone: whether the layout leaves the bit RB_PRESENT_ALONE to the core.
+        """
+        count = len(records)
+        contiguous = np.ascontiguousarray(records)
+        fates = Fates(np.empty(count, np.uint32), np.empty(count, np.uint64))
+        looked = Looked(fates, np.empty(count, np.uint32))
+        look = ffi.new("rb_look *")
+        kept = [
+            _set(look, name, array, c_type)
+            for name, array, c_type in [
+                ("records", contiguous.view(np.uint8), "uint8_t[]"),
+                ("masks", masks, "uint64_t[]"),
+                ("thresholds", thresholds, "uint64_t[]"),
+                ("randoms", randoms, "uint64_t[]"),
+                ("fates", fates.bits, "uint32_t[]"),
+                ("stated", fates.stated, "uint64_t[]"),
+                ("spans", looked.spans, "uint32_t[]"),
+            ]
+            if array is not None
+        ]
+        look.count, look.now_nano, look.root_threshold = count, now_nano, root_threshold
+        look.slot_bytes, look.origin = records.dtype.itemsize, origin
+        look.alone_bit = lib.RB_PRESENT_ALONE if has_alone else 0
+        self._turn_to(now_nano)
+        _checked(lib.rb_traces_look(self._table, look))
+        self._count(now_nano)
+        del kept
+        return looked
+
+    def place(self, looked: Looked, places: np.ndarray) -> None:
+        """Say where the records of a look wait, before the next `take`.
+
+        Args:
+            looked: the look.
+            places: u8, of each record; of those that do not wait they are not looked at.
+        """
+        waits = looked.spans != NOWHERE
+        spans, where = np.ascontiguousarray(looked.spans[waits]), np.ascontiguousarray(places[waits], np.uint64)
+        data = ffi.from_buffer("uint32_t[]", spans), ffi.from_buffer("uint64_t[]", where)
+        _checked(lib.rb_traces_place(self._table, *data, len(spans)))
+
+    def next_due(self) -> int | None:
+        """Return when the next wait is over, at the earliest; None: nothing waits."""
+        due: int = lib.rb_traces_next_due(self._table)
+        return None if due == 2**64 - 1 else due
+
+    def decide_due(self, now_nano: int) -> None:
+        """Decide on the traces whose wait is over, each second by its own thresholds."""
+        while (due := lib.rb_traces_next_due(self._table)) <= now_nano:
+            self._turn_to(due)
+            until = min(now_nano, (due // _SECOND + 1) * _SECOND - 1)
+            while lib.rb_traces_decide_due(self._table, until, _MOST_AT_ONCE) == _MOST_AT_ONCE:
+                pass
+            self._count(until)
+
+    def decide_early(self, spans: int, why: Why, now_nano: int, origin: int | None = None) -> int:
+        """Decide on the oldest traces of a ring until so many spans are settled; return how many are.
+
+        Args:
+            spans: at least these.
+            why: HOLD or STOP.
+            now_nano: after what is due was decided.
+            origin: the ring; None: that with most spans waiting, then the next.
+        """
+        self._turn_to(now_nano)
+        origin = NOWHERE if origin is None else origin
+        settled: int = _checked(lib.rb_traces_decide_early(self._table, origin, spans, WHYS.index(why), now_nano))
+        self._count(now_nano)
+        return settled
+
+    def take(self) -> Settled:
+        """Return what became of spans that waited, each once."""
+        parts: list[Settled] = []
+        while True:
+            most = _MOST_AT_ONCE if parts else 4096
+            part = Settled(np.empty(most, np.uint64), Fates(np.empty(most, np.uint32), np.empty(most, np.uint64)))
+            data = (
+                ffi.from_buffer("uint64_t[]", part.places),
+                ffi.from_buffer("uint32_t[]", part.fates.bits),
+                ffi.from_buffer("uint64_t[]", part.fates.stated),
+            )
+            taken = lib.rb_traces_take(self._table, most, *data)
+            parts.append(Settled(part.places[:taken], Fates(part.fates.bits[:taken], part.fates.stated[:taken])))
+            if taken < most:
+                break
+        if len(parts) == 1:
+            return parts[0]
+        return Settled(
+            np.concatenate([part.places for part in parts]),
+            Fates(*(np.concatenate([part.fates[at] for part in parts]) for at in range(2))),
+        )
+
+    def decided(self) -> np.ndarray:
+        """Return the decisions that were made since this was last asked, of `DECIDED`."""
+        found = [np.empty(0, DECIDED)]
+        while True:
+            part = np.empty(_MOST_AT_ONCE, DECIDED)
+            data = ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", part.view(np.uint8)))
+            count = lib.rb_traces_decided(self._table, self._decided, data, len(part))
+            found.append(part[:count])
+            if count < len(part):
+                return np.concatenate(found)
+
+    def remember(self, decided: np.ndarray) -> None:
+        """Take decisions in that were read back, the oldest first; `decided` does not return them."""
+        self.decided()
+        contiguous = np.ascontiguousarray(decided, DECIDED)
+        data = ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", contiguous.view(np.uint8)))
+        for at in range(len(contiguous)):
+            lib.rb_traces_remember(self._table, data + at)
+        self._decided[0] += len(contiguous)
+
+    def counts(self) -> Counts:
+        """Return what was decided so far."""
+        return self._totals
+
+    def rates(self) -> dict[str, RateState]:
+        """Return what the next drain of this boot goes on with."""
+        return self._thresholds.states()
+
+    def thresholds(self) -> Sequence[Choice]:
+        """Return what each rule keeps in the second of the last look."""
+        return self._choices
+
+    def _turn_to(self, now_nano: int) -> None:
+        """Let the thresholds be those of this second."""
+        if self._second == now_nano // _SECOND:
+            return
+        self._second, self._choices = now_nano // _SECOND, self._thresholds.choices(now_nano)
+        lib.rb_traces_choose(self._table, self._choices)
+
+    def _count(self, now_nano: int) -> None:
+        counts = self._counts
+        lib.rb_traces_count(self._table, counts)
+        rules = len(self._choices)
+        traces, spans = counts.traces[0:rules], counts.spans[0:rules]
+        wanted = counts.late_shares + sum(
+            count * choice.share for count, choice in zip(spans, self._choices, strict=True)
+        )
+        self._thresholds.add(traces, wanted, now_nano)
+        before = self._totals
+        self._totals = Counts(
+            [total + new for total, new in zip(before.traces, traces, strict=True)],
+            {why: before.why[why] + counts.why[at] for at, why in enumerate(WHYS)},
+            before.late + counts.late,
+            before.late_kept + counts.late_kept,
+            before.forgotten + counts.forgotten,
+            counts.waiting_spans,
+            counts.waiting_traces,
+        )
+
+
+def _has(bits: np.ndarray, bit: int) -> np.ndarray:
+    found: np.ndarray = (bits & bit) != 0
+    return found
+
+
+def _set(look: Any, name: str, array: np.ndarray, c_type: str) -> Any:
+    data = ffi.from_buffer(c_type, array)
+    setattr(look, name, data)
+    return data
+
+
+def _checked(status: int) -> int:
+    if status < 0:
+        raise RingBufferError(f"the trace table refuses: {ffi.string(lib.rb_strerror(status)).decode()}")
+    return status
