@@ -13,7 +13,7 @@ from drain.otlp.encoder import to_resource_spans
 from drain.sampling.rules import DEFAULT, AttributeTest, Rule, Rules
 from drain.sampling.seen_records import RecordLooker
 from drain.sampling.seen_span import seen_spans
-from ringbuf.resource import SERVICE_NAME
+from ringbuf.ring.resource import SERVICE_NAME
 from tests.examples import examples
 from tests.property.strategies import any_records_for, layouts, records_for, values_for
 
