@@ -7,6 +7,7 @@ Lease ids live in the span, never on a metric label.
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._hot import lib as hot
@@ -26,10 +27,11 @@ from ringbuf.phase219 import (
 )
 from ringbuf.ring.producer import new_producer
 from ringbuf.shared import SHARED, get_emitter
+from ringbuf.sites.argument import u64
 from ringbuf.sites.packing import pack_constants
 from ringbuf.sites.refusal import Refusals
 from ringbuf.sites.span import KNOWN_TRACE_FLAGS, LOCAL, REMOTE, Parent
-from ringbuf.traceparent import parse_traceparent
+from ringbuf.traceparent import check_flags, check_span_id, check_trace_id, parse_traceparent
 
 if TYPE_CHECKING:
     import uuid
@@ -62,8 +64,6 @@ __all__ = [
     "site",
 ]
 
-_MAX_U64: Final = (1 << 64) - 1
-_MAX_TRACE_FLAGS: Final = 0xFF
 _SAMPLED: Final = 1  # the default itself: `is` also tells it from True
 
 # Ids for records that no emitter has seen; its memory is wiped on fork, so that a child has a seed of its own.
@@ -225,8 +225,7 @@ def emit_dataplane_span(
             status=status,
         )  # fmt: skip
     except (TypeError, ValueError):
-        _check_operation(kind, resource_kind, operation)  # which of the three does not go with the others
-        _check_type("outcome", outcome, Outcome)
+        _check_members(kind, resource_kind, operation, outcome)  # which of them does not go with the others
         raise
     if invalid:
         hot.rb_count_invalid_values(get_emitter().producer, invalid)
@@ -275,8 +274,7 @@ def emit_dataplane_span_from_traceparent(
             status=status,
         )  # fmt: skip
     except (TypeError, ValueError):
-        _check_operation(kind, resource_kind, operation)  # which of the three does not go with the others
-        _check_type("outcome", outcome, Outcome)
+        _check_members(kind, resource_kind, operation, outcome)  # which of them does not go with the others
         raise
 
 
@@ -298,18 +296,16 @@ def _checked(
     nbytes: int | None,
 ) -> LeaseId:
     """Raise for what a span cannot be; return its lease."""
-    _check_operation(kind, resource_kind, operation)
-    _check_type("outcome", outcome, Outcome)
-    _check_u64("start_unix_nano", start_unix_nano)
-    _check_u64("end_unix_nano", end_unix_nano)
+    _check_members(kind, resource_kind, operation, outcome)
+    start_unix_nano, end_unix_nano = u64("start_unix_nano", start_unix_nano), u64("end_unix_nano", end_unix_nano)
     if end_unix_nano < start_unix_nano:
         raise ValueError(f"end_unix_nano: {end_unix_nano} lies before the start, {start_unix_nano}")
     if nbytes is not None:
-        _check_u64("nbytes", nbytes)
+        u64("nbytes", nbytes)
     return lease_id if type(lease_id) is LeaseId else LeaseId(lease_id)
 
 
-def _check_operation(kind: DataplaneSpanKind, resource_kind: ResourceKind, operation: OpType) -> None:
+def _check_members(kind: DataplaneSpanKind, resource_kind: ResourceKind, operation: OpType, outcome: Outcome) -> None:
     """Raise for the first of these that is wrong."""
     _check_type("kind", kind, DataplaneSpanKind)
     _check_type("resource_kind", resource_kind, ResourceKind)
@@ -318,6 +314,7 @@ def _check_operation(kind: DataplaneSpanKind, resource_kind: ResourceKind, opera
         raise ValueError(f"operation: {operation} is a control-plane submission: it has no data-plane span")
     if operation.family is not kind:
         raise ValueError(f"operation: {operation} belongs to {operation.family.name}, not to {kind.name}")
+    _check_type("outcome", outcome, Outcome)
 
 
 def _check_type(name: str, value: object, kind: type) -> None:
@@ -325,29 +322,14 @@ def _check_type(name: str, value: object, kind: type) -> None:
         raise TypeError(f"{name}: {value!r} is no {kind.__name__}")
 
 
-def _check_u64(name: str, value: object) -> None:
-    if type(value) is bool or not isinstance(value, int):
-        raise TypeError(f"{name}: {value!r} is no int")
-    if not 0 <= value <= _MAX_U64:
-        raise ValueError(f"{name}: {value} does not fit an unsigned 64-bit integer")
-
-
 def _check_ids(trace_id: bytes | None, parent_span_id: bytes | None, trace_flags: int) -> None:
-    for name, value, size in (("trace_id", trace_id, 16), ("parent_span_id", parent_span_id, 8)):
-        if value is None:
-            continue
-        if not isinstance(value, bytes):
-            raise TypeError(f"{name}: {value!r} is no bytes")
-        if len(value) != size:
-            raise ValueError(f"{name}: {len(value)} bytes, where {size} are needed")
-        if not any(value):
-            raise ValueError(f"{name}: all zero is no id")
+    if trace_id is not None:
+        check_trace_id("trace_id", trace_id)
+    if parent_span_id is not None:
+        check_span_id("parent_span_id", parent_span_id)
     if parent_span_id is not None and trace_id is None:
         raise ValueError("parent_span_id: a parent without its trace_id")
-    if type(trace_flags) is not int:
-        raise TypeError(f"trace_flags: {trace_flags!r} is no int")
-    if not 0 <= trace_flags <= _MAX_TRACE_FLAGS:
-        raise ValueError(f"trace_flags: {trace_flags} is not between 0 and 255")
+    check_flags(trace_flags)
 
 
 def _new_ids() -> tuple[bytes, bytes]:
@@ -380,8 +362,7 @@ def _record(
     data = bytearray(pack_constants(DATAPLANE_LAYOUT, kind.span_name, values))
     core = ffi.from_buffer("rb_record *", data)
     new_trace_id, span_id = _new_ids()
-    core.start_unix_nano = start_unix_nano
-    core.end_unix_nano = end_unix_nano
+    core.start_unix_nano, core.end_unix_nano = index(start_unix_nano), index(end_unix_nano)
     core.trace_id = tuple(trace_id or new_trace_id)  # a list would not do for ctypes
     core.span_id = tuple(span_id)
     core.parent_span_id = tuple(parent_span_id or bytes(8))

@@ -82,8 +82,7 @@ class DataplaneSite(BoundSite):
         kind = dataplane_span_kind_for_op_type(op)
         if kind is None:
             raise ValueError(f"{op} is a control-plane submission: it has no data-plane span")
-        if emitter.layout != DATAPLANE_LAYOUT:
-            raise ValueError("the emitter has another layout than DATAPLANE_LAYOUT")
+        _check_layout(emitter)
         constants = {
             _KIND.attribute.key: resource_kind,
             _OPERATION.attribute.key: op,
@@ -127,7 +126,7 @@ class DataplaneSite(BoundSite):
             """Do what `emit` does under a given span: a span, a `traceparent` header, or None for a root."""
             ...
 
-        def span(self, lease: LeaseId, *, traceparent: str | None = None) -> DataplaneSpan:
+        def span(self, lease: LeaseId, *, traceparent: Parent | str | None = None) -> DataplaneSpan:
             """Return a span for a `with` block: it times the block and writes itself at the end.
 
             `traceparent` is the header of the caller in another process, which becomes the parent (an invalid one
@@ -187,11 +186,15 @@ def any_operation(emitter: ProcessRing) -> BoundSite:
     Raises:
         ValueError: the emitter has another layout.
     """
-    if emitter.layout != DATAPLANE_LAYOUT:
-        raise ValueError("the emitter has another layout than DATAPLANE_LAYOUT")
+    _check_layout(emitter)
     record = pack_constants(DATAPLANE_LAYOUT, DATAPLANE_LAYOUT.span_names[0], {})
     name, origin = DATAPLANE_LAYOUT.scope_name, (any_operation, (emitter,))
     return BoundSite.bind(emitter, name, record, _ANY_ARGUMENTS, None, _convert_any, Span, origin)
+
+
+def _check_layout(emitter: ProcessRing) -> None:
+    if emitter.layout != DATAPLANE_LAYOUT:
+        raise ValueError("the emitter has another layout than DATAPLANE_LAYOUT")
 
 
 def _convert_any(argument: int, value: Any) -> tuple[bytes, bool]:

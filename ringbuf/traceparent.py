@@ -129,9 +129,32 @@ def format_traceparent(trace_id: bytes, span_id: bytes, trace_flags: int = SAMPL
 
 
 def _check_fields(trace_id: object, span_id: object, trace_flags: object) -> None:
-    _check_id("trace_id", trace_id, _ZERO_TRACE_ID)
-    _check_id("span_id", span_id, _ZERO_PARENT_ID)
-    if not isinstance(trace_flags, int):
+    check_trace_id("trace_id", trace_id)
+    check_span_id("span_id", span_id)
+    check_flags(trace_flags)
+
+
+def check_trace_id(name: str, value: object) -> None:
+    """Refuse what is no trace id: 16 bytes, not all zero.
+
+    Raises:
+        TypeError, ValueError: with the name.
+    """
+    _check_id(name, value, _ZERO_TRACE_ID)
+
+
+def check_span_id(name: str, value: object) -> None:
+    """Refuse what is no span id: 8 bytes, not all zero. Raises as `check_trace_id`."""
+    _check_id(name, value, _ZERO_PARENT_ID)
+
+
+def check_flags(trace_flags: object) -> None:
+    """Refuse what are no flags of a trace: 0 to 255.
+
+    Raises:
+        TypeError, ValueError: saying so.
+    """
+    if type(trace_flags) is bool or not isinstance(trace_flags, int):
         raise TypeError(f"trace_flags must be an int, not {type(trace_flags).__name__}")
     if not 0 <= trace_flags <= _MAX_FLAGS:
         raise ValueError(f"trace_flags must be 0 to 255, not {trace_flags}")

@@ -12,7 +12,7 @@ from ringbuf.status import Status
 if TYPE_CHECKING:
     from ringbuf.layout.attribute import Attribute, LayoutField
 
-__all__ = ["END", "START", "STATUS", "Argument", "pack_time"]
+__all__ = ["END", "START", "STATUS", "Argument", "pack_time", "u64"]
 
 _VALUE, _START, _END, _NAME, _STATUS = range(5)  # enum rb_role
 _MAX_U64: Final = 2**64 - 1
@@ -112,12 +112,18 @@ STATUS: Final = Argument(
 )  # fmt: skip
 
 
-def pack_time(name: str, value: Any) -> bytes:
-    """Return a time as it lies in the record.
+def u64(name: str, value: Any) -> int:
+    """Return the int that a value stands for.
 
     Raises:
         TypeError, ValueError: it is no int, or not of 64 bits; both name it.
     """
-    if not 0 <= integer(name, value) <= _MAX_U64:
+    number = integer(name, value)
+    if not 0 <= number <= _MAX_U64:
         raise ValueError(f"{name}: {shown(value)} does not fit an unsigned 64-bit integer")
-    return struct.pack("<Q", value)
+    return number
+
+
+def pack_time(name: str, value: Any) -> bytes:
+    """Return a time as it lies in the record; raises as `u64`."""
+    return struct.pack("<Q", u64(name, value))

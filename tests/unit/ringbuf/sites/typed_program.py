@@ -10,6 +10,7 @@ import time
 
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
+from ringbuf.sites.span import Parent
 from ringbuf.testing import InMemoryEmitter
 
 LAYOUT = ringbuf.SpanLayout(
@@ -39,6 +40,7 @@ def right() -> None:
         header: str = span.traceparent
     read = site(OpType.FBMU_READ, emitter=emitter)
     read.emit(LeaseId(7), 1, 2, 4096, Outcome.HIT)
+    read.span(LeaseId(7), traceparent=Parent(bytes(16), bytes(8), 1))
     with read.span(LeaseId(7), traceparent=header) as dataplane_span:
         dataplane_span.outcome = Outcome.MISS
 
