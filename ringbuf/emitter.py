@@ -77,7 +77,7 @@ class Emitter(ProcessRing):
                 service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled
             ),
         )
-        self._open_or_tell()
+        self.open_or_tell()
 
     @classmethod
     def unopened(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
+from ringbuf.environment import is_true
 from ringbuf.exceptions import RingBufferError, RingCreateError
 from ringbuf.layout.layout import SpanLayout
 from ringbuf.log import logger, wait_until_told, warn_aside
@@ -27,6 +28,7 @@ from ringbuf.ring.emitter_stats import EmitterStats
 from ringbuf.ring.producer import new_producer
 from ringbuf.ring.settings import RingSettings, is_required, open_ring
 from ringbuf.sampling import RootSampler, is_root_sampled, root_sampler
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +77,7 @@ class ProcessRing:
         self._has_told_of_drops = False
         self.is_bound = False  # whether sites rely on the layout
         self.root_sampler: RootSampler | None = None  # read when a ring is made
-        self.closed = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        self.closed = is_true("OTEL_SDK_DISABLED")
         if self.closed:
             lib.rb_close(self.producer)
         self._mark = mark or os.urandom(16)
@@ -102,7 +104,7 @@ class ProcessRing:
                 raise RuntimeError("sites of another layout are bound to the shared emitter already")
             self._take_layout(layout)
         self._settings = settings
-        self._open_or_tell()
+        self.open_or_tell()
 
     def _take_layout(self, layout: SpanLayout) -> None:
         if not isinstance(layout, SpanLayout):
@@ -122,7 +124,7 @@ class ProcessRing:
         self._settings = replace(self._settings, ring_dir=self._path.parent)
         self._has_told_of_drops = False  # a forked child has its own to tell of
 
-    def _open_or_tell(self) -> None:
+    def open_or_tell(self) -> None:
         """Make a ring at the beginning; where that cannot be, the program goes on without, unless it says otherwise."""
         if self.closed:
             return
@@ -286,14 +288,15 @@ class ProcessRing:
         if not stats.pending or stats.drain_attached or is_set_aside:
             return
         if is_removed:
+            lost = "it is lost" if stats.pending == 1 else "they are lost"
             logger.warning(
-                "%s was removed with %d spans that no drain had taken: they are lost", stats.path, stats.pending
+                "%s was removed with %s that no drain had taken: %s", stats.path, counted(stats.pending, "span"), lost
             )
         else:
             logger.warning(
-                "%s is closed with %d spans that no drain has taken: start one (ringbuf-drain --ring-dir %s)",
+                "%s is closed with %s that no drain has taken: start one (ringbuf-drain --ring-dir %s)",
                 stats.path,
-                stats.pending,
+                counted(stats.pending, "span"),
                 _quoted(stats.path),
             )
 
@@ -345,8 +348,12 @@ def _close_at_exit() -> None:
     wait_until_told(_RETRY_SECONDS)
     for reference in PROCESS_RINGS.valuerefs():
         ring = reference()
-        if ring is not None:
+        if ring is None:
+            continue
+        try:
             ring.close()
+        except Exception as error:  # noqa: BLE001 - the others are closed all the same
+            logger.warning("an emitter could not be closed: %s: %s", type(error).__name__, error)
 
 
 def warn_of_no_ring(error: Exception) -> None:
@@ -374,8 +381,8 @@ def _tell_of_losses(stats: EmitterStats, ringless: int) -> None:
     lost = stats.full + stats.contended + ringless
     if lost:
         logger.warning(
-            "%d of %d spans of process %d were dropped: %d found the ring full, %d in use, %d no ring",
-            lost, stats.attempts, os.getpid(), stats.full, stats.contended, ringless,
+            "%d of %s of process %d dropped: %d found the ring full, %d in use, %d no ring",
+            lost, counted(stats.attempts, "span"), os.getpid(), stats.full, stats.contended, ringless,
         )  # fmt: skip
 
 

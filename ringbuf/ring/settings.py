@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ringbuf._ringbuf import ffi, lib
+from ringbuf.environment import is_true
 from ringbuf.exceptions import RingCreateError
 from ringbuf.ring.cgroup import memory_limit
 from ringbuf.ring.directory import DEFAULT_MAX_BYTES, GROUP_MODE, check_room, default_ring_dir, ensure_ring_dir
@@ -121,7 +122,7 @@ def no_extension() -> str:
 
 def is_required() -> bool:
     """Return whether a ring that cannot be made is an error: RINGBUF_REQUIRED is 1 or true."""
-    return os.environ.get("RINGBUF_REQUIRED", "").strip().lower() in ("1", "true")
+    return is_true("RINGBUF_REQUIRED", "1")
 
 
 def check_arguments(settings: RingSettings) -> None:

@@ -5,14 +5,10 @@ Source: OpenTelemetry specification, "Error handling in OpenTelemetry": the API 
 
 from __future__ import annotations
 
-import os
-from typing import Final
-
+from ringbuf.environment import is_true
 from ringbuf.log import warn_aside
 
 __all__ = ["Refusals"]
-
-_STRICT: Final = ("1", "true")
 
 
 class Refusals:
@@ -38,7 +34,7 @@ class Refusals:
         Raises:
             Exception: `error`, where RINGBUF_STRICT is 1 or true.
         """
-        if os.environ.get("RINGBUF_STRICT", "").strip().lower() in _STRICT:
+        if is_true("RINGBUF_STRICT", "1"):
             raise error
         if self._has_told:
             return

@@ -16,6 +16,7 @@ from ringbuf.layout.layout import SpanLayout
 from ringbuf.ring.settings import no_extension
 from ringbuf.status import SpanKind, Status
 from ringbuf.testing.parts import Event, Link, parts_of
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,6 +107,7 @@ class InMemoryEmitter(Emitter):
     """
 
     _made_in = 0  # the process whose the directory is: of an emitter that was pickled, none
+    _local_at_close = 0  # spans that had no ring before the close; those that come later are another matter
 
     def __init__(
         self,
@@ -131,16 +133,19 @@ class InMemoryEmitter(Emitter):
         """Return the spans that have ended since the beginning, or the last `clear`, in the order of their ends.
 
         Raises:
-            RuntimeError: spans found no slot: ask more often, or give a larger capacity; or there was no ring for them.
+            RuntimeError: spans found no slot: ask more often, or give a larger capacity; there was no ring for them; or
+                they ended after the close.
         """
         stats = self.stats()
-        if stats.local:
+        late = stats.local - self._local_at_close if self.closed else 0
+        if stats.local - late:
             why = no_extension() or "the logger `ringbuf` says why"
-            raise RuntimeError(f"{stats.local} spans had no ring to be read back from: {why}")
-        if stats.full + stats.contended:
-            raise RuntimeError(
-                f"{stats.full + stats.contended} spans found no slot of {stats.capacity}: give a larger capacity"
-            )
+            raise RuntimeError(f"{counted(stats.local - late, 'span')} had no ring to be read back from: {why}")
+        if lost := stats.full + stats.contended:
+            slots = counted(self._settings.capacity, "slot")
+            raise RuntimeError(f"{counted(lost, 'span')} found none of {slots} free: give a larger capacity")
+        if late:
+            raise RuntimeError(f"{counted(late, 'span')} ended after the close of the emitter, and cannot be read back")
         return self._reader.finished_spans()
 
     def clear(self) -> None:
@@ -149,11 +154,15 @@ class InMemoryEmitter(Emitter):
 
     def close(self) -> None:
         """End the ring; the spans stay."""
-        if not self.closed and os.getpid() == self._made_in:
-            self._reader.finished_spans()
-        super().close()
-        if os.getpid() == self._made_in:
-            self._remove()
+        is_ours = os.getpid() == self._made_in
+        try:
+            if not self.closed and is_ours:
+                self._local_at_close = self.stats().local
+                self._reader.finished_spans()
+        finally:
+            super().close()
+            if is_ours:
+                self._remove()
 
 
 def _remove(ring_dir: str, made_in: int) -> None:

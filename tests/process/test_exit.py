@@ -11,7 +11,7 @@ import pytest
 
 from tests.consumer import Consumer, rings_in
 from tests.process.numbered import check_all_told, complaints, left_by
-from tests.python import command
+from tests.python import command, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +138,22 @@ assert started.wait(30)
         assert spans[pid] > 60
         for path in rings_in(ring_dir):
             path.unlink()
+
+
+def test_an_emitter_that_cannot_be_closed_does_not_keep_the_others_from_it(ring_dir: Path) -> None:
+    code = """
+import sys, ringbuf
+class Broken(ringbuf.Emitter):
+    def close(self):
+        raise OSError("gone")
+broken = Broken("service", ring_dir=sys.argv[1])
+others = [ringbuf.Emitter("service", ring_dir=sys.argv[1]) for _ in range(2)]
+"""
+    done = run(code, ring_dir)
+    assert done.returncode == 0
+    assert done.stderr == "an emitter could not be closed: OSError: gone\n"
+    assert len(rings_in(ring_dir)) == 1  # of a ring without a span a close leaves nothing
+    rings_in(ring_dir)[0].unlink()
 
 
 def test_atexit_before_our_own_emits_and_after_it_is_counted(ring_dir: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What every folder and file of a package may import.
 EVERYBODY: Final = {
-    "ringbuf": {"_hot", "_ringbuf", "_site", "exceptions", "log", "version"},
+    "ringbuf": {"_hot", "_ringbuf", "_site", "environment", "exceptions", "log", "version", "wording"},
     "drain": {"log", "private_folder", "entry", "exit_codes", "standard_streams", "state_directory"},
 }
 RINGBUF: Final = {
@@ -55,9 +55,11 @@ RINGBUF: Final = {
     "_hot": set(),
     "_ringbuf": set(),
     "_site": set(),
+    "environment": set(),
     "exceptions": set(),
     "log": set(),
     "version": set(),
+    "wording": set(),
 }
 DRAIN: Final = {
     "settings": set(),

@@ -140,15 +140,17 @@ def closing_words(emitter: ringbuf.Emitter, caplog: pytest.LogCaptureFixture) ->
     return [record.getMessage() for record in caplog.records]
 
 
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(1, "1 span that no drain had taken: it is"), (3, "3 spans that no drain had taken: they are")],
+)
 def test_a_close_says_that_the_spans_of_a_removed_ring_are_lost(
-    ring_dir: Path, emitter: ringbuf.Emitter, caplog: pytest.LogCaptureFixture
+    ring_dir: Path, emitter: ringbuf.Emitter, caplog: pytest.LogCaptureFixture, count: int, words: str
 ) -> None:
-    emitter.emit_batch(fresh_records(emitter, 3))
+    emitter.emit_batch(fresh_records(emitter, count))
     (path,) = rings_in(ring_dir)
     path.unlink()
-    assert closing_words(emitter, caplog) == [
-        f"{path} was removed with 3 spans that no drain had taken: they are lost",
-    ]
+    assert closing_words(emitter, caplog) == [f"{path} was removed with {words} lost"]
 
 
 def test_a_close_is_silent_where_the_drain_has_set_the_ring_aside(

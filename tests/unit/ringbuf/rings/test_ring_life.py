@@ -187,16 +187,17 @@ def test_two_emitters_of_a_process_have_two_rings(emitter: ringbuf.Emitter, ring
 # ---- closing with spans that nobody took ----
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, "with 1 span"), (3, "with 3 spans")])
 def test_a_close_without_any_drain_warns_of_the_spans_that_are_left(
-    ring_dir: Path, caplog: pytest.LogCaptureFixture
+    ring_dir: Path, caplog: pytest.LogCaptureFixture, count: int, words: str
 ) -> None:
     emitter = ringbuf.Emitter("service", ring_dir=ring_dir)
-    emitter.emit_batch(fresh_records(emitter, 3))
+    emitter.emit_batch(fresh_records(emitter, count))
     emitter.close()
     emitter.close()
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("ringbuf", logging.WARNING)
-    assert f"3 spans that no drain has taken: start one (ringbuf-drain --ring-dir {ring_dir})" in record.getMessage()
+    assert f"{words} that no drain has taken: start one (ringbuf-drain --ring-dir {ring_dir})" in record.getMessage()
 
 
 @pytest.mark.parametrize("pending", [0, 3])

@@ -82,8 +82,35 @@ def test_spans_that_found_no_slot_are_not_passed_over_in_silence() -> None:
         get = emitter.site("get")
         for _ in range(6):
             get.emit(1, 2)
-        with pytest.raises(RuntimeError, match="2 spans found no slot of 4"):
+        with pytest.raises(RuntimeError, match="2 spans found none of 4 slots free"):
             emitter.finished_spans()
+
+
+def test_spans_that_end_after_the_close_are_said_to_and_not_to_have_no_ring() -> None:
+    with InMemoryEmitter(layout=LAYOUT) as emitter:
+        get = emitter.site("get")
+        get.emit(1, 2)
+    get.emit(3, 4)
+    with pytest.raises(RuntimeError, match=r"^1 span ended after the close of the emitter"):
+        emitter.finished_spans()
+
+
+def test_spans_without_a_slot_are_said_after_the_close_too() -> None:
+    with InMemoryEmitter(layout=LAYOUT, capacity=4) as emitter:
+        for _ in range(5):
+            emitter.site("get").emit(1, 2)
+    with pytest.raises(RuntimeError, match=r"^1 span found none of 4 slots free"):
+        emitter.finished_spans()
+
+
+def test_an_emitter_whose_ring_cannot_be_read_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    emitter = InMemoryEmitter(layout=LAYOUT)
+    folder = emitter._reader._ring_dir
+    (folder / "unsound.ring").touch()
+    with pytest.raises(ringbuf.RingFormatError):
+        emitter.close()
+    assert emitter.closed
+    assert not folder.exists()
 
 
 def test_an_emitter_in_memory_leaves_nothing_behind_and_a_child_takes_nothing() -> None:
