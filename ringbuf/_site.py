@@ -42,6 +42,9 @@ def described(name: str, doc: str, /) -> Any:
 
     signature, _, text = doc.partition("\n--\n\n")
     copy.__name__, copy.__doc__ = name, text or signature
+    # For inspect.signature, as the extension's own; a name that is no argument of `copy` raises there, too.
+    parameters = signature.removeprefix(f"{name}($").removesuffix(")")
+    copy.__wrapped__ = eval(f"lambda {parameters}: None", {})  # type: ignore[attr-defined] # noqa: S307 - our own text
     return copy
 
 
@@ -222,6 +225,12 @@ class Span:
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._values[self._index(key)] = value
+
+    def setdefault(self, key: str, value: Any, /) -> Any:
+        index = self._index(key)
+        if self._values[index] is None:
+            self._values[index] = value
+        return self._values[index]
 
     def leave_out(self, name: str, error: Exception, /) -> None:
         self.site._refuse(name, error)

@@ -57,7 +57,11 @@ def member_of(kind: type[_M], name: str, value: object) -> _M:
         if found is None:
             raise ValueError(f"{name}: {value!r} is none of {', '.join(kind.__members__)}")
         return found
-    number = integer(name, value)
+    try:
+        number = integer(name, value)
+    except TypeError:
+        names = ", ".join(f"{kind.__name__}.{one}" for one in kind.__members__)
+        raise TypeError(f"{name}: {shown(value)} is none of {names}, and no number of one") from None
     try:
         return kind(number)
     except ValueError:

@@ -179,6 +179,22 @@ static PyObject *span_get(rb_py_span *self, PyObject *key)
     return Py_NewRef(self->values[index] == NULL ? Py_None : self->values[index]);
 }
 
+/* setdefault(key, value): the value, which is given where there is none. No Python code runs in between: of two threads
+ * that come at once both get the one that is kept. */
+static PyObject *span_setdefault(rb_py_span *self, PyObject *arguments)
+{
+    PyObject *key;
+    PyObject *value;
+    if (!PyArg_ParseTuple(arguments, "UO", &key, &value))
+        return NULL;
+    Py_ssize_t index = value_index(self, key);
+    if (index < 0)
+        return NULL;
+    if (self->values[index] == NULL || self->values[index] == Py_None)
+        rb_span_set_value(self, index, value);
+    return Py_NewRef(self->values[index]);
+}
+
 /* leave_out(name, error): what was to be added to the span does not fit. */
 static PyObject *span_leave_out(rb_py_span *self, PyObject *arguments)
 {
@@ -269,6 +285,8 @@ static PyMethodDef span_methods[] = {
     {"__enter__", (PyCFunction)(void (*)(void))rb_span_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))rb_span_exit, METH_FASTCALL, NULL},
     {"__reduce__", span_reduce, METH_NOARGS, NULL},
+    {"setdefault", (PyCFunction)(void (*)(void))span_setdefault, METH_VARARGS,
+     "setdefault(key, value)\n\nReturn the value of a key, having set it where there was none."},
     {"leave_out", (PyCFunction)(void (*)(void))span_leave_out, METH_VARARGS,
      "leave_out(name, error)\n\nCount a value that does not fit, and tell of the first."},
     {NULL, NULL, 0, NULL},

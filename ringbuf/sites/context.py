@@ -65,26 +65,37 @@ class use_span:  # noqa: N801 - it is called like a function, as OpenTelemetry's
         RuntimeError: the span was not entered.
     """
 
-    __slots__ = ("_left", "_outer", "_span", "_token")
+    __slots__ = ("_entered", "_span")
 
     def __init__(self, span: Span) -> None:
         _ = span.traceparent  # raises
         self._span = span
+        # One for each time that it is entered and not left: a block within a block, and threads that share one.
+        self._entered: list[tuple[Token[Any], Any, Callable[[Any], object] | None]] = []
 
     def __enter__(self) -> Span:
-        self._token: Token[Any] = CURRENT.set(self._span)
-        _, enter, self._left = outer_context()
-        self._outer: Any = None
+        token = CURRENT.set(self._span)
+        _, enter, leave = outer_context()
+        outer: Any = None
         if enter is not None:
             with suppress(Exception):  # of another tracing library: as where a block is entered
-                self._outer = enter(self._span)
+                outer = enter(self._span)
+        self._entered.append((token, outer, leave))
         return self._span
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        if self._outer is not None and self._left is not None:
+        entered = self._entered[-1]  # so it stays for a generator that is closed in another context
+        for one in reversed(tuple(self._entered)):
+            try:
+                CURRENT.reset(one[0])
+            except (ValueError, RuntimeError):  # another thread's, or left by it just now
+                continue
+            entered = one
+            break
+        self._entered.remove(entered)
+        _, outer, leave = entered
+        if outer is not None and leave is not None:
             with suppress(Exception):
-                self._left(self._outer)
-        with suppress(ValueError):  # a generator that is closed in another context
-            CURRENT.reset(self._token)
+                leave(outer)

@@ -47,7 +47,10 @@ class Span(_site.Span):
         It may be set to a `Status`, its number, or an OpenTelemetry `StatusCode`; another value is left out at the end.
         """
         given = self["status"]
-        return Status(self.written_status) if given is None else member_of(Status, "status", given)
+        if given is not None:
+            with suppress(TypeError, ValueError):  # what is none is left out at the end
+                return member_of(Status, "status", given)
+        return Status(self.written_status)
 
     @status.setter
     def status(self, value: Status) -> None:
@@ -59,14 +62,15 @@ class Span(_site.Span):
         """Set the status as OpenTelemetry does: OK is final, and UNSET takes nothing back.
 
         Args:
-            status: a `Status`, its number, or an OpenTelemetry `StatusCode`.
+            status: a `Status`, its number, or an OpenTelemetry `StatusCode`; another value is left out and counted.
             description: of an ERROR, becomes OTLP's status message where the layout has an `otlp` attribute, else
                 `error.message` where it has that.
-
-        Raises:
-            TypeError, ValueError: the status is none.
         """
-        status = member_of(Status, "status", status)
+        try:
+            status = member_of(Status, "status", status)
+        except (TypeError, ValueError) as error:
+            self.leave_out("status", error)
+            return
         if status is Status.UNSET or self["status"] == Status.OK:
             return
         self["status"] = status
@@ -147,11 +151,11 @@ class Span(_site.Span):
     def _parts(self) -> SpanParts | None:
         try:
             found = self[PARTS]
+            if found is None:
+                found = self.setdefault(PARTS, SpanParts())  # at once: two threads may add the first event
         except ValueError:
             return None
-        if not isinstance(found, SpanParts):
-            self[PARTS] = found = SpanParts()
-        return found
+        return found  # type: ignore[no-any-return] # nothing else is given by this name
 
     def __repr__(self) -> str:
         try:

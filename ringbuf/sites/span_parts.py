@@ -92,13 +92,14 @@ class SpanParts:
         """Return the fields that fit `room` bytes, with the counts of the others, and once whether there are any."""
         message = cut_utf8(self._message, room // _MESSAGE_SHARE)
         status = length_delimited(_STATUS, length_delimited(b"\x12", message)) if message else b""
+        parts = tuple(self._parts)  # another thread may add to it
         dropped, left = dict(self._dropped), room - len(status)
-        if self._bytes > left or any(dropped.values()):
+        if sum(len(whole) for _, whole, _ in parts) > left or any(dropped.values()):
             left -= _COUNT_BYTES * len(dropped)
         # All events lie before all links: a record whose fields are in another order than their numbers is no span.
         kept: dict[bytes, list[bytes]] = {_EVENT: [], _LINK: []}
         has_less = self._is_cut
-        for tag, whole, less in self._parts:
+        for tag, whole, less in parts:
             fitting = whole if len(whole) <= left else less
             if len(fitting) <= left:
                 kept[tag].append(fitting)

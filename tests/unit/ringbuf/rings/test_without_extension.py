@@ -186,7 +186,7 @@ emitter.close()
 
 def test_spans_that_had_no_ring_are_no_empty_list_to_a_test() -> None:
     told = output_of(HIDDEN + "os.environ.pop('RINGBUF_REQUIRED')\n" + TESTED)
-    assert told.startswith("1 spans had no ring to be read back from: ")
+    assert told.startswith("1 span had no ring to be read back from: ")
     assert "has no extension" in told
 
 
@@ -229,6 +229,21 @@ def test_the_stand_in_has_what_the_extension_tells_its_users() -> None:
     for kind in ("Site", "Span", "Parent", "SpanValue"):
         missing = {name for name in dir(getattr(site, kind)) if not name.startswith("__")} - {*dir(stand_in[kind])}
         assert not missing, kind
+
+
+SIGNATURES = """
+import inspect
+from ringbuf.dataplane import DATAPLANE_LAYOUT, OpType, site
+for one in (site(OpType.FBMU_READ), ringbuf.get_emitter().site(DATAPLANE_LAYOUT.span_names[0])):
+    for name in ("emit", "emit_under", "span"):
+        print(name, inspect.signature(getattr(one, name)))
+"""
+
+
+def test_a_site_shows_its_arguments_as_the_extensions_does(ring_dir: Path) -> None:
+    with_it = output_of("import ringbuf" + SIGNATURES, ring_dir)
+    assert "emit (start_unix_nano, end_unix_nano=None, /, *values, status=None)" in with_it
+    assert output_of(HIDDEN + SIGNATURES, ring_dir) == with_it
 
 
 @pytest.mark.parametrize("module", ["emitter", "shared"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +219,36 @@ def test_without_a_place_for_them_they_are_counted(ring_dir: Path, is_given: boo
             span.add_link(HEADER)
         assert store.stats().invalid_values == 2
         assert len(delivered(ring_dir)) == 1
+
+
+def test_of_two_threads_that_add_the_first_event_at_once_neither_loses_it(
+    store: ringbuf.Emitter, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(SpanParts):
+        """Takes so long to be made that another thread comes first."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            monkeypatch.setattr("ringbuf.sites.span.SpanParts", SpanParts)
+            threads = [threading.Thread(target=span.add_event, args=("other",))]
+            threads[0].start()
+            threads[0].join()
+
+    monkeypatch.setattr("ringbuf.sites.span.SpanParts", Slow)
+    with store.site("get").span() as span:
+        span.add_event("this")
+    (found,) = delivered(ring_dir)
+    assert [event.name for event in found.events] == ["other", "this"]
+
+
+def test_what_threads_add_at_once_is_never_more_than_the_room() -> None:
+    parts = SpanParts()
+    for number in range(4):
+        parts.add_event(f"event {number}", None, 1)
+    whole, _ = parts.encoded(ROOM)
+    parts._bytes = 0  # what threads may leave of their sum, each of which has read it before the others wrote it
+    room = len(whole) // 4 * 3
+    assert len(parts.encoded(room)[0]) <= room
 
 
 def test_where_a_test_is_strict_it_raises(store: ringbuf.Emitter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,10 +149,42 @@ def test_set_status_is_opentelemetrys(shop: ringbuf.Emitter, ring_dir: Path) -> 
     with site.span() as span:
         span.status = trace.StatusCode.OK  # type: ignore[assignment] # the same
         span.set_status(Status.ERROR, "too late")
-    with pytest.raises(TypeError, match="status"), site.span() as span:
-        span.set_status("ERROR")  # type: ignore[arg-type] # as a user might
     values = [(record["status"], LAYOUT.values(record)) for record in records_in(ring_dir)]
-    assert values[:3] == [(2, {"error.message": "no stock"}), (1, {}), (1, {})]
+    assert values == [(2, {"error.message": "no stock"}), (1, {}), (1, {})]
+
+
+NO_STATUS: list[Any] = [3, -1, "ERROR", 1.0, object(), trace.SpanKind.SERVER]
+
+
+@pytest.mark.parametrize("wrong", NO_STATUS, ids=lambda wrong: type(wrong).__name__)
+@pytest.mark.parametrize("by", ["set_status", "status", "item"])
+def test_what_is_no_status_is_left_out_and_counted_and_harms_nobody(
+    shop: ringbuf.Emitter, ring_dir: Path, wrong: Any, by: str
+) -> None:
+    with shop.site("checkout").span() as span:
+        if by == "set_status":
+            span.set_status(wrong, "no stock")
+        elif by == "status":
+            span.status = wrong
+        else:
+            span["status"] = wrong
+        assert span.status is Status.UNSET
+    assert span.status is Status.UNSET
+    assert statuses(ring_dir) == [0]
+    assert shop.stats().invalid_values == 1
+
+
+def test_what_is_no_status_raises_where_a_test_is_strict(
+    shop: ringbuf.Emitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGBUF_STRICT", "1")
+    with shop.site("checkout").span() as span, pytest.raises(ValueError, match="status: 3 is no Status"):
+        span.set_status(3)  # type: ignore[arg-type] # as a user might
+
+
+def test_a_word_is_no_kind_and_the_message_says_what_is(shop: ringbuf.Emitter) -> None:
+    with pytest.raises(TypeError, match=r"kind: 'server' is none of SpanKind.INTERNAL, SpanKind.SERVER, "):
+        shop.site("checkout", kind="server")  # type: ignore[arg-type] # as a user might
 
 
 def test_a_description_without_a_place_is_counted(ring_dir: Path) -> None:

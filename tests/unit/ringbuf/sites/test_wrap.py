@@ -321,6 +321,40 @@ def test_a_span_is_used_where_it_was_not_entered(memory: InMemoryEmitter) -> Non
     assert parents(memory) == [("outer", None), ("step", "outer")]
 
 
+def test_a_span_is_made_the_enclosing_one_within_itself_by_the_same_object(memory: InMemoryEmitter) -> None:
+    with memory.site("outer").span() as outer:
+        pass
+    using = ringbuf.use_span(outer)
+    with using:
+        with using:
+            assert ringbuf.current_span() is outer
+        assert ringbuf.current_span() is outer
+    assert ringbuf.current_span() is None
+
+
+def test_threads_may_share_what_makes_a_span_the_enclosing_one(memory: InMemoryEmitter) -> None:
+    with memory.site("outer").span() as outer:
+        pass
+    using, found = ringbuf.use_span(outer), []
+    entered, left = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with using:
+            entered.set()
+            assert left.wait(60)
+            found.append(ringbuf.current_span())
+        found.append(ringbuf.current_span())
+
+    thread = threading.Thread(target=work)
+    with using:
+        thread.start()
+        assert entered.wait(60)
+    assert ringbuf.current_span() is None  # it was entered first, and is left first
+    left.set()
+    thread.join()
+    assert found == [outer, None]
+
+
 def test_opentelemetrys_spans_nest_in_the_steps_of_a_generator_and_not_between(memory: InMemoryEmitter) -> None:
     from ringbuf._site import set_outer_context  # noqa: PLC0415 - of this test alone
 
