@@ -57,7 +57,7 @@ class RingSpanProcessor(SpanProcessor):
 
     Raises:
         ValueError, TypeError: an argument that cannot be; the message names it.
-        RingCreateError: the ring for `resource` cannot be made.
+        RingCreateError: the ring for `resource` cannot be made, and RINGBUF_REQUIRED=1.
 
     >>> import tempfile
     >>> from opentelemetry.sdk.trace import TracerProvider
@@ -95,12 +95,14 @@ class RingSpanProcessor(SpanProcessor):
         self._latest: tuple[int, Resource, Ring] | None = None
         self._closed = False
         nest()
-        if resource is not None:
-            self._ring_of(os.getpid(), resource).open()
-            return
         try:
-            check_environment(self._settings)
+            if resource is not None:
+                self._ring_of(os.getpid(), resource).open()
+            else:
+                check_environment(self._settings)
         except (ValueError, RingCreateError) as error:
+            if resource is not None and isinstance(error, RingCreateError):  # RINGBUF_REQUIRED=1
+                raise
             self._notices.give("no ring", "no ring for OpenTelemetry spans, they are counted as local: %s", error)
 
     @property

@@ -66,8 +66,8 @@ class Ring:
         return (self._usual.emitter,)
 
     def open(self) -> None:
-        """Make the usual ring; raises as `Emitter.open`."""
-        self._usual.emitter.open()
+        """Make the usual ring, or say why there is none; raises as `Emitter`."""
+        self._usual.emitter.open_or_tell()
 
     def close(self) -> None:
         """Close both: what is written from now on is counted as local."""

@@ -242,19 +242,36 @@ def test_a_forked_child_writes_into_a_ring_of_its_own_and_answers_for_that(ring_
     assert sorted(span.name for span in spans_in(ring_dir)) == ["child", "child", "parent"]
 
 
+@pytest.mark.parametrize("is_made_at_once", [False, True])
 def test_without_a_ring_one_line_says_so_and_spans_are_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_made_at_once: bool
 ) -> None:
+    monkeypatch.delenv("RINGBUF_REQUIRED", raising=False)
     missing = tmp_path / "file" / "rings"
     missing.parent.touch()
-    with pytest.raises(RingCreateError):
-        RingSpanProcessor(ring_dir=missing, resource=RESOURCE)
-    processor = RingSpanProcessor(ring_dir=missing)
+    processor = RingSpanProcessor(ring_dir=missing, resource=RESOURCE if is_made_at_once else None)
     for _ in range(3):
         processor.on_end(ReadableSpan("sale", CONTEXT, resource=RESOURCE))
     assert [emitter.stats().local for emitter in processor.emitters] == [3]
     assert len(said(caplog).records) == 1
     assert "no ring for OpenTelemetry spans" in said(caplog).text
+
+
+def test_a_ring_that_is_required_at_once_and_cannot_be_made_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGBUF_REQUIRED", "1")
+    (tmp_path / "file").touch()
+    with pytest.raises(RingCreateError):
+        RingSpanProcessor(ring_dir=tmp_path / "file" / "rings", resource=RESOURCE)
+
+
+def test_a_variable_that_cannot_be_is_a_line_where_the_ring_is_made_at_once_too(
+    ring_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RINGBUF_MAX_BYTES", "many")
+    RingSpanProcessor(ring_dir=ring_dir, resource=RESOURCE)
+    assert "RINGBUF_MAX_BYTES: 'many' is no number of bytes" in said(caplog).text
 
 
 def test_spans_that_cannot_be_written_are_counted_and_said_once(
