@@ -26,9 +26,11 @@ help: ## list the targets
 
 build: $(VENV)/built ## make .venv and install this tree into it, editable
 
+new_enough = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "make: $(PYTHON) is not Python >= 3.11; name one that is: make PYTHON=python3.12" >&2; exit 1; }
+
 $(VENV)/installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "make: $(PYTHON) is not Python >= 3.11; name one that is: make PYTHON=python3.12" >&2; exit 1; }
+	$(new_enough)
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' -C cmake.define.RINGBUF_WERROR=ON
 	@touch $@
@@ -39,8 +41,17 @@ $(VENV)/built: $(VENV)/installed $(BUILD_INPUT)
 		--editable . -C cmake.define.RINGBUF_WERROR=ON
 	@touch $@
 
-demo: build ## run real data-plane work in several processes and deliver every span
-	$(PY) docs/examples/demo.py
+# Who only wants to see it waits for what it needs, not for what the tests need: a third of that.
+DEMO := $(if $(wildcard $(VENV)/installed),build,$(VENV)/demo/installed)
+DEMO_PY := $(if $(wildcard $(VENV)/installed),$(PY),$(VENV)/demo/bin/python)
+demo: $(DEMO) ## run real data-plane work in several processes and deliver every span (ARGS= are its options)
+	$(DEMO_PY) docs/examples/demo.py $(ARGS)
+
+$(VENV)/demo/installed: pyproject.toml $(BUILD_INPUT)
+	$(new_enough)
+	$(PYTHON) -m venv $(VENV)/demo
+	$(VENV)/demo/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[drain]'
+	@touch $@
 
 # Receivers that the tests send to, and that demand other versions of what is in .venv.
 $(VENV)/peers/installed: | $(VENV)/installed
