@@ -31,7 +31,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_every_vector_picture_of_the_folder_is_one_that_can_be_made_anew() -> None:
-    assert TERMINALS == sorted(IMAGES.glob("*.svg"))
+    assert sorted(IMAGES.glob("*.svg")) == TERMINALS
     assert len(TERMINALS) >= 7
 
 
