@@ -22,7 +22,7 @@ PAGES: Final = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
 }
-_LINK: Final = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
+_LINK: Final = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 _OUTPUT: Final = re.compile(r"^<!-- output: (?P<command>.+) -->$", re.MULTILINE)
 _COLUMNS: Final = "100"
 _INCLUDED: Final = re.compile(r'^--8<-- "(?P<path>[^"]+\.md)"$', re.MULTILINE)
@@ -43,6 +43,8 @@ def on_page_markdown(markdown: str, *, page: Any, **_others: Any) -> str:
         if not target.exists() or not target.is_relative_to(ROOT):
             return link[0]  # mkdocs warns of it, and a warning is an error
         name = str(target.relative_to(ROOT))
+        if link["picture"]:
+            return f"![{link['text']}]({up}{name.removeprefix('docs/')})"
         if name in PAGES:
             return f"[{link['text']}]({up}{PAGES[name]}{link['anchor'] or ''})"
         if name.startswith("docs/") and target.suffix in {".md", ".svg", ".png"}:

@@ -58,6 +58,8 @@ def test_no_page_makes_a_browser_fetch_anything_from_elsewhere(site: Path) -> No
         parser.feed(page.read_text(encoding="utf-8"))
         fetched += len(parser.targets)
         assert not [target for target in parser.targets if re.match(r"(https?:)?//", target)], page
+        local = [target.partition("?")[0] for target in parser.targets if not target.startswith("data:")]
+        assert page.name == "404.html" or [name for name in local if not (page.parent / name).exists()] == [], page
     assert fetched > len(pages)
     for style in site.glob("**/*.css"):
         assert not re.search(r"@import|url\(['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
