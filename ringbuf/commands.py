@@ -14,6 +14,9 @@ from typing import Final
 
 from ringbuf.ring.settings import no_extension
 
+OF_THE_DRAIN: Final = ("spool",)
+"""Subcommands of `ringbuf-drain` that `ringbuf` has, too: who looks at rings looks for them there."""
+
 _EXIT_USAGE: Final = 2
 _MARK: Final = b"ringbuf-spans"  # in the first line of drain/__init__.py
 _MARK_WITHIN: Final = 512
@@ -26,7 +29,10 @@ def drain() -> None:
 
 def tools() -> None:
     """Run `ringbuf`."""
-    _run("ringbuf", "drain.tools.__main__")
+    if sys.argv[1:2] and sys.argv[1] in OF_THE_DRAIN:
+        drain()
+    else:
+        _run("ringbuf", "drain.tools.__main__")
 
 
 def _run(name: str, module: str) -> None:

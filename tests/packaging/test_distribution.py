@@ -102,7 +102,11 @@ def test_the_readme_has_no_link_that_leads_nowhere_on_the_package_index(monkeypa
     targets = re.findall(r"\]\(([^)]+)\)", made["text"])
     assert len(targets) > 20
     assert [target for target in targets if not target.startswith(("https://", "#"))] == []
-    of_tree = [target.removeprefix(f"{source}/blob/v1.2.3/") for target in targets if target.startswith(source)]
+    of_tree = [
+        re.sub(rf"^{re.escape(source)}/(?:blob|raw)/v1\.2\.3/", "", target)
+        for target in targets
+        if target.startswith(source)
+    ]
     assert [name for name in of_tree if not (ROOT / name.partition("#")[0]).exists()] == []
     code = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
     assert code.findall(made["text"]) == code.findall((ROOT / "README.md").read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ import pytest
 
 import ringbuf
 from drain.tools.__main__ import COMMANDS
+from ringbuf.commands import OF_THE_DRAIN
 from tests.consumer import rings_in
 from tests.python import run as run_python
 from tests.service.draining import LAYOUT, emit
@@ -51,6 +52,18 @@ def test_the_default_of_a_choice_is_text(command: str) -> None:
 def test_the_script_that_pip_installs_is_this_command() -> None:
     done = subprocess.run([SCRIPT, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{ringbuf.__version__}\n")
+
+
+@pytest.mark.parametrize("name", OF_THE_DRAIN)
+def test_what_the_drain_has_is_found_here_too(name: str, tmp_path: Path) -> None:
+    drain = SCRIPT.with_name("ringbuf-drain")
+    ours, theirs = (
+        subprocess.run([program, name, tmp_path], capture_output=True, text=True, check=False)
+        for program in (SCRIPT, drain)
+    )
+    assert ours.stdout.startswith(f"{tmp_path}: no drain has it")
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+    assert f"`ringbuf {name}`" in output_of("--help")
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])

@@ -105,6 +105,6 @@ def _ringbuf(
     """Look at rings: who writes them, how full they are, what is in them.
 
     Reading never disturbs: no lock is taken, no byte of a ring is written, and nothing is consumed. Only `clean`
-    removes anything.
+    removes anything. `ringbuf spool` is `ringbuf-drain spool`: what waits on disk.
     """
     del version
