@@ -41,7 +41,7 @@ $(VENV)/built: $(VENV)/installed $(BUILD_INPUT)
 		--editable . -C cmake.define.RINGBUF_WERROR=ON
 	@touch $@
 
-# Who only wants to see it waits for what it needs, not for what the tests need: a third of that.
+# Who only wants to see it waits for what it needs, and not for what the tests need, which takes twice as long.
 DEMO := $(if $(wildcard $(VENV)/installed),build,$(VENV)/demo/installed)
 DEMO_PY := $(if $(wildcard $(VENV)/installed),$(PY),$(VENV)/demo/bin/python)
 demo: $(DEMO) ## run real data-plane work in several processes and deliver every span (ARGS= are its options)
