@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from drain.accounting.outcome import Outcome
+from drain.otlp.batch_number import BatchNumbers
 from drain.otlp.request import Request
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ class Batcher:
         self.full: deque[Batch] = deque()
         self.spans = 0
         self.is_urgent = False
+        self._numbers = BatchNumbers()
 
     def add(self, segment: BatchSegment, encoded: Encoded, now: float) -> None:
         """Put a segment into the open batch, or into a new one if it does not fit; a batch that is full goes to `full`.
@@ -192,7 +194,9 @@ class Batcher:
         services: Counter[str] = Counter()
         for segment in self._segments:
             services[segment.service] += segment.spans
-        self.full.append(Batch([Request(body, self.spans, self._encoding, services=services)], self._segments))
+        number = self._numbers.next(self.spans)
+        request = Request(body, self.spans, self._encoding, services=services, batch=number)
+        self.full.append(Batch([request], self._segments))
         self._bodies, self._segments = [], []
         self._bytes = self.spans = 0
         self.is_urgent = False

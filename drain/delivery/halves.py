@@ -1,6 +1,8 @@
-"""A request that the backend finds too large, cut in halves: the slow path, which reads what was encoded."""
+"""A request that is too large, cut in pieces: the slow path, which reads what was encoded."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
@@ -14,15 +16,31 @@ def halves(request: Request) -> tuple[Request, Request]:
     Args:
         request: at least two spans.
     """
+    first, second = pieces(request, 2)
+    return first, second
+
+
+def pieces(request: Request, count: int) -> list[Request]:
+    """Return requests that hold the spans of one, in their order, as evenly as it goes.
+
+    Args:
+        request: at least `count` spans.
+        count: how many requests.
+
+    Raises:
+        ValueError: the body is no JSON of spans.
+        DecodeError: the body is no message.
+    """
     is_json = request.encoding == "json"
     traces = from_json_line(request.body) if is_json else TracesData.FromString(request.body)
-    middle = request.spans // 2
-    parts = (_spans_between(traces, 0, middle), _spans_between(traces, middle, request.spans))
-    first, second = (to_json_line(part) if is_json else part.SerializeToString() for part in parts)
-    return (
-        Request(first, middle, request.encoding),
-        Request(second, request.spans - middle, request.encoding),
-    )
+    bounds = [request.spans * number // count for number in range(count + 1)]
+    made = []
+    for start, end in pairwise(bounds):
+        part = _spans_between(traces, start, end)
+        body = to_json_line(part) if is_json else part.SerializeToString()
+        batch = None if request.batch is None else request.batch.after(start)
+        made.append(Request(body, end - start, request.encoding, request.destination, batch=batch))
+    return made
 
 
 def _spans_between(traces: TracesData, start: int, end: int) -> TracesData:

@@ -10,6 +10,8 @@ from drain.otlp.gzip_members import gunzip, gzip
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from drain.otlp.batch_number import BatchNumber
+
 Encoding = Literal["protobuf", "json"]
 
 
@@ -23,18 +25,20 @@ class Request:
         encoding: "protobuf" or "json".
         destination: a name that lasts, as of a partition or an endpoint; empty: there is one only, or any will do.
         services: how many of its spans each service has; None: that is not known.
+        batch: which spans of which batch they are; None: nobody has numbered it.
 
     Attributes:
         spans: as given.
         encoding: as given.
         destination: as given.
         services: adds up to `spans`; what is not known is put down to the service without a name.
+        batch: as given.
 
     Raises:
         ValueError: the services do not add up.
     """
 
-    __slots__ = ("_body", "_gzip", "_lock", "destination", "encoding", "services", "spans")
+    __slots__ = ("_body", "_gzip", "_lock", "batch", "destination", "encoding", "services", "spans")
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Request:
         encoding: Encoding,
         destination: str = "",
         services: Mapping[str, int] | None = None,
+        batch: BatchNumber | None = None,
     ) -> None:
         if services is not None and sum(services.values()) != spans:
             raise ValueError(f"services have {sum(services.values())} spans, the request {spans}")
@@ -53,6 +58,7 @@ class Request:
         self.encoding: Encoding = encoding
         self.destination = destination
         self.services: Mapping[str, int] = {"": spans} if services is None else services
+        self.batch = batch
 
     @classmethod
     def of_gzip(
@@ -62,6 +68,7 @@ class Request:
         encoding: Encoding,
         destination: str = "",
         services: Mapping[str, int] | None = None,
+        batch: BatchNumber | None = None,
     ) -> Request:
         """Return a request whose body is there as `gzip` made it; it is decompressed when somebody wants it.
 
@@ -71,8 +78,9 @@ class Request:
             encoding: of the body.
             destination: as above.
             services: as above.
+            batch: as above.
         """
-        request = cls(b"", spans, encoding, destination, services)
+        request = cls(b"", spans, encoding, destination, services, batch)
         request._body, request._gzip = None, data
         return request
 
@@ -95,7 +103,7 @@ class Request:
 
     def recoded(self, body: bytes, encoding: Encoding) -> Request:
         """Return the same spans, for the same destination, in another body."""
-        return Request(body, self.spans, encoding, self.destination, self.services)
+        return Request(body, self.spans, encoding, self.destination, self.services, self.batch)
 
     def gzip(self) -> bytes:
         """Return the body as gzip; of several threads that ask, one compresses."""

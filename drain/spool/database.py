@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from drain.accounting.spool_sums import SPOOL_SUM_NAMES, SpoolSums
 from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES
+from drain.otlp.batch_number import BatchNumber
 from drain.private_folder import sync_folder
 from drain.spool.open_files import OpenFiles
 from drain.spool.spool_time import Moment
@@ -42,6 +43,7 @@ CREATE TABLE batch (
     boot_nano INTEGER NOT NULL DEFAULT 0,
     encoding TEXT NOT NULL,
     destination TEXT NOT NULL DEFAULT '',
+    number TEXT NOT NULL DEFAULT '',
     spans INTEGER NOT NULL,
     services TEXT NOT NULL,
     body BLOB NOT NULL
@@ -70,11 +72,12 @@ _ADDED_COLUMNS: Final = {
     "boot_id": "TEXT NOT NULL DEFAULT ''",
     "boot_nano": "INTEGER NOT NULL DEFAULT 0",
     "destination": "TEXT NOT NULL DEFAULT ''",
+    "number": "TEXT NOT NULL DEFAULT ''",
 }
 # So that what waits for one is found without a look at all that waits for the others.
 _INDEX: Final = "CREATE INDEX IF NOT EXISTS batch_by_destination ON batch (destination, id)"
 _STORED_COLUMNS: Final = (
-    "id, spooled_unix_nano, boot_id, boot_nano, encoding, destination, spans, services, length(body)"
+    "id, spooled_unix_nano, boot_id, boot_nano, encoding, destination, number, spans, services, length(body)"
 )
 
 
@@ -90,6 +93,7 @@ class Stored(NamedTuple):
         spooled: when it was put.
         encoding: of the request.
         destination: of the request.
+        number: of the batch, with the place in it; None: it was not numbered.
         spans: how many it has.
         services: how many of them each service has.
         body_bytes: as stored, compressed.
@@ -99,6 +103,7 @@ class Stored(NamedTuple):
     spooled: Moment
     encoding: Encoding
     destination: str
+    number: BatchNumber | None
     spans: int
     services: Mapping[str, int]
     body_bytes: int
@@ -188,7 +193,13 @@ class SpoolDatabase:
         self.files.note_sizes()
 
     def add(
-        self, now: Moment, encoding: Encoding, services: Mapping[str, int], body: bytes, destination: str = ""
+        self,
+        now: Moment,
+        encoding: Encoding,
+        services: Mapping[str, int],
+        body: bytes,
+        destination: str = "",
+        number: BatchNumber | None = None,
     ) -> Stored:
         """Store a part as the newest.
 
@@ -198,19 +209,21 @@ class SpoolDatabase:
             services: how many spans each service has in it.
             body: compressed.
             destination: of the request.
+            number: of the request.
         """
         services = self._within_bound(services)
         spans = sum(services.values())
         cursor = self._connection.execute(
-            "INSERT INTO batch (spooled_unix_nano, boot_id, boot_nano, encoding, destination, spans, services, body)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (*now, encoding, destination, spans, json.dumps(services), body),
+            "INSERT INTO batch"
+            " (spooled_unix_nano, boot_id, boot_nano, encoding, destination, number, spans, services, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*now, encoding, destination, "" if number is None else number.text(), spans, json.dumps(services), body),
         )
         for service, count in services.items():
             self._change(service, spooled=count, waiting=count)
         self._parts_change[destination] += 1
         self._body_bytes_change += len(body)
-        return Stored(cast("int", cursor.lastrowid), now, encoding, destination, spans, services, len(body))
+        return Stored(cast("int", cursor.lastrowid), now, encoding, destination, number, spans, services, len(body))
 
     def remove(self, stored: Stored, fates: Mapping[Fate, int] | None) -> None:
         """Remove a part and count what became of its spans.
@@ -422,19 +435,19 @@ def is_locked(error: Exception) -> bool:
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
-    identity, unix_nano, boot_id, boot_nano, encoding, destination, spans, text, body_bytes = row
+    identity, unix_nano, boot_id, boot_nano, encoding, destination, number, spans, text, body_bytes = row
     try:
         services = json.loads(text)
         counts = (unix_nano, boot_nano, body_bytes, *services.values())
     except (ValueError, TypeError, AttributeError):
         raise DamagedError(f"the row of batch {identity} is not sound") from None
     are_numbers = all(isinstance(count, int) for count in counts)
-    are_texts = isinstance(boot_id, str) and isinstance(destination, str)
+    are_texts = all(isinstance(value, str) for value in (boot_id, destination, number))
     is_sound = are_numbers and are_texts and sum(services.values()) == spans
     if encoding not in {"protobuf", "json"} or not is_sound:
         raise DamagedError(f"the row of batch {identity} is not sound")
     when = Moment(unix_nano, boot_id, boot_nano)
-    return Stored(identity, when, encoding, destination, spans, services, body_bytes)
+    return Stored(identity, when, encoding, destination, BatchNumber.parse(number), spans, services, body_bytes)
 
 
 def _size_of(path: Path) -> int:

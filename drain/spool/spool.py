@@ -170,7 +170,9 @@ class Spool:
         entries = []
         try:
             for stored, body, generation in taken:
-                request = Request.of_gzip(body, stored.spans, stored.encoding, stored.destination, stored.services)
+                request = Request.of_gzip(
+                    body, stored.spans, stored.encoding, stored.destination, stored.services, stored.number
+                )
                 try:
                     request.body  # noqa: B018 - read, so that what a disk has changed is found here and not by the backend
                 except ValueError as error:
@@ -353,7 +355,8 @@ class Spool:
     def _serve(self, jobs: Iterable[_Job]) -> None:
         puts = [job for job in jobs if isinstance(job, _Put)]
         additions = [
-            Addition(put.request.encoding, put.request.services, put.body, put.request.destination) for put in puts
+            Addition(put.request.encoding, put.request.services, put.body, put.request.destination, put.request.batch)
+            for put in puts
         ]
         stored = self._store.write(additions, [job for job in jobs if isinstance(job, Removal)])
         for put, kept in zip(puts, stored or (), strict=False):

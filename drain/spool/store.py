@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.spool_sums import SpoolSums
+    from drain.otlp.batch_number import BatchNumber
     from drain.otlp.request import Encoding
     from drain.spool.database import Fate, Stored
     from drain.spool.holds import Holds
@@ -45,12 +46,13 @@ class SpoolLockedError(RingBufferError):
 
 
 class Addition(NamedTuple):
-    """A part to be stored: its encoding, the spans of each service, its compressed body, and its destination."""
+    """A part to be stored: its encoding, the spans of each service, its compressed body, its destination and number."""
 
     encoding: Encoding
     services: Mapping[str, int]
     body: bytes
     destination: str = ""
+    number: BatchNumber | None = None
 
 
 class Removal(NamedTuple):

@@ -81,7 +81,7 @@ class KafkaExporter:
         if producer is None:
             return _CLOSED
         try:
-            failure = producer.send(self._options.topic, body, self._headers(request))
+            failure = producer.send(self._options.topic, body, headers_of(request))
         finally:
             self._put_down(producer)
         if failure is None:
@@ -138,9 +138,6 @@ class KafkaExporter:
         self._look_now.set()
         producer.close()
         self._watch.join(_LOOK_SOON_SECONDS)
-
-    def _headers(self, request: Request) -> list[tuple[str, bytes]]:
-        return [("ringbuf.spans", str(request.spans).encode())]
 
     def _judged(self, failure: Failure, producer: Producer) -> Result:
         if meaning_of(failure.code) is Meaning.NEW_PRODUCER:
@@ -225,3 +222,23 @@ class KafkaExporter:
 
     def _goes_on(self) -> bool:
         return not self._is_closed
+
+
+def headers_of(request: Request) -> list[tuple[str, bytes]]:
+    """Return the headers by which a reader counts what arrived: which spans of which batch a message has.
+
+    >>> from drain.otlp.batch_number import BatchNumber
+    >>> from drain.otlp.request import Request
+    >>> number = BatchNumber("00f1e2d3c4b5a697", 7, 200, 512)
+    >>> [value.decode() for _, value in headers_of(Request(b"", 100, "protobuf", batch=number))]
+    ['100', '00f1e2d3c4b5a697', '7', '200', '512']
+    """
+    headers = {"ringbuf.spans": str(request.spans)}
+    if (batch := request.batch) is not None:
+        headers |= {
+            "ringbuf.drain": batch.drain,
+            "ringbuf.batch": str(batch.number),
+            "ringbuf.first": str(batch.first),
+            "ringbuf.of": str(batch.spans),
+        }
+    return [(name, value.encode()) for name, value in headers.items()]

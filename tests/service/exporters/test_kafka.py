@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,7 +16,8 @@ from drain.exporters.protocol import Verdict
 from drain.otlp.request import Request
 from tests.kafka_cluster import MockCluster
 from tests.nursery import shared
-from tests.service.draining import DrainProcess, ProducerProcess, number_of, spans_of
+from tests.service.draining import DrainProcess, ProducerProcess, number_of, run_once, spans_of
+from tests.unit.test_kafka_audit import example
 from tests.waiting import until
 
 pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra [kafka]")
@@ -55,6 +57,20 @@ def test_a_drain_delivers_to_kafka(cluster: MockCluster, ring_dir: Path, tmp_pat
     numbers = [number_of(span) for m in messages for span in spans_of(TracesData.FromString(m.value() or b""))]
     assert sorted(numbers) == list(range(1000))
     assert drain.audit()["shop"]["delivered"] == 1000
+
+
+def test_the_audit_of_the_examples_adds_up_what_a_drain_sent(
+    ring_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MockCluster() as cluster:
+        arguments = ("--exporter", "kafka", "--kafka-brokers", cluster.bootstrap, "--batch-spans", 100)
+        with ProducerProcess(ring_dir, 1000):
+            assert run_once(tmp_path / "log", ring_dir, *arguments) == 0
+        assert example().main(["--brokers", cluster.bootstrap, "--property", "log_level=0"]) == 0
+    (row,) = re.findall(r"^([0-9a-f]{16}) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", capsys.readouterr().out, re.MULTILINE)
+    batches, *counts = map(int, row[1:])
+    assert batches >= 10
+    assert counts == [0, 1000, 0, 0]  # absent, spans, repeated, missing
 
 
 def spans_in(message: Any) -> int:

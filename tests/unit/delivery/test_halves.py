@@ -9,7 +9,8 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 
-from drain.delivery.halves import halves
+from drain.delivery.halves import halves, pieces
+from drain.otlp.batch_number import BatchNumber
 from drain.otlp.json_lines import from_json_line, to_json_line
 from drain.otlp.request import Request
 
@@ -53,6 +54,19 @@ def test_the_halves_hold_every_span_once_and_in_order(counts: tuple[list[int], .
     assert [first.spans, second.spans] == [total // 2, total - total // 2]
     assert [len(spans_in_context(part)) for part in parts] == [first.spans, second.spans]
     assert spans_in_context(parts[0]) + spans_in_context(parts[1]) == spans_in_context(traces)
+
+
+def test_pieces_know_which_spans_of_which_batch_they_have_and_where_they_go() -> None:
+    number = BatchNumber("00f1e2d3c4b5a697", 7, 100, 512)
+    body = traces_of([3, 4], [4]).SerializeToString()
+    made = pieces(Request(body, 11, "protobuf", "17", batch=number), 3)
+    assert [(piece.batch, piece.spans) for piece in made] == [
+        (number, 3),
+        (number._replace(first=103), 4),
+        (number._replace(first=107), 4),
+    ]
+    assert {piece.destination for piece in made} == {"17"}
+    assert [len(spans_in_context(TracesData.FromString(piece.body))) for piece in made] == [3, 4, 4]
 
 
 def test_the_halves_have_no_empty_envelopes() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from drain.accounting.outcome import Outcome
 from drain.accounting.spool_sums import SpoolSums
+from drain.otlp.batch_number import BatchNumber
 from drain.otlp.request import Request
 from drain.spool.database import SpoolDatabase
 from drain.spool.spool_time import this_moment
@@ -115,3 +116,12 @@ def test_a_drain_of_before_reads_what_one_of_today_wrote(database: SpoolDatabase
     again = SpoolDatabase(tmp_path / "spool.db", MEBIBYTE, MEBIBYTE)
     assert again.by_destination == {"": 1, "0": 1, "1": 2, "2": 1}
     again.close()
+
+
+def test_the_number_of_a_batch_is_kept_over_a_restart(bench: Bench) -> None:
+    number = BatchNumber("00f1e2d3c4b5a697", 7, 100, 512)
+    spool = bench.open()
+    for batch in (number, None):
+        spool.back(spool.put(Request(b"a", 1, "protobuf", services={"shop": 1}, batch=batch)).result(SECONDS))
+    spool.close()
+    assert [entry.request.batch for entry in bench.open().take(9)] == [number, None]
