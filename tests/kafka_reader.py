@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 
-def read_until(enough: Callable[[Sequence[Message]], bool], bootstrap: str, partitions: int = 4) -> list[Message]:
+def read_until(
+    enough: Callable[[Sequence[Message]], bool], bootstrap: str, partitions: int = 4, topic: str = TOPIC
+) -> list[Message]:
     """Read a topic from its beginning until there is enough of it, or too much time has passed."""
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": "test", "enable.auto.commit": False, "log_level": 0}
@@ -24,7 +26,7 @@ def read_until(enough: Callable[[Sequence[Message]], bool], bootstrap: str, part
     found: list[Message] = []
     deadline = time.monotonic() + SECONDS
     try:
-        consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(partitions)])
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
         while not enough(found) and time.monotonic() < deadline:
             for message in consumer.consume(500, 0.1):
                 if (error := message.error()) is not None:

@@ -111,15 +111,7 @@ def headers_in(configuration: Mapping[str, Any], topic: str) -> Iterator[dict[st
     own = {"group.id": "ringbuf-kafka-audit", "enable.auto.commit": False, "enable.partition.eof": True}
     consumer = Consumer({**own, **configuration})
     try:
-        known = consumer.list_topics(topic, timeout=_PATIENCE_SECONDS).topics[topic]
-        if known.error is not None:
-            raise KafkaException(known.error)
-        left = {}
-        for number in known.partitions:
-            place = TopicPartition(topic, number)
-            low, high = consumer.get_watermark_offsets(place, timeout=_PATIENCE_SECONDS)
-            if low < high:
-                left[number] = (low, high)
+        left = _ends(consumer, topic)
         consumer.assign([TopicPartition(topic, number, low) for number, (low, _) in left.items()])
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while left:
@@ -142,6 +134,18 @@ def headers_in(configuration: Mapping[str, Any], topic: str) -> Iterator[dict[st
                     del left[partition]  # what comes while it is read is not waited for
     finally:
         consumer.close()
+
+
+def _ends(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
+    """Return the first and the next offset of each partition that has anything."""
+    known = consumer.list_topics(topic, timeout=_PATIENCE_SECONDS).topics[topic]
+    if known.error is not None:
+        raise KafkaException(known.error)
+    ends = {
+        number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_PATIENCE_SECONDS)
+        for number in known.partitions
+    }
+    return {number: (low, high) for number, (low, high) in ends.items() if low < high}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Final, assert_never
 
 from google.protobuf.message import DecodeError
 
 from drain.accounting.outcome import Outcome
-from drain.delivery.halves import halves
-from drain.exporters.protocol import Result, Verdict
+from drain.delivery.halves import pieces
+from drain.delivery.request_size import ANY_SIZE
+from drain.exporters.protocol import Bounded, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 # After so many failures while most others got through, it is the batch. Without a spool it then has to go when half
 # of its lane waits behind it: the producer would drop what the backend takes.
 _SURE_FAILURES: Final = 20
+
+# Of the bound, by a piece: spans differ, and each piece has the resource again.
+_FILLED: Final = 0.8
 
 
 class Attempts:
@@ -59,6 +64,12 @@ class Attempts:
         self._has_spool = has_spool
         self._clock = clock
 
+    @property
+    def most_bytes(self) -> int:
+        """How large a body may be, by what the destination has told and refused."""
+        told = self._exporter.most_bytes if isinstance(self._exporter, Bounded) else ANY_SIZE
+        return min(told, self._size.bytes)
+
     def run(self, job: Job) -> bool:
         """Send what is left of a part; return whether all of it has its final verdict."""
         while job.left:
@@ -66,11 +77,18 @@ class Attempts:
             if job.refusal is not None:
                 goes_on = self._is_put_away(job, request, job.refusal) or self._waits_to_be_kept(job, job.refusal)
             else:
-                is_too_large = request.spans > min(self._size.spans, job.most_spans)
-                goes_on = (is_too_large and _is_halved(job)) or self._attempt(job, request)
+                count = self._pieces(job, request)
+                goes_on = (count > 1 and _is_cut(job, count)) or self._attempt(job, request)
             if not goes_on:
                 return False
         return True
+
+    def _pieces(self, job: Job, request: Request) -> int:
+        """Return into how many requests one is cut before it is sent; 1: it is sent as it is."""
+        by_spans = 2 if request.spans > min(self._size.spans, job.most_spans) else 1
+        size, most = request.body_bytes, self.most_bytes
+        by_bytes = 1 if size <= most else math.ceil(size / (most * _FILLED))
+        return min(request.spans, max(by_spans, by_bytes))
 
     def _attempt(self, job: Job, request: Request) -> bool:
         """Send the first that is left; return whether the part goes on with what is left then."""
@@ -82,8 +100,11 @@ class Attempts:
             case Verdict.DELIVERED:
                 rejected = min(result.rejected, request.spans)
                 _decide(job, Outcome(delivered=request.spans - rejected, rejected=rejected))
+                self._size.took(request.body_bytes)
                 self._breaker.took(request, result)
-            case Verdict.TOO_LARGE if request.spans > 1 and _is_halved(job):
+            case Verdict.TOO_LARGE if request.spans > 1 and _is_cut(job, 2):
+                if result.is_about_size:
+                    self._size.was_refused(request.body_bytes)
                 self._breaker.found_too_large(request, result)
             case Verdict.REFUSED | Verdict.TOO_LARGE:
                 self._breaker.refused(request, result)
@@ -142,13 +163,13 @@ class Attempts:
         return False
 
 
-def _is_halved(job: Job) -> bool:
-    """Cut the first request in halves, unless nobody can read it."""
+def _is_cut(job: Job, count: int) -> bool:
+    """Cut the first request in pieces, unless nobody can read it."""
     try:
-        first, second = halves(job.left[0])
+        made = pieces(job.left[0], count)
     except (DecodeError, ValueError):
         return False
-    job.left = deque((first, second, *tuple(job.left)[1:]))
+    job.left = deque((*made, *tuple(job.left)[1:]))
     return True
 
 

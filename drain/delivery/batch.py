@@ -141,6 +141,7 @@ class Batcher:
 
     Attributes:
         max_spans: as given, until somebody changes it.
+        max_bytes: the same.
         full: batches that are to be sent.
         spans: of the open batch.
         is_urgent: somebody needs the open batch to be sent.
@@ -149,7 +150,7 @@ class Batcher:
     def __init__(self, encoding: Encoding, max_spans: int, max_bytes: int) -> None:
         self._encoding = encoding
         self.max_spans = max_spans
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._bodies: list[bytes] = []
         self._segments: list[BatchSegment] = []
         self._bytes = 0
@@ -168,7 +169,7 @@ class Batcher:
             now: seconds of the clock that `age` is asked with.
         """
         size = len(encoded.body)
-        if self._segments and (self._bytes + size > self._max_bytes or self.spans + encoded.spans > self.max_spans):
+        if self._segments and (self._bytes + size > self.max_bytes or self.spans + encoded.spans > self.max_spans):
             self.close()
         if not self._segments:
             self._opened_at = now
@@ -176,7 +177,7 @@ class Batcher:
         self._segments.append(segment)
         self._bytes += size
         self.spans += encoded.spans
-        if self.spans >= self.max_spans or self._bytes >= self._max_bytes:
+        if self.spans >= self.max_spans or self._bytes >= self.max_bytes:
             self.close()
 
     def age(self, now: float) -> float:

@@ -144,6 +144,7 @@ class Dispatch:
             endpoint: where it sends now.
         """
         self._breaker.try_now(endpoint)
+        self.size.forget()
         if self._storing is not None:
             self._storing.try_now()
         with self._changed:
@@ -164,6 +165,11 @@ class Dispatch:
         if load.pressing <= most and load.failed_bytes < WAITING_BYTES:
             return True
         return load.waiting_bytes < WAITING_BYTES and self._breaker.state().newest_first
+
+    @property
+    def most_bytes(self) -> int:
+        """How large the body of a request may be."""
+        return self._attempts.most_bytes
 
     @property
     def is_idle(self) -> bool:

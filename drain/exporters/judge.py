@@ -106,7 +106,7 @@ class Judge:
         if code in settings.refuse_codes and code not in _NEVER_FINAL:
             return self._refusal(code, message, request)
         if code == "413" or says_too_large(text):
-            return Result(Verdict.TOO_LARGE, message=message)
+            return Result(Verdict.TOO_LARGE, message=message, is_about_size=True)
         may_be_size = code in _THROTTLED and retry_after is None
         may_be_spans = code in _ABOUT_SPANS and not self._has_delivered and settings.hold
         # A try: the backend may as well be throttling, and be asked for no more than one attempt at a time.

@@ -44,6 +44,7 @@ class Result:
         reader_is_gone: nobody takes anything any more, and nobody will: there is nothing left to do but to end.
         needs_operator: any batch would be answered so, until somebody mends something.
         is_timeout: the backend was there, and did not answer in time: a smaller request may fare better.
+        is_about_size: of `TOO_LARGE`: no request of this size is taken, whatever its spans are.
         may_be_too_large: of a batch to be sent again: it was answered so before, and may be too large, or hold a span
             that is not taken; its halves are worth a try. It is a guess: the backend may as well be ill.
     """
@@ -57,6 +58,7 @@ class Result:
     reader_is_gone: bool = field(default=False, compare=False)
     needs_operator: bool = field(default=False, compare=False)
     is_timeout: bool = field(default=False, compare=False)
+    is_about_size: bool = field(default=False, compare=False)
     may_be_too_large: bool = field(default=False, compare=False)
 
 

@@ -45,6 +45,7 @@ class Copier:
         clock: seconds that never go back.
 
     Attributes:
+        batch_bytes: as given, until somebody changes it.
         not_delivered: spans and records that were released without a delivery: rejected, dead letters, invalid.
     """
 
@@ -61,7 +62,7 @@ class Copier:
         self._reader = reader
         self._counts_unsampled = counts_unsampled
         self._batcher = batcher
-        self._batch_bytes = batch_bytes
+        self.batch_bytes = batch_bytes
         self._trouble = RepeatedTrouble(log, clock)
         self._clock = clock
         self._came_late = False
@@ -143,7 +144,7 @@ class Copier:
         """
         wanted, counted, invalid = self._sorted_out(ring, records)
         encoded = self._encode(ring, wanted)
-        if len(records) > 1 and (encoded is None or len(encoded.body) > self._batch_bytes):
+        if len(records) > 1 and (encoded is None or len(encoded.body) > self.batch_bytes):
             middle = len(records) // 2
             yield from self._encoded(ring, records[:middle])
             yield from self._encoded(ring, records[middle:])

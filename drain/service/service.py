@@ -226,6 +226,7 @@ class Service:
             if self.is_superseded:
                 return True
         self._batcher.max_spans = min(self._limits.batch_spans, self._delivery.size.spans)
+        self._batcher.max_bytes = self._copier.batch_bytes = min(self._limits.batch_bytes, self._delivery.most_bytes)
         for ring in self._reader.watch.with_news():
             if self._batcher.full:
                 break  # the backend does not get on: what is not copied waits in the rings, where it has its bound

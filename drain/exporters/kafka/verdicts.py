@@ -129,5 +129,5 @@ def result_of(code: int, text: str, *, trouble: tuple[int, str] | None = None, h
     hint = (hint or known_hint) if meaning is Meaning.OPERATORS else ""
     message = one_line(message, LONGEST_MESSAGE - len(hint) - 2) + (f"; {hint}" if hint else "")
     if meaning is Meaning.TOO_LARGE:
-        return Result(Verdict.TOO_LARGE, message=message)
+        return Result(Verdict.TOO_LARGE, message=message, is_about_size=True)
     return Result(Verdict.RETRY, message=message, needs_operator=meaning is Meaning.OPERATORS)

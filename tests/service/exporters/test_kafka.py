@@ -22,6 +22,8 @@ from tests.waiting import until
 
 pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra [kafka]")
 
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its documents name both
+
 from drain.exporters.kafka.exporter import KafkaExporter
 from tests.kafka_reader import headers_of, read_until
 from tests.noida import NoidaBroker
@@ -210,3 +212,17 @@ def test_a_topic_is_made_with_its_partitions_and_its_limit_is_known(noida: Noida
         assert exporter.topic.most_bytes() == 1_048_588
         assert 1_000_000 < exporter.most_bytes < 1_048_588
         assert delivers(exporter)
+
+
+def test_no_message_is_larger_than_the_topic_allows(noida: NoidaBroker, ring_dir: Path, tmp_path: Path) -> None:
+    small = NewTopic("small", 1, 1, config={"max.message.bytes": "20000"})
+    client = AdminClient({"bootstrap.servers": noida.bootstrap})
+    client.create_topics([small])["small"].result(30)
+    to = ("--exporter", "kafka", "--kafka-brokers", noida.bootstrap, "--kafka-topic", "small", "--kafka-encoding")
+    with ProducerProcess(ring_dir, 1000), DrainProcess(tmp_path / "log", ring_dir, *to, "otlp_json") as drain:
+        messages = read_until(lambda found: sum(map(spans_in, found)) >= 1000, noida.bootstrap, 1, "small")
+        assert drain.stop() == 0
+    assert sum(map(spans_in, messages)) == 1000
+    assert max(len(message.value() or b"") for message in messages) < 20_000
+    assert len(messages) > 10
+    assert drain.events("backend takes no request of this size, its halves are sent") == []
