@@ -55,7 +55,7 @@ class MockCluster:
         self._tell("lead", partition, broker)
 
     def fail(self, codes: Sequence[int], request: int = PRODUCE) -> None:
-        """Let the next requests of this kind be answered with these errors."""
+        """Let the next requests of this kind be answered with these errors, and with none that were told before."""
         self._tell("fail", request, *codes)
 
     def _tell(self, *words: object) -> None:
@@ -103,6 +103,8 @@ def _library() -> Any:
         *(pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(number))
     ]
     library.rd_kafka_mock_push_request_errors_array.restype = None
+    library.rd_kafka_mock_clear_request_errors.argtypes = [pointer, ctypes.c_int16]
+    library.rd_kafka_mock_clear_request_errors.restype = None
     return library
 
 
@@ -128,6 +130,7 @@ def serve(brokers: int, partitions: int) -> None:
                 failed = library.rd_kafka_mock_partition_set_leader(cluster, TOPIC.encode(), *numbers)
             case "fail":
                 codes = numbers[1:]
+                library.rd_kafka_mock_clear_request_errors(cluster, numbers[0])
                 array = (ctypes.c_int * len(codes))(*codes)
                 failed = library.rd_kafka_mock_push_request_errors_array(cluster, numbers[0], len(codes), array)
             case _:

@@ -78,7 +78,9 @@ class Storm:
 
     def strike(self) -> None:
         """Kill one of them, and start another in its place."""
-        what = self.dice.choice(["receiver", "drain", "producer"])
+        self.strike_one(self.dice.choice(["receiver", "drain", "producer"]))
+
+    def strike_one(self, what: str) -> None:
         self.kills[what] += 1
         match what:
             case "receiver":
@@ -126,10 +128,10 @@ class Storm:
         return all(len(found.get(service, ())) == count for service, count in published.items())
 
 
-def rage(ring_dir: Path, folder: Path, seconds: float) -> None:
+def rage(ring_dir: Path, folder: Path, seconds: float, storm_of: type[Storm] = Storm) -> None:
     seed = secrets.randbits(32)
     print(f"seed {seed}")  # noqa: T201 - pytest shows it when the test fails
-    storm = Storm(ring_dir, folder, seed)
+    storm = storm_of(ring_dir, folder, seed)
     with storm.stack:
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -1,0 +1,109 @@
+"""The storm over Kafka: brokers, leaders, errors, drain and producers, and no published span is missing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+from tests.kafka_cluster import TOPIC, MockCluster
+from tests.service.draining import DrainProcess
+from tests.service.storm.test_storm import Storm, rage
+
+pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra [kafka]")
+
+from confluent_kafka import Consumer, TopicPartition
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BROKERS: Final = (1, 2, 3)
+PARTITIONS: Final = 4
+PASSING: Final = (6, 7, 19, 20, 29, 45, 89)
+TOO_LARGE: Final = 10
+MOST_TOO_LARGE: Final = 4  # each halves what is sent: of one span alone it would make a dead letter
+IN_ONE_POLL: Final = 1000
+
+
+class KafkaStorm(Storm):
+    """The receiver is a cluster, which is not killed: it keeps what it has in memory."""
+
+    too_large = 0
+
+    def start_receiver(self) -> subprocess.Popen[str]:
+        self.cluster = MockCluster(len(BROKERS), PARTITIONS)
+        self.stack.callback(self.cluster.close)
+        self.arrived: list[bytes] = []
+        own = {"bootstrap.servers": self.cluster.bootstrap, "group.id": "storm", "enable.auto.commit": False}
+        self.reader = Consumer({**own, "log_level": 0, "reconnect.backoff.max.ms": 500})
+        self.is_read = False
+        self.stack.callback(self.end_reading)
+        self.reader.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
+        return self.cluster.process
+
+    def start_drain(self) -> DrainProcess:
+        impatient = self.folder / "impatient.toml"
+        impatient.write_text(
+            "[kafka]\nmessage.timeout.ms = 3000\nsocket.timeout.ms = 2000\nreconnect.backoff.max.ms = 500\n"
+        )
+        return self.stack.enter_context(
+            DrainProcess(
+                self.log,
+                self.ring_dir,
+                *("--exporter", "kafka", "--kafka-brokers", self.cluster.bootstrap),
+                *("--state-dir", self.folder / "state", "--spool-after", 0.05, "--batch-delay", 0.02),
+                *("--retry-initial", 0.02, "--retry-maximum", 0.2, "--listen", "off", "--shutdown-timeout", 20),
+                *("--config", impatient),
+            )
+        )
+
+    def strike(self) -> None:
+        what = self.dice.choice(["broker", "all brokers", "leader", "errors", "errors", "drain", "producer"])
+        match what:
+            case "broker" | "all brokers":
+                struck = [self.dice.choice(BROKERS)] if what == "broker" else BROKERS
+                for broker in struck:
+                    self.cluster.down(broker)
+                time.sleep(self.dice.random() * 0.5)
+                for broker in struck:
+                    self.cluster.up(broker)
+            case "leader":
+                self.cluster.lead(self.dice.randrange(PARTITIONS), self.dice.choice(BROKERS))
+            case "errors":
+                codes = self.dice.choices(PASSING, k=self.dice.randint(1, 5))
+                if self.too_large < MOST_TOO_LARGE and self.dice.random() < 0.2:
+                    self.too_large += 1
+                    codes.append(TOO_LARGE)
+                self.cluster.fail(codes)
+                self.kills.update(f"error {code}" for code in codes)
+            case _:
+                return super().strike_one(what)
+        self.kills[what] += 1
+        return None
+
+    def calm_down(self) -> dict[str, int]:
+        self.cluster.fail([])
+        return super().calm_down()
+
+    def bodies(self) -> Iterator[TracesData]:
+        while not self.is_read and (messages := self.reader.consume(IN_ONE_POLL, 0.3)):
+            self.arrived += [message.value() or b"" for message in messages if message.error() is None]
+        return map(TracesData.FromString, self.arrived)
+
+    def end_reading(self) -> None:
+        self.is_read = True
+        self.reader.close()
+
+
+@pytest.mark.prove
+def test_no_published_span_is_missing_after_a_storm_over_brokers(ring_dir: Path, tmp_path: Path) -> None:
+    rage(ring_dir, tmp_path, 20, KafkaStorm)
+
+
+@pytest.mark.soak
+def test_no_published_span_is_missing_after_a_long_storm_over_brokers(ring_dir: Path, tmp_path: Path) -> None:
+    rage(ring_dir, tmp_path, 300, KafkaStorm)
