@@ -47,6 +47,8 @@ WHOLE = {
         "doorbell_orders", ("X86", "LOOK_AT_SLEEPING=RELAXED", "LAST_LOOK=RELAXED"), LOCKED
     ),
     "orders of a peek": Whole("peek_orders", ()),
+    "the hold, a kill": Whole("hold", ()),
+    "the hold, two kills": Whole("hold", ("RECORDS=2", "DRAINS=3")),
     "x86 peeks": Whole("peek_orders", ("X86", "SLOT_STORE=RELAXED")),
 }
 
@@ -86,6 +88,19 @@ LIFE = {
     "UNLINK_LIVING": "removed_living",
     "QUARANTINE_BY_UNLINK": "removed_records|removed_living",
     "MAPPING_INHERITED": "left_behind",
+}
+HOLD = {
+    "RELEASED_BEFORE_PUBLISHED": "lost_record|released_unheld",
+    "PUBLISH_BEFORE_WRITE": "torn_record",
+    "UPTO_FORGOTTEN": "held_twice",
+    "SOURCES_FORGOTTEN": "held_twice",
+    "MOVED_BEFORE_PUBLISHED": "lost_record",
+    "SETTLED_BEFORE_DECISION": "torn_trace",
+    "SETTLED_BEFORE_DELIVERY": "settled_undelivered",
+    "REUSED_UNSETTLED": "lost_record",
+    "REUSED_UNRELEASED": "held_twice",
+    "REUSE_UNDER_THE_SAME_NUMBER": "lost_record|held_twice",
+    "NUMBERS_USED_AGAIN": "lost_record|held_twice",
 }
 # Each order by one step weaker, where memory is no more than C11 promises.
 LANE_ORDERS = {
@@ -148,6 +163,7 @@ MUTANTS = [
     *(("lane", (flag,), broken) for flag, broken in LANE.items()),
     *(("doorbell", (flag, "KILLS=0", "RECORDS=3"), broken) for flag, broken in DOORBELL.items()),
     *(("life", (flag,), broken) for flag, broken in LIFE.items()),
+    *(("hold", (flag,), broken) for flag, broken in HOLD.items()),
     *(("lane_orders", (flag,), broken) for flag, broken in LANE_ORDERS.items()),
     *(("doorbell_orders", (flag,), broken) for flag, broken in DOORBELL_ORDERS.items()),
     *(("peek_orders", (flag,), broken) for flag, broken in PEEK_ORDERS.items()),
