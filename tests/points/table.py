@@ -189,3 +189,18 @@ DRAIN_POINTS: Final = (
         needs="stop",
     ),
 )
+
+HOLD_POINTS: Final = (
+    DrainPoint("hold_unbegun", 3),
+    DrainPoint("hold_begun", 3),
+    DrainPoint("hold_append_begin", 12),
+    DrainPoint("hold_append_half", 12),
+    DrainPoint("hold_unpublished", 12),
+    DrainPoint("hold_published", 12),
+    DrainPoint("hold_unsettled", 300),
+    DrainPoint("hold_settled", 300),
+    *_both("sampling.hold.chunks.Chunks._move_out", "sampling.hold.moved.Moved.add", most=2),
+    *_both("sampling.hold.decisions.Decisions.append", "sampling.hold.unreleased.Unreleased.released", most=9),
+    *_both("sampling.hold.recovery.Recovery._take_up", "sampling.hold.recovery.Recovery._say_again_what_was_moved"),
+)
+"""Of the hold: killed by test_hold_points.py, in a drain's life as far as the hold sees it."""

@@ -67,7 +67,7 @@ DRAIN: Final = {
     "accounting": {"otlp"},  # span metrics read the OTLP that records carry
     "spool": {"otlp", "accounting", "settings"},  # of the settings: what an operator may choose about it
     "exporters": {"otlp", "settings", "accounting"},  # of the accounting: what came of the attempts
-    "sampling": {"settings", "otlp"},  # how times are written; the OTLP that records carry
+    "sampling": {"settings", "otlp", "accounting"},  # how times are written; OTLP in records; sums
     "rings": {"otlp", "accounting"},
     "delivery": {"exporters", "spool", "otlp", "accounting"},
     "telemetry": {"accounting"},

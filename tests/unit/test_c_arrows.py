@@ -20,6 +20,7 @@ ALLOWED: Final = {
     "otlp": {"shared"},
     "producer": {"shared"},
     "consumer": {"shared"},
+    "hold": {"shared", "consumer"},  # of the consumer: the guard against files that were cut
     "sampling": {"shared"},
     "python": {"shared", "otlp", "producer", "consumer"},
 }

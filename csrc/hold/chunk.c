@@ -1,0 +1,281 @@
+/* A chunk of the hold, see hold.h: mapped, begun, appended to, settled; and read again by the next drain. */
+#include "hold/hold.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "consumer/sigbus.h"
+#include "shared/atomics.h"
+#include "shared/crc32.h"
+#include "shared/error.h"
+#include "shared/point.h"
+
+_Static_assert(sizeof(rb_chunk_head) == RB_CHUNK_HEAD_BYTES, "the head of a chunk has 128 bytes");
+_Static_assert(offsetof(rb_chunk_head, number) == 16, "number lies at 16");
+_Static_assert(sizeof(rb_segment) == RB_SEGMENT_HEAD_BYTES, "the head of a segment has 128 bytes");
+_Static_assert(offsetof(rb_segment, number) == 0 && offsetof(rb_segment, bytes) == 16, "what the checksum covers");
+_Static_assert(sizeof(uint32_t) * RB_MAX_CHUNK_BYTES / RB_CORE_BYTES < INT32_MAX, "slots fit");
+
+#define MAGIC "rb-hold"
+#define ALIGN_BYTES 64U
+
+struct rb_chunk {
+    uint8_t *map;
+    uint64_t bytes;
+    uint64_t number;
+    uint64_t used;  /* bytes of head and segments */
+    uint32_t slots; /* words that belong to records */
+    uint32_t is_begun;
+    uint32_t faulted; /* set by the SIGBUS guard */
+};
+
+static void enter(rb_chunk *chunk)
+{
+    rb_guard_check();
+    rb_guard_enter(chunk->map, chunk->bytes, &chunk->faulted);
+}
+
+static int leave(rb_chunk *chunk)
+{
+    rb_guard_leave();
+    return rb_load32_acquire(&chunk->faulted) ? RB_E_TRUNCATED : RB_OK; /* pairs with on_sigbus()'s release */
+}
+
+static uint32_t *word_of(const rb_chunk *chunk, uint64_t slot)
+{
+    return (uint32_t *)(void *)(chunk->map + chunk->bytes - 4 * (slot + 1));
+}
+
+static uint64_t sources_bytes(uint64_t count, int is_moved)
+{
+    return is_moved ? (4 * count + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES : 0;
+}
+
+static uint64_t segment_bytes(uint64_t count, uint64_t slot_bytes, int is_moved)
+{
+    return RB_SEGMENT_HEAD_BYTES + sources_bytes(count, is_moved) + count * slot_bytes;
+}
+
+static uint32_t crc_of(const rb_segment *segment)
+{
+    return rb_crc32((const uint8_t *)segment + offsetof(rb_segment, bytes),
+                    sizeof *segment - offsetof(rb_segment, bytes));
+}
+
+/* Each number within its own limits first: the products then cannot overflow 64 bits. */
+static int fits(const rb_chunk *chunk, uint64_t count, uint64_t slot_bytes, int is_moved)
+{
+    return count >= 1 && count <= chunk->bytes && slot_bytes >= RB_CORE_BYTES && slot_bytes <= RB_MAX_SLOT_BYTES &&
+           slot_bytes % ALIGN_BYTES == 0 &&
+           chunk->used + segment_bytes(count, slot_bytes, is_moved) + 4 * (chunk->slots + count) <= chunk->bytes;
+}
+
+int rb_chunk_open(int fd, rb_chunk **chunk, rb_error *error)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        return rb_fail(error, RB_E_SYSTEM, errno, "fstat: %m");
+    if (!S_ISREG(status.st_mode))
+        return rb_fail(error, RB_E_NOT_A_RING, 0, "not a regular file");
+    if (status.st_size < RB_MIN_CHUNK_BYTES || status.st_size > RB_MAX_CHUNK_BYTES ||
+        status.st_size % RB_PAGE_BYTES != 0)
+        return rb_fail(error, RB_E_FILE_SIZE, 0, "no chunk has %lld bytes", (long long)status.st_size);
+    /* A hole is allocated when it is read: that could find no memory, which is a SIGBUS. */
+    if (status.st_blocks * 512 < status.st_size)
+        return rb_fail(error, RB_E_SPARSE, 0, "%lld of %lld bytes are allocated", (long long)status.st_blocks * 512,
+                       (long long)status.st_size);
+    rb_chunk *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return rb_fail(error, RB_E_SYSTEM, ENOMEM, "%m");
+    made->bytes = (uint64_t)status.st_size;
+    void *map = mmap(NULL, made->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
+        int rv = rb_fail(error, RB_E_SYSTEM, errno, "mmap: %m");
+        free(made);
+        return rv;
+    }
+    made->map = map;
+#ifdef MADV_POPULATE_WRITE
+    madvise(map, made->bytes, MADV_POPULATE_WRITE); /* at once, which takes a tenth of the faults one by one */
+#endif
+    *chunk = made;
+    return RB_OK;
+}
+
+void rb_chunk_free(rb_chunk *chunk)
+{
+    if (chunk == NULL)
+        return;
+    munmap(chunk->map, chunk->bytes);
+    free(chunk);
+}
+
+int rb_chunk_begin(rb_chunk *chunk, uint64_t number, const uint8_t boot_id[16])
+{
+    if (number == 0 || number == chunk->number)
+        return RB_E_ARGUMENT;
+    rb_chunk_head *head = (rb_chunk_head *)(void *)chunk->map;
+    enter(chunk);
+    RB_POINT(hold_unbegun);
+    memcpy(head->magic, MAGIC, sizeof head->magic);
+    head->version = RB_CHUNK_VERSION;
+    head->file_bytes = (uint32_t)chunk->bytes;
+    memcpy(head->boot_id, boot_id, sizeof head->boot_id);
+    rb_store_release(&head->number, number); /* behind what is said beside it; pairs with rb_chunk_take_up's load */
+    RB_POINT(hold_begun);
+    chunk->number = number;
+    chunk->used = RB_CHUNK_HEAD_BYTES;
+    chunk->slots = 0;
+    chunk->is_begun = 1;
+    return leave(chunk);
+}
+
+int rb_chunk_take_up(rb_chunk *chunk, rb_chunk_head *head, rb_error *error)
+{
+    enter(chunk);
+    uint64_t number = rb_load_acquire(&((rb_chunk_head *)(void *)chunk->map)->number); /* pairs with rb_chunk_begin */
+    memcpy(head, chunk->map, sizeof *head);
+    if (leave(chunk) != RB_OK)
+        return rb_fail(error, RB_E_TRUNCATED, 0, "the file lost pages while it was read");
+    if (memcmp(head->magic, MAGIC, sizeof head->magic) != 0)
+        return rb_fail(error, RB_E_NOT_A_RING, 0, "the file does not begin with the magic \"" MAGIC "\"");
+    if (head->version > RB_CHUNK_VERSION)
+        return rb_fail(error, RB_E_ABI_NEWER, 0, "version %u, this drain knows up to %d", (unsigned)head->version,
+                       RB_CHUNK_VERSION);
+    if (head->version != RB_CHUNK_VERSION || number == 0)
+        return rb_fail(error, RB_E_ABI_UNKNOWN, 0, "version %u, number %llu", (unsigned)head->version,
+                       (unsigned long long)number);
+    if (head->file_bytes != chunk->bytes)
+        return rb_fail(error, RB_E_FILE_SIZE, 0, "the head says %u bytes, the file has %llu",
+                       (unsigned)head->file_bytes, (unsigned long long)chunk->bytes);
+    head->number = chunk->number = number;
+    chunk->used = RB_CHUNK_HEAD_BYTES;
+    chunk->slots = 0;
+    chunk->is_begun = 0;
+    return RB_OK;
+}
+
+int rb_chunk_next(rb_chunk *chunk, rb_segment *segment, uint64_t *records_offset)
+{
+    if (chunk->number == 0 || chunk->is_begun)
+        return RB_E_ARGUMENT;
+    if (chunk->used + sizeof *segment + 4 * (uint64_t)chunk->slots > chunk->bytes)
+        return 0;
+    enter(chunk);
+    const rb_segment *shared = (const rb_segment *)(void *)(chunk->map + chunk->used);
+    uint64_t number = rb_load_acquire(&shared->number); /* pairs with rb_chunk_append: all of it is there */
+    memcpy(segment, shared, sizeof *segment);
+    int rv = leave(chunk);
+    if (rv != RB_OK || number != chunk->number)
+        return rv;
+    if (segment->crc32 != crc_of(segment))
+        return RB_E_CRC;
+    int is_moved = segment->moved_from != 0;
+    if (!fits(chunk, segment->count, segment->slot_bytes, is_moved) ||
+        segment->bytes != segment_bytes(segment->count, segment->slot_bytes, is_moved) ||
+        segment->first_slot != chunk->slots || segment->lane >= RB_MAX_LANES)
+        return RB_E_GEOMETRY;
+    *records_offset = chunk->used + segment->bytes - (uint64_t)segment->count * segment->slot_bytes;
+    chunk->used += segment->bytes;
+    chunk->slots += segment->count;
+    return 1;
+}
+
+int rb_chunk_words(rb_chunk *chunk, uint32_t first_slot, uint32_t count, uint32_t *words)
+{
+    if (first_slot > chunk->slots || count > chunk->slots - first_slot)
+        return RB_E_ARGUMENT;
+    enter(chunk);
+    for (uint32_t i = 0; i < count; i++)
+        words[i] = rb_load32_relaxed(word_of(chunk, first_slot + i)); /* of a drain that is gone */
+    return leave(chunk);
+}
+
+int rb_chunk_sources(rb_chunk *chunk, const rb_segment *segment, uint64_t records_offset, uint32_t *sources)
+{
+    uint64_t bytes = sources_bytes(segment->count, 1);
+    if (segment->moved_from == 0 || records_offset > chunk->bytes ||
+        records_offset < RB_CHUNK_HEAD_BYTES + RB_SEGMENT_HEAD_BYTES + bytes)
+        return RB_E_ARGUMENT;
+    enter(chunk);
+    memcpy(sources, chunk->map + records_offset - bytes, 4 * (uint64_t)segment->count);
+    int rv = leave(chunk);
+    if (rv == RB_OK && rb_crc32(sources, 4 * (uint64_t)segment->count) != segment->sources_crc32)
+        rv = RB_E_CRC;
+    return rv;
+}
+
+uint64_t rb_chunk_room(const rb_chunk *chunk, uint32_t slot_bytes, uint32_t is_moved)
+{
+    uint64_t taken = chunk->used + 4 * (uint64_t)chunk->slots + segment_bytes(0, 0, 0) + (is_moved ? ALIGN_BYTES : 0);
+    if (!chunk->is_begun || slot_bytes == 0 || taken > chunk->bytes)
+        return 0;
+    return (chunk->bytes - taken) / (slot_bytes + 4ULL + (is_moved ? 4 : 0));
+}
+
+int64_t rb_chunk_append(rb_chunk *chunk, rb_segment *segment, const void *records, const uint32_t *sources,
+                        uint64_t *records_offset)
+{
+    int is_moved = segment->moved_from != 0;
+    if (!chunk->is_begun || is_moved != (sources != NULL) || segment->lane >= RB_MAX_LANES ||
+        !fits(chunk, segment->count, segment->slot_bytes, is_moved))
+        return RB_E_ARGUMENT;
+    uint64_t count = segment->count;
+    segment->number = chunk->number;
+    segment->bytes = (uint32_t)segment_bytes(count, segment->slot_bytes, is_moved);
+    segment->first_slot = chunk->slots;
+    segment->sources_crc32 = is_moved ? rb_crc32(sources, 4 * count) : 0;
+    segment->crc32 = crc_of(segment);
+    *records_offset = chunk->used + segment->bytes - count * segment->slot_bytes;
+
+    enter(chunk);
+    RB_POINT(hold_append_begin);
+    uint8_t *at = chunk->map + chunk->used;
+    memcpy(chunk->map + *records_offset, records, count * segment->slot_bytes);
+    if (is_moved)
+        memcpy(at + RB_SEGMENT_HEAD_BYTES, sources, 4 * count);
+    RB_POINT(hold_append_half);
+    for (uint64_t i = 0; i < count; i++)
+        rb_store32_relaxed(word_of(chunk, chunk->slots + i), RB_HELD_WAITING); /* published with the rest */
+    memcpy(at + sizeof segment->number, (uint8_t *)segment + sizeof segment->number,
+           sizeof *segment - sizeof segment->number);
+    RB_POINT(hold_unpublished);
+    rb_store_release((uint64_t *)(void *)at, chunk->number); /* pairs with rb_chunk_next */
+    RB_POINT(hold_published);
+    int64_t first_slot = chunk->slots;
+    chunk->used += segment->bytes;
+    chunk->slots += segment->count;
+    int rv = leave(chunk);
+    return rv == RB_OK ? first_slot : rv;
+}
+
+int rb_chunk_settle(rb_chunk *chunk, const uint64_t *places, uint64_t count, uint32_t fate)
+{
+    for (uint64_t i = 0; i < count; i++)
+        if ((uint32_t)places[i] >= chunk->slots)
+            return RB_E_ARGUMENT;
+    enter(chunk);
+    for (uint64_t i = 0; i < count; i++) {
+        RB_POINT(hold_unsettled);
+        /* Behind whatever this rests on: a decision, a delivery, the segment that a record was moved to. */
+        rb_store32_release(word_of(chunk, (uint32_t)places[i]),
+                           fate); /* pairs with nothing: who reads it comes later */
+        RB_POINT(hold_settled);
+    }
+    return leave(chunk);
+}
+
+int rb_chunk_copy(rb_chunk *chunk, const uint64_t *offsets, uint64_t count, uint32_t slot_bytes, void *records)
+{
+    for (uint64_t i = 0; i < count; i++)
+        if (slot_bytes > chunk->bytes || offsets[i] > chunk->bytes - slot_bytes)
+            return RB_E_ARGUMENT;
+    enter(chunk);
+    for (uint64_t i = 0; i < count; i++)
+        memcpy((uint8_t *)records + i * slot_bytes, chunk->map + offsets[i], slot_bytes);
+    return leave(chunk);
+}

@@ -1,0 +1,333 @@
+"""One file of the hold, and the drain's own account of it: which records wait there, and whose they are."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from ringbuf._ringbuf import ffi, lib
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from drain.sampling.hold.origins import Origin
+
+SLOT_BITS: Final = 32
+SLOTS: Final = np.uint64((1 << SLOT_BITS) - 1)
+
+
+class Fate(enum.IntEnum):
+    """What became of a held record."""
+
+    WAITING = lib.RB_HELD_WAITING
+    DELIVERED = lib.RB_HELD_DELIVERED
+    SPOOLED = lib.RB_HELD_SPOOLED
+    REJECTED = lib.RB_HELD_REJECTED
+    DEAD_LETTERED = lib.RB_HELD_DEAD_LETTERED
+    SAMPLED_OUT = lib.RB_HELD_SAMPLED_OUT
+    INVALID = lib.RB_HELD_INVALID
+    MOVED = lib.RB_HELD_MOVED
+    LOST = lib.RB_HELD_LOST
+
+
+class ChunkError(RingBufferError):
+    """A file that is no chunk of this version, or was damaged."""
+
+
+class ChunkLostError(ChunkError):
+    """The file was cut while it was mapped: what was in it is gone."""
+
+
+class RingKey(NamedTuple):
+    """Which ring records came out of, whatever its name is, over restarts of the drain."""
+
+    inode: int
+    created_unix_nano: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """Records that came into a chunk at once.
+
+    Attributes:
+        origin: of all of them; None: of such that an earlier drain has settled, or that nobody can read.
+        ring: out of which they came.
+        lane: of it.
+        start: position at which that look at the lane began.
+        upto: position at which it ended.
+        invalid: records of the look that were no spans, and are not here.
+        sampled_out: spans of it that were decided at once, and are not here.
+        is_of_ring: False: they were moved here, and the positions say nothing any more.
+        arrived_nano: CLOCK_MONOTONIC at the look.
+        slot_bytes: of a record.
+        first_slot: of the first one.
+        count: how many.
+        offset: of the first one in the file.
+    """
+
+    origin: Origin | None
+    ring: RingKey
+    lane: int
+    start: int
+    upto: int
+    invalid: int
+    sampled_out: int
+    is_of_ring: bool
+    arrived_nano: int
+    slot_bytes: int
+    first_slot: int
+    count: int
+    offset: int
+
+    @property
+    def service(self) -> str:
+        """Whose spans these are."""
+        return "" if self.origin is None else self.origin.service
+
+
+class Chunk:
+    """A chunk that is mapped.
+
+    Args:
+        path: of the file.
+        fd: of it, open; the caller closes it.
+        serial: the upper half of its records' places: no other use of a chunk in this process has it.
+
+    Attributes:
+        segments: in the order of their slots.
+        fates: of each slot, a `Fate`; this drain's own account, of which the file has a copy.
+        waiting: how many records wait.
+        pins: how many lanes need it since the ring does not know yet that it was released so far.
+        is_open: whether records are appended to it.
+        is_lost: the file was cut: only the account is left.
+
+    Raises:
+        ChunkError: it can be no chunk.
+        OSError: it cannot be mapped.
+    """
+
+    def __init__(self, path: Path, fd: int, serial: int) -> None:
+        self.path = path
+        self.serial = serial
+        status = os.fstat(fd)
+        self._file = (status.st_dev, status.st_ino)
+        self.file_bytes = status.st_size
+        handle: Any = ffi.new("rb_chunk **")
+        error: Any = ffi.new("rb_error *")
+        self._check(lib.rb_chunk_open(fd, handle, error), error)
+        self._handle: Any = ffi.gc(handle[0], lib.rb_chunk_free)
+        self.number = 0
+        self.boot_id = b""
+        self.segments: list[Segment] = []
+        self._table: np.ndarray | None = None
+        self.fates = np.zeros(self.file_bytes // (lib.RB_CORE_BYTES + 4), np.uint8)
+        self.slots = 0
+        self._record_bytes = 0
+        self.waiting = 0
+        self.pins = 0
+        self.is_open = False
+        self.is_lost = False
+
+    def begin(self, number: int, boot_id: bytes, serial: int) -> None:
+        """Void what was in it, of which nothing waits, and let records be appended.
+
+        Args:
+            number: random, not zero, and never a chunk's before.
+            boot_id: of this boot, 16 bytes.
+            serial: see above.
+        """
+        self._check(lib.rb_chunk_begin(self._handle, number, boot_id))
+        self.number, self.boot_id, self.serial = number, boot_id, serial
+        self.segments.clear()
+        self._table = None
+        self.slots = self.waiting = self._record_bytes = 0
+        self.fates[:] = Fate.WAITING
+        self.is_open = True
+
+    def take_up(self) -> None:
+        """Read what an earlier drain has begun.
+
+        Raises:
+            ChunkError: it is no chunk that this drain can read.
+        """
+        head: Any = ffi.new("rb_chunk_head *")
+        error: Any = ffi.new("rb_error *")
+        self._check(lib.rb_chunk_take_up(self._handle, head, error), error)
+        self.number, self.boot_id = int(head.number), bytes(head.boot_id)
+
+    def next_found(self) -> tuple[Any, int, np.ndarray] | None:
+        """Return the next segment of a chunk that was taken up: its `rb_segment`, its offset, its records' words.
+
+        Raises:
+            ChunkError: what comes next is not sound.
+        """
+        found: Any = ffi.new("rb_segment *")
+        offset: Any = ffi.new("uint64_t *")
+        status = lib.rb_chunk_next(self._handle, found, offset)
+        if status == 0:
+            return None
+        self._check(status)
+        words = np.empty(found.count, np.uint32)
+        self._check(
+            lib.rb_chunk_words(self._handle, found.first_slot, found.count, ffi.from_buffer("uint32_t[]", words))
+        )
+        return found, int(offset[0]), words
+
+    def sources_of(self, found: Any, offset: int) -> np.ndarray:
+        """Return the slots that the records of a moved segment had: u32, shape (n,)."""
+        sources = np.empty(found.count, np.uint32)
+        self._check(lib.rb_chunk_sources(self._handle, found, offset, ffi.from_buffer("uint32_t[]", sources)))
+        return sources
+
+    def add(self, segment: Segment, words: np.ndarray | None = None) -> None:
+        """Account for a segment; `words` are its records' in the file, None: all wait."""
+        self.segments.append(segment)
+        self._table = None
+        end = segment.first_slot + segment.count
+        self.slots = end
+        self._record_bytes += segment.count * segment.slot_bytes
+        if words is None:
+            self.waiting += segment.count
+        else:
+            # A word that no drain has stored is none: its record waits.
+            known = np.where((words == Fate.WAITING) | (words > Fate.LOST), Fate.WAITING, words)
+            self.fates[segment.first_slot : end] = known
+            self.waiting += int((known == Fate.WAITING).sum())
+
+    def room(self, slot_bytes: int, *, is_moved: bool) -> int:
+        """Return how many records of a size one more segment may have."""
+        return int(lib.rb_chunk_room(self._handle, slot_bytes, is_moved)) if self.is_open and not self.is_lost else 0
+
+    def append(
+        self, segment: Segment, records: np.ndarray, moved_from: int = 0, sources: np.ndarray | None = None
+    ) -> Segment:
+        """Publish records; return the segment that they are.
+
+        Args:
+            segment: what they are; first slot and offset are not looked at.
+            records: their bytes, contiguous.
+            moved_from: the number of the chunk in which they were.
+            sources: the slots that they had there, u32.
+
+        Raises:
+            ChunkLostError: the file was cut.
+        """
+        head: Any = ffi.new("rb_segment *")
+        head.count, head.slot_bytes, head.lane = segment.count, segment.slot_bytes, segment.lane
+        head.ring_inode, head.ring_created_unix_nano = segment.ring
+        head.start, head.upto, head.is_of_ring = segment.start, segment.upto, segment.is_of_ring
+        head.invalid, head.sampled_out = segment.invalid, segment.sampled_out
+        head.moved_from, head.arrived_nano = moved_from, segment.arrived_nano
+        head.origin = b"" if segment.origin is None else segment.origin.id
+        offset: Any = ffi.new("uint64_t *")
+        slot = lib.rb_chunk_append(
+            self._handle,
+            head,
+            ffi.from_buffer(records.view(np.uint8)),
+            ffi.NULL if sources is None else ffi.from_buffer("uint32_t[]", sources),
+            offset,
+        )
+        self._check(slot)
+        made = replace(segment, first_slot=int(slot), offset=int(offset[0]))
+        self.add(made)
+        return made
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes of records wait, about."""
+        return self._record_bytes * self.waiting // self.slots if self.slots else 0
+
+    def places(self, segment: Segment) -> np.ndarray:
+        """Return the places of those records of a segment that wait: u64, shape (n,)."""
+        fates = self.fates[segment.first_slot : segment.first_slot + segment.count]
+        slots = np.flatnonzero(fates == Fate.WAITING) + segment.first_slot
+        return slots.astype(np.uint64) | np.uint64(self.serial << SLOT_BITS)
+
+    def settle(self, places: np.ndarray, fate: Fate) -> None:
+        """Say what became of records that wait, in the file and in the account.
+
+        Args:
+            places: u64, whose lower halves are the slots.
+            fate: of all of them.
+        """
+        if not self.is_lost:
+            status = lib.rb_chunk_settle(self._handle, ffi.from_buffer("uint64_t[]", places), len(places), fate)
+            if status == lib.RB_E_TRUNCATED:
+                self.is_lost = True
+            else:
+                self._check(status)
+        self.fates[(places & SLOTS).astype(np.int64)] = fate
+        self.waiting -= len(places)
+
+    def segments_of(self, slots: np.ndarray) -> np.ndarray:
+        """Return the index of each slot's segment: i64, shape (n,)."""
+        return np.searchsorted(self._numbers()[0], slots, side="right") - 1
+
+    def copy(self, slots: np.ndarray, slot_bytes: int) -> np.ndarray:
+        """Copy records of one size out of the file.
+
+        Args:
+            slots: i64, shape (n,).
+            slot_bytes: of each.
+
+        Returns:
+            u8, shape (n, slot_bytes).
+
+        Raises:
+            ChunkLostError: the file was cut.
+        """
+        if self.is_lost:
+            raise ChunkLostError(f"{self.path}: the file was cut")
+        first_slots, offsets = self._numbers()
+        of = self.segments_of(slots)
+        where = (offsets[of] + (slots - first_slots[of]) * slot_bytes).astype(np.uint64)
+        records = np.empty((len(slots), slot_bytes), np.uint8)
+        self._check(
+            lib.rb_chunk_copy(
+                self._handle,
+                ffi.from_buffer("uint64_t[]", where),
+                len(slots),
+                slot_bytes,
+                ffi.from_buffer(records, require_writable=True),
+            )
+        )
+        return records
+
+    def _numbers(self) -> np.ndarray:
+        """Return first slot and offset of each segment: i64, shape (2, n)."""
+        if self._table is None:
+            self._table = np.array([(one.first_slot, one.offset) for one in self.segments], np.int64).reshape(-1, 2).T
+        return self._table
+
+    def has_its_name(self) -> bool:
+        """Return whether its path leads to it."""
+        try:
+            status = self.path.lstat()
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._file
+
+    def look(self) -> bool:
+        """Return whether the file still has its name; where it was cut, what was in it is lost."""
+        if not self.has_its_name():
+            return False
+        with contextlib.suppress(OSError):
+            self.is_lost |= self.path.lstat().st_size < self.file_bytes
+        return True
+
+    def _check(self, status: int, error: Any = None) -> None:
+        if status >= 0:
+            return
+        detail = "" if error is None else ffi.string(error.detail).decode(errors="replace")
+        if status == lib.RB_E_SYSTEM:
+            raise OSError(error.os_errno, detail, str(self.path))
+        if status == lib.RB_E_TRUNCATED:
+            self.is_lost = True
+            raise ChunkLostError(f"{self.path}: the file was cut")
+        raise ChunkError(f"{self.path}: {detail or ffi.string(lib.rb_strerror(status)).decode()}")

@@ -1,0 +1,230 @@
+"""The chunks of the hold: which one is filled, which are free, and which are emptied so that they become so."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from drain.log import RepeatedTrouble
+from drain.sampling.hold.chunk import SLOT_BITS, SLOTS, Chunk, ChunkError, ChunkLostError, Fate
+from drain.sampling.hold.files import whole_file
+from drain.sampling.hold.moved import Moved
+from drain.sampling.hold.recovery import CHUNK_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+_SHIFT: Final = np.uint64(SLOT_BITS)
+_SPARSE_SHARE: Final = 2  # a chunk of which no more than this part waits may be emptied
+_SPARE_CHUNKS: Final = 2  # that stay when nothing waits
+_NUMBER_BITS: Final = 64
+
+
+class Chunks:
+    """The chunks of one folder.
+
+    Args:
+        folder: theirs.
+        capacity_bytes: of all of them.
+        chunk_bytes: of one.
+        boot_id: of this boot, 16 bytes.
+        log: a line for each change of state.
+
+    Attributes:
+        filled: the chunk to which records are appended; None: there is no room.
+        remade: how many files somebody has removed or cut.
+    """
+
+    def __init__(
+        self, folder: Path, capacity_bytes: int, chunk_bytes: int, boot_id: bytes, log: FilteringBoundLogger
+    ) -> None:
+        self._folder = folder
+        self._most = capacity_bytes // chunk_bytes
+        self._chunk_bytes = chunk_bytes
+        self._boot_id = boot_id
+        self._log = log
+        self._trouble = RepeatedTrouble(log, time.monotonic)
+        self._by_serial: dict[int, Chunk] = {}
+        self._moved = Moved()
+        self.serials = itertools.count(1)
+        self.filled: Chunk | None = None
+        self.remade = 0
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Yield all that are mapped."""
+        return iter(self._by_serial.values())
+
+    def take(self, chunks: Iterable[Chunk]) -> None:
+        """Have chunks that were found."""
+        self._by_serial |= {chunk.serial: chunk for chunk in chunks}
+
+    @property
+    def used_bytes(self) -> int:
+        """Of those that are not free."""
+        return sum(chunk.file_bytes for chunk in self if not _is_free(chunk))
+
+    def has_room(self, slot_bytes: int, count: int) -> bool:
+        """Return whether so many records can be appended, now that what can be done for it is done."""
+        while not self._fits(slot_bytes, count):
+            if self._begin(spare=1):
+                return self._fits(slot_bytes, count)
+            if not self._empty_the_sparsest():
+                return False
+        return True
+
+    def filled_is_lost(self) -> None:
+        """Go on in another chunk."""
+        if self.filled is not None:
+            self.filled.is_open = False
+        self.filled = None
+
+    def now(self, places: np.ndarray) -> np.ndarray:
+        """Return where records are that had these places: u64, shape (n,)."""
+        return self._moved.now(places)
+
+    def split(self, places: np.ndarray) -> Iterator[tuple[Chunk, slice]]:
+        """Yield each chunk and which of these sorted places are its."""
+        edges = [0, *(np.flatnonzero(np.diff(places >> _SHIFT)) + 1).tolist(), len(places)]
+        for begin, end in itertools.pairwise(edges):
+            if end > begin:
+                chunk = self._by_serial.get(int(places[begin] >> _SHIFT))
+                if chunk is not None:
+                    yield chunk, slice(begin, end)
+
+    def tend(self) -> None:
+        """Bring home what lies in files that were removed, give memory back, and empty a sparse chunk in time."""
+        for chunk in [*self]:
+            was_lost = chunk.is_lost
+            if not chunk.look():
+                self._bring_home(chunk)
+            elif chunk.is_lost and not was_lost:
+                self.remade += 1
+                self._log.error("a file of the hold was cut: what is asked for of it is lost", waiting=chunk.waiting)
+            if chunk.is_lost and chunk is self.filled:
+                self.filled_is_lost()
+            if chunk.is_lost and not chunk.waiting:
+                self._drop(chunk)
+        if self.used_bytes * 2 > self._most * self._chunk_bytes:
+            self._empty_the_sparsest()
+        for chunk in [chunk for chunk in self if _is_free(chunk)][_SPARE_CHUNKS:]:
+            self._drop(chunk)
+        self._moved.forget_settled(self._waits)
+
+    def close(self) -> None:
+        """Unmap them all; the files stay."""
+        self._by_serial.clear()
+        self.filled = None
+
+    def _fits(self, slot_bytes: int, count: int, *, is_moved: bool = False) -> bool:
+        return self.filled is not None and self.filled.room(slot_bytes, is_moved=is_moved) >= count
+
+    def _begin(self, *, spare: int) -> bool:
+        """Fill another chunk: a free one, or a new one; return whether there was one beside those that are spared."""
+        free = [chunk for chunk in self if _is_free(chunk)]
+        to_make = max(0, self._most - len(self._by_serial))
+        if len(free) + to_make <= spare:
+            return False
+        chunk = free[0] if free else self._made()
+        if chunk is None:
+            return False
+        if self.filled is not None:
+            self.filled.is_open = False
+        try:
+            self._by_serial.pop(chunk.serial, None)
+            chunk.begin(secrets.randbits(_NUMBER_BITS) | 1, self._boot_id, next(self.serials))
+        except ChunkLostError:
+            self._drop(chunk)
+            self.filled = None
+            return False
+        self._by_serial[chunk.serial] = self.filled = chunk
+        return True
+
+    def _made(self) -> Chunk | None:
+        """Make a file, all of it allocated; no room for it is no error."""
+        path = self._folder / f"{CHUNK_PREFIX}{secrets.token_hex(8)}"
+        try:
+            with whole_file(path, self._chunk_bytes) as fd:
+                chunk = Chunk(path, fd, next(self.serials))
+                # A file that has a name has a head: one without is no chunk for the next drain.
+                chunk.begin(secrets.randbits(_NUMBER_BITS) | 1, self._boot_id, chunk.serial)
+                chunk.is_open = False
+        except (OSError, ChunkError) as error:
+            self._trouble.warn("the hold cannot grow", reason=str(error))
+            return None
+        return chunk
+
+    def _empty_the_sparsest(self) -> bool:
+        """Move what waits in the chunk of which the least does, if that is little; return whether it is free now."""
+        sparse = [
+            chunk
+            for chunk in self
+            if 0 < chunk.waiting_bytes * _SPARSE_SHARE <= chunk.file_bytes
+            and not (chunk.is_open or chunk.pins or chunk.is_lost)
+        ]
+        return bool(sparse) and self._move_out(min(sparse, key=lambda chunk: chunk.waiting_bytes))
+
+    def _move_out(self, chunk: Chunk) -> bool:
+        """Move all that waits in a chunk; return whether there was room for it.
+
+        The new place is published, then the old word says so: who finds both after a kill says it again.
+        """
+        for segment in chunk.segments:
+            places = chunk.places(segment)
+            while len(places):
+                if not (self._fits(segment.slot_bytes, 1, is_moved=True) or self._begin(spare=0)):
+                    return False
+                to = self.filled
+                room = 0 if to is None else to.room(segment.slot_bytes, is_moved=True)
+                if to is None or not room:
+                    return False
+                mine, places = places[:room], places[room:]
+                slots = (mine & SLOTS).astype(np.int64)
+                try:
+                    records = chunk.copy(slots, segment.slot_bytes)
+                    as_moved = replace(segment, is_of_ring=False, invalid=0, sampled_out=0, count=len(mine))
+                    made = to.append(as_moved, records, chunk.number, slots.astype(np.uint32))
+                except ChunkLostError:
+                    if to.is_lost:
+                        self.filled_is_lost()
+                    return False
+                chunk.settle(mine, Fate.MOVED)
+                self._moved.add(mine, to.places(made))
+        return True
+
+    def _bring_home(self, chunk: Chunk) -> None:
+        """Move what waits in a file that has lost its name: it is still mapped, and gone with this process."""
+        if chunk is self.filled:
+            self.filled_is_lost()
+        self.remade += 1
+        waiting = chunk.waiting
+        if self._move_out(chunk):
+            self._log.error("a file of the hold was removed: what waited in it is in another", waiting=waiting)
+            del self._by_serial[chunk.serial]
+        else:
+            self.remade -= 1  # it is, when there is room
+            self._trouble.warn("a file of the hold was removed, and there is no room for another", waiting=waiting)
+
+    def _drop(self, chunk: Chunk) -> None:
+        self._by_serial.pop(chunk.serial, None)
+        if chunk.has_its_name():
+            chunk.path.unlink(missing_ok=True)
+
+    def _waits(self, places: np.ndarray) -> bool:
+        """Return whether one of these records does; a chunk that was begun again has other places."""
+        places = np.sort(places)
+        return any(
+            (chunk.fates[(places[mine] & SLOTS).astype(np.int64)] == Fate.WAITING).any()
+            for chunk, mine in self.split(places)
+        )
+
+
+def _is_free(chunk: Chunk) -> bool:
+    return not (chunk.waiting or chunk.pins or chunk.is_open or chunk.is_lost)

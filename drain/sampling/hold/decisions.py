@@ -1,0 +1,127 @@
+"""What was decided on traces, on record before the first of their spans is settled: so no kill tears a trace."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from drain.sampling.hold.files import open_own, set_unsound_aside, whole_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME: Final = "decisions"
+ENTRY_BYTES: Final = 16
+
+_HEAD: Final = struct.Struct("<8sII16s")
+_MAGIC: Final = b"rb-decs\0"
+_VERSION: Final = 1
+_KEY_BYTES: Final = 16
+_MOST_BYTES: Final = 64 << 20  # of what an earlier drain left: four million traces
+
+
+class Decisions:
+    """The file of decisions of one hold; an entry is two u64: the keyed hash of a trace id, and what was decided.
+
+    Entries lie behind each other, and of one trace the last counts. A write that a kill cuts short leaves a part of an
+    entry at the end, which is none.
+
+    Args:
+        folder: of the hold.
+
+    Attributes:
+        key: 16 random bytes for the hash, as long as the file lives.
+        found: entries of earlier drains, u64, shape (n, 2).
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self.key = secrets.token_bytes(_KEY_BYTES)
+        self.found = np.empty((0, 2), np.uint64)
+        self._fd = -1
+        try:
+            self._fd = open_own(self._path)
+            self._read()
+        except FileNotFoundError:
+            self.rewrite(self.found)
+        except (OSError, ValueError):
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+            set_unsound_aside(self._path)
+            self.rewrite(self.found)
+
+    def __len__(self) -> int:
+        """How many entries the file has, of traces that are decided twice two."""
+        return (self._size - _HEAD.size) // ENTRY_BYTES
+
+    def append(self, entries: np.ndarray) -> None:
+        """Put decisions on record.
+
+        Args:
+            entries: u64, shape (n, 2).
+
+        Raises:
+            OSError: there is no room; none of them is on record then.
+        """
+        content = np.ascontiguousarray(entries, np.dtype("<u8")).tobytes()
+        try:
+            written = os.pwrite(self._fd, content, self._size)
+            if written < len(content):  # the file system is full in the middle of it
+                os.pwrite(self._fd, content[written:], self._size + written)
+        except OSError:
+            os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(content)
+
+    def rewrite(self, entries: np.ndarray) -> None:
+        """Let the file have these entries and no others.
+
+        Args:
+            entries: those that still matter: of traces of which a span waits, or may still come.
+
+        Raises:
+            OSError: there is no room; the file is as it was.
+        """
+        content = _HEAD.pack(_MAGIC, _VERSION, 0, self.key) + np.ascontiguousarray(entries, np.dtype("<u8")).tobytes()
+        with whole_file(self._path, len(content)) as fd:
+            os.pwrite(fd, content, 0)
+            mine = os.dup(fd)
+        self.close()
+        self._fd, self._size = mine, len(content)
+
+    def look(self) -> bool:
+        """Return whether the file is what it was; where somebody has removed or cut it, `rewrite` makes it anew."""
+        try:
+            now = os.lstat(self._path)
+        except OSError:
+            return False
+        mine = os.fstat(self._fd)
+        return (now.st_dev, now.st_ino) == (mine.st_dev, mine.st_ino) and mine.st_size == self._size
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _read(self) -> None:
+        size = os.fstat(self._fd).st_size
+        if size > _MOST_BYTES:
+            raise ValueError(f"{size} bytes")
+        content = os.pread(self._fd, size, 0)
+        if len(content) < _HEAD.size:
+            raise ValueError(f"{len(content)} bytes")
+        magic, version, _, self.key = _HEAD.unpack_from(content)
+        if magic != _MAGIC or version != _VERSION:
+            raise ValueError(f"version {version}")
+        entries = (len(content) - _HEAD.size) // ENTRY_BYTES
+        self.found = np.frombuffer(content, "<u8", 2 * entries, _HEAD.size).reshape(-1, 2)
+        self._size = _HEAD.size + entries * ENTRY_BYTES

@@ -1,0 +1,310 @@
+"""The hold: spans that were taken out of the rings, and wait for the decision on their trace or for their delivery.
+
+One thread uses it. A record has a place, a u64 that stays its own for as long as this process lives, wherever the
+record is moved to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from drain.accounting.hold_sums import HoldSums
+from drain.log import RepeatedTrouble
+from drain.private_folder import ensure_private_folder
+from drain.sampling.hold.chunk import SLOT_BITS, SLOTS, Chunk, ChunkLostError, Fate, RingKey, Segment
+from drain.sampling.hold.chunks import Chunks
+from drain.sampling.hold.decisions import Decisions
+from drain.sampling.hold.origins import Origin, Origins
+from drain.sampling.hold.recovery import Recovery
+from drain.sampling.hold.unreleased import Unreleased
+from ringbuf.exceptions import RingBufferError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from structlog.typing import FilteringBoundLogger
+
+CHUNK_BYTES: Final = 4 << 20
+LEAST_CHUNKS: Final = 4
+"""One that is filled, one that is emptied, one that is kept for what is moved, and one for what waits."""
+
+
+class HoldFullError(RingBufferError):
+    """There is no room: something is to be decided early, or stays in the rings."""
+
+
+class Group(NamedTuple):
+    """Records of one origin.
+
+    Attributes:
+        origin: of all of them.
+        places: u64, shape (n,).
+        records: array of the origin's layout, shape (n,): a copy.
+    """
+
+    origin: Origin
+    places: np.ndarray
+    records: np.ndarray
+
+
+class Found(NamedTuple):
+    """Records that waited when the drain began, of one look at a lane.
+
+    Attributes:
+        origin: of all of them.
+        ring: out of which they came.
+        places: u64, shape (n,).
+        arrived_nano: CLOCK_MONOTONIC at the look.
+    """
+
+    origin: Origin
+    ring: RingKey
+    places: np.ndarray
+    arrived_nano: int
+
+
+class Hold:
+    """The hold in a folder of its own.
+
+    Args:
+        folder: made with mode 0700 if it is not there.
+        capacity_bytes: of its chunks and origins.
+        chunk_bytes: of one file.
+        log: a line for each change of state.
+        clock_nano: CLOCK_MONOTONIC.
+
+    Attributes:
+        decisions: on traces.
+        found: what waited when it was opened; taken once.
+        unreleased: lanes of which the ring does not know yet how far they are held.
+        unsound: how many were found that cannot be used.
+
+    Raises:
+        RingBufferError: the folder is not ours alone.
+        OSError: there is no room for its first file.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        capacity_bytes: int,
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+        log: FilteringBoundLogger,
+        clock_nano: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._folder = folder
+        self._trouble = RepeatedTrouble(log, time.monotonic)
+        self._clock_nano = clock_nano
+        self.capacity_bytes = max(capacity_bytes, LEAST_CHUNKS * chunk_bytes)
+        boot_id = bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", ""))
+        ensure_private_folder(folder)
+        self._origins = Origins(folder)
+        self.decisions = Decisions(folder)
+        self.unreleased = Unreleased()
+        self._sums: defaultdict[str, HoldSums] = defaultdict(HoldSums)
+        self._ring_bytes: Counter[RingKey] = Counter()
+        self._chunks = Chunks(folder, self.capacity_bytes, chunk_bytes, boot_id, log)
+        recovery = Recovery(
+            folder, self._origins, self._chunks.serials, boot_id=boot_id, now_nano=clock_nano(), log=log
+        )
+        self.unsound = recovery.unsound
+        self._chunks.take(recovery.chunks)
+        for service, lost in recovery.lost.items():
+            self._sums[service].taken_up += lost
+            self._sums[service].lost += lost
+        self.found = list(self._take_up())
+
+    @property
+    def used_bytes(self) -> int:
+        """What is taken up by chunks in use, and by origins."""
+        return self._origins.stored_bytes + self._chunks.used_bytes
+
+    @property
+    def remade(self) -> int:
+        """How many of its files somebody has removed or cut."""
+        return self._chunks.remade
+
+    def waiting_bytes(self, ring: RingKey) -> int:
+        """Return how many bytes of a ring's records wait."""
+        return self._ring_bytes[ring]
+
+    def sums(self) -> dict[str, HoldSums]:
+        """Return what became of the held spans of each service, since the drain began."""
+        return {service: replace(sums) for service, sums in self._sums.items()}
+
+    def has_room(self, slot_bytes: int, count: int) -> bool:
+        """Return whether there is room for a look, now that what can be done for it is done.
+
+        Args:
+            slot_bytes: of a record.
+            count: of its records.
+        """
+        return self._chunks.has_room(slot_bytes, count)
+
+    def origin(self, layout: bytes, resource: bytes, root_threshold: int) -> Origin:
+        """Return the origin of a ring's records; it is kept as long as somebody refers to it.
+
+        Args:
+            layout: the JSON of the ring's header.
+            resource: the same.
+            root_threshold: the same.
+
+        Raises:
+            HoldFullError: there is no room for it.
+            ValueError: they are none.
+        """
+        if self._origins.stored_bytes + len(layout) + len(resource) > self.capacity_bytes // LEAST_CHUNKS:
+            self._origins.sweep()
+            if self._origins.stored_bytes + len(layout) + len(resource) > self.capacity_bytes // LEAST_CHUNKS:
+                raise HoldFullError(f"{self._folder}: layouts and resources take {self._origins.stored_bytes} bytes")
+        try:
+            return self._origins.keep(layout, resource, root_threshold)
+        except OSError as error:
+            raise HoldFullError(f"{self._folder}: {error.strerror}") from error
+
+    def append(
+        self,
+        origin: Origin,
+        ring: RingKey,
+        lane: int,
+        start: int,
+        upto: int,
+        records: np.ndarray,
+        *,
+        invalid: int = 0,
+        sampled_out: int = 0,
+    ) -> int:
+        """Hold records of one look at a lane; then its ring is to be released up to `upto`, and that be said here.
+
+        Args:
+            origin: of the ring.
+            ring: out of which they come.
+            lane: of it.
+            start: position at which the look began.
+            upto: position at which it ended.
+            records: array of the origin's layout, at least one.
+            invalid: records of the look that are no spans.
+            sampled_out: spans of it that were decided at once.
+
+        Returns:
+            the place of the first record; those of the others follow it.
+
+        Raises:
+            HoldFullError: there is no room (see `has_room`); nothing was held.
+        """
+        slot_bytes = origin.layout.slot_bytes
+        decided = (invalid, sampled_out)
+        look = Segment(
+            origin, ring, lane, start, upto, *decided, True, self._clock_nano(), slot_bytes, 0, len(records), 0
+        )
+        while self._chunks.has_room(slot_bytes, len(records)) and (chunk := self._chunks.filled) is not None:
+            try:
+                segment = chunk.append(look, np.ascontiguousarray(records))
+            except ChunkLostError:
+                self._chunks.filled_is_lost()
+                continue
+            self.unreleased.add(chunk, segment)
+            sums = self._sums[origin.service]
+            sums.held += len(records)
+            sums.waiting += len(records)
+            self._ring_bytes[ring] += len(records) * slot_bytes
+            return chunk.serial << SLOT_BITS | segment.first_slot
+        raise HoldFullError(f"{self._folder}: no room for {len(records)} records")
+
+    def settle(self, places: np.ndarray, fate: Fate) -> None:
+        """Say what became of records, by one store into each one's own word; in any order, and once.
+
+        Args:
+            places: u64, shape (n,).
+            fate: of all of them.
+        """
+        now = np.sort(self._chunks.now(places))
+        for chunk, mine in self._chunks.split(now):
+            self._settle(chunk, now[mine], fate)
+
+    def records(self, places: np.ndarray) -> list[Group]:
+        """Copy records out of the hold; those that cannot be read any more are lost, and not returned.
+
+        Args:
+            places: u64, shape (n,), of records that wait.
+        """
+        now = self._chunks.now(places)
+        order = np.argsort(now)
+        asked, now = places[order], now[order]
+        groups: dict[bytes, tuple[Origin, list[np.ndarray], list[np.ndarray]]] = {}
+        for chunk, mine in self._chunks.split(now):
+            slots = (now[mine] & SLOTS).astype(np.int64)
+            of, at = np.unique(chunk.segments_of(slots), return_inverse=True)
+            origins = [chunk.segments[index].origin for index in of.tolist()]
+            for origin in {one.id: one for one in origins if one is not None}.values():
+                same = np.array([one is origin for one in origins])[at]
+                try:
+                    records = chunk.copy(slots[same], origin.layout.slot_bytes)
+                except ChunkLostError:
+                    self._settle(chunk, now[mine][same], Fate.LOST)
+                    continue
+                _, their_places, their_records = groups.setdefault(origin.id, (origin, [], []))
+                their_places.append(asked[mine][same])
+                their_records.append(records.view(origin.layout.dtype).reshape(-1))
+        return [Group(origin, np.concatenate(ps), np.concatenate(rs)) for origin, ps, rs in groups.values()]
+
+    def tend(self) -> bool:
+        """Do what is to be done once a second: give memory back, and make anew what somebody has removed.
+
+        Returns:
+            whether the file of decisions is what it was; else the caller writes it anew.
+        """
+        try:
+            ensure_private_folder(self._folder)
+            self._origins.look()
+        except (OSError, RingBufferError) as error:
+            self._trouble.warn("the hold's folder cannot be made anew", reason=str(error))
+            return True
+        self._chunks.tend()
+        self._origins.sweep()
+        return self.decisions.look()
+
+    def close(self) -> None:
+        """Let go of it; what waits is for the next drain."""
+        self._chunks.close()
+        self.decisions.close()
+
+    def _take_up(self) -> Iterator[Found]:
+        for chunk in self._chunks:
+            for segment in chunk.segments:
+                if segment.is_of_ring:
+                    self.unreleased.add(chunk, segment)
+                places = chunk.places(segment)
+                if segment.origin is None or not len(places):
+                    continue
+                sums = self._sums[segment.service]
+                sums.taken_up += len(places)
+                sums.waiting += len(places)
+                self._ring_bytes[segment.ring] += len(places) * segment.slot_bytes
+                yield Found(segment.origin, segment.ring, places, segment.arrived_nano)
+
+    def _settle(self, chunk: Chunk, places: np.ndarray, fate: Fate) -> None:
+        slots = (places & SLOTS).astype(np.int64)
+        waits = chunk.fates[slots] == Fate.WAITING
+        if not waits.all():
+            places, slots = places[waits], slots[waits]
+        if not len(places):
+            return
+        chunk.settle(places, fate)
+        of, counts = np.unique(chunk.segments_of(slots), return_counts=True)
+        name = fate.name.lower()
+        for index, count in zip(of.tolist(), counts.tolist(), strict=True):
+            segment = chunk.segments[index]
+            sums = self._sums[segment.service]
+            setattr(sums, name, getattr(sums, name) + count)
+            sums.waiting -= count
+            self._ring_bytes[segment.ring] -= count * segment.slot_bytes
+            if not self._ring_bytes[segment.ring]:
+                del self._ring_bytes[segment.ring]

@@ -1,0 +1,145 @@
+"""What an earlier drain has left in the hold: read with bounds, and each record found in one place."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from drain.sampling.hold.chunk import SLOT_BITS, Chunk, ChunkError, Fate, RingKey, Segment
+from drain.sampling.hold.files import PART_PREFIX, open_own, set_unsound_aside
+from drain.sampling.hold.origins import OriginError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+    from drain.sampling.hold.origins import Origin, Origins
+
+CHUNK_PREFIX: Final = "chunk-"
+
+
+class Recovery:
+    """The chunks of a folder, as they are found.
+
+    Args:
+        folder: of the hold.
+        origins: of the same.
+        serials: numbers for chunks.
+        boot_id: of this boot; what an earlier one has left arrives now.
+        now_nano: CLOCK_MONOTONIC.
+        log: a line for each file that cannot be used.
+
+    Attributes:
+        chunks: those that can be read.
+        lost: by service: records that waited and cannot be read any more; of an unknown one under "".
+        unsound: how many files were set aside.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        origins: Origins,
+        serials: Iterator[int],
+        *,
+        boot_id: bytes,
+        now_nano: int,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._origins = origins
+        self._boot_id = boot_id
+        self._now_nano = now_nano
+        self._log = log
+        self.chunks: list[Chunk] = []
+        self.lost: Counter[str] = Counter()
+        self.unsound = 0
+        self._moved: list[tuple[Chunk, Any, int]] = []
+        for part in folder.glob(f"{PART_PREFIX}*"):  # an earlier drain was killed while it made it
+            part.unlink(missing_ok=True)
+        for path in sorted(folder.glob(f"{CHUNK_PREFIX}*")):
+            self._take_up(path, next(serials))
+        self._say_again_what_was_moved()
+
+    def _take_up(self, path: Path, serial: int) -> None:
+        try:
+            fd = open_own(path)
+            try:
+                chunk = Chunk(path, fd, serial)
+            finally:
+                os.close(fd)
+            chunk.take_up()
+            self._check_number(chunk)
+        except (OSError, ChunkError) as error:
+            self._log.error("a file of the hold cannot be used: set aside", file=path.name, reason=str(error))
+            set_unsound_aside(path)
+            self.unsound += 1
+            return
+        self.chunks.append(chunk)
+        try:
+            while (found := chunk.next_found()) is not None:
+                self._add(chunk, *found)
+        except ChunkError as error:
+            self._log.error("a part of the hold is damaged: what lies behind it is lost", reason=str(error))
+            self.unsound += 1
+
+    def _check_number(self, chunk: Chunk) -> None:
+        if any(other.number == chunk.number for other in self.chunks):
+            raise ChunkError(f"{chunk.path}: a copy of another chunk")
+
+    def _add(self, chunk: Chunk, found: Any, offset: int, words: np.ndarray) -> None:
+        """Account for a segment; its numbers were checked in C, and say nothing that is believed beyond itself."""
+        origin = self._origin_of(bytes(found.origin)) if (words == Fate.WAITING).any() else None
+        segment = Segment(
+            origin,
+            RingKey(found.ring_inode, found.ring_created_unix_nano),
+            found.lane,
+            found.start,
+            found.upto,
+            found.invalid,
+            found.sampled_out,
+            bool(found.is_of_ring),
+            found.arrived_nano if chunk.boot_id == self._boot_id else self._now_nano,
+            found.slot_bytes,
+            found.first_slot,
+            found.count,
+            offset,
+        )
+        chunk.add(segment, words)
+        if found.moved_from:
+            self._moved.append((chunk, found, offset))
+        lost = 0
+        if origin is None or origin.layout.slot_bytes != segment.slot_bytes:
+            places = chunk.places(segment)
+            lost = len(places)
+            if lost:
+                chunk.settle(places, Fate.LOST)
+                self.lost[segment.service] += lost
+
+    def _origin_of(self, identity: bytes) -> Origin | None:
+        try:
+            return self._origins.of(identity)
+        except OriginError as error:
+            self._log.error("held spans cannot be read any more: they are lost", reason=str(error))
+            return None
+
+    def _say_again_what_was_moved(self) -> None:
+        """Let a record that was moved wait where it was moved to: a kill may have come before its old word said so."""
+        by_number = {chunk.number: chunk for chunk in self.chunks}
+        for chunk, found, offset in self._moved:
+            source = by_number.get(found.moved_from)
+            if source is None:
+                continue
+            try:
+                slots = chunk.sources_of(found, offset)
+            except ChunkError as error:
+                self._log.error("a part of the hold is damaged", reason=str(error))
+                self.unsound += 1
+                continue
+            slots = slots[slots < source.slots]
+            waiting = slots[source.fates[slots] == Fate.WAITING].astype(np.uint64)
+            if len(waiting):
+                source.settle(waiting | np.uint64(source.serial << SLOT_BITS), Fate.MOVED)

@@ -1,0 +1,344 @@
+"""The hold by itself: what is taken up, settled, moved, removed under it, and what hostile files do to it."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import structlog
+
+from drain.accounting.outcome import Outcome
+from drain.sampling.hold.chunk import Fate, RingKey
+from drain.sampling.hold.hold import Hold, HoldFullError
+from ringbuf._ringbuf import ffi, lib
+from tests.hold_walk import CAPACITY_BYTES, CHUNK_BYTES, LANE, RESOURCE, RING, opened, places_by_number, records_of
+from tests.points.victim import LAYOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from drain.sampling.hold.origins import Origin
+
+HEAD = {name: field.offset for name, field in ffi.typeof("rb_chunk_head").fields}
+SEGMENT = {name: lib.RB_CHUNK_HEAD_BYTES + field.offset for name, field in ffi.typeof("rb_segment").fields}
+ALL_OF_A_CHUNK = (CHUNK_BYTES - 256) // (LAYOUT.slot_bytes + 4)
+
+
+@pytest.fixture
+def folder(ring_dir: Path) -> Path:
+    return ring_dir / "hold"
+
+
+@pytest.fixture
+def hold(folder: Path) -> Iterator[Hold]:
+    assert lib.rb_guard_install() == lib.RB_OK
+    made = opened(folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def origin(hold: Hold) -> Origin:
+    return hold.origin(LAYOUT.to_json(), RESOURCE, 7)
+
+
+def held(hold: Hold, origin: Origin, first: int, count: int, ring: RingKey = RING) -> np.ndarray:
+    """Hold records, released in their ring; return their places."""
+    place = hold.append(origin, ring, LANE, first, first + count, records_of(first, count))
+    hold.unreleased.released(ring, LANE)
+    return np.arange(place, place + count, dtype=np.uint64)
+
+
+def found_in(hold: Hold) -> set[int]:
+    places = [place for found in hold.found for place in found.places.tolist()]
+    return set(places_by_number(hold, np.array(places, np.uint64)))
+
+
+def chunk_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("chunk-*"))
+
+
+def test_what_waits_is_taken_up_by_the_next_drain_with_all_that_is_needed_to_send_it(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    places = held(hold, origin, 0, 10)
+    hold.settle(places[::2], Fate.DELIVERED)
+    hold.close()
+    again = opened(folder)
+    assert found_in(again) == {1, 3, 5, 7, 9}
+    (found,) = again.found
+    assert (found.ring, found.origin.layout, found.origin.root_threshold) == (RING, LAYOUT, 7)
+    sums = again.sums()["walker"]
+    assert (sums.taken_up, sums.held, sums.waiting, sums.unaccounted) == (5, 0, 5, 0)
+    again.close()
+
+
+def test_the_time_of_a_look_is_kept_within_a_boot(folder: Path) -> None:
+    first = Hold(folder, CAPACITY_BYTES, chunk_bytes=CHUNK_BYTES, log=structlog.get_logger(), clock_nano=lambda: 5)
+    held(first, first.origin(LAYOUT.to_json(), RESOURCE, 7), 0, 1)
+    first.close()
+    again = opened(folder)
+    assert [found.arrived_nano for found in again.found] == [5]
+    again.close()
+    (path,) = chunk_files(folder)
+    with path.open("r+b") as file:
+        file.seek(HEAD["boot_id"])
+        file.write(b"another boot was")
+    after = Hold(folder, CAPACITY_BYTES, chunk_bytes=CHUNK_BYTES, log=structlog.get_logger(), clock_nano=lambda: 99)
+    assert [found.arrived_nano for found in after.found] == [99]
+    assert found_in(after) == {0}
+    after.close()
+
+
+def test_a_look_that_the_ring_does_not_know_of_is_released_by_whoever_attaches_it(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    hold.append(origin, RING, LANE, 2**64 - 3, 4, records_of(0, 4), invalid=1, sampled_out=2)
+    hold.close()
+    again = opened(folder)
+    assert again.unreleased.end_of(RING, LANE, 2**64 - 3, 100) == Outcome(spooled=4, invalid=1, sampled_out=2)
+    assert again.unreleased.end_of(RING, LANE, 4, 100) is None, "the ring knows of it"
+    assert again.unreleased.end_of(RING, LANE, 2**64 - 3, 3) is None, "the lane has not so many"
+    assert again.unreleased.end_of(RING, LANE + 1, 2**64 - 3, 100) is None
+    assert again.unreleased.end_of(RING._replace(inode=3), LANE, 2**64 - 3, 100) is None, "another ring"
+    again.unreleased.keep_only([RING.inode])
+    assert again.unreleased.end_of(RING, LANE, 2**64 - 3, 100) is not None
+    again.unreleased.keep_only([])
+    assert again.unreleased.end_of(RING, LANE, 2**64 - 3, 100) is None
+    again.close()
+
+
+def test_settled_room_is_used_again(hold: Hold, origin: Origin, folder: Path) -> None:
+    for turn in range(30):
+        hold.settle(held(hold, origin, turn * ALL_OF_A_CHUNK, ALL_OF_A_CHUNK), Fate.SAMPLED_OUT)
+    assert len(chunk_files(folder)) <= 2
+    assert hold.sums()["walker"].sampled_out == 30 * ALL_OF_A_CHUNK
+
+
+def test_a_hold_that_is_full_says_so_and_has_lost_nothing(hold: Hold, origin: Origin) -> None:
+    places, count = [], 0
+    while hold.has_room(LAYOUT.slot_bytes, ALL_OF_A_CHUNK):
+        places.append(held(hold, origin, count, ALL_OF_A_CHUNK))
+        count += ALL_OF_A_CHUNK
+    assert len(places) == CAPACITY_BYTES // CHUNK_BYTES - 1, "one is kept for what is moved"
+    with pytest.raises(HoldFullError):
+        held(hold, origin, count, ALL_OF_A_CHUNK)
+    assert set(places_by_number(hold, np.concatenate(places))) == set(range(count))
+    hold.settle(places[0], Fate.DELIVERED)
+    held(hold, origin, count, ALL_OF_A_CHUNK)
+
+
+def test_the_few_that_outlive_their_neighbours_are_moved_and_keep_their_place(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    few = []
+    for turn in range(40):
+        places = held(hold, origin, turn * ALL_OF_A_CHUNK, ALL_OF_A_CHUNK)
+        hold.settle(places[1:], Fate.DELIVERED)
+        few.append(places[:1])
+    numbers = {turn * ALL_OF_A_CHUNK for turn in range(40)}
+    assert set(places_by_number(hold, np.concatenate(few))) == numbers
+    assert len(chunk_files(folder)) <= CAPACITY_BYTES // CHUNK_BYTES
+    assert hold.waiting_bytes(RING) == 40 * LAYOUT.slot_bytes
+    hold.settle(np.concatenate(few[:10]), Fate.REJECTED)
+    hold.close()
+    again = opened(folder)
+    assert found_in(again) == numbers - {turn * ALL_OF_A_CHUNK for turn in range(10)}
+    again.close()
+
+
+def test_a_full_file_system_is_pressure_and_no_error(
+    hold: Hold, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(HoldFullError):
+        held(hold, origin, 0, 1)
+    monkeypatch.undo()
+    held(hold, origin, 0, 1)
+
+
+def test_files_that_are_removed_are_made_anew_with_what_waited_in_them(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    places = held(hold, origin, 0, 100)
+    hold.settle(places[:50], Fate.DELIVERED)
+    hold.decisions.append(np.array([[1, 2]], np.uint64))
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    assert not hold.tend(), "the decisions are gone with their file"
+    hold.decisions.rewrite(np.array([[1, 2]], np.uint64))
+    assert hold.tend()
+    assert hold.remade == 1
+    assert set(places_by_number(hold, places[50:])) == set(range(50, 100))
+    hold.close()
+    again = opened(folder)
+    assert found_in(again) == set(range(50, 100))
+    assert again.decisions.found.tolist() == [[1, 2]]
+    again.close()
+
+
+def test_a_file_that_is_cut_is_no_signal_and_what_was_in_it_is_counted(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    places = held(hold, origin, 0, 100)
+    (path,) = chunk_files(folder)
+    os.truncate(path, 4096)
+    assert hold.records(places[90:]) == []
+    hold.settle(places[:10], Fate.SAMPLED_OUT)
+    more = held(hold, origin, 100, 5)
+    assert set(places_by_number(hold, more)) == set(range(100, 105))
+    hold.settle(places[10:], Fate.SAMPLED_OUT)
+    assert hold.tend()
+    sums = hold.sums()["walker"]
+    assert (sums.lost, sums.sampled_out, sums.waiting, sums.unaccounted) == (10, 90, 5, 0)
+    hold.close()
+    again = opened(folder)
+    assert found_in(again) == set(range(100, 105))
+    again.close()
+
+
+def test_a_file_that_is_cut_under_an_append_loses_none_of_what_is_appended(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    held(hold, origin, 0, 1)
+    os.truncate(chunk_files(folder)[0], 0)
+    assert set(places_by_number(hold, held(hold, origin, 1, 50))) == set(range(1, 51))
+
+
+@pytest.mark.parametrize("cut", range(0, 96, 7))
+def test_decisions_that_a_kill_cut_short_are_those_that_are_whole(folder: Path, hold: Hold, cut: int) -> None:
+    hold.decisions.append(np.arange(8, dtype=np.uint64).reshape(-1, 2))
+    key = hold.decisions.key
+    hold.close()
+    os.truncate(folder / "decisions", cut)
+    again = opened(folder)
+    whole = max(0, cut - 32) // 16
+    assert again.decisions.found.tolist() == [[2 * at, 2 * at + 1] for at in range(whole)]
+    assert (again.decisions.key == key) is (cut >= 32)
+    again.decisions.append(np.array([[8, 9]], np.uint64))
+    again.close()
+    last = opened(folder)
+    assert last.decisions.found.tolist()[-1] == [8, 9]
+    assert len(last.decisions) == whole + 1
+    last.close()
+
+
+def test_records_of_which_nobody_can_say_what_they_are_are_lost_once_and_counted(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    held(hold, origin, 0, 3)
+    hold.close()
+    for path in folder.glob("origin-*"):
+        path.write_bytes(path.read_bytes()[:-1] + b" ")
+    again = opened(folder)
+    assert again.found == []
+    assert (again.sums()[""].lost, again.sums()[""].unaccounted) == (3, 0)
+    again.close()
+    last = opened(folder)
+    assert last.sums() == {}
+    last.close()
+
+
+HOSTILE = {
+    "magic": (HEAD["magic"], b"not-this", 0),
+    "newer version": (HEAD["version"], struct.pack("<I", 2), 0),
+    "version 0": (HEAD["version"], struct.pack("<I", 0), 0),
+    "no number": (HEAD["number"], bytes(8), 0),
+    "another number": (HEAD["number"], struct.pack("<Q", 12), 0),
+    "file_bytes": (HEAD["file_bytes"], struct.pack("<I", 2**31), 0),
+    "unpublished": (SEGMENT["number"], bytes(8), 0),
+    "count": (SEGMENT["count"], struct.pack("<I", 2**32 - 1), 0),
+    "slot_bytes": (SEGMENT["slot_bytes"], struct.pack("<I", 0), 0),
+    "lane": (SEGMENT["lane"], struct.pack("<I", 64), 0),
+    "origin": (SEGMENT["origin"], bytes(16), 0),
+    "crc32": (SEGMENT["crc32"], bytes(4), 0),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_head_that_is_not_sound_is_not_believed(name: str, folder: Path, hold: Hold, origin: Origin) -> None:
+    held(hold, origin, 0, 3)
+    hold.close()
+    (path,) = chunk_files(folder)
+    offset, content, found = HOSTILE[name]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+    again = opened(folder)
+    assert len(found_in(again)) == found
+    held(again, again.origin(LAYOUT.to_json(), RESOURCE, 7), 0, 3)
+    again.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bytes_that_anybody_may_have_written_do_no_harm(seed: int, folder: Path, hold: Hold, origin: Origin) -> None:
+    dice = random.Random(seed)  # noqa: S311 - a seed is what is wanted
+    held(hold, origin, 0, 40)
+    held(hold, origin, 40, 40)
+    hold.close()
+    for _ in range(20):
+        for path in folder.iterdir():
+            content = bytearray(path.read_bytes())
+            for _ in range(dice.randint(1, 4)):
+                at = dice.choice([dice.randrange(len(content)), dice.randrange(min(512, len(content)))])
+                content[at] = dice.choice([0, 1, 255, dice.randrange(256)])
+            path.write_bytes(content)
+        again = opened(folder)
+        # A record's bytes are the encoder's to check; that so many are there, and can be read, is the hold's.
+        for found in again.found:
+            assert sum(len(group.records) for group in again.records(found.places)) == len(found.places)
+            again.settle(found.places[:2], Fate.DELIVERED)
+        assert all(sums.unaccounted == 0 for sums in again.sums().values())
+        again.close()
+
+
+def test_what_is_no_file_of_ours_is_set_aside(folder: Path, hold: Hold, origin: Origin, tmp_path: Path) -> None:
+    held(hold, origin, 0, 3)
+    hold.close()
+    (path,) = chunk_files(folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(path.read_bytes())
+    (folder / "chunk-link").symlink_to(elsewhere)
+    (folder / "chunk-copy").write_bytes(path.read_bytes())
+    (folder / "chunk-folder").mkdir()
+    os.mkfifo(folder / "chunk-pipe")
+    with (folder / "chunk-sparse").open("wb") as file:
+        file.truncate(CHUNK_BYTES)
+    (folder / ".part-chunk-half").write_bytes(b"half")
+    again = opened(folder)
+    assert found_in(again) == {0, 1, 2}
+    assert again.unsound == 5
+    assert not list(folder.glob(".part-*"))
+    again.close()
+    opened(folder).close()
+    assert len(list(folder.glob("unsound-*"))) <= 4
+
+
+def test_origins_that_nobody_refers_to_are_forgotten_and_the_bound_holds(hold: Hold, folder: Path) -> None:
+    origins = [hold.origin(LAYOUT.to_json(), b'{"service.name": "a", "n": %d}' % n, 0) for n in range(3)]
+    assert hold.origin(LAYOUT.to_json(), b'{"service.name": "a", "n": 1}', 0) is origins[1]
+    held(hold, origins[0], 0, 1)
+    del origins
+    assert hold.tend()
+    assert len(list(folder.glob("origin-*"))) == 1
+    large = [b'{"n": %d, "pad": "%s"}' % (n, b"x" * 10_000) for n in range(40)]
+    kept = [hold.origin(LAYOUT.to_json(), resource, 0) for resource in large[:4]]
+    with pytest.raises(HoldFullError):
+        kept.extend(hold.origin(LAYOUT.to_json(), resource, 0) for resource in large)
+
+
+def test_a_record_is_settled_once_whoever_says_it_again(hold: Hold, origin: Origin) -> None:
+    places = held(hold, origin, 0, 4)
+    hold.settle(places, Fate.DELIVERED)
+    hold.settle(places, Fate.REJECTED)
+    sums = hold.sums()["walker"]
+    assert (sums.delivered, sums.rejected, sums.waiting, sums.unaccounted) == (4, 0, 0, 0)
