@@ -69,6 +69,9 @@ class Breaker:
         policy: how long to wait.
         log: a line for each change of state.
         clock: seconds that never go back.
+
+    Attributes:
+        answers: how often the backend took or refused something.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Breaker:
         self._failures = 0  # waits in a row
         self._failed_attempts = 0
         self._last_answer = float("-inf")
+        self.answers = 0
         self._probes = 0
         self._probe = 0  # the running one, 0 without
 
@@ -261,6 +265,7 @@ class Breaker:
     def _answered(self) -> None:
         with self._lock:
             self._last_answer = now = self._clock()
+            self.answers += 1
             open_since, self._open_since = self._open_since, None
             failures, self._failed_attempts = self._failed_attempts, 0
             if open_since is not None:

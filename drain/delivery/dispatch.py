@@ -187,6 +187,11 @@ class Dispatch:
         return self._breaker.is_open
 
     @property
+    def answers(self) -> int:
+        """How often the backend took or refused something."""
+        return self._breaker.answers
+
+    @property
     def has_settled(self) -> bool:
         """Whether `settled` has something to give."""
         return bool(self._settled)

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import zstandard
 from isal.igzip_lib import IsalError
@@ -96,6 +96,12 @@ class FileReport:
         return f"{_printable(str(self.path))}: {', '.join(parts)}{notes}"
 
 
+class _Sent(NamedTuple):
+    batch: Batch
+    report: FileReport
+    answers_before: int
+
+
 class Replay:
     """Sends files through an exporter.
 
@@ -121,7 +127,7 @@ class Replay:
         self._settled = threading.Semaphore(0)
         self._delivery = Delivery(exporter, policy, concurrency, done=self._settled.release, log=log)
         self._gave_up = False  # on the backend: no second batch is to wait in vain
-        self._on_their_way: deque[tuple[Batch, FileReport]] = deque()
+        self._on_their_way: deque[_Sent] = deque()
 
     def run(self, paths: Iterable[Path], *, remove: bool) -> Iterator[FileReport]:
         """Deliver files one after the other; each report is yielded again and again while it grows.
@@ -168,21 +174,23 @@ class Replay:
             self._settle_some()
         batch = Batch([request], [_FileSegment(request.spans)])
         report.waiting += request.spans
-        self._on_their_way.append((batch, report))
+        self._on_their_way.append(_Sent(batch, report, self._delivery.answers))
         self._delivery.send(batch)
 
     def _settle_some(self) -> None:
         """Wait for a delivery, a moment at most, and count what has come of those that are done."""
         self._settled.acquire(timeout=_LOOK_SECONDS)
         self._delivery.settled()
-        for batch, report in list(self._on_their_way):
-            outcome = batch.segments[0].outcome
+        for sent in list(self._on_their_way):
+            outcome, report, spans = sent.batch.segments[0].outcome, sent.report, sent.batch.spans
             if outcome is not None:
-                self._on_their_way.remove((batch, report))
-                report.waiting -= batch.spans
+                self._on_their_way.remove(sent)
+                report.waiting -= spans
                 report.delivered += outcome.delivered
-                report.undelivered += batch.spans - outcome.delivered
-                self._gave_up |= not outcome.delivered and self._delivery.is_backend_down
+                report.undelivered += spans - outcome.delivered
+                # Attempts that time out are few: the breaker may not have seen enough of them.
+                is_away = self._delivery.is_backend_down or self._delivery.answers == sent.answers_before
+                self._gave_up |= not outcome.delivered and is_away
 
 
 def _remove(report: FileReport, as_read: Stamp) -> None:

@@ -26,6 +26,7 @@ from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.file import FileExporter
 from drain.exporters.make import make_exporter
+from drain.exporters.protocol import Verdict
 from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Request
 from drain.replay.replay import FileReport, Replay
@@ -315,6 +316,29 @@ def test_a_backend_that_is_away_is_waited_for_once(inputs: Path) -> None:
     assert ended.code == 1
     to = f"{server.url}/v1/traces"
     assert ended.lines[-1] == f"3 files, 0 spans delivered to {to}, 15 not delivered, 0 invalid or unreadable"
+
+
+def test_a_backend_that_answered_nothing_is_not_tried_with_the_next_file(inputs: Path) -> None:
+    """However few the attempts: one that times out may take as long as a batch is tried."""
+    for name, spans in (("a.pb", 4), ("b.pb", 5)):
+        (inputs / name).write_bytes(batches.request(spans).body)
+    backend = MemoryBackend(*[Verdict.RETRY] * 10)
+    policy = RetryPolicy(elapsed_limit=1e-9)
+    run = Replay(backend, policy, concurrency=1, batch_spans=10, log=structlog.get_logger())
+    reports = {report.path.name: report.undelivered for report in run.run([inputs], remove=False)}
+    assert run.close()
+    assert reports == {"a.pb": 4, "b.pb": 5}
+    assert [request.spans for request in backend.requests] == [4]
+
+
+def test_a_file_that_is_refused_keeps_no_other_from_being_tried(inputs: Path) -> None:
+    for name, spans in (("a.pb", 4), ("b.pb", 5)):
+        (inputs / name).write_bytes(batches.request(spans).body)
+    backend = MemoryBackend(Verdict.REFUSED)
+    run = Replay(backend, RetryPolicy(), concurrency=1, batch_spans=10, log=structlog.get_logger())
+    reports = {report.path.name: (report.delivered, report.undelivered) for report in run.run([inputs], remove=False)}
+    assert run.close()
+    assert reports == {"a.pb": (0, 4), "b.pb": (5, 0)}
 
 
 def test_a_replay_into_its_own_input_is_refused(inputs: Path) -> None:
