@@ -5,9 +5,13 @@ Each line of its input is a request in JSON, each line of its output the answer.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import sys
@@ -15,11 +19,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 import drain.__main__
 import drain.command
-import drain.exporters.otlp_grpc
-import drain.exporters.otlp_http
-import drain.exporters.stdout
 import drain.tools.__main__
 from tests.points import kill_switch, victim
 
@@ -29,6 +32,18 @@ if TYPE_CHECKING:
 ROLES: dict[str, Callable[..., object]] = {"victim": victim.run, "hurried victim": victim.hurry}
 ARE_MAIN: dict[str, Callable[[], object]] = {"drain": drain.__main__.main, "ringbuf": drain.tools.__main__.main}
 CODE = "-c"
+
+
+def load_everything() -> None:
+    """Load what commands load as they need it, and make the drain's command line: most of what a fork would do."""
+    for module in pkgutil.walk_packages(drain.__path__, "drain."):
+        with contextlib.suppress(ModuleNotFoundError):  # of what an extra brings
+            importlib.import_module(module.name)
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    group: Any = typer.main.get_command(drain.command.app)
+    for command in (group, *group.commands.values()):
+        for parameter in command.params:
+            parameter.get_runtime_param()
 
 
 def become(role: str, arguments: list[str], kill_at: str) -> int:
@@ -91,6 +106,7 @@ def fork(request: dict[str, Any]) -> int:
 
 def main() -> None:
     """Answer until the input ends; then end what still runs."""
+    load_everything()
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "a fork beside threads may hang"
     gc.freeze()  # what is loaded is not looked at again by each child
     children: set[int] = set()
