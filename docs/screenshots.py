@@ -3,7 +3,8 @@
 Each is what a command prints on a terminal of 100 columns, in a scene of its own: the demo's processes at work, a drain
 beside them, and a receiver that takes what it is sent. Nothing of it is left behind but the pictures.
 
-The picture of the report is a browser's: `chromium --headless --screenshot` of the page that `ringbuf report` makes.
+There is none of the Grafana dashboard: neither Debian nor PyPI has Grafana. The picture of the report is a browser's:
+`chromium --headless --screenshot` of the page that `ringbuf report` makes.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -50,7 +51,17 @@ def say(reason: object) -> None:
     except OSError:  # it is no file: a test's
         descriptor = STDERR
     with contextlib.suppress(OSError):  # nobody hears it; the exit code says it, too
-        StandardStream(descriptor).write(f"ringbuf-drain: {reason}\n")
+        StandardStream(descriptor).write(f"ringbuf-drain: {_words(reason)}\n")
+
+
+def _words(reason: object) -> str:
+    """Return a reason without the number that Python puts before those of the kernel."""
+    if not isinstance(reason, OSError) or reason.strerror is None:
+        return str(reason)
+    if reason.filename is None:
+        return reason.strerror
+    name = os.fsdecode(reason.filename)
+    return f"{name if name.isprintable() else ascii(name)}: {reason.strerror}"
 
 
 def cannot_start(reason: object) -> NoReturn:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from drain.command import app
 from drain.commands.failed_start import exit_code_of
+from drain.commands.starting import say
 from drain.exit_codes import EXIT_CODES, LOCKED, TROUBLE, USAGE
 from drain.rings.directory import DirectoryLockedError
 from drain.spool.store import SpoolLockedError
@@ -75,3 +76,18 @@ def test_the_operators_page_and_the_help_have_the_table() -> None:
     assert rows == EXIT_CODES
     told = " ".join(CliRunner().invoke(app, ["-h"], env={"COLUMNS": "100"}).output.partition("Exit codes:")[2].split())
     assert told == " ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/x"), "/x: No such file or directory"),
+        (PermissionError(13, "Permission denied", b"/a\x1bb"), "'/a\\x1bb': Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("in words"), "in words"),
+        ("a sentence", "a sentence"),
+    ],
+)
+def test_a_reason_is_told_in_words(error: object, words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    say(error)
+    assert capfd.readouterr().err == f"ringbuf-drain: {words}\n"
