@@ -11,10 +11,10 @@ from google.protobuf.message import DecodeError
 from drain.accounting.outcome import Outcome
 from drain.delivery.halves import pieces
 from drain.delivery.request_size import ANY_SIZE
-from drain.exporters.protocol import Bounded, Result, Verdict
+from drain.exporters.protocol import Bounded, GroupExporter, Result, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from drain.delivery.breaker import Breaker
     from drain.delivery.dead_letters import DeadLetters
@@ -38,7 +38,7 @@ class Attempts:
     Args:
         exporter: sends.
         policy: when to give up.
-        breaker: is told what came of each attempt.
+        breaker_of: a destination's; is told what came of each attempt.
         size: how large requests may be.
         dead_letters: where refused batches are kept; None: nowhere.
         has_spool: whether batches that wait let their lanes go on.
@@ -49,7 +49,7 @@ class Attempts:
         self,
         exporter: Exporter,
         policy: RetryPolicy,
-        breaker: Breaker,
+        breaker_of: Callable[[str], Breaker],
         size: RequestSize,
         dead_letters: DeadLetters | None,
         *,
@@ -58,7 +58,7 @@ class Attempts:
     ) -> None:
         self._exporter = exporter
         self._policy = policy
-        self._breaker = breaker
+        self._breaker_of = breaker_of
         self._size = size
         self._dead_letters = dead_letters
         self._has_spool = has_spool
@@ -70,18 +70,40 @@ class Attempts:
         told = self._exporter.most_bytes if isinstance(self._exporter, Bounded) else ANY_SIZE
         return min(told, self._size.bytes)
 
-    def run(self, job: Job) -> bool:
-        """Send what is left of a part; return whether all of it has its final verdict."""
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, bool]]:
+        """Send what is left of parts, of each one request at a time, and those of all together.
+
+        Yields:
+            each part, and whether all of it has its final verdict: as soon as that is so, or it has to wait.
+        """
+        going = list(jobs)
+        while going:
+            ready = []
+            for job in going:
+                if self._is_ready(job):
+                    ready.append(job)
+                else:
+                    yield job, not job.left
+            started = self._clock()
+            results = self._export([job.left[0] for job in ready]) if ready else []
+            # All are noted before the first is told: what raises here must not let the others be sent again.
+            going = [job for job, result in zip(ready, results, strict=True) if self._goes_on(job, result, started)]
+            for job in ready:
+                if job not in going:
+                    yield job, False
+
+    def _is_ready(self, job: Job) -> bool:
+        """Return whether the first request of a part is to be sent; not where none is left, or it waits to be kept."""
         while job.left:
             request = job.left[0]
             if job.refusal is not None:
-                goes_on = self._is_put_away(job, request, job.refusal) or self._waits_to_be_kept(job, job.refusal)
+                if not self._is_put_away(job, request, job.refusal):
+                    return self._waits_to_be_kept(job, job.refusal)
             else:
                 count = self._pieces(job, request)
-                goes_on = (count > 1 and _is_cut(job, count)) or self._attempt(job, request)
-            if not goes_on:
-                return False
-        return True
+                if count == 1 or not _is_cut(job, count):
+                    return True
+        return False
 
     def _pieces(self, job: Job, request: Request) -> int:
         """Return into how many requests one is cut before it is sent; 1: it is sent as it is."""
@@ -90,10 +112,9 @@ class Attempts:
         by_bytes = 1 if size <= most else math.ceil(size / (most * _FILLED))
         return min(request.spans, max(by_spans, by_bytes))
 
-    def _attempt(self, job: Job, request: Request) -> bool:
-        """Send the first that is left; return whether the part goes on with what is left then."""
-        started = self._clock()
-        result = self._export(request)
+    def _goes_on(self, job: Job, result: Result, started: float) -> bool:
+        """Take note of what came of the first request; return whether the part goes on with what is left then."""
+        request, breaker = job.left[0], self._breaker_of(job.request.destination)
         if not result.is_timeout:
             self._size.answered(request.spans)
         match result.verdict:
@@ -101,40 +122,44 @@ class Attempts:
                 rejected = min(result.rejected, request.spans)
                 _decide(job, Outcome(delivered=request.spans - rejected, rejected=rejected))
                 self._size.took(request.body_bytes)
-                self._breaker.took(request, result)
+                breaker.took(request, result)
             case Verdict.TOO_LARGE if request.spans > 1 and _is_cut(job, 2):
                 if result.is_about_size:
                     self._size.was_refused(request.body_bytes)
-                self._breaker.found_too_large(request, result)
+                breaker.found_too_large(request, result)
             case Verdict.REFUSED | Verdict.TOO_LARGE:
-                self._breaker.refused(request, result)
+                breaker.refused(request, result)
                 return self._is_put_away(job, request, result) or self._waits_to_be_kept(job, result)
             case Verdict.RETRY:
-                return self._failed(job, request, result, started)
+                return self._failed(job, request, result, started, breaker)
             case _:
                 assert_never(result.verdict)
         return True
 
-    def _export(self, request: Request) -> Result:
+    def _export(self, requests: Sequence[Request]) -> Sequence[Result]:
         try:
-            return self._exporter.export(request)
+            if isinstance(self._exporter, GroupExporter):
+                return self._exporter.export_together(requests)
+            (request,) = requests
+            return [self._exporter.export(request)]
         except ValueError as error:  # a spooled request in another encoding, which does not parse
-            return Result(Verdict.REFUSED, message=str(error))
+            verdict = Verdict.REFUSED if len(requests) == 1 else Verdict.RETRY  # of several nobody knows which
+            return [Result(verdict, message=str(error))] * len(requests)
         except Exception as error:  # noqa: BLE001 - no memory, no thread: a batch that nobody settles would wait for ever
-            return Result(Verdict.RETRY, message=repr(error))
+            return [Result(Verdict.RETRY, message=repr(error))] * len(requests)
 
-    def _failed(self, job: Job, request: Request, result: Result, started: float) -> bool:
+    def _failed(self, job: Job, request: Request, result: Result, started: float, breaker: Breaker) -> bool:
         """Note an attempt in vain; return whether the part goes on with its next request: this one is given up."""
         job.failures += 1
         if result.is_timeout and request.spans > 1:
-            self._breaker.timed_out(request, result, self._size.timed_out(request.spans))
-        self._breaker.failed(request, result, started, job)
+            breaker.timed_out(request, result, self._size.timed_out(request.spans))
+        breaker.failed(request, result, started, job)
         if result.may_be_too_large and request.spans > 1:
             job.most_spans = (request.spans + 1) // 2
-            self._breaker.may_be_too_large(request, result)
+            breaker.may_be_too_large(request, result)
         if not (self._gives_up(job) and self._is_put_away(job, request, result)):
             return False
-        self._breaker.gave_up(request, result, job)
+        breaker.gave_up(request, result, job)
         return True
 
     def _gives_up(self, job: Job) -> bool:

@@ -231,12 +231,6 @@ class Breaker:
                 next_attempt_seconds=round(delay, 3),
             )
 
-    def met(self, error: Exception, *, spans: int) -> None:
-        """Something that is no trouble with the backend went wrong with a batch."""
-        self._trouble.warn(
-            "delivery met an unexpected error, the batch is tried again", reason=repr(error), spans=spans
-        )
-
     def timed_out(self, request: Request, result: Result, largest: int) -> None:
         """A request was not answered in time: smaller ones are sent from now on."""
         self._trouble.warn(

@@ -22,16 +22,29 @@ import functools
 import itertools
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from drain.accounting.outcome import Outcome
 from drain.delivery.attempts import Attempts
 from drain.delivery.breaker import Breaker
 from drain.delivery.job import Job, Keeping, Sending
-from drain.delivery.queue import Send, Step, Take, Turns, Wait, Which, next_step, seconds_until_attempt
+from drain.delivery.queue import (
+    LOOK_AGAIN_SECONDS,
+    Send,
+    Step,
+    Take,
+    Turns,
+    Wait,
+    Which,
+    next_step,
+    seconds_until_attempt,
+)
 from drain.delivery.request_size import RequestSize
+from drain.delivery.route import Route
 from drain.delivery.storing import STORE_AGAIN_SECONDS, Storing
+from drain.exporters.protocol import GroupExporter
+from drain.log import RepeatedTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,20 +65,35 @@ WAITING_BYTES: Final = 64 << 20
 
 
 @dataclass(slots=True, eq=False)
+class Grip:
+    """What a thread has in hand for one destination.
+
+    Attributes:
+        route: to it.
+        step: what is to be done: a part that is sent, or one that is taken out of the spool.
+        probe: what the breaker said then.
+        job: what it sends; None: it is not yet out of the spool.
+        is_suspect: of the job, when it was taken up.
+    """
+
+    route: Route
+    step: Send | Take
+    probe: int
+    job: Job | None = None
+    is_suspect: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Hand:
     """What a thread has in hand; outlives an error in whatever it does.
 
     Attributes:
-        job: what it sends.
-        is_suspect: of the job, when it was taken up.
-        probe: what the breaker said when it was.
+        grips: for each destination that it sends to.
         error: what came between.
         seen: number of the last change that it knows.
     """
 
-    job: Job | None = None
-    is_suspect: bool = False
-    probe: int = 0
+    grips: list[Grip] = field(default_factory=list)
     error: Exception | None = None
     seen: int = 0
 
@@ -74,13 +102,16 @@ class _Load(NamedTuple):
     """How much is on its way; `change` says of when."""
 
     change: int = -1
-    pressing: int = 0  # batches that run, or wait for their first attempt
+    pressing: int = 0  # batches of which a part runs, or waits for its first attempt
     waiting_bytes: int = 0
     failed_bytes: int = 0
 
 
 class Dispatch:
-    """The batches that are on their way; any thread may call it.
+    """The parts that are on their way; any thread may call it.
+
+    Each destination has its queue and its breaker. One that is away, or hangs, takes no thread that another needs: for
+    each of the others to which nothing is under way one thread is kept, as far as there are as many.
 
     Args:
         exporter: makes the attempts.
@@ -115,11 +146,14 @@ class Dispatch:
         self._concurrency = concurrency
         self._done = done
         self._clock = clock
-        self._breaker = Breaker(exporter.endpoint, policy, log, clock)
+        self._exporter = exporter
+        self._log = log
+        self._trouble = RepeatedTrouble(log, clock)
+        self._endpoint = exporter.endpoint
         self.size = RequestSize()
         self.spool_after = spool_after
         self._attempts = Attempts(
-            exporter, policy, self._breaker, self.size, dead_letters, has_spool=spool is not None, clock=clock
+            exporter, policy, self._breaker_of, self.size, dead_letters, has_spool=spool is not None, clock=clock
         )
         self._settled: deque[Batch] = deque()
         self._in_flight = 0
@@ -127,11 +161,9 @@ class Dispatch:
         # Below: guarded by this.
         self._changed = threading.Condition()
         self._changes = 0
-        self._waiting: list[Job] = []
+        self._routes: dict[str, Route] = {}  # in the order of their turns
         self._unsettled: dict[Job, None] = {}
         self._hands: list[Hand] = []
-        self._is_spools_turn = False
-        self._since_suspect = 0
         self.is_stopping = False
         self._storing = None if spool is None else Storing(spool, self._changed, clock, self._stored)
 
@@ -143,13 +175,15 @@ class Dispatch:
         Args:
             endpoint: where it sends now.
         """
-        self._breaker.try_now(endpoint)
         self.size.forget()
         if self._storing is not None:
             self._storing.try_now()
         with self._changed:
-            for job in self._waiting:
-                job.not_before = min(job.not_before, self._clock())
+            self._endpoint = endpoint
+            for route in self._routes.values():
+                route.breaker.try_now(_where(endpoint, route.destination))
+                for job in route.waiting:
+                    job.not_before = min(job.not_before, self._clock())
             self._changes += 1
             self._changed.notify_all()
 
@@ -164,7 +198,7 @@ class Dispatch:
         most = self._concurrency + (_STORING_BATCHES if self._storing else 0)
         if load.pressing <= most and load.failed_bytes < WAITING_BYTES:
             return True
-        return load.waiting_bytes < WAITING_BYTES and self._breaker.state().newest_first
+        return load.waiting_bytes < WAITING_BYTES and self._most_fails()
 
     @property
     def most_bytes(self) -> int:
@@ -183,13 +217,16 @@ class Dispatch:
 
     @property
     def is_backend_down(self) -> bool:
-        """Whether nearly all that was tried lately failed."""
-        return self._breaker.is_open
+        """Whether nearly all that was tried lately failed, whatever destination it was for."""
+        with self._changed:
+            breakers = [route.breaker for route in self._routes.values()]
+        return bool(breakers) and all(breaker.is_open for breaker in breakers)
 
     @property
     def answers(self) -> int:
         """How often the backend took or refused something."""
-        return self._breaker.answers
+        with self._changed:
+            return sum(route.breaker.answers for route in self._routes.values())
 
     @property
     def has_settled(self) -> bool:
@@ -206,10 +243,12 @@ class Dispatch:
         now = self._clock()
         jobs = [Job(request, now, batch, number) for number, request in enumerate(batch.parts)]
         with self._changed:
+            routes = [self._route(job.request.destination) for job in jobs]
             batch.parts = ()
             self._in_flight += 1
             self._unsettled.update(dict.fromkeys(jobs))
-            self._waiting += jobs
+            for route, job in zip(routes, jobs, strict=True):
+                route.waiting.append(job)
             self._changes += 1
             self._changed.notify(len(jobs))
 
@@ -229,8 +268,7 @@ class Dispatch:
         try:
             room = self._storing.room()
             with self._changed:
-                are_late = (job for at, job in enumerate(self._unsettled) if self._is_late(at, job))
-                late.extend(itertools.islice(are_late, room))
+                late.extend(itertools.islice(self._late(), room))
                 for job in late:
                     job.keeping = Keeping.STORING
             self._storing.catch_up()
@@ -239,21 +277,26 @@ class Dispatch:
                 late.popleft()
         except Exception as error:  # noqa: BLE001 - no memory: they are stored a moment later
             self._keep_in_rings(late)
-            self._breaker.met(error, spans=sum(job.spans for job in late))
+            self._met(error, sum(job.spans for job in late))
 
     def seconds_until_attempt(self) -> float:
         """Return when the next attempt is made; 0 while one is running, or nothing waits."""
         with self._changed:
-            if any(hand.job is not None for hand in self._hands):
+            if any(hand.grips for hand in self._hands):
                 return 0.0
-            breaker = self._breaker.state()
-            waits = [seconds_until_attempt(self._waiting, breaker, self._clock())]
-            if self._storing is not None and not breaker.is_open:
-                waits.append(self._storing.seconds_until_take())
-            seconds = min((wait for wait in waits if wait is not None), default=None)
-            if seconds is None and breaker.is_open:
-                seconds = breaker.untried_wait  # what waits is in the spool, or not yet there
-            return seconds or 0.0
+            self._by_turn()  # makes those of which something is stored
+            waits = [self._seconds_until_attempt(route) for route in self._routes.values()]
+            return min((wait for wait in waits if wait is not None), default=0.0)
+
+    def _seconds_until_attempt(self, route: Route) -> float | None:
+        breaker = route.breaker.state()
+        waits = [seconds_until_attempt(route.waiting, breaker, self._clock())]
+        if self._storing is not None and not breaker.is_open:
+            waits.append(self._storing.seconds_until_take(route.destination))
+        seconds = min((wait for wait in waits if wait is not None), default=None)
+        if seconds is None and breaker.is_open:
+            seconds = breaker.untried_wait  # what waits is in the spool, or not yet there
+        return seconds
 
     def begin_stop(self) -> None:
         """Let all threads come to their end: attempts that run are finished, waits are cut short."""
@@ -270,20 +313,20 @@ class Dispatch:
         return hand
 
     def advance(self, hand: Hand) -> Wait | None:
-        """Make an attempt for one batch, a new or a spooled one; return how long to wait where there is nothing to do.
+        """Make attempts for parts, new or spooled ones; return how long to wait where there is nothing to do.
 
         After an error, call it again with the same hand.
         """
-        if hand.job is not None or hand.probe or hand.error is not None:
+        if hand.grips or hand.error is not None:
             self._put_back(hand)
         wait = self._take_up(hand)
-        job = hand.job
-        if job is not None:
-            if self._attempts.run(job):
+        grips = {grip.job: grip for grip in hand.grips if grip.job is not None}
+        for job, has_its_verdict in self._attempts.run(tuple(grips)):
+            if has_its_verdict:
                 self._conclude(job)
             else:
                 self._let_wait(job)
-            self._put_down(hand)
+            self._put_down(hand, grips[job])
         return wait
 
     def wait(self, hand: Hand, seconds: float | None) -> None:
@@ -292,74 +335,129 @@ class Dispatch:
             self._changed.wait_for(lambda: self.is_stopping or self._changes != hand.seen, seconds)
 
     def _take_up(self, hand: Hand) -> Wait | None:
-        while True:
-            with self._changed:
-                hand.seen = self._changes
-                if self.is_stopping:
-                    return Wait(0.0)
-                step = self._next_step()
-                if isinstance(step, Wait):
-                    return step
-                hand.probe = self._breaker.begin()
-                self._since_suspect += 1
-                if isinstance(step, Take) and step.which is Which.ANY:
-                    self._since_suspect = 0
-                if isinstance(step, Send):
-                    step.job.sending = Sending.RUNNING
-                    hand.job = step.job
-                    self._waiting.remove(step.job)
-            if isinstance(step, Send):
-                self._note_turn(hand, is_from_spool=False)
-                return None
-            hand.job = None if self._storing is None else self._storing.take(step.which, newest=step.newest)
-            if hand.job is not None:
-                self._note_turn(hand, is_from_spool=True)
-                return None
-            if hand.probe:
-                self._put_down(hand)
+        while not hand.grips:
+            wait = self._take_hold(hand)
+            if wait is not None:
+                return wait
+            for grip in tuple(hand.grips):
+                self._fetch(hand, grip)
+        return None
 
-    def _next_step(self) -> Step:
-        turns = Turns(
-            is_spools=self._is_spools_turn,
-            since_suspect=self._since_suspect,
-            suspects_running=sum(hand.job is not None and hand.is_suspect for hand in self._hands),
-            most_suspects=max(1, self._concurrency // 2),
-        )
-        spool = None if self._storing is None else self._storing.view()
-        return next_step(self._waiting, self._breaker.state(), spool, turns, self._clock())
-
-    def _note_turn(self, hand: Hand, *, is_from_spool: bool) -> None:
+    def _take_hold(self, hand: Hand) -> Wait | None:
+        """Choose what is sent to one destination, or to several at once where the exporter takes them together."""
         with self._changed:
-            hand.is_suspect = hand.job is not None and hand.job.is_suspect
-            if hand.is_suspect:
-                self._since_suspect = 0
-            self._is_spools_turn = not is_from_spool
+            hand.seen = self._changes
+            if self.is_stopping:
+                return Wait(0.0)
+            most = self._exporter.most_together if isinstance(self._exporter, GroupExporter) else 1
+            pauses = [LOOK_AGAIN_SECONDS] if self._storing is not None else []
+            for route in self._by_turn():
+                step = self._next_step(route)
+                if not isinstance(step, Wait):
+                    self._grip(hand, route, step)
+                elif step.seconds is not None:
+                    pauses.append(step.seconds)
+                if len(hand.grips) == most:
+                    break
+            return None if hand.grips else Wait(min(pauses, default=None))
+
+    def _grip(self, hand: Hand, route: Route, step: Send | Take) -> None:
+        hand.grips.append(grip := Grip(route, step, route.breaker.begin()))
+        self._routes[route.destination] = self._routes.pop(route.destination)  # its next turn comes last
+        route.since_suspect += 1
+        if isinstance(step, Take) and step.which is Which.ANY:
+            route.since_suspect = 0
+        if isinstance(step, Send):
+            step.job.sending = Sending.RUNNING
+            grip.job = step.job
+            route.waiting.remove(step.job)
+
+    def _fetch(self, hand: Hand, grip: Grip) -> None:
+        """Take the part out of the spool, if that is where it is; let go where there is none."""
+        is_from_spool = isinstance(grip.step, Take)
+        if isinstance(grip.step, Take) and self._storing is not None:
+            grip.job = self._storing.take(grip.route.destination, grip.step.which, newest=grip.step.newest)
+            if grip.job is None:
+                self._put_down(hand, grip)
+                return
+        with self._changed:
+            grip.is_suspect = grip.job is not None and grip.job.is_suspect
+            if grip.is_suspect:
+                grip.route.since_suspect = 0
+            grip.route.is_spools_turn = not is_from_spool
             self._changes += 1
 
-    def _put_down(self, hand: Hand) -> None:
-        with self._changed:  # whoever looks at a hand has the lock, and looks twice
-            hand.job = None
-            self._breaker.end(hand.probe)
-            hand.probe = 0
+    def _by_turn(self) -> list[Route]:
+        """Return the routes on which there is something to send, whoever has waited longest for a turn first."""
+        stored = () if self._storing is None else self._storing.destinations()
+        for destination in stored:
+            self._route(destination)
+        return [route for route in self._routes.values() if route.waiting or route.destination in stored]
+
+    def _next_step(self, route: Route) -> Step:
+        grips = [grip for hand in self._hands for grip in hand.grips]
+        under_way = [grip for grip in grips if grip.route is route]
+        others = {id(grip.route) for grip in grips} | {id(route)}
+        if len(under_way) >= max(1, self._concurrency - len(self._routes) + len(others)):
+            return Wait(None)  # a thread comes free with a change
+        turns = Turns(
+            is_spools=route.is_spools_turn,
+            since_suspect=route.since_suspect,
+            suspects_running=sum(grip.is_suspect for grip in under_way),
+            most_suspects=max(1, self._concurrency // 2),
+        )
+        spool = None if self._storing is None else self._storing.view(route.destination)
+        return next_step(route.waiting, route.breaker.state(), spool, turns, self._clock())
+
+    def _route(self, destination: str) -> Route:
+        """Return the way to a destination; called with the lock."""
+        route = self._routes.get(destination)
+        if route is None:
+            breaker = Breaker(_where(self._endpoint, destination), self._policy, self._log, self._clock)
+            route = self._routes[destination] = Route(destination, breaker)
+        return route
+
+    def _breaker_of(self, destination: str) -> Breaker:
+        with self._changed:
+            return self._route(destination).breaker
+
+    def _most_fails(self) -> bool:
+        with self._changed:
+            return any(route.breaker.state().newest_first for route in self._routes.values())
+
+    def _put_down(self, hand: Hand, grip: Grip) -> None:
+        with self._changed:  # whoever looks at a hand has the lock
+            if grip in hand.grips:
+                hand.grips.remove(grip)
+            grip.route.breaker.end(grip.probe)
             self._change()
 
     def _put_back(self, hand: Hand) -> None:
         """Let what an error came between wait for another attempt."""
-        job = hand.job
-        if job is not None:
-            with self._changed:
-                if job.sending in {Sending.RUNNING, Sending.CONCLUDED}:
-                    job.failures += 1
-                    job.own_failures += 1
-                    job.sure_failures += 1
-                    job.failed_at = self._clock()
-                    job.not_before = job.failed_at + self._policy.delay(job.failures)
-                    job.sending = Sending.WAITING
-                    self._waiting.append(job)
-        self._put_down(hand)
         error, hand.error = hand.error, None
+        spans = 0
+        for grip in tuple(hand.grips):
+            job = grip.job
+            if job is not None:
+                spans += job.spans
+                with self._changed:
+                    if job.sending in {Sending.RUNNING, Sending.CONCLUDED}:
+                        job.failures += 1
+                        job.own_failures += 1
+                        job.sure_failures += 1
+                        job.failed_at = self._clock()
+                        job.not_before = job.failed_at + self._policy.delay(job.failures)
+                        job.sending = Sending.WAITING
+                        grip.route.waiting.append(job)
+            self._put_down(hand, grip)
         if error is not None:
-            self._breaker.met(error, spans=0 if job is None else job.spans)
+            self._met(error, spans)
+
+    def _met(self, error: Exception, spans: int) -> None:
+        """Tell of something that is no trouble with a backend."""
+        self._trouble.warn(
+            "delivery met an unexpected error, the batch is tried again", reason=repr(error), spans=spans
+        )
 
     def _conclude(self, job: Job) -> None:
         with self._changed:
@@ -378,19 +476,30 @@ class Dispatch:
         with self._changed:
             if job.entry is None or any(job.so_far):
                 job.sending = Sending.WAITING
-                self._waiting.append(job)  # from where `_stored` may take it
+                self._route(job.request.destination).waiting.append(job)  # from where `_stored` may take it
                 return
         self._give_back(job, job.entry)
         job.sending = Sending.GONE
 
     # ---- settling ----
 
-    def _is_late(self, at: int, job: Job) -> bool:
-        """Whether a batch should be in the spool; the `at`-th has that many before it."""
+    def _late(self) -> Iterator[Job]:
+        """Return the parts that should be in the spool, the oldest first."""
+        ahead, last = 0, None
+        for job in self._unsettled:
+            if last not in (None, job.batch):
+                ahead += 1
+            last = job.batch
+            if self._is_late(ahead, job):
+                yield job
+
+    def _is_late(self, ahead: int, job: Job) -> bool:
+        """Whether a part should be in the spool that has so many batches before it."""
         now = self._clock()
         if job.keeping is not Keeping.IN_RINGS or now < job.store_not_before:
             return False
-        has_no_turn = job.failures or self._breaker.is_open or at > 2 * self._concurrency
+        breaker = self._route(job.request.destination).breaker
+        has_no_turn = job.failures or breaker.is_open or ahead > 2 * self._concurrency
         is_pressing = job.batch is not None and job.batch.is_pressing()
         return bool(has_no_turn or now - job.born >= self.spool_after or is_pressing)
 
@@ -419,8 +528,9 @@ class Dispatch:
             job.entry, job.keeping = entry, Keeping.STORED
             self._unsettled.pop(job, None)
             if waits:
-                if job in self._waiting:
-                    self._waiting.remove(job)
+                waiting = self._route(job.request.destination).waiting
+                if job in waiting:
+                    waiting.remove(job)
                 job.sending = Sending.GONE
         return iter(todo)
 
@@ -459,13 +569,19 @@ class Dispatch:
         load = self._load
         if load.change != self._changes:
             with self._changed:
-                pressing = sum(hand.job is not None and hand.job.batch is not None for hand in self._hands)
+                pressing = {grip.job.batch for hand in self._hands for grip in hand.grips if grip.job is not None}
                 untried_bytes = failed_bytes = 0
-                for job in self._waiting:
+                for job in itertools.chain.from_iterable(route.waiting for route in self._routes.values()):
                     if job.failures:
                         failed_bytes += job.request.body_bytes
                     else:
                         untried_bytes += job.request.body_bytes
-                        pressing += job.batch is not None
-                load = self._load = _Load(self._changes, pressing, untried_bytes + failed_bytes, failed_bytes)
+                        pressing.add(job.batch)
+                pressing.discard(None)  # of what came out of the spool
+                load = self._load = _Load(self._changes, len(pressing), untried_bytes + failed_bytes, failed_bytes)
         return load
+
+
+def _where(endpoint: str, destination: str) -> str:
+    """Return what the log calls a destination: gateways are named by their endpoints, partitions beside one."""
+    return f"{endpoint} {destination}".strip()

@@ -1,4 +1,4 @@
-"""Batches that wait too long are stored in the spool, and taken out of it to be sent."""
+"""Parts that wait too long are stored in the spool, and taken out of it to be sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from drain.spool.spool import SpoolRefusedError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from concurrent.futures import Future
 
     from drain.accounting.outcome import Outcome
@@ -28,8 +28,9 @@ _MOST_ERRORS: Final = 100
 
 
 class _Past(NamedTuple):
-    """What is known of a batch in the spool that has failed."""
+    """What is known of a part in the spool that has failed."""
 
+    destination: str
     failures: int
     own_failures: int
     sure_failures: int
@@ -83,10 +84,11 @@ class Storing:
         self._changed = changed
         self._clock = clock
         self._stored = stored
-        # Of spooled batches, by generation and id: those that came first are forgotten first.
+        # Of spooled parts, by generation and id: those that came first are forgotten first.
         self._past: dict[tuple[int, int], _Past] = {}
-        self._suspects: set[tuple[int, int]] = set()
-        self._look_at = dict.fromkeys(Which, 0.0)  # when the spool may have such a batch again
+        self._suspects: dict[str, set[tuple[int, int]]] = {}  # by destination
+        # When the spool may have such a part for a destination again, where it had none.
+        self._look_at: dict[tuple[str, Which], float] = {}
         self._untold: dict[_Told, None] = {}  # whoever takes one out goes on with it
         self.why_broken = ""
 
@@ -120,27 +122,32 @@ class Storing:
         """Let a batch be forgotten that was stored when it had its outcome already."""
         self._spool.withdraw(entry)
 
-    def view(self) -> SpoolView:
-        """Return what `take` may give."""
+    def destinations(self) -> Collection[str]:
+        """Return which destinations something is stored for."""
+        return self._spool.destinations()
+
+    def view(self, destination: str) -> SpoolView:
+        """Return what `take` may give for a destination."""
         now = self._clock()
-        can = {which: now >= at for which, at in self._look_at.items()}
-        has_any = can[Which.ANY] and self._spool.can_take()
+        can = {which: now >= self._look_at.get((destination, which), now) for which in Which}
+        has_any = can[Which.ANY] and self._spool.can_take(destination)
         return SpoolView(
             untried=has_any and can[Which.UNTRIED],
             unsuspected=has_any and can[Which.UNSUSPECTED],
-            suspect=has_any and bool(self._suspects),
+            suspect=has_any and bool(self._suspects.get(destination)),
         )
 
-    def seconds_until_take(self) -> float | None:
-        """Return when a batch that is stored may be sent; None where all of them are being sent, or there is none."""
-        return self._spool.seconds_until_take()
+    def seconds_until_take(self, destination: str) -> float | None:
+        """Return when a part that is stored may be sent; None where all of them are being sent, or there is none."""
+        return self._spool.seconds_until_take(destination)
 
-    def take(self, which: Which, *, newest: bool) -> Job | None:
-        """Return a batch that nobody has in hand; waits for the disk."""
-        entries = self._spool.take(without=self._passed_over(which), newest=newest)
+    def take(self, destination: str, which: Which, *, newest: bool) -> Job | None:
+        """Return a part for a destination that nobody has in hand; waits for the disk."""
+        without = self._passed_over(destination, which)
+        entries = self._spool.take(without=without, newest=newest, destination=destination)
         if not entries:
             with self._changed:
-                self._look_at[which] = self._clock() + LOOK_AGAIN_SECONDS
+                self._look_at[destination, which] = self._clock() + LOOK_AGAIN_SECONDS
             return None
         (entry,) = entries
         try:
@@ -151,6 +158,7 @@ class Storing:
 
     def give_back(self, job: Job, entry: Entry) -> None:
         """Let a batch wait in the spool for its next attempt."""
+        destination = job.request.destination
         with self._changed:
             if job.failures:
                 key = (entry.generation, entry.stored.id)
@@ -158,6 +166,7 @@ class Storing:
                 if len(self._past) >= _MOST_KNOWN:
                     self._forget(next(iter(self._past)))
                 self._past[key] = _Past(
+                    destination,
                     job.failures,
                     job.own_failures,
                     job.sure_failures,
@@ -167,18 +176,18 @@ class Storing:
                     job.refusal if job.left[0].spans == job.spans else None,  # of a half: the whole is sent again
                 )
                 if job.own_failures:
-                    self._suspects.add(key)
+                    self._suspects.setdefault(destination, set()).add(key)
             else:
-                self._look_at[Which.UNTRIED] = 0.0
+                self._look_at.pop((destination, Which.UNTRIED), None)
             if not job.own_failures:
-                self._look_at[Which.UNSUSPECTED] = 0.0
+                self._look_at.pop((destination, Which.UNSUSPECTED), None)
         self._spool.back(entry, job.not_before)
 
     def try_now(self) -> None:
         """Let what rests in the spool be taken now."""
         self._spool.end_rests()
         with self._changed:
-            self._look_at = dict.fromkeys(Which, 0.0)
+            self._look_at.clear()
 
     def remove(self, entry: Entry, outcome: Outcome) -> None:
         """Say what became of a batch, which leaves the spool."""
@@ -187,10 +196,11 @@ class Storing:
         self._spool.done(entry, outcome)
 
     def _forget(self, key: tuple[int, int]) -> None:
-        self._past.pop(key, None)
-        self._suspects.discard(key)
+        past = self._past.pop(key, None)
+        if past is not None:
+            self._suspects.get(past.destination, set()).discard(key)
 
-    def _passed_over(self, which: Which) -> frozenset[int]:
+    def _passed_over(self, destination: str, which: Which) -> frozenset[int]:
         if which is Which.ANY:
             return frozenset()
         with self._changed:
@@ -198,7 +208,8 @@ class Storing:
             generation = self._spool.generation
             for key in [key for key in self._past if key[0] != generation]:
                 self._forget(key)
-            return frozenset(identity for _, identity in (self._past if which is Which.UNTRIED else self._suspects))
+            passed_over = self._past if which is Which.UNTRIED else self._suspects.get(destination, ())
+            return frozenset(identity for _, identity in passed_over)
 
     def _job(self, entry: Entry) -> Job:
         with self._changed:

@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
-from drain.exporters.protocol import Bounded, Brokered, Renewable, Verdict
+from drain.exporters.protocol import Bounded, Brokered, GroupExporter, Renewable, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from drain.exporters.protocol import Exporter, Result
     from drain.otlp.request import Encoding, Request
@@ -50,22 +50,36 @@ class MeasuredExporter:
         self._failing_until: float | None = None  # None: now, since what failed is sent again
         self._failure = ""
 
+    @property
+    def most_together(self) -> int:
+        """How many requests one call may be given: as many as the exporter takes, or one."""
+        exporter = self._exporter
+        return exporter.most_together if isinstance(exporter, GroupExporter) else 1
+
     def export(self, request: Request) -> Result:
         """Make one attempt; see `drain.exporters.protocol.Exporter`."""
+        (result,) = self.export_together((request,))
+        return result
+
+    def export_together(self, requests: Sequence[Request]) -> Sequence[Result]:
+        """Make one attempt for each; see `drain.exporters.protocol.GroupExporter`."""
         with self._changed:
             while (exporter := self._exporter) is None:
                 self._changed.wait()
             self._running += 1
             self._inside[exporter] += 1
         started = self._clock()
-        result = None
+        results: Sequence[Result] = ()
         try:
-            result = exporter.export(request)
+            if isinstance(exporter, GroupExporter):
+                results = exporter.export_together(requests)
+            else:  # several only where it has come in the place of one that takes them
+                results = [exporter.export(request) for request in requests]
         finally:
-            self._ended(started, request, result, exporter)
-        if result.reader_is_gone:
+            self._ended(started, requests, results, exporter)
+        if any(result.reader_is_gone for result in results):
             self.when_gone()
-        return result
+        return results
 
     @property
     def most_bytes(self) -> int:
@@ -135,27 +149,32 @@ class MeasuredExporter:
                 brokers=brokers,
             )
 
-    def _ended(self, started: float, request: Request, result: Result | None, exporter: Exporter) -> None:
+    def _ended(
+        self, started: float, requests: Sequence[Request], results: Sequence[Result], exporter: Exporter
+    ) -> None:
+        """Note what came of a call; nothing did if it raised: that is a fault of this program, not an attempt."""
         now = self._clock()
         with self._changed:
             self._running -= 1
             self._inside[exporter] -= 1
             self._changed.notify_all()
-            if result is None:
-                return  # it raised: that is a fault of this program, not an attempt
-            self._attempts[result.verdict] += 1
-            self._latency_counts[bisect.bisect_left(LATENCY_BOUNDS, now - started)] += 1
-            self._latency_seconds += now - started
-            match result.verdict:
-                case Verdict.DELIVERED:
-                    self._encoded_bytes += request.body_bytes
-                    self._sent_bytes += result.sent_bytes or 0
-                    self._values_left_out += result.values_left_out
-                    self._failing_since, self._failure = None, ""
-                case Verdict.RETRY | Verdict.REFUSED:
-                    if self._failing_since is None:
-                        self._failing_since = started
-                    self._failing_until = now if result.verdict is Verdict.REFUSED else None
-                    self._failure = result.message
-                case Verdict.TOO_LARGE:
-                    pass  # it answers, and its halves will tell more
+            for request, result in zip(requests, results, strict=False):
+                self._note(request, result, started, now)
+
+    def _note(self, request: Request, result: Result, started: float, now: float) -> None:
+        self._attempts[result.verdict] += 1
+        self._latency_counts[bisect.bisect_left(LATENCY_BOUNDS, now - started)] += 1
+        self._latency_seconds += now - started
+        match result.verdict:
+            case Verdict.DELIVERED:
+                self._encoded_bytes += request.body_bytes
+                self._sent_bytes += result.sent_bytes or 0
+                self._values_left_out += result.values_left_out
+                self._failing_since, self._failure = None, ""
+            case Verdict.RETRY | Verdict.REFUSED:
+                if self._failing_since is None:
+                    self._failing_since = started
+                self._failing_until = now if result.verdict is Verdict.REFUSED else None
+                self._failure = result.message
+            case Verdict.TOO_LARGE:
+                pass  # it answers, and its halves will tell more

@@ -87,6 +87,27 @@ class Exporter(Protocol):
 
 
 @runtime_checkable
+class GroupExporter(Exporter, Protocol):
+    """An exporter that takes requests for several destinations in one call, and says what came of each."""
+
+    @property
+    def most_together(self) -> int:
+        """How many one call may be given, at least 1."""
+        ...
+
+    def export_together(self, requests: Sequence[Request]) -> Sequence[Result]:
+        """Make one attempt for each, as `export` does for one; an attempt ends with its answer.
+
+        Args:
+            requests: at most one for each destination.
+
+        Returns:
+            what came of each, in the order of the requests. Of one whose body does not parse: `Verdict.REFUSED`.
+        """
+        ...
+
+
+@runtime_checkable
 class Renewable(Exporter, Protocol):
     """An exporter that has files or connections which it can leave for new ones."""
 

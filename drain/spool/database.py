@@ -8,6 +8,7 @@ kill and no loss of power can part the two.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -183,7 +184,8 @@ class SpoolDatabase:
         self.by_destination = by_destination
         self.body_bytes += self._body_bytes_change
         self._changes = {}
-        self.files.note_sizes()
+        with contextlib.suppress(Exception):
+            self.files.note_sizes()
 
     def rollback(self) -> None:
         """Undo the transaction, if one is open: some errors of SQLite have ended it already."""

@@ -1,4 +1,4 @@
-"""Which spooled batches somebody has in hand."""
+"""Which parts in the spool somebody has in hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from drain.spool.database import Stored
+
 
 class Holds:
-    """The batches that `take` must not give out; any thread may use it.
+    """The parts that `take` must not give out; any thread may use it.
 
     Args:
         clock: seconds that never go back.
@@ -23,47 +25,56 @@ class Holds:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._until: dict[int, float] = {}
+        self._until: dict[str, dict[int, float]] = {}  # by destination and id
         self.generation = 0
 
-    def hold(self, identity: int) -> None:
-        """Hold a batch until it is let go."""
+    def hold(self, stored: Stored) -> None:
+        """Hold a part until it is let go."""
         with self._lock:
-            self._until[identity] = math.inf
+            self._until.setdefault(stored.destination, {})[stored.id] = math.inf
 
-    def let_go(self, identities: Iterable[int]) -> None:
-        """Let batches be taken, or forget those that are gone."""
+    def let_go(self, parts: Iterable[Stored]) -> None:
+        """Let parts be taken, or forget those that are gone."""
         with self._lock:
-            for identity in identities:
-                self._until.pop(identity, None)
+            for stored in parts:
+                self._until.get(stored.destination, {}).pop(stored.id, None)
 
-    def rest(self, identity: int, generation: int, not_before: float) -> None:
-        """Let a batch be taken from a time of the clock on."""
+    def rest(self, stored: Stored, generation: int, not_before: float) -> None:
+        """Let a part be taken from a time of the clock on."""
         with self._lock:
             if generation != self.generation:
                 return
             if not_before > self._clock():
-                self._until[identity] = not_before
+                self._until.setdefault(stored.destination, {})[stored.id] = not_before
             else:
-                self._until.pop(identity, None)
+                self._until.get(stored.destination, {}).pop(stored.id, None)
 
     def end_rests(self) -> None:
         """Let all be taken now that nobody has in hand."""
         with self._lock:
-            self._until = {identity: until for identity, until in self._until.items() if math.isinf(until)}
+            for destination, until in self._until.items():
+                self._until[destination] = {identity: at for identity, at in until.items() if math.isinf(at)}
 
-    def held(self) -> set[int]:
-        """Return the batches that cannot be taken now."""
+    def held(self, destination: str | None = None) -> set[int]:
+        """Return the parts that cannot be taken now.
+
+        Args:
+            destination: of those that are for this one; None: of all.
+        """
         now = self._clock()
         with self._lock:
-            if not all(until > now for until in self._until.values()):
-                self._until = {identity: until for identity, until in self._until.items() if until > now}
-            return set(self._until)
+            held: set[int] = set()
+            for name in (destination,) if destination is not None else tuple(self._until):
+                until = self._until.get(name, {})
+                if not all(at > now for at in until.values()):
+                    until = self._until[name] = {identity: at for identity, at in until.items() if at > now}
+                held |= until.keys()
+            return held
 
-    def earliest(self) -> float:
-        """Return when the first of the resting batches can be taken, on the clock; infinity where none rests."""
+    def earliest(self, destination: str) -> float:
+        """Return when the first of those that rest can be taken, on the clock; infinity where none rests."""
         with self._lock:
-            return min(self._until.values(), default=math.inf)
+            return min(self._until.get(destination, {}).values(), default=math.inf)
 
     def begin_generation(self) -> None:
         """Forget everything: the database is a new one."""

@@ -43,15 +43,18 @@ class OpenFiles:
 
     def __init__(self, database: Path, log: Path) -> None:
         self._paths = (database, log)
+        self._knows_sizes = True
         self._left = tuple(map(_look_at, self._paths))
 
     def note_sizes(self) -> None:
         """Note how large they are; called after each write, which may have made them smaller."""
+        self._knows_sizes = False  # until they are noted: after an error here no file is taken for one that was cut
         now = map(_look_at, self._paths)
         self._left = tuple(
             new if old is None or (new is not None and new.identity == old.identity) else old
             for old, new in zip(self._left, now, strict=True)
         )
+        self._knows_sizes = True
 
     def look(self) -> Found:
         """Compare them with what was noted."""
@@ -62,7 +65,8 @@ class OpenFiles:
         if old_log is not None and (log is None or log.identity != old_log.identity):
             return Found.NOT_THE_LOG
         is_log_cut = old_log is not None and log is not None and log.size_bytes < old_log.size_bytes
-        return Found.CUT if is_log_cut or database.size_bytes < old_database.size_bytes else Found.AS_LEFT
+        is_cut = is_log_cut or database.size_bytes < old_database.size_bytes
+        return Found.CUT if is_cut and self._knows_sizes else Found.AS_LEFT
 
     def remove_log(self) -> None:
         """Remove the log if it is the one that was open: SQLite would play it into whatever has the database's name."""

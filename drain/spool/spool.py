@@ -29,7 +29,7 @@ from drain.spool.store import Addition, Removal, SpoolLockedError, SpoolStore
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -82,6 +82,7 @@ class _Take:
     most: int
     without: frozenset[int]
     newest: bool
+    destination: str | None
     future: Future[list[tuple[Stored, bytes, int]]]
     taken: Sequence[tuple[Stored, bytes]] = ()
 
@@ -149,8 +150,15 @@ class Spool:
         self._jobs.put(_Put(request, future))
         return future
 
-    def take(self, most: int = 1, *, without: frozenset[int] = frozenset(), newest: bool = False) -> list[Entry]:
-        """Return the oldest batches that nobody holds, which the caller then holds.
+    def take(
+        self,
+        most: int = 1,
+        *,
+        without: frozenset[int] = frozenset(),
+        newest: bool = False,
+        destination: str | None = None,
+    ) -> list[Entry]:
+        """Return the oldest parts that nobody holds, which the caller then holds.
 
         Waits for the spool's thread, but no longer than two seconds: of a disk that hangs nothing is returned.
 
@@ -158,9 +166,10 @@ class Spool:
             most: how many at most.
             without: ids of those that are passed over.
             newest: the newest instead.
+            destination: of those that are for this one; None: whatever they are for.
         """
         future: Future[list[tuple[Stored, bytes, int]]] = Future()
-        self._jobs.put(_Take(most, without, newest, future))
+        self._jobs.put(_Take(most, without, newest, destination, future))
         try:
             taken = future.result(_TAKE_SECONDS)
         except TimeoutError:
@@ -186,7 +195,7 @@ class Spool:
 
     def _let_go_of(self, future: Future[list[tuple[Stored, bytes, int]]]) -> None:
         for stored, _, generation in future.result():
-            self._holds.rest(stored.id, generation, 0.0)
+            self._holds.rest(stored, generation, 0.0)
 
     def done(self, entry: Entry, outcome: Outcome) -> None:
         """Say what became of a held entry; it is removed soon.
@@ -215,7 +224,7 @@ class Spool:
             entry: from `put` or `take`.
             not_before: time of the spool's `clock` until which nobody is to get it.
         """
-        self._holds.rest(entry.stored.id, entry.generation, not_before)
+        self._holds.rest(entry.stored, entry.generation, not_before)
 
     def end_rests(self) -> None:
         """Let all entries be taken now that were given back for a later time."""
@@ -235,9 +244,14 @@ class Spool:
         """Of the database that there is now; see `Entry`."""
         return self._holds.generation
 
-    def can_take(self) -> bool:
-        """Whether `take` would return something now."""
-        return not self._is_stuck and self._store.contents.batches > len(self._holds.held())
+    def destinations(self) -> Collection[str]:
+        """Return which destinations something is stored for."""
+        return self._store.contents.by_destination.keys()
+
+    def can_take(self, destination: str) -> bool:
+        """Whether `take` would return something for this destination now."""
+        stored = self._store.contents.by_destination.get(destination, 0)
+        return not self._is_stuck and stored > len(self._holds.held(destination))
 
     def room(self) -> int:
         """Return how many batches may be put now, so that not too many wait for the disk."""
@@ -258,11 +272,11 @@ class Spool:
         since = self._busy_since
         return since is not None and self._clock() - since >= _STUCK_SECONDS
 
-    def seconds_until_take(self) -> float | None:
-        """Return when `take` would return something; None where no batch rests, and none can be taken now."""
-        if self.can_take():
+    def seconds_until_take(self, destination: str) -> float | None:
+        """Return when `take` would return something for it; None where nothing rests, and nothing can be taken now."""
+        if self.can_take(destination):
             return 0.0
-        earliest = self._holds.earliest()
+        earliest = self._holds.earliest(destination)
         return None if math.isinf(earliest) else max(0.0, earliest - self._clock())
 
     def status(self) -> SpoolStatus:
@@ -364,7 +378,7 @@ class Spool:
             put.is_full = kept is None
         for job in jobs:
             if isinstance(job, _Take):
-                job.taken = self._store.take(job.most, job.without, newest=job.newest)
+                job.taken = self._store.take(job.most, job.without, newest=job.newest, destination=job.destination)
 
     def _answer(self, job: _Job) -> None:
         """Say what became of a job; what met a disk in trouble, or a defect, is refused: nobody may wait for ever."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from drain.log import RepeatedTrouble
@@ -73,6 +73,7 @@ class Contents:
     Attributes:
         services: the sums of each service.
         batches: how many parts.
+        by_destination: of them, how many for each destination.
         body_bytes: of them, compressed.
         file_bytes: of the spool's files, those that were set aside included.
         oldest: when the oldest batch was stored; None without one.
@@ -83,6 +84,7 @@ class Contents:
     body_bytes: int = 0
     file_bytes: int = 0
     oldest: Moment | None = None
+    by_destination: Mapping[str, int] = field(default_factory=dict)
 
 
 class SpoolStore:
@@ -179,29 +181,36 @@ class SpoolStore:
         return stored if is_safe else None
 
     def take(
-        self, most: int, without: frozenset[int] = frozenset(), *, newest: bool = False
+        self,
+        most: int,
+        without: frozenset[int] = frozenset(),
+        *,
+        newest: bool = False,
+        destination: str | None = None,
     ) -> list[tuple[Stored, bytes]]:
-        """Return the oldest batches that nobody holds, with their bodies, and hold them.
+        """Return the oldest parts that nobody holds, with their bodies, and hold them.
 
         Args:
             most: how many at most.
             without: ids of those that are passed over.
             newest: the newest instead.
+            destination: of those that are for this one; None: whatever they are for.
         """
         if self._database is None:
             return []
         taken: list[tuple[Stored, bytes]] = []
         try:
-            for stored in self._database.oldest(most, self._holds.held() | without, newest=newest):
+            passed_over = self._holds.held(destination) | without
+            for stored in self._database.oldest(most, passed_over, newest=newest, destination=destination):
                 taken.append((stored, self._database.body(stored)))
-                self._holds.hold(stored.id)
+                self._holds.hold(stored)
         except (sqlite3.Error, DamagedError) as error:
-            self._holds.let_go(stored.id for stored, _ in taken)
+            self._holds.let_go(stored for stored, _ in taken)
             if not self._set_aside_if_damaged(error):
                 self._note_failure(error, with_additions=False)
             return []
         except BaseException:
-            self._holds.let_go(stored.id for stored, _ in taken)
+            self._holds.let_go(stored for stored, _ in taken)
             raise
         return taken
 
@@ -254,7 +263,7 @@ class SpoolStore:
             stored.extend(self._add(database, addition) for addition in additions)
             database.commit()
         except BaseException:
-            self._holds.let_go(kept.id for kept in stored if kept is not None)
+            self._holds.let_go(kept for kept in stored if kept is not None)
             database.rollback()
             raise
         self._removals.clear()
@@ -266,7 +275,7 @@ class SpoolStore:
         return stored
 
     def _note_commit(self, database: SpoolDatabase, removals: Sequence[Removal], *, with_additions: bool) -> None:
-        self._holds.let_go([removal.stored.id for removal in removals])
+        self._holds.let_go([removal.stored for removal in removals])
         self._note_contents(database)
         self._note_success(with_additions=with_additions)
 
@@ -290,7 +299,7 @@ class SpoolStore:
         if not self._room.make(database, len(addition.body)):
             return None
         stored = database.add(self._time.now(), *addition)
-        self._holds.hold(stored.id)
+        self._holds.hold(stored)
         return stored
 
     # ---- what may happen ----
@@ -437,4 +446,5 @@ class SpoolStore:
             database.body_bytes,
             database.file_bytes + self._reserve.held_bytes + self._room.damaged_bytes,
             oldest[0].spooled if oldest else None,
+            database.by_destination,
         )

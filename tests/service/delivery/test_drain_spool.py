@@ -342,7 +342,9 @@ def test_while_the_backend_is_down_it_is_not_hammered(
     emitter: ringbuf.Emitter, backend: Backend, start: Callable[..., SteppedDrain]
 ) -> None:
     drain = start(limits=Limits(10, 4_000_000, 0.0, 8, SECONDS))
-    drain.service._delivery._breaker._policy = drain.service._delivery._policy.__class__(initial=NEVER, maximum=NEVER)
+    drain.service._delivery._breaker_of("")._policy = drain.service._delivery._policy.__class__(
+        initial=NEVER, maximum=NEVER
+    )
     backend.is_down = True
     for sent in range(0, 1000, 10):
         emit(emitter, range(sent, sent + 10))

@@ -28,6 +28,7 @@ from drain.delivery import (
     queue,
     request_size,
     retry,
+    route,
     storing,
 )
 from drain.delivery.batch import Batch
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 MODULES = (
     attempts, batch, breaker, dead_letters, delivery, dispatch, halves, job, letter_file, queue, request_size, retry,
-    storing, database, holds, limits, open_files, reserve, room, spool, spool_time, store,
+    route, storing, database, holds, limits, open_files, reserve, room, spool, spool_time, store,
 )  # fmt: skip
 # Called by whoever makes or ends the delivery, or asks it something, who is told of the error.
 CALLERS = {
@@ -62,7 +63,7 @@ CALLERS = {
     "DeadLetters._mend", "DeadLetters.status", "DeadLetters._now",
     "take_stock", "read_letters",
     "Breaker.__init__", "Attempts.__init__", "Storing.__init__", "RequestSize.__init__", "RetryPolicy.__post_init__",
-    "Job.__post_init__",
+    "Job.__post_init__", "Route.__init__", "Dispatch._route", "_where",
     "Dispatch.__init__", "Dispatch.hand", "Dispatch.begin_stop", "Delivery.__init__", "Delivery.stop",
     "Delivery.why_broken", "Dispatch.why_not_stored", "Dispatch.has_settled", "Dispatch.in_flight", "Dispatch.has_room",
     "Dispatch.is_idle", "Dispatch._load_now", "Dispatch.settled", "Dispatch.send", "Dispatch.is_backend_down",
@@ -182,9 +183,9 @@ def deliver(folder: Path, code: Any, nth: int) -> bool:
         made = Delivery(
             backend, AT_ONCE, 2, done=lambda: None, log=log, spool=kept, spool_after=0.0, dead_letters=letters
         )
-        fault.is_armed = True
         sent = [batch_of("good", 5), batch_of("bad", 1, 2), batch_of("fine", 2, 1, 1), batch_of("well", 3)]
         names = {name for one in sent for part in one.parts for name in names_of(part)}
+        fault.is_armed = True
         for one in sent:
             made.send(one)
         settled: list[Batch] = []

@@ -12,7 +12,7 @@ import structlog
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
-from drain.delivery.dispatch import Hand
+from drain.delivery.dispatch import Grip, Hand
 from drain.delivery.job import Keeping
 from drain.delivery.queue import Which
 from drain.delivery.retry import RetryPolicy
@@ -78,7 +78,10 @@ class NotedSpool:
     def back(self, _entry: Any, _not_before: float = 0.0) -> None:
         self.backs += 1
 
-    def can_take(self) -> bool:
+    def destinations(self) -> list[str]:
+        return []
+
+    def can_take(self, _destination: str) -> bool:
         return False
 
 
@@ -238,21 +241,20 @@ def test_a_batch_that_the_spool_has_is_not_put_again_though_nobody_is_told_when_
 
 
 def test_what_a_thread_has_in_hand_is_put_down_under_the_lock() -> None:
-    class Watched(Hand):
-        def __setattr__(self, name: str, value: object) -> None:
-            if name == "job" and value is None and getattr(self, "job", None) is not None:
-                # Who counts what is in hand asks twice: whether there is a job, and for its batch.
-                assert made.dispatch._changed._is_owned()  # type: ignore[attr-defined]
-                put_down.append(self)
-            super().__setattr__(name, value)
+    class Watched(list[Grip]):
+        def remove(self, grip: Grip) -> None:
+            # Who counts what is in hand goes through all of it.
+            assert made.dispatch._changed._is_owned()  # type: ignore[attr-defined]
+            put_down.append(grip)
+            super().remove(grip)
 
-    put_down: list[Hand] = []
+    put_down: list[Grip] = []
     made = World(lambda *_: Result(Verdict.DELIVERED), has_spool=False, seed=1)
-    hand = Watched()
+    hand = Hand(Watched())
     made.dispatch._hands.append(hand)
     made.dispatch.send(batch_of(b"1"))
     assert made.dispatch.advance(hand) is None
-    assert put_down == [hand]
+    assert len(put_down) == 1
     made.dispatch.send(batch_of(b"2"))
     made.dispatch._take_up(hand)
     hand.error = MemoryError()
@@ -267,17 +269,17 @@ def test_batches_of_a_new_database_are_not_passed_over_for_the_failures_of_an_ol
     assert storing is not None
     spool.put(batch_of(b"old").parts[0])
     spool.back(spool.entries[1])
-    failed = storing.take(Which.UNTRIED, newest=False)
+    failed = storing.take("", Which.UNTRIED, newest=False)
     assert failed is not None
     assert failed.entry is not None
     failed.failures = failed.own_failures = 1
     storing.give_back(failed, failed.entry)
-    assert storing.take(Which.UNTRIED, newest=False) is None, "it has failed"
+    assert storing.take("", Which.UNTRIED, newest=False) is None, "it has failed"
     # It is set aside; the next one's ids begin at 1 again.
     spool.generation += 1
     spool.entries[1].request, spool.entries[1].generation = batch_of(b"new").parts[0], 1
     for which in (Which.UNTRIED, Which.UNSUSPECTED):
-        job = storing.take(which, newest=False)
+        job = storing.take("", which, newest=False)
         assert job is not None
         assert (job.left[0].body, job.failures) == (b"new", 0)
         assert job.entry is not None

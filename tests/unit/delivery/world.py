@@ -35,6 +35,14 @@ def batch_of(body: bytes, ring: Any = RING, lane: Any = LANE) -> Batch:
     return Batch([Request(body, 1, "protobuf", services={ring.service: 1})], [Segment(ring, lane, 1, 0)])
 
 
+def batch_of_parts(*parts: bytes) -> Batch:
+    """Return a batch with a part of one span for each body; it is for the destination that stands before its colon."""
+    requests = [
+        Request(body, 1, "protobuf", body.partition(b":")[0].decode(), {RING.service: 1}) for body in sorted(parts)
+    ]
+    return Batch(requests, [Segment(RING, LANE, len(requests), 0)])
+
+
 class FakeSpool:
     """Keeps everything at once, in memory."""
 
@@ -58,8 +66,8 @@ class FakeSpool:
         future.set_result(self.entries[self.puts])
         return future
 
-    def take(self, *, without: frozenset[int], newest: bool) -> list[Any]:
-        for identity in sorted(self.entries, reverse=newest):
+    def take(self, *, without: frozenset[int], newest: bool, destination: str) -> list[Any]:
+        for identity in sorted(self._of(destination), reverse=newest):
             if identity not in without and self._not_before[identity] <= self._clock():
                 self._not_before[identity] = float("inf")
                 return [self.entries[identity]]
@@ -82,11 +90,17 @@ class FakeSpool:
     def room(self) -> int:
         return 32
 
-    def can_take(self) -> bool:
-        return any(at <= self._clock() for at in self._not_before.values())
+    def destinations(self) -> set[str]:
+        return {entry.request.destination for entry in self.entries.values()}
 
-    def seconds_until_take(self) -> float | None:
-        at = min(self._not_before.values(), default=float("inf"))
+    def _of(self, destination: str) -> list[int]:
+        return [number for number, entry in self.entries.items() if entry.request.destination == destination]
+
+    def can_take(self, destination: str) -> bool:
+        return any(self._not_before[number] <= self._clock() for number in self._of(destination))
+
+    def seconds_until_take(self, destination: str) -> float | None:
+        at = min((self._not_before[number] for number in self._of(destination)), default=float("inf"))
         return None if at == float("inf") else max(0.0, at - self._clock())
 
     def age_seconds(self, entry: Any) -> float:

@@ -55,7 +55,7 @@ def test_nobody_waits_long_for_a_disk_that_hangs_and_it_is_said_once(bench: Benc
     spool = bench.open()
     put_back(spool, b"before", 1)
     spool.look()
-    assert (spool.status().is_writable, spool.can_take(), spool.room() > 0) == (True, True, True)
+    assert (spool.status().is_writable, spool.can_take(""), spool.room() > 0) == (True, True, True)
     hang(disk)
     spool.put(request())
     assert disk.is_waited_for.wait(SECONDS)
@@ -66,7 +66,7 @@ def test_nobody_waits_long_for_a_disk_that_hangs_and_it_is_said_once(bench: Benc
     for _ in range(3):
         spool.look()
     assert bench.events.count(HANGS) == 1
-    assert (spool.status().is_writable, spool.can_take(), spool.room()) == (False, False, 0)
+    assert (spool.status().is_writable, spool.can_take(""), spool.room()) == (False, False, 0)
     disk.answers.set()
     assert settled(spool).is_writable
     spool.look()

@@ -121,10 +121,10 @@ def test_the_oldest_batch_that_nobody_holds_is_taken_first(bench: Bench) -> None
     assert first.request.body == b"1"
     assert [entry.request.body for entry in spool.take(2)] == [b"2", b"3"]
     assert spool.take() == []
-    assert not spool.can_take()
+    assert not spool.can_take("")
     spool.back(first)
     spool.back(held)
-    assert spool.can_take()
+    assert spool.can_take("")
     assert [entry.request.body for entry in spool.take(9)] == [b"held", b"1"]
 
 
@@ -135,9 +135,9 @@ def test_a_batch_that_is_to_rest_is_not_taken_before_its_time(bench: Bench) -> N
     (first,) = spool.take()
     spool.back(first, not_before=bench.clock() + 5)
     assert [entry.request.body for entry in spool.take(9)] == [b"2"]
-    assert not spool.can_take()
+    assert not spool.can_take("")
     bench.clock.seconds += 5
-    assert spool.can_take()
+    assert spool.can_take("")
     assert [entry.request.body for entry in spool.take(9)] == [b"1"]
 
 
