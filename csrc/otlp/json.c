@@ -8,6 +8,7 @@
 #include "otlp/json.h"
 #include "otlp/fields_json.h"
 #include "otlp/json_values.h"
+#include "otlp/kept_pieces.h"
 #include "otlp/record.h"
 #include "otlp/text.h"
 #include "otlp/wire.h"
@@ -172,6 +173,17 @@ static uint8_t *put_payload(uint8_t *out, uint8_t *end, const rb_piece *field)
     return rb_json_text_put(out, end, text.data, text.bytes);
 }
 
+/* As in protobuf.c. */
+static uint8_t *put_kept_state(uint8_t *out, uint8_t *end, const rb_kept_pieces *kept, const rb_piece *carried)
+{
+    uint8_t state[RB_MAX_SLOT_BYTES + RB_THRESHOLD_GROWTH];
+    rb_piece text = rb_otlp_payload(carried);
+    if (text.bytes == 0)
+        return put_piece(out, end, &kept->json.state);
+    size_t bytes = rb_trace_state_with(state, text.data, text.bytes, kept->digits, kept->digit_count);
+    return bytes == 0 ? out : rb_json_text_put(PUT(out, "\",\"traceState\":\""), end, state, bytes);
+}
+
 /* The message from the record's `otlp`, the code from its core. */
 static uint8_t *put_status(uint8_t *out, uint8_t *end, const rb_otlp_parts *parts, uint32_t code)
 {
@@ -190,9 +202,10 @@ static uint8_t *put_status(uint8_t *out, uint8_t *end, const rb_otlp_parts *part
     return PUT(out, "}");
 }
 
-/* One span and a comma; refused when the record is invalid. `has_otlp` is a constant, as in protobuf.c. */
+/* One span and a comma; refused when the record is invalid. `has_otlp` and `kept` are as in protobuf.c. */
 static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uint8_t *end, const rb_plan *plan,
-                                                               const uint8_t *record, int has_otlp)
+                                                               const uint8_t *record, int has_otlp,
+                                                               const rb_kept_pieces *kept)
 {
     const rb_any_record *any = (const rb_any_record *)record;
     rb_otlp_parts parts;
@@ -204,7 +217,10 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uin
     rb_put_hex16(out, any->core.trace_id);
     out = PUT(out + 32, "\",\"spanId\":\"");
     out = rb_put(out, ids, 16);
-    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes) {
+    if (kept != NULL) {
+        if ((out = put_kept_state(out, end, kept, &parts.trace_state)) > end)
+            return out;
+    } else if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes) {
         if ((out = put_payload(PUT(out, "\",\"traceState\":\""), end, &parts.trace_state)) > end)
             return out;
     } else if (rb_has_threshold(plan, any))
@@ -247,6 +263,10 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uin
         if ((bits & 1) && (out = put_attribute(out, end, op, record)) > end)
             return out;
     }
+    if (kept != NULL) {
+        if ((out = put_piece(put_piece(out, end, &kept->json.rule), end, &kept->json.late)) > end)
+            return out;
+    }
     if (has_more && (out = rb_json_attributes_put(out, end, &list_at, list_end)) > end)
         return out;
     out += out == list;
@@ -274,27 +294,53 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *out, uin
 static __attribute__((noinline)) uint8_t *put_otlp_span(uint8_t *out, uint8_t *end, const rb_plan *plan,
                                                         const uint8_t *record)
 {
-    return put_span(out, end, plan, record, 1);
+    return put_span(out, end, plan, record, 1, NULL);
 }
 
-int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
-                       uint64_t *spans, uint64_t *invalid)
+static __attribute__((noinline)) uint8_t *put_kept_span(uint8_t *out, uint8_t *end, const rb_plan *plan,
+                                                        const uint8_t *record, const rb_kept_pieces *kept)
+{
+    return kept != NULL ? put_span(out, end, plan, record, 1, kept) : rb_refuse(end);
+}
+
+/* `kept` is a constant where this is called: NULL, or not. */
+static inline __attribute__((always_inline)) int64_t encode(const rb_plan *plan, const rb_kept *kept,
+                                                            const uint16_t *rows, const void *records, uint64_t count,
+                                                            void *out, uint64_t out_bytes, uint64_t *spans,
+                                                            uint64_t *invalid)
 {
     if (plan == NULL || (records == NULL && count) || (out == NULL && out_bytes) || spans == NULL || invalid == NULL)
         return RB_E_ARGUMENT;
     *spans = *invalid = 0;
-    if (out_bytes < plan->json_bound)
+    uint64_t bound = plan->json_bound + (kept != NULL ? kept->json_bound : 0);
+    if (out_bytes < bound)
         return 0;
     const uint8_t *record = records;
-    uint8_t *next = out, *limit = next + (out_bytes - plan->json_bound);
+    uint8_t *next = out, *limit = next + (out_bytes - bound);
     uint64_t skipped = 0, i;
     for (i = 0; i < count && next <= limit; i++, record += plan->slot_bytes) {
-        uint8_t *end = next + (plan->json_bound - RB_END_SLACK);
-        uint8_t *stop = plan->otlp_bit ? put_otlp_span(next, end, plan, record) : put_span(next, end, plan, record, 0);
+        uint8_t *end = next + (bound - RB_END_SLACK);
+        uint8_t *stop = kept != NULL     ? put_kept_span(next, end, plan, record, rb_kept_row_of(kept, rows[i]))
+                        : plan->otlp_bit ? put_otlp_span(next, end, plan, record)
+                                         : put_span(next, end, plan, record, 0, NULL);
         skipped += stop > end;
         next = stop > end ? next : stop;
     }
     *spans = i - skipped;
     *invalid = skipped;
     return i == skipped ? 0 : next - (uint8_t *)out - 1; /* without the last comma */
+}
+
+int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
+                       uint64_t *spans, uint64_t *invalid)
+{
+    return encode(plan, NULL, NULL, records, count, out, out_bytes, spans, invalid);
+}
+
+int64_t rb_encode_kept_json(const rb_plan *plan, const rb_kept *kept, const uint16_t *rows, const void *records,
+                            uint64_t count, void *out, uint64_t out_bytes, uint64_t *spans, uint64_t *invalid)
+{
+    if (kept == NULL || (rows == NULL && count))
+        return RB_E_ARGUMENT;
+    return encode(plan, kept, rows, records, count, out, out_bytes, spans, invalid);
 }

@@ -5,6 +5,7 @@
  * numbers and defaults are left out: the bytes are those of protobuf's own serialiser.
  */
 #include "otlp/protobuf.h"
+#include "otlp/kept_pieces.h"
 #include "otlp/record.h"
 #include "otlp/text.h"
 #include "otlp/wire.h"
@@ -246,6 +247,20 @@ static uint8_t *put_name(uint8_t *out, uint8_t *end, const rb_otlp_parts *parts)
     return rb_put_if_fits(out, end, parts->name.data, parts->name.bytes);
 }
 
+/* The tracestate that a span carries, with the threshold by which it was kept; of one that carries none the row's. */
+static uint8_t *put_kept_state(uint8_t *out, uint8_t *end, const rb_kept_pieces *kept, const rb_piece *carried)
+{
+    uint8_t state[RB_MAX_SLOT_BYTES + RB_THRESHOLD_GROWTH];
+    rb_piece text = rb_otlp_payload(carried);
+    if (text.bytes == 0)
+        return put_piece(out, end, &kept->protobuf.state);
+    size_t bytes = rb_trace_state_with(state, text.data, text.bytes, kept->digits, kept->digit_count);
+    if (bytes == 0)
+        return out;
+    *out++ = SPAN_TRACE_STATE;
+    return rb_put_if_fits(put_length(out, bytes), end, state, bytes);
+}
+
 /* The message from the record's `otlp`, the code from its core: one field, since not every reader merges two. */
 static uint8_t *put_status(uint8_t *out, uint8_t *end, const rb_otlp_parts *parts, uint32_t code)
 {
@@ -262,10 +277,12 @@ static uint8_t *put_status(uint8_t *out, uint8_t *end, const rb_otlp_parts *part
 
 /*
  * One span; refused when the record is invalid. What is left out is written all the same, and then written over.
- * `has_otlp` is a constant where this is called: whether the layout has such an attribute.
+ * `has_otlp` is a constant where this is called: whether the layout has such an attribute; so is whether there is a
+ * `kept`.
  */
 static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, uint8_t *end, const rb_plan *plan,
-                                                               const uint8_t *record, int has_otlp)
+                                                               const uint8_t *record, int has_otlp,
+                                                               const rb_kept_pieces *kept)
 {
     const rb_any_record *any = (const rb_any_record *)record;
     rb_otlp_parts parts;
@@ -278,7 +295,10 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, ui
     put16(out + 18, SPAN_SPAN_ID | 8 << 8);
     memcpy(out + 20, any->core.span_id, 8);
     out += 28;
-    if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes) {
+    if (kept != NULL) {
+        if ((out = put_kept_state(out, end, kept, &parts.trace_state)) > end)
+            return out;
+    } else if (has_otlp && rb_otlp_payload(&parts.trace_state).bytes) {
         if ((out = rb_put_if_fits(out, end, parts.trace_state.data, parts.trace_state.bytes)) > end)
             return out;
     } else if (rb_has_threshold(plan, any))
@@ -301,6 +321,11 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, ui
     const rb_op *op = plan->ops;
     for (uint32_t bits = any->core.present & plan->known; bits != 0; bits >>= 1, op++) {
         if ((bits & 1) && (out = put_attribute(out, end, op, record)) > end)
+            return out;
+    }
+
+    if (kept != NULL) {
+        if ((out = put_piece(put_piece(out, end, &kept->protobuf.rule), end, &kept->protobuf.late)) > end)
             return out;
     }
 
@@ -339,27 +364,54 @@ static inline __attribute__((always_inline)) uint8_t *put_span(uint8_t *span, ui
 static __attribute__((noinline)) uint8_t *put_otlp_span(uint8_t *out, uint8_t *end, const rb_plan *plan,
                                                         const uint8_t *record)
 {
-    return put_span(out, end, plan, record, 1);
+    return put_span(out, end, plan, record, 1, NULL);
 }
 
-int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
-                           uint64_t *spans, uint64_t *invalid)
+/* Where the layout has no such attribute, all parts of it are absent. */
+static __attribute__((noinline)) uint8_t *put_kept_span(uint8_t *out, uint8_t *end, const rb_plan *plan,
+                                                        const uint8_t *record, const rb_kept_pieces *kept)
+{
+    return kept != NULL ? put_span(out, end, plan, record, 1, kept) : rb_refuse(end);
+}
+
+/* `kept` is a constant where this is called: NULL, or not. */
+static inline __attribute__((always_inline)) int64_t encode(const rb_plan *plan, const rb_kept *kept,
+                                                            const uint16_t *rows, const void *records, uint64_t count,
+                                                            void *out, uint64_t out_bytes, uint64_t *spans,
+                                                            uint64_t *invalid)
 {
     if (plan == NULL || (records == NULL && count) || (out == NULL && out_bytes) || spans == NULL || invalid == NULL)
         return RB_E_ARGUMENT;
     *spans = *invalid = 0;
-    if (out_bytes < plan->protobuf_bound)
+    uint64_t bound = plan->protobuf_bound + (kept != NULL ? kept->protobuf_bound : 0);
+    if (out_bytes < bound)
         return 0;
     const uint8_t *record = records;
-    uint8_t *next = out, *limit = next + (out_bytes - plan->protobuf_bound);
+    uint8_t *next = out, *limit = next + (out_bytes - bound);
     uint64_t skipped = 0, i;
     for (i = 0; i < count && next <= limit; i++, record += plan->slot_bytes) {
-        uint8_t *end = next + (plan->protobuf_bound - RB_END_SLACK);
-        uint8_t *stop = plan->otlp_bit ? put_otlp_span(next, end, plan, record) : put_span(next, end, plan, record, 0);
+        uint8_t *end = next + (bound - RB_END_SLACK);
+        uint8_t *stop = kept != NULL     ? put_kept_span(next, end, plan, record, rb_kept_row_of(kept, rows[i]))
+                        : plan->otlp_bit ? put_otlp_span(next, end, plan, record)
+                                         : put_span(next, end, plan, record, 0, NULL);
         skipped += stop > end;
         next = stop > end ? next : stop;
     }
     *spans = i - skipped;
     *invalid = skipped;
     return next - (uint8_t *)out;
+}
+
+int64_t rb_encode_protobuf(const rb_plan *plan, const void *records, uint64_t count, void *out, uint64_t out_bytes,
+                           uint64_t *spans, uint64_t *invalid)
+{
+    return encode(plan, NULL, NULL, records, count, out, out_bytes, spans, invalid);
+}
+
+int64_t rb_encode_kept_protobuf(const rb_plan *plan, const rb_kept *kept, const uint16_t *rows, const void *records,
+                                uint64_t count, void *out, uint64_t out_bytes, uint64_t *spans, uint64_t *invalid)
+{
+    if (kept == NULL || (rows == NULL && count))
+        return RB_E_ARGUMENT;
+    return encode(plan, kept, rows, records, count, out, out_bytes, spans, invalid);
 }

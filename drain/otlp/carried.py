@@ -32,8 +32,8 @@ def carried(records: np.ndarray, field: LayoutField) -> list[bytes | None]:
     ]
 
 
-def by_scope(records: np.ndarray, field: LayoutField) -> dict[bytes | None, np.ndarray]:
-    """Return the records of each scope, in the order in which the scopes come first.
+def by_scope(records: np.ndarray, field: LayoutField) -> dict[bytes | None, np.ndarray | slice]:
+    """Return the indices of the records of each scope, in the order in which the scopes come first.
 
     A length out of bounds is a scope too, TOO_LONG: it is not sound.
 
@@ -43,8 +43,8 @@ def by_scope(records: np.ndarray, field: LayoutField) -> dict[bytes | None, np.n
     """
     scopes = carried(records, field)
     if scopes and scopes.count(scopes[0]) == len(scopes):  # one library's batch: nothing to copy
-        return {scopes[0]: records}
+        return {scopes[0]: slice(None)}
     rows: dict[bytes | None, list[int]] = {}
     for row, scope in enumerate(scopes):
         rows.setdefault(scope, []).append(row)
-    return {scope: records[found] for scope, found in rows.items()}
+    return {scope: np.array(found) for scope, found in rows.items()}

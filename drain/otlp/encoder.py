@@ -7,7 +7,8 @@ same as bytes, in C (csrc/otlp/protobuf.c, csrc/otlp/json.c); tests/property/tes
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -25,10 +26,11 @@ from ringbuf.exceptions import RingBufferError
 from ringbuf.sampling import randomness, threshold_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from google.protobuf.message import Message
 
+    from drain.otlp.kept import Kept
     from ringbuf.layout.layout import SpanLayout
     from ringbuf.ring.resource import AttributeValue
 
@@ -121,40 +123,42 @@ class Encoder:
         self._envelope = _Envelope(_scope_spans(layout, None))
         self._envelopes: dict[bytes | None, _Envelope | None] = {None: self._envelope}
 
-    def encode(self, records: np.ndarray) -> Encoded:
+    def encode(self, records: np.ndarray, kept: Kept | None = None) -> Encoded:
         """Return the records as one `resource_spans` field of protobuf, tag and length included.
 
         The bodies of several rings, one after the other, are a `TracesData` and an `ExportTraceServiceRequest`.
 
         Args:
             records: array of the layout's dtype, one dimension.
+            kept: what is written of each, as they were sampled late.
 
         Raises:
             ValueError: the array's dtype is not the layout's.
         """
-        return _as_bytes(self.encode_into, records)
+        return _as_bytes(self.encode_into, records, kept)
 
-    def encode_json(self, records: np.ndarray) -> Encoded:
+    def encode_json(self, records: np.ndarray, kept: Kept | None = None) -> Encoded:
         """Return the records as the JSON object of one `ResourceSpans`, without a newline.
 
         A line of a file is `{"resourceSpans":[`, such objects with commas between them, `]}` and a newline.
 
         Args:
             records: array of the layout's dtype, one dimension.
+            kept: what is written of each, as they were sampled late.
 
         Raises:
             ValueError: the array's dtype is not the layout's.
         """
-        return _as_bytes(self.encode_json_into, records)
+        return _as_bytes(self.encode_json_into, records, kept)
 
-    def encode_into(self, records: np.ndarray, out: OutputBuffer) -> tuple[int, int]:
+    def encode_into(self, records: np.ndarray, out: OutputBuffer, kept: Kept | None = None) -> tuple[int, int]:
         """Append what `encode` returns to `out`, without a copy; return the numbers of spans and of invalid records."""
         start, head_bytes = len(out), self._head_bytes
         out.reserve(head_bytes)
         out.grow(head_bytes)
         spans = invalid = 0
-        for envelope, part in self._parts(records):
-            added, skipped = self._append_scope(envelope, part, out)
+        for envelope, part, of_part in self._parts(records, kept):
+            added, skipped = self._append_scope(envelope, part, of_part, out)
             spans, invalid = spans + added, invalid + skipped
         if not spans:
             out.clear(start)
@@ -166,15 +170,15 @@ class Encoder:
         self._head_bytes = len(head)  # of the next batch too, most likely: then nothing moves
         return spans, invalid
 
-    def encode_json_into(self, records: np.ndarray, out: OutputBuffer) -> tuple[int, int]:
+    def encode_json_into(self, records: np.ndarray, out: OutputBuffer, kept: Kept | None = None) -> tuple[int, int]:
         """Append what `encode_json` returns to `out`; return the numbers of spans and of invalid records."""
         start = len(out)
         out.put(self._json_head)
         spans = invalid = 0
-        for envelope, part in self._parts(records):
+        for envelope, part, of_part in self._parts(records, kept):
             at = len(out)
             out.put((b"," if spans else b"") + (envelope.json_head if envelope else b""))
-            added, skipped = self._append(lib.rb_encode_json, self._plan.json_bound, envelope, part, out, b",")
+            added, skipped = self._append(self._to_json(of_part), envelope, part, out, b",")
             if added and envelope:
                 out.put(envelope.json_tail)
             else:
@@ -186,12 +190,15 @@ class Encoder:
             out.clear(start)
         return spans, invalid
 
-    def _parts(self, records: np.ndarray) -> Iterable[tuple[_Envelope | None, np.ndarray]]:
+    def _parts(
+        self, records: np.ndarray, kept: Kept | None
+    ) -> Iterable[tuple[_Envelope | None, np.ndarray, Kept | None]]:
         """Return the records of each scope with what surrounds them; None where no span can be made of them."""
-        if self._scope_field is None:
-            return [(self._envelope, records)]
-        groups = by_scope(_checked(records, self._layout), self._scope_field)
-        return [(self._envelope_of(scope), part) for scope, part in groups.items()]
+        groups: dict[bytes | None, np.ndarray | slice] = {None: slice(None)}
+        if self._scope_field is not None:
+            groups = by_scope(_checked(records, self._layout), self._scope_field)
+        for scope, part in groups.items():
+            yield self._envelope_of(scope), records[part], kept and kept.of(part)
 
     def _envelope_of(self, scope: bytes | None) -> _Envelope | None:
         if scope not in self._envelopes:
@@ -201,12 +208,26 @@ class Encoder:
             self._envelopes[scope] = _Envelope(_scope_spans(self._layout, scope)) if is_sound else None
         return self._envelopes[scope]
 
-    def _append_scope(self, envelope: _Envelope | None, records: np.ndarray, out: OutputBuffer) -> tuple[int, int]:
+    def _to_protobuf(self, kept: Kept | None) -> _Writing:
+        if kept is None:
+            return _Writing(partial(lib.rb_encode_protobuf, self._plan.c_plan), self._plan.protobuf_bound)
+        encode = partial(lib.rb_encode_kept_protobuf, self._plan.c_plan, kept.table.c_kept)
+        return _Writing(encode, self._plan.protobuf_bound + kept.table.protobuf_bound, kept.rows)
+
+    def _to_json(self, kept: Kept | None) -> _Writing:
+        if kept is None:
+            return _Writing(partial(lib.rb_encode_json, self._plan.c_plan), self._plan.json_bound)
+        encode = partial(lib.rb_encode_kept_json, self._plan.c_plan, kept.table.c_kept)
+        return _Writing(encode, self._plan.json_bound + kept.table.json_bound, kept.rows)
+
+    def _append_scope(
+        self, envelope: _Envelope | None, records: np.ndarray, kept: Kept | None, out: OutputBuffer
+    ) -> tuple[int, int]:
         """Append one `scope_spans` field, or nothing when no record is a span."""
         start, head_bytes = len(out), envelope.head_bytes if envelope else 0
         out.reserve(head_bytes)
         out.grow(head_bytes)
-        spans, invalid = self._append(lib.rb_encode_protobuf, self._plan.protobuf_bound, envelope, records, out)
+        spans, invalid = self._append(self._to_protobuf(kept), envelope, records, out)
         if not spans or envelope is None:
             out.clear(start)
             return spans, invalid
@@ -219,8 +240,7 @@ class Encoder:
 
     def _append(
         self,
-        encode: Callable[..., int],
-        bound: int,
+        writing: _Writing,
         envelope: _Envelope | None,
         records: np.ndarray,
         out: OutputBuffer,
@@ -231,6 +251,7 @@ class Encoder:
         contiguous = np.ascontiguousarray(_checked(records, self._layout))
         # Not the array itself: numpy gives no buffer of fields that are out of order.
         data = ffi.from_buffer("uint8_t[]", contiguous.view(np.uint8))
+        beside = writing.beside(len(records))
         counts = ffi.new("uint64_t[2]")
         spans = invalid = 0
         while (taken := spans + invalid) < len(records):
@@ -238,9 +259,9 @@ class Encoder:
             if spans:
                 out.put(separator)
             # Most records take far less than their bound.
-            room = max(bound, min(bound * (len(records) - taken), _PIECE_BYTES))
+            room = max(writing.bound, min(writing.bound * (len(records) - taken), _PIECE_BYTES))
             at, start = out.reserve(room), data + taken * self._layout.slot_bytes
-            written = encode(self._plan.c_plan, start, len(records) - taken, at, room, counts, counts + 1)
+            written = writing.encode(*beside(taken), start, len(records) - taken, at, room, counts, counts + 1)
             if written < 0 or not any(counts):  # else this would go on for ever
                 raise RingBufferError(f"the encoder takes no record (status {written})")
             if written:
@@ -250,6 +271,30 @@ class Encoder:
             spans += counts[0]
             invalid += counts[1]
         return spans, invalid
+
+
+class _Writing(NamedTuple):
+    """How records are written.
+
+    Attributes:
+        encode: the function, given its plan.
+        bound: of a record.
+        rows: for each record, an argument before it.
+    """
+
+    encode: Callable[..., int]
+    bound: int
+    rows: np.ndarray | None = None
+
+    def beside(self, count: int) -> Callable[[int], tuple[Any, ...]]:
+        """Return the function from the index of a record to the arguments before it, of so many."""
+        rows = self.rows
+        if rows is None:
+            return lambda _: ()
+        if len(rows) != count:
+            raise ValueError(f"{len(rows)} rows for {count} records")
+        data = ffi.from_buffer("uint16_t[]", rows)
+        return lambda taken: (data + taken,)
 
 
 class _Envelope:
@@ -276,11 +321,15 @@ def _around(json: bytes, name: bytes, element: Message) -> tuple[bytes, bytes]:
     return head + b'"' + name + b'":[', found[-1:] + tail
 
 
-def _as_bytes(encode_into: Callable[[np.ndarray, OutputBuffer], tuple[int, int]], records: np.ndarray) -> Encoded:
+def _as_bytes(
+    encode_into: Callable[[np.ndarray, OutputBuffer, Kept | None], tuple[int, int]],
+    records: np.ndarray,
+    kept: Kept | None,
+) -> Encoded:
     if not hasattr(_thread, "out"):
         _thread.out = OutputBuffer()
     _thread.out.clear()
-    spans, invalid = encode_into(records, _thread.out)
+    spans, invalid = encode_into(records, _thread.out, kept)
     return Encoded(bytes(_thread.out.view()), spans, invalid)
 
 
