@@ -125,7 +125,7 @@ static int encode_json(void) { return encode(1); }
 /* Traces of ten spans, all of which wait. */
 static int look_at_traces(void)
 {
-    static uint64_t masks[RECORDS], stated[RECORDS];
+    static uint64_t masks[RECORDS], stated[RECORDS], drew[RECORDS];
     static uint32_t fates[RECORDS], spans[RECORDS];
     rb_trace_rule rules[2] = {{.keeps_all = 1}, {.keeps_all = 1}};
     rb_traces_config config = {.wait_nano = 1000, .wait_after_root_nano = 1000, .wait_after_entry_nano = 1000};
@@ -134,7 +134,7 @@ static int look_at_traces(void)
     config.trace_room = config.span_room = config.decided_room = config.look_room = 4096;
     rb_traces *table;
     check(rb_traces_new(&config, &table, NULL) == RB_OK, "rb_traces_new");
-    rb_look look = {.records = records, .masks = masks, .fates = fates, .stated = stated, .spans = spans};
+    rb_look look = {.records = records, .masks = masks, .fates = fates, .stated = stated, .drew = drew, .spans = spans};
     look.count = RECORDS;
     look.slot_bytes = SLOT_BYTES;
     look.origin = (uint32_t)rb_traces_join(table);

@@ -46,6 +46,16 @@ uint64_t rb_randomness(const uint8_t id[16])
     return __builtin_bswap64(low) & (RB_THRESHOLDS - 1);
 }
 
+uint64_t rb_random_of(const rb_decided *decided, const uint8_t id[16])
+{
+    return decided->random_is == RB_RANDOM_OF_ID ? rb_randomness(id) : decided->random;
+}
+
+uint64_t rb_drawn_of(const rb_decided *decided)
+{
+    return decided->random_is == RB_RANDOM_STATED ? decided->random + 1 : 0;
+}
+
 uint32_t rb_fate_of(uint32_t rule, uint64_t threshold, uint64_t known, uint64_t random, uint64_t own, uint64_t *stated)
 {
     /* One that would not have kept the trace is none: the head went by something else. */
@@ -80,6 +90,7 @@ static void settle_spans(rb_traces *table, const rb_trace *trace, const rb_decid
         span->origin = rb_fate_of(decided->rule, decided->threshold, decided->known, decided->random, span->stated,
                                   &span->stated) |
                        (uint32_t)decided->why << RB_FATE_WHY_SHIFT;
+        span->drew = rb_drawn_of(decided);
     }
     if (table->settled.last == RB_NONE)
         table->settled.first = trace->first_span;
@@ -111,7 +122,8 @@ const rb_decided *rb_decide(rb_traces *table, uint32_t number, uint32_t why, uin
                             .at_nano = at_nano,
                             .share = (float)table->choices[rule].share,
                             .rule = (uint8_t)rule,
-                            .why = (uint8_t)why};
+                            .why = (uint8_t)why,
+                            .random_is = trace->random != 0 ? RB_RANDOM_STATED : RB_RANDOM_OF_ID};
     memcpy(decided->id, trace->id, 16);
     uint32_t ref = RB_DECIDED | (((uint32_t)table->decided_count & table->decided_mask) + 1);
     table->decided_count++;

@@ -56,24 +56,28 @@ static uint64_t stated_by(const rb_look *look, uint64_t i, const any_record *rec
 }
 
 /* A span that decides on itself: nothing else belongs to it, or nothing can be remembered of it. */
-static uint32_t decide_by_itself(rb_traces *table, const arrival *span, uint32_t why, uint64_t *stated)
+static uint32_t decide_by_itself(rb_traces *table, const rb_look *look, uint64_t i, const arrival *span, uint32_t why)
 {
     const any_record *any = span->record;
     uint32_t rule = rb_match(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
     uint64_t random = span->random != 0 ? span->random - 1 : rb_randomness(any->core.trace_id);
+    look->drew[i] = span->random;
     table->counts.traces[rule]++;
     table->counts.spans[rule]++;
     table->counts.why[why]++;
-    return rb_fate_of(rule, table->choices[rule].threshold, table->is_head_open, random, span->stated, stated) |
+    return rb_fate_of(rule, table->choices[rule].threshold, table->is_head_open, random, span->stated,
+                      &look->stated[i]) |
            why << RB_FATE_WHY_SHIFT;
 }
 
-static uint32_t fate_of_late(rb_traces *table, const arrival *span, const rb_decided *decided, uint64_t *stated)
+static uint32_t fate_of_late(rb_traces *table, const rb_look *look, uint64_t i, const arrival *span)
 {
     const any_record *any = span->record;
-    uint32_t fate =
-        rb_fate_of(decided->rule, decided->threshold, decided->known, decided->random, span->stated, stated);
+    const rb_decided *decided = &table->decided[(span->found & ~RB_DECIDED) - 1];
+    uint64_t random = rb_random_of(decided, any->core.trace_id), own = span->stated;
+    uint32_t fate = rb_fate_of(decided->rule, decided->threshold, decided->known, random, own, &look->stated[i]);
     fate |= RB_FATE_LATE | (uint32_t)decided->why << RB_FATE_WHY_SHIFT;
+    look->drew[i] = rb_drawn_of(decided);
     table->counts.late++;
     table->counts.late_shares += (double)decided->share;
     if (fate & RB_FATE_KEPT)
@@ -82,8 +86,7 @@ static uint32_t fate_of_late(rb_traces *table, const arrival *span, const rb_dec
     if (!table->rules[rule].keeps_all)
         return fate;
     /* For itself: the trace is not kept after all, as then one of its spans would have decided by its being late. */
-    uint64_t own = span->stated;
-    *stated = own != 0 && decided->random >= own - 1 ? own : decided->known;
+    look->stated[i] = own != 0 && random >= own - 1 ? own : decided->known;
     table->counts.late_kept++;
     return fate | RB_FATE_KEPT | RB_FATE_ITSELF;
 }
@@ -177,7 +180,7 @@ static uint32_t meet(rb_traces *table, const rb_look *look, uint64_t i, const ar
         number = begin_trace(table, span, look->now_nano);
     if (number == RB_NONE) {
         table->counts.forgotten++;
-        return decide_by_itself(table, span, RB_WHY_LIMIT, &look->stated[i]);
+        return decide_by_itself(table, look, i, span, RB_WHY_LIMIT);
     }
     rb_trace *trace = &table->traces[number];
     take_in(trace, span);
@@ -190,6 +193,7 @@ static uint32_t meet(rb_traces *table, const rb_look *look, uint64_t i, const ar
         return 0;
     }
     const rb_decided *decided = rb_decide(table, number, why, look->now_nano, span->stated);
+    look->drew[i] = rb_drawn_of(decided);
     return rb_fate_of(decided->rule, decided->threshold, decided->known, decided->random, span->stated,
                       &look->stated[i]) |
            why << RB_FATE_WHY_SHIFT;
@@ -202,7 +206,7 @@ static uint32_t fate_now(rb_traces *table, const rb_look *look, uint64_t i, arri
         return RB_FATE_SETTLED | RB_FATE_UNSAMPLED;
     if (any->core.present & look->alone_bit) {
         int settles = rb_settles(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
-        return decide_by_itself(table, span, settles ? RB_WHY_RULE : RB_WHY_ALONE, &look->stated[i]);
+        return decide_by_itself(table, look, i, span, settles ? RB_WHY_RULE : RB_WHY_ALONE);
     }
     if (span->found == 0 || !rb_index_holds(table, span->found, span->hash, any->core.trace_id))
         span->found = rb_index_find(table, span->hash, any->core.trace_id);
@@ -212,7 +216,7 @@ static uint32_t fate_now(rb_traces *table, const rb_look *look, uint64_t i, arri
         is_short = !rb_has_room(table, span->origin);
     }
     if (span->found & RB_DECIDED)
-        return fate_of_late(table, span, &table->decided[(span->found & ~RB_DECIDED) - 1], &look->stated[i]);
+        return fate_of_late(table, look, i, span);
     return meet(table, look, i, span, is_short);
 }
 
@@ -252,7 +256,7 @@ int rb_traces_look(rb_traces *table, const rb_look *look)
         look->origin >= table->origin_room || !table->origins[look->origin].is_joined ||
         look->slot_bytes < RB_CORE_BYTES || look->root_threshold > RB_THRESHOLDS)
         return RB_E_ARGUMENT;
-    if (look->count && (!look->records || !look->masks || !look->fates || !look->stated || !look->spans))
+    if (look->count && (!look->records || !look->masks || !look->fates || !look->stated || !look->drew || !look->spans))
         return RB_E_ARGUMENT;
     arrival spans[BLOCK];
     for (uint64_t start = 0; start < look->count; start += BLOCK) {
@@ -261,7 +265,7 @@ int rb_traces_look(rb_traces *table, const rb_look *look)
         find_block(table, count, spans);
         for (uint64_t i = 0; i < count; i++) {
             look->spans[start + i] = RB_NONE;
-            look->stated[start + i] = 0;
+            look->stated[start + i] = look->drew[start + i] = 0;
             look->fates[start + i] = fate_now(table, look, start + i, &spans[i]);
         }
     }

@@ -56,6 +56,7 @@ typedef struct __attribute__((aligned(64))) rb_trace {
 typedef struct rb_waiting {
     uint64_t place;
     uint64_t stated; /* 1 + T, 0: none; once decided, what it states if it is kept */
+    uint64_t drew;   /* once decided: 1 + R where its trace stated one */
     uint32_t next;
     uint32_t origin; /* once decided its fate */
 } rb_waiting;
@@ -163,6 +164,9 @@ int rb_settles(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t b
 const rb_decided *rb_decide(rb_traces *table, uint32_t number, uint32_t why, uint64_t at_nano, uint64_t own);
 /* The fate of a span, RB_FATE_… without why; *stated becomes 1 + T where it states one, else 0. */
 uint32_t rb_fate_of(uint32_t rule, uint64_t threshold, uint64_t known, uint64_t random, uint64_t own, uint64_t *stated);
+/* R of a span's trace; 1 + R where it was stated, else 0. */
+uint64_t rb_random_of(const rb_decided *decided, const uint8_t id[16]);
+uint64_t rb_drawn_of(const rb_decided *decided);
 /* Of a trace id: its low 56 bits. */
 uint64_t rb_randomness(const uint8_t id[16]);
 

@@ -146,7 +146,8 @@ int rb_traces_place(rb_traces *table, const uint32_t *spans, const uint64_t *pla
     return RB_OK;
 }
 
-int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32_t *fates, uint64_t *stated)
+int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32_t *fates, uint64_t *stated,
+                       uint64_t *drew)
 {
     uint64_t taken = 0;
     while (taken < most && table->settled.first != RB_NONE) {
@@ -155,6 +156,7 @@ int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32
         places[taken] = span->place;
         fates[taken] = span->origin;
         stated[taken] = span->stated;
+        drew[taken] = span->drew;
         taken++;
         if (number == table->settled.last)
             table->settled = RB_EMPTY_LIST;

@@ -77,6 +77,7 @@ typedef struct rb_look {
     const uint64_t *randoms;    /* 1 + R that each states, 0 none; NULL: none does */
     uint32_t *fates;            /* out */
     uint64_t *stated;           /* out: 1 + T to be stated by a span that is kept, 0: none */
+    uint64_t *drew;             /* out: 1 + R where its trace stated one, 0: R is that of the id */
     uint32_t *spans;            /* out: the number under which it waits, or UINT32_MAX */
     uint64_t count;
     uint64_t now_nano; /* never goes back */
@@ -86,6 +87,13 @@ typedef struct rb_look {
     uint32_t alone_bit; /* RB_PRESENT_ALONE, or 0 where the layout has an attribute there */
     uint32_t pad;
 } rb_look;
+
+/* Where a trace's R is known from. */
+enum rb_random_is {
+    RB_RANDOM_OF_ID = 0,
+    RB_RANDOM_STATED = 1, /* one of its spans stated it */
+    RB_RANDOM_OUTCOME = 2 /* read back: it was stated, and only what came of it is known */
+};
 
 /* A trace that was decided. */
 typedef struct rb_decided {
@@ -98,7 +106,7 @@ typedef struct rb_decided {
     float share;
     uint8_t rule;
     uint8_t why;
-    uint16_t pad;
+    uint16_t random_is; /* enum rb_random_is */
 } rb_decided;
 
 /* What was decided since the last rb_traces_count, and what waits now. */
@@ -164,7 +172,8 @@ int64_t rb_traces_decide_early(rb_traces *table, uint32_t origin, uint64_t spans
  *
  * Returns: how many; less than `most`: these were all.
  */
-int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32_t *fates, uint64_t *stated);
+int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32_t *fates, uint64_t *stated,
+                       uint64_t *drew);
 
 /* rb_traces_count - read the counts, and begin anew. */
 void rb_traces_count(rb_traces *table, rb_traces_counts *counts);

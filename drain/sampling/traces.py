@@ -31,7 +31,7 @@ WHYS: Final = (
 DECIDED: Final = np.dtype(
     [
         *(("hash", "<u8"), ("id", "V16"), ("threshold", "<u8"), ("known", "<u8"), ("random", "<u8")),
-        *(("at_nano", "<u8"), ("share", "<f4"), ("rule", "u1"), ("why", "u1"), ("pad", "<u2")),
+        *(("at_nano", "<u8"), ("share", "<f4"), ("rule", "u1"), ("why", "u1"), ("random_is", "<u2")),
     ]
 )
 """A decision, as `rb_decided` has it."""
@@ -43,10 +43,17 @@ class Fates(NamedTuple):
     Attributes:
         bits: u4, enum rb_fate: the rule, why, and what became of the span.
         stated: u8, 1 + the threshold that a kept span states, 0: none is known.
+        drew: u8, 1 + R where the trace stated one, 0: R is that of its id.
     """
 
     bits: np.ndarray
     stated: np.ndarray
+    drew: np.ndarray
+
+    @classmethod
+    def empty(cls, count: int) -> Fates:
+        """Return room for so many."""
+        return cls(np.empty(count, np.uint32), np.empty(count, np.uint64), np.empty(count, np.uint64))
 
     @property
     def is_settled(self) -> np.ndarray:
@@ -202,8 +209,7 @@ class Traces:
         """
         count = len(records)
         contiguous = np.ascontiguousarray(records)
-        fates = Fates(np.empty(count, np.uint32), np.empty(count, np.uint64))
-        looked = Looked(fates, np.empty(count, np.uint32))
+        looked = Looked(Fates.empty(count), np.empty(count, np.uint32))
         look = ffi.new("rb_look *")
         kept = [
             _set(look, name, array, c_type)
@@ -212,8 +218,9 @@ class Traces:
                 ("masks", masks, "uint64_t[]"),
                 ("thresholds", thresholds, "uint64_t[]"),
                 ("randoms", randoms, "uint64_t[]"),
-                ("fates", fates.bits, "uint32_t[]"),
-                ("stated", fates.stated, "uint64_t[]"),
+                ("fates", looked.fates.bits, "uint32_t[]"),
+                ("stated", looked.fates.stated, "uint64_t[]"),
+                ("drew", looked.fates.drew, "uint64_t[]"),
                 ("spans", looked.spans, "uint32_t[]"),
             ]
             if array is not None
@@ -273,21 +280,22 @@ class Traces:
         parts: list[Settled] = []
         while True:
             most = _MOST_AT_ONCE if parts else 4096
-            part = Settled(np.empty(most, np.uint64), Fates(np.empty(most, np.uint32), np.empty(most, np.uint64)))
+            part = Settled(np.empty(most, np.uint64), Fates.empty(most))
             data = (
                 ffi.from_buffer("uint64_t[]", part.places),
                 ffi.from_buffer("uint32_t[]", part.fates.bits),
                 ffi.from_buffer("uint64_t[]", part.fates.stated),
+                ffi.from_buffer("uint64_t[]", part.fates.drew),
             )
             taken = lib.rb_traces_take(self._table, most, *data)
-            parts.append(Settled(part.places[:taken], Fates(part.fates.bits[:taken], part.fates.stated[:taken])))
+            parts.append(Settled(part.places[:taken], Fates(*(array[:taken] for array in part.fates))))
             if taken < most:
                 break
         if len(parts) == 1:
             return parts[0]
         return Settled(
             np.concatenate([part.places for part in parts]),
-            Fates(*(np.concatenate([part.fates[at] for part in parts]) for at in range(2))),
+            Fates(*(np.concatenate([part.fates[at] for part in parts]) for at in range(3))),
         )
 
     def decided(self) -> np.ndarray:

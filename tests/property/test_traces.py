@@ -47,6 +47,7 @@ class Outcome(NamedTuple):
     threshold: int | None
     is_late: bool
     is_for_itself: bool
+    random: int | None
 
 
 class Ring:
@@ -126,19 +127,19 @@ class Fixture:
         seen = ring.looker.look(records)
         looked = self.table.look(ring.origin, records, seen.masks, at, thresholds=seen.thresholds, randoms=seen.randoms)
         places = np.array([number for number, _ in numbered], np.uint64)
-        for place, bits, stated in zip(places, *looked.fates, strict=True):
+        for place, bits, stated, drew in zip(places, *looked.fates, strict=True):
             if bits & lib.RB_FATE_SETTLED:
-                self._settle(int(place), int(bits), int(stated))
+                self._settle(int(place), int(bits), int(stated), int(drew))
         assert (looked.fates.is_settled == (looked.spans == 2**32 - 1)).all()
         self.table.place(looked, places)
         self._take()
 
     def _take(self) -> None:
         settled = self.table.take()
-        for place, bits, stated in zip(settled.places, *settled.fates, strict=True):
-            self._settle(int(place), int(bits), int(stated))
+        for place, bits, stated, drew in zip(settled.places, *settled.fates, strict=True):
+            self._settle(int(place), int(bits), int(stated), int(drew))
 
-    def _settle(self, place: int, bits: int, stated: int) -> None:
+    def _settle(self, place: int, bits: int, stated: int, drew: int) -> None:
         assert place not in self.outcomes
         unsampled = bits & lib.RB_FATE_UNSAMPLED
         self.outcomes[place] = Outcome(
@@ -148,6 +149,7 @@ class Fixture:
             stated - 1 if stated else None,
             bool(bits & lib.RB_FATE_LATE),
             bool(bits & lib.RB_FATE_ITSELF),
+            drew - 1 if drew else None,
         )
 
 
@@ -155,6 +157,12 @@ def by_oracle(arrivals: list[tuple[int, SeenSpan]], rules: Rules) -> dict[int, O
     sampler = Sampler(rules)
     numbers = {id(span): number for number, (_, span) in enumerate(arrivals)}
     fates = [fate for at, span in arrivals for fate in sampler.take(span, at)]
+    fates += sampler.decide_due()
+    late = {id(fate.span) for fate in fates if fate.is_late}
+    stated: dict[bytes, int] = {}
+    for _, span in arrivals:
+        if span.says.randomness is not None and span.is_sampled and id(span) not in late:
+            stated.setdefault(span.trace_id, span.says.randomness)
     return {
         numbers[id(fate.span)]: Outcome(
             fate.decision and fate.decision.rule,
@@ -163,8 +171,9 @@ def by_oracle(arrivals: list[tuple[int, SeenSpan]], rules: Rules) -> dict[int, O
             fate.threshold,
             fate.is_late,
             fate.is_kept_for_itself,
+            fate.decision and stated.get(fate.span.trace_id),
         )
-        for fate in [*fates, *sampler.decide_due()]
+        for fate in fates
     }
 
 

@@ -53,10 +53,10 @@ typedef struct tally {
 
 static void take(rb_traces *table, tally *all)
 {
-    uint64_t places[100], stated[100];
+    uint64_t places[100], stated[100], drew[100];
     uint32_t fates[100];
     for (int64_t taken = 100; taken == 100;) {
-        taken = rb_traces_take(table, 100, places, fates, stated);
+        taken = rb_traces_take(table, 100, places, fates, stated, drew);
         for (int64_t i = 0; i < taken; i++) {
             assert(places[i] < all->next && all->settled[places[i]]++ == 0);
             assert(fates[i] & RB_FATE_SETTLED);
@@ -69,11 +69,12 @@ static void look(rb_traces *table, uint32_t origin, rb_record *records, const ui
                  uint64_t now, tally *all)
 {
     uint32_t fates[LOOK], spans[LOOK], waiting[LOOK];
-    uint64_t stated[LOOK], places[LOOK], waits = 0;
+    uint64_t stated[LOOK], drew[LOOK], places[LOOK], waits = 0;
     rb_look look = {.records = records,
                     .masks = masks,
                     .fates = fates,
                     .stated = stated,
+                    .drew = drew,
                     .spans = spans,
                     .count = count,
                     .now_nano = now,
@@ -190,11 +191,12 @@ static void what_cannot_be_is_refused(void)
 {
     rb_traces *table = table_of(8, 8, 8);
     rb_record record = record_of(1, 0);
-    uint64_t mask = 2, stated, place = 0;
+    uint64_t mask = 2, stated, drew, place = 0;
     uint32_t fate, span;
     rb_look look = {.records = &record,
                     .masks = &mask,
                     .fates = &fate,
+                    .drew = &drew,
                     .stated = &stated,
                     .spans = &span,
                     .count = 1,
