@@ -51,7 +51,7 @@ _ARGUMENTS: Final = (
 _NBYTES_VALUE, _OUTCOME_VALUE = 1, 2  # of a span, whose times are none of its values
 
 
-def _fail(span: Span, _exception: object) -> tuple[tuple[int, object], ...]:
+def _fail(span: Span, _exception: object, _end_unix_nano: int) -> tuple[tuple[int, object], ...]:
     outcome = span["outcome"]
     says_how = isinstance(outcome, Outcome) and outcome.status == Status.ERROR
     return () if says_how else ((_OUTCOME_VALUE, Outcome.ERROR),)

@@ -198,8 +198,8 @@ static int put_failed_value(rb_py_span *self, PyObject *pair, uint8_t *record, r
 }
 
 /*
- * What an exception that passes makes of the record: an error that says why, also where the block has made it one. An OK
- * is final.
+ * What an exception that passes makes of the record, which has its end: an error that says why, also where the block has
+ * made it one. An OK is final.
  */
 static void fail(rb_py_span *self, PyObject *exception, uint8_t *record, rb_tally *tally, kept_exception *kept)
 {
@@ -208,12 +208,15 @@ static void fail(rb_py_span *self, PyObject *exception, uint8_t *record, rb_tall
     if (core->status == RB_STATUS_OK)
         return;
     if (site->failure != NULL) {
-        PyObject *pairs = PyObject_CallFunctionObjArgs(site->failure, (PyObject *)self, exception, NULL);
+        PyObject *end = PyLong_FromUnsignedLongLong(core->end_unix_nano);
+        PyObject *pairs =
+            end == NULL ? NULL : PyObject_CallFunctionObjArgs(site->failure, (PyObject *)self, exception, end, NULL);
         Py_ssize_t count = pairs == NULL ? -1 : PyTuple_Size(pairs);
         int rv = count < 0 ? -1 : 0;
         for (Py_ssize_t i = 0; rv == 0 && i < count; i++)
             rv = put_failed_value(self, PyTuple_GetItem(pairs, i), record, tally);
         Py_XDECREF(pairs);
+        Py_XDECREF(end);
         if (rv < 0 && rb_site_refuse(site, NULL) < 0)
             keep_exception(kept);
     }
@@ -230,11 +233,11 @@ static void write_span(rb_py_span *self, uint64_t monotonic_nano, PyObject *exce
     rb_tally tally = {0, 0, 0};
     memcpy(record, site->template, site->slot_bytes);
     put_values(self, record, &tally, kept);
+    rb_span_end(&self->span, monotonic_nano, core);
     if (exception != NULL)
         fail(self, exception, record, &tally, kept);
     tally.invalid += self->left_out; /* last: what records the exception may leave out something, too */
     self->status = core->status;
-    rb_span_end(&self->span, monotonic_nano, core);
     if (rb_site_write(site, record, &tally) >= 0)
         return;
     /* Of a ring with other records: the emitter was given another layout. */

@@ -113,7 +113,7 @@ typedef struct rb_py_site {
     PyObject *attend;  /* attend(): what the +2 of rb_emit asks for */
     PyTypeObject *span_type;
     PyObject *origin;  /* (callable, arguments): what binds the site anew, where it is unpickled */
-    PyObject *failure; /* failure(span, exception) -> ((index of a value, the value), ...): what one that passes sets */
+    PyObject *failure; /* failure(span, exception, end) -> ((index of a value, value), ...): what one sets */
     uint32_t argument_count;
     uint32_t positional_count; /* of them, those that a call may give without their names: the first */
     uint32_t value_count;      /* what a span has: attributes, and the status */

@@ -35,12 +35,13 @@ class Failure:
         found = attributes.get(ERROR_TYPE)
         self._labels = None if found is None else found.labels
 
-    def __call__(self, span: Span, exception: object) -> tuple[tuple[int, object], ...]:
+    def __call__(self, span: Span, exception: object, end_unix_nano: int) -> tuple[tuple[int, object], ...]:
         """Return the values that the exception sets, by index; what the block has set itself stays.
 
         Args:
             span: whose block it passed.
             exception: it, or its class where there is no more.
+            end_unix_nano: of the span: the event of the exception must not come after it.
         """
         found = {ERROR_TYPE: self._type_of(exception), ERROR_MESSAGE: error_message(exception)}
         values = [
@@ -49,7 +50,7 @@ class Failure:
             if key in self._keys and value is not None and span[key] is None
         ]
         if PARTS in self._keys and isinstance(exception, BaseException):
-            span.record_exception(exception)
+            span.record_exception(exception, timestamp=end_unix_nano)
             values.append((self._keys[PARTS], span[PARTS]))
         return tuple(values)
 

@@ -48,7 +48,7 @@ class BoundSite(_site.Site):
         name: str,
         record: bytes,
         arguments: tuple[Argument, ...],
-        failure: Callable[[Any, Any], tuple[tuple[int, object], ...]] | None,
+        failure: Callable[[Any, Any, int], tuple[tuple[int, object], ...]] | None,
         convert: Callable[[int, Any], tuple[bytes, bool]],
         span_type: type[Span],
         origin: tuple[Callable[..., Any], tuple[Any, ...]],
@@ -60,7 +60,7 @@ class BoundSite(_site.Site):
             name: of its spans, for people.
             record: a whole record with what all its spans share.
             arguments: those of `emit`, in their order; those that are given by name alone are the last.
-            failure: `failure(span, exception) -> ((index of a value, value), …)`, what one that passes sets.
+            failure: `failure(span, exception, end) -> ((index of a value, value), …)`, what one that passes sets.
             convert: `convert(index of the argument, value) -> (bytes, cut)`, for what C does not take at once.
             span_type: of what `span` returns.
             origin: a callable and its arguments, which bind the site anew where it is unpickled.

@@ -108,13 +108,17 @@ class Span(_site.Span):
         except Exception as error:  # noqa: BLE001 - names and mappings are the application's: they may raise anything
             self.leave_out("event", error)
 
-    def record_exception(self, exception: BaseException, attributes: Mapping[str, Any] | None = None) -> None:
+    def record_exception(
+        self, exception: BaseException, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
+    ) -> None:
         """Add an event `exception` with its type, what it says and its stack trace, as OpenTelemetry has it.
 
         Args:
             exception: that is handled here; one that passes the block is recorded by itself.
             attributes: further ones.
+            timestamp: nanoseconds since 1970; None: now.
         """
+        when = _site.unix_nano() if timestamp is None else timestamp  # to write down the stack takes its time
         found: dict[str, Any] = {"exception.type": error_type(exception), "exception.message": error_message(exception)}
         with suppress(Exception):  # what an exception is as text is the application's
             found[STACKTRACE] = _stack_trace(exception)
@@ -122,7 +126,7 @@ class Span(_site.Span):
             found |= attributes or {}
         except Exception as error:  # noqa: BLE001 - as of an event, which goes on without them
             self.leave_out("attributes of an exception", error)
-        self.add_event("exception", found)
+        self.add_event("exception", found, when)
 
     def add_link(self, traceparent: str, attributes: Mapping[str, Any] | None = None) -> None:
         """Add a link to a span of another trace, in a layout that has an `otlp` attribute; else counted as left out.

@@ -286,7 +286,7 @@ def test_an_argument_that_is_no_part_of_the_record_is_refused(ring_dir: Path, ar
 def test_what_an_exception_cannot_set_is_left_out_and_its_span_is_an_error(ring_dir: Path, pairs: Any) -> None:
     record, arguments = bytes(LAYOUT.slot_bytes), (START, END, RATIO, TIER, ID)
     with ringbuf.Emitter("service", ring_dir=ring_dir, layout=LAYOUT, capacity=4) as emitter:
-        made = Site.bind(emitter, "get", record, arguments, lambda _span, _error: pairs, refused, SiteSpan, (print, ()))
+        made = Site.bind(emitter, "get", record, arguments, lambda *_: pairs, refused, SiteSpan, (print, ()))
         with pytest.raises(KeyError), made.span():
             raise KeyError
         (found,) = records_in(ring_dir)

@@ -105,6 +105,7 @@ def test_an_exception_that_passes_is_an_event_as_the_sdk_has_it(store: ringbuf.E
     values = text_of(exception.attributes)
     assert (values["exception.type"], values["exception.message"]) == ("KeyError", "'k'")
     assert values["exception.stacktrace"].endswith("KeyError: 'k'\n")
+    assert exception.time_unix_nano == got.end_time_unix_nano, "an event after its span's end is shown nowhere"
 
 
 def test_the_cost_of_a_trace_does_not_grow_with_the_depth_of_the_stack_or_of_the_causes(
@@ -201,6 +202,25 @@ def test_nothing_that_a_span_is_given_raises_in_the_program(
         door(span)
     assert len(delivered(ring_dir)) == 1
     assert store.stats().invalid_values == 1
+
+
+def test_an_exception_that_is_handled_happened_before_its_stack_was_written_down(
+    store: ringbuf.Emitter, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def stack_trace(_exception: BaseException) -> str:
+        written.append(ringbuf.unix_nano())
+        return ""
+
+    monkeypatch.setattr("ringbuf.sites.span._stack_trace", stack_trace)
+    with store.site("get").span() as span:
+        span.record_exception(KeyError())
+        span.record_exception(KeyError(), timestamp=7)
+    (got,) = delivered(ring_dir)
+    first, second = (event.time_unix_nano for event in got.events)
+    assert first <= written[0]
+    assert second == 7
 
 
 def test_an_exception_is_recorded_without_attributes_that_are_none(store: ringbuf.Emitter, ring_dir: Path) -> None:

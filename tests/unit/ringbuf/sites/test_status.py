@@ -247,7 +247,7 @@ def test_an_exception_says_what_it_is_also_where_the_block_has_said_that_it_fail
 def test_what_cannot_be_recorded_of_an_exception_is_counted(
     shop: ringbuf.Emitter, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def recording(span: Any, _exception: object) -> tuple[()]:
+    def recording(span: Any, _exception: object, _end: int) -> tuple[()]:
         span.leave_out("event", ValueError("no room"))
         return ()
 
