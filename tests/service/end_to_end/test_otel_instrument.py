@@ -71,7 +71,7 @@ def gunicorn(folder: Path, ring_dir: Path, stock_url: str, **environment: str) -
         "RINGBUF_DIR": str(ring_dir),
         "OTEL_SERVICE_NAME": "shop",
         "STOCK_URL": stock_url,
-        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "not-installed",  # as is otlp, which the distribution names where nobody names one
         "OTEL_LOGS_EXPORTER": "none",
         **environment,
     }
