@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ringbuf._ringbuf import ffi, lib
-from ringbuf.exceptions import RingFormatError
+from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import SpanLayout
+from ringbuf.ring.attaching import attach, document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -110,21 +110,15 @@ def _pick(names: Mapping[str, Any], attribute: str, source: str) -> SpanLayout:
 
 
 def _of_ring(path: Path) -> SpanLayout:
-    error = ffi.new("rb_error *")
-    consumer = ffi.new("rb_consumer **")
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        status = lib.rb_attach(descriptor, lib.RB_OBSERVE, 0, consumer, error)
+        consumer = attach(descriptor, lib.RB_OBSERVE, path)
     finally:
         os.close(descriptor)
-    if status != lib.RB_OK:
-        raise RingFormatError(str(path), ffi.string(error.detail).decode(errors="replace"), status)
     try:
-        header = lib.rb_consumer_header(consumer[0])
-        start = ffi.cast("char *", header) + header.layout_offset
-        return SpanLayout.from_json(bytes(ffi.buffer(start, header.layout_bytes)))
+        return SpanLayout.from_json(document(lib.rb_consumer_header(consumer), "layout"))
     finally:
-        lib.rb_consumer_free(consumer[0])
+        lib.rb_consumer_free(consumer)
 
 
 @contextmanager

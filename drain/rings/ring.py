@@ -17,8 +17,9 @@ from drain.rings.directory import FileId, file_id
 from drain.rings.documents import Documents
 from drain.rings.segment import Lane
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
+from ringbuf.exceptions import LayoutError, RingFormatError
 from ringbuf.layout.layout import CORE_OFFSETS
+from ringbuf.ring.attaching import attach, document, format_error
 from ringbuf.ring.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Ring:
         self._fd = fd
         self._held: Held | None = None
         try:
-            self.consumer: Any = _attach(fd, path, max_bytes)
+            self.consumer: Any = attach(fd, lib.RB_CONSUME, path, max_bytes)
         except BaseException:
             os.close(fd)
             raise
@@ -154,8 +155,8 @@ class Ring:
 
     def _read_documents(self, header: Any, documents: Documents) -> None:
         """Read what the header says besides numbers, and give back its copy of it; `header` is gone then."""
-        layout = _json(header, header.layout_offset, header.layout_bytes)
-        resource = _json(header, header.resource_offset, header.resource_bytes)
+        layout = document(header, "layout")
+        resource = document(header, "resource")
         self._held = _hold(documents, os.fstat(self._fd).st_uid, layout, resource, self.path)
         self.layout = _checked_layout(self._held.layout, header, self.path)
         self.resource = _resource(resource, self.path)
@@ -172,7 +173,7 @@ class Ring:
         if ready < 0:
             reason = self._implausible_positions() if ready == lib.RB_E_POSITION else ""
             self._freeze()
-            raise _format_error(self.path, ready, reason)
+            raise format_error(self.path, ready, reason)
         self._views, self._next_views = self._next_views, self._views
         return ready
 
@@ -232,7 +233,7 @@ class Ring:
             self._take_own_words()
         elif status < 0:
             self._freeze()
-            raise _format_error(self.path, status)
+            raise format_error(self.path, status)
         else:
             view = self._views[lane.index]
             view.released = (view.released + released) % _POSITIONS
@@ -399,19 +400,8 @@ class Ring:
 
     def _checked(self, status: int) -> int:
         if status < 0:
-            raise _format_error(self.path, status)
+            raise format_error(self.path, status)
         return status
-
-
-def _attach(fd: int, path: Path, max_bytes: int) -> Any:
-    consumer: Any = ffi.new("rb_consumer **")
-    error: Any = ffi.new("rb_error *")
-    status = lib.rb_attach(fd, lib.RB_CONSUME, max_bytes, consumer, error)
-    if status == lib.RB_E_SYSTEM:
-        raise OSError(error.os_errno, ffi.string(error.detail).decode(errors="replace"), str(path))
-    if status != lib.RB_OK:
-        raise _format_error(path, status, ffi.string(error.detail).decode(errors="replace"))
-    return consumer[0]
 
 
 def _hold(documents: Documents, owner: int, layout: bytes, resource: bytes, path: Path) -> Held:
@@ -441,13 +431,3 @@ def _encode(ring: Ring, encoding: Encoding) -> Callable[[np.ndarray], Encoded]:
     except LayoutError as error:
         raise RingFormatError(str(ring.path), f"layout: {error}") from error
     return encoder.encode_json if encoding == "json" else encoder.encode
-
-
-def _json(header: Any, offset: int, size: int) -> bytes:
-    return bytes(ffi.buffer(ffi.cast("char *", header) + offset, size))
-
-
-def _format_error(path: Path, status: int, detail: str = "") -> RingFormatError:
-    reason = detail or ffi.string(lib.rb_strerror(status)).decode()
-    kind = RingVersionError if status == lib.RB_E_ABI_NEWER else RingFormatError
-    return kind(str(path), reason, status)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.emitter import Emitter
-from ringbuf.exceptions import RingFormatError
 from ringbuf.layout.layout import SpanLayout
+from ringbuf.ring.attaching import attach, document, format_error
 from ringbuf.ring.settings import no_extension
 from ringbuf.status import SpanKind, Status
 from ringbuf.testing.parts import Event, Link, parts_of
@@ -179,14 +179,13 @@ def _take(path: Path) -> Iterator[FinishedSpan]:
     consumer = _attach(path)
     try:
         header = lib.rb_consumer_header(consumer)
-        layout_json = ffi.buffer(ffi.cast("char *", header) + header.layout_offset, header.layout_bytes)
-        layout = SpanLayout.from_json(bytes(layout_json))
+        layout = SpanLayout.from_json(document(header, "layout"))
         lib.rb_poll(consumer, ffi.new("rb_lane_view[]", header.lane_count))
         records = bytearray(header.capacity_slots * header.slot_bytes)
         for lane in range(header.lane_count):
             got = lib.rb_copy(consumer, lane, ffi.from_buffer(records), header.capacity_slots)
             if got < 0:
-                raise RingFormatError(str(path), ffi.string(lib.rb_strerror(got)).decode(), got)
+                raise format_error(path, got)
             lib.rb_release(consumer, lane, ffi.new("rb_outcome *", {"delivered": got}))
             for start in range(0, got * layout.slot_bytes, layout.slot_bytes):
                 yield _finished(layout, bytes(records[start : start + layout.slot_bytes]))
@@ -195,15 +194,11 @@ def _take(path: Path) -> Iterator[FinishedSpan]:
 
 
 def _attach(path: Path) -> Any:
-    consumer, error = ffi.new("rb_consumer **"), ffi.new("rb_error *")
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        status = lib.rb_attach(descriptor, lib.RB_CONSUME, 0, consumer, error)
+        return attach(descriptor, lib.RB_CONSUME, path)
     finally:
         os.close(descriptor)
-    if status != lib.RB_OK:
-        raise RingFormatError(str(path), ffi.string(error.detail).decode(errors="replace"), status)
-    return consumer[0]
 
 
 def _finished(layout: SpanLayout, record: bytes) -> FinishedSpan:

@@ -48,7 +48,7 @@ RINGBUF: Final = {
     "otel": {"emitter", "sites", "ring", "layout", "protobuf"},
     "testing": {"emitter", "shared", "ring", "layout", "status"},
     "log_correlation": {"sites"},
-    "layout_source": {"layout"},
+    "layout_source": {"layout", "ring"},
     "layout_c": {"layout", "layout_source"},
     "commands": {"ring"},
     "ringbuf": {"emitter", "shared", "sites", "layout", "status", "traceparent"},  # what `import ringbuf` offers

@@ -12,8 +12,9 @@ import numpy as np
 
 from drain.accounting.sums import Sums
 from ringbuf._ringbuf import ffi, lib
-from ringbuf.exceptions import LayoutError, RingFormatError, RingVersionError
+from ringbuf.exceptions import LayoutError, RingFormatError
 from ringbuf.layout.layout import SpanLayout
+from ringbuf.ring.attaching import attach, document, format_error
 from ringbuf.ring.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class ObservedRing:
         try:
             status = _checked_status(self._fd, path)
             self.uid = status.st_uid
-            self._consumer: Any = _attach(self._fd, path)
+            self._consumer: Any = attach(self._fd, lib.RB_OBSERVE, path)
         except BaseException:
             os.close(self._fd)
             raise
@@ -119,7 +120,7 @@ class ObservedRing:
         """
         ready = lib.rb_poll(self._consumer, self.views)
         if ready < 0:
-            raise _format_error(self.path, ready)
+            raise format_error(self.path, ready)
 
     def peek(self, lane: int, most: int | None = None) -> Peeked:
         """Look at records of a lane from `positions[lane]` on, which moves behind them; they stay where they are.
@@ -145,7 +146,7 @@ class ObservedRing:
             self._missed,
         )
         if kept < 0:
-            raise _format_error(self.path, kept)
+            raise format_error(self.path, kept)
         self.positions[lane] = self._position[0]
         return Peeked(self._memory[: kept * slot_bytes].view(self.layout.dtype), self._missed[0])
 
@@ -260,13 +261,9 @@ class ObservedRing:
     ) -> None:
         self.close()
 
-    def _json(self, name: str) -> bytes:
-        offset, size = getattr(self.header, f"{name}_offset"), getattr(self.header, f"{name}_bytes")
-        return bytes(ffi.buffer(ffi.cast("char *", self.header) + offset, size))
-
     def _read_layout(self) -> SpanLayout:
         try:
-            layout = SpanLayout.from_json(self._json("layout"))
+            layout = SpanLayout.from_json(document(self.header, "layout"))
         except LayoutError as error:
             raise RingFormatError(str(self.path), f"layout: {error}") from error
         if layout.slot_bytes != self.header.slot_bytes:
@@ -275,7 +272,7 @@ class ObservedRing:
 
     def _read_resource(self) -> dict[str, AttributeValue]:
         try:
-            return resource_from_json(self._json("resource"))
+            return resource_from_json(document(self.header, "resource"))
         except ValueError as error:
             raise RingFormatError(str(self.path), f"resource: {error}") from error
 
@@ -295,20 +292,3 @@ def _is_on_tmpfs(device: int) -> bool:
     with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="replace") as mounts:
         lines = [line.split() for line in mounts]
     return any(fields[2] == wanted and fields[fields.index("-") + 1] == "tmpfs" for fields in lines)
-
-
-def _attach(fd: int, path: Path) -> Any:
-    consumer: Any = ffi.new("rb_consumer **")
-    error: Any = ffi.new("rb_error *")
-    status = lib.rb_attach(fd, lib.RB_OBSERVE, 0, consumer, error)
-    if status == lib.RB_E_SYSTEM:
-        raise OSError(error.os_errno, os.strerror(error.os_errno), str(path))
-    if status != lib.RB_OK:
-        raise _format_error(path, status, ffi.string(error.detail).decode(errors="replace"))
-    return consumer[0]
-
-
-def _format_error(path: Path, status: int, detail: str = "") -> RingFormatError:
-    reason = detail or ffi.string(lib.rb_strerror(status)).decode()
-    kind = RingVersionError if status == lib.RB_E_ABI_NEWER else RingFormatError
-    return kind(str(path), reason, status)
