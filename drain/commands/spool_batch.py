@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import typer
 
 from drain.commands.spool import state_dir_of
-from drain.commands.spool_text import counted, described
+from drain.commands.spool_text import described
 from drain.commands.starting import cannot_start, log_of, say
 from drain.delivery.dead_letters import DeadLetters
 from drain.exit_codes import DELIVERED, INTERRUPTED, UNDELIVERED, USAGE
@@ -22,6 +22,7 @@ from drain.spool.spool import DATABASE_NAME
 from drain.spool.store import RESERVE_NAME, SpoolLockedError
 from drain.state_directory import DEAD_LETTERS_FOLDER, SPOOL_FOLDER
 from ringbuf.exceptions import RingBufferError
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ import typer
 from drain.spool.spool_time import SpoolTime
 from drain.tools.looking.span_text import age, moment, printable
 from drain.tools.looking.table import Column, write_table
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +97,7 @@ def write(state_dir: Path, settings: Settings, spool: SpoolLook, letters: Letter
             typer.echo(f"… and {len(spool.batches) - _MOST_ROWS:,} newer ones: --all")
         typer.echo()
     kept = f"{_batches(letters.batches)}, {_spans(letters.spans)} in {counted(letters.files, 'file', 'files')}"
-    bound = f"{size(settings.dead_letter_bytes)} and {settings.dead_letter_files:,} files"
+    bound = f"{size(settings.dead_letter_bytes)} and {counted(settings.dead_letter_files, 'file')}"
     typer.echo(f"dead letters: {kept}; {size(letters.file_bytes)} of at most {bound}")
     if letters.by_reason:
         typer.echo()
@@ -107,15 +108,6 @@ def described(stored: Stored) -> str:
     """Return a batch in words."""
     services = ", ".join(printable(service, 64) for service in stored.services)
     return f"batch {stored.id}, {_spans(stored.spans)} of {services}, stored {_age(SpoolTime(), stored)} ago"
-
-
-def counted(count: int, one: str, several: str) -> str:
-    """Return a number with what it counts.
-
-    >>> counted(1, "batch", "batches"), counted(1200, "batch", "batches")
-    ('1 batch', '1,200 batches')
-    """
-    return f"{count:,} {one if count == 1 else several}"
 
 
 def size(count: int) -> str:
@@ -233,4 +225,4 @@ def _write_reasons(letters: LettersLook, *, shows_all: bool) -> None:
     ]
     write_table(columns, rows)
     if len(shown) < len(ordered):
-        typer.echo(f"… and {len(ordered) - len(shown):,} reasons of longer ago: --all")
+        typer.echo(f"… and {counted(len(ordered) - len(shown), 'reason')} of longer ago: --all")

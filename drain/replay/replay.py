@@ -15,6 +15,7 @@ from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
 from drain.replay import sources
 from drain.replay.sources import SourceError, files_of, kept_from_the_drain, read, stamp_of
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,7 +83,7 @@ class FileReport:
 
     def line(self) -> str:
         """Return the report for people."""
-        parts = [f"{self.delivered:,} spans delivered"]
+        parts = [f"{counted(self.delivered, 'span')} delivered"]
         parts += [
             f"{count:,} {what}"
             for count, what in (
@@ -224,7 +225,7 @@ def show(reports: Iterator[FileReport], to: TextIO, destination: str) -> bool:
     missing = sum(report.undelivered for report in done)
     unsound = sum(report.invalid + report.unreadable for report in done)
     to.write(
-        f"{len(done)} files, {total:,} spans delivered to {destination}, {missing:,} not delivered,"
+        f"{counted(len(done), 'file')}, {counted(total, 'span')} delivered to {destination}, {missing:,} not delivered,"
         f" {unsound:,} invalid or unreadable\n"
     )
     to.flush()

@@ -17,6 +17,7 @@ from drain.service.accounts import Accounts
 from drain.service.copier import Copier
 from drain.service.pace import Pace
 from drain.service.shutdown import Shutdown
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +185,7 @@ class Service:
 
     def status(self) -> str:
         """Return one line about what it does now."""
-        return f"{len(self._reader.rings)} rings, {self._reader.pending} spans pending"
+        return f"{counted(len(self._reader.rings), 'ring')}, {counted(self._reader.pending, 'span')} pending"
 
     def close(self) -> bool:
         """Give the rings, the doorbell and the directory back; return whether all threads have ended."""

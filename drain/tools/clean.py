@@ -19,6 +19,7 @@ from drain.tools.looking.ring_selection import (
 )
 from drain.tools.looking.span_text import printable
 from ringbuf.exceptions import RingFormatError
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,21 +62,21 @@ def _clean(directory: RingDirectory, ring_dir: Path, *, is_forced: bool, is_sure
         if kept:
             spans = sum(ring.pending for ring in kept)
             typer.echo(
-                f"{_rings(len(kept))} of producers that are gone hold {spans:,} spans: deliver them with "
-                f"`{_delivering(ring_dir, kept)}` (or another --exporter), or give them up with --force"
+                f"{counted(len(kept), 'ring')} of producers that are gone, with {counted(spans, 'span')}: deliver them "
+                f"with `{_delivering(ring_dir, kept)}` (or another --exporter), or give them up with --force"
             )
         if not doomed:
-            typer.echo(f"nothing to remove in {ring_dir}; {_rings(len(rings) - len(ended))} in use")
+            typer.echo(f"nothing to remove in {ring_dir}; {counted(len(rings) - len(ended), 'ring')} in use")
             return EXIT_DONE
         lost = sum(ring.pending for ring in doomed)
         for ring in doomed:
-            typer.echo(f"{printable(ring.shown_name)}  {ring.life}  {ring.pending:,} spans")
-        question = f"remove {_rings(len(doomed))}" + (f" and LOSE {lost:,} spans" if lost else "")
+            typer.echo(f"{printable(ring.shown_name)}  {ring.life}  {counted(ring.pending, 'span')}")
+        question = f"remove {counted(len(doomed), 'ring')}" + (f" and LOSE {counted(lost, 'span')}" if lost else "")
         if not is_sure and not _asked(question):
             typer.echo("nothing removed")
             return EXIT_INCOMPLETE
         removed = [ring for ring in doomed if _remove(directory, ring)]
-        typer.echo(f"removed {_rings(len(removed))}" + (f", lost {lost:,} spans" if lost else ""))
+        typer.echo(f"removed {counted(len(removed), 'ring')}" + (f", lost {counted(lost, 'span')}" if lost else ""))
         return EXIT_DONE if len(removed) == len(doomed) else EXIT_INCOMPLETE
 
 
@@ -114,7 +115,3 @@ def _remove(directory: RingDirectory, ring: ObservedRing) -> bool:
     except OSError as error:
         typer.echo(f"ringbuf: {printable(ring.path.name)}: {error.strerror}", err=True)
         return False
-
-
-def _rings(count: int) -> str:
-    return f"{count} ring{'' if count == 1 else 's'}"

@@ -22,6 +22,7 @@ from drain.tools.looking.ring_selection import (
 )
 from drain.tools.looking.span_text import age, json_text, printable
 from drain.tools.looking.table import Column, bar, is_terminal, percent, write_table
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,4 +200,4 @@ def _write_rest(count: int, states: str, ring_dir: str, drain_pid: int | None) -
         return  # whoever reads the table with a program reads no more than the table
     served = f"drain: pid {drain_pid}" if drain_pid is not None else "no drain"
     those = f" that {'is' if count == 1 else 'are'} {states}" if states else ""
-    typer.echo(f"{count or 'no'} ring{'' if count == 1 else 's'}{those} in {ring_dir}; {served}")
+    typer.echo(f"{counted(count, 'ring') if count else 'no rings'}{those} in {ring_dir}; {served}")

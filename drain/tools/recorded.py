@@ -18,6 +18,7 @@ from drain.tools.looking.observed_ring import ObservedRing
 from drain.tools.report.rings import RING_MAGIC
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,7 +67,7 @@ class Recorded:
                     for span, is_alone in zip(spans, _alone(peeked.records, ring.layout), strict=True):
                         yield replace(span, is_alone=True) if is_alone else span
             if invalid:
-                self.notes.append(f"{path}: {invalid} records are no spans")
+                self.notes.append(f"{path}: {counted(invalid, 'record is no span', 'records are no spans')}")
 
     def _of_file(self, path: Path) -> Iterator[SeenSpan]:
         for piece in read(path, "protobuf", _BATCH_SPANS):

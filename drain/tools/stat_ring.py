@@ -20,6 +20,7 @@ from drain.tools.looking.ring_selection import (
 )
 from drain.tools.looking.span_text import age, json_text, moment, printable
 from drain.tools.looking.table import Column, bar, has_colour, percent, write_table
+from ringbuf.wording import counted
 
 _POSITIONS: Final = 1 << 64
 _MOST_LABELS: Final = 6
@@ -97,8 +98,8 @@ def _write(entry: dict[str, Any]) -> None:
         "not written",
         {
             **{name: f"{count:,}" for name, count in entry["dropped"].items()},
-            "truncated": f"{entry['truncated']:,} values cut",
-            "invalid": f"{entry['invalid_values']:,} values left out",
+            "truncated": f"{counted(entry['truncated'], 'value')} cut",
+            "invalid": f"{counted(entry['invalid_values'], 'value')} left out",
         },
     )
     _section("resource", {key: str(value) for key, value in entry["resource"].items()})

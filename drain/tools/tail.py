@@ -23,6 +23,7 @@ from drain.tools.looking.span_text import json_object, json_text, line, printabl
 from drain.tools.looking.table import has_colour
 from drain.tools.looking.watched_rings import WatchedRings
 from ringbuf.exceptions import RingFormatError
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +142,9 @@ class _Tail:
     def tell_missed(self) -> None:
         """Tell how many more spans were missed."""
         if self._missed > self._told:
-            typer.echo(f"ringbuf: missed {self._missed:,} spans, released before they were looked at", err=True)
+            typer.echo(
+                f"ringbuf: missed {counted(self._missed, 'span')}, released before they were looked at", err=True
+            )
             self._told = self._missed
 
     def _look(self, ring: ObservedRing, lane: int, most: int | None = None) -> list[Seen] | None:

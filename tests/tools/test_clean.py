@@ -47,7 +47,7 @@ def test_dead_rings_that_are_empty_go(ring_dir: Path) -> None:
     text = output_of("clean", "--ring-dir", ring_dir, "--yes")
     assert services_in(ring_dir) == {"alive", "full"}
     assert "removed 2 rings" in text
-    assert "1 ring of producers that are gone hold 7 spans" in text
+    assert "1 ring of producers that are gone, with 7 spans: deliver them" in text
     assert "nothing to remove" in output_of("clean", "--ring-dir", ring_dir)
 
 

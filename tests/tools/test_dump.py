@@ -122,7 +122,7 @@ def test_numpy_has_the_records_and_what_they_mean(shop: Emitter, ring_dir: Path,
 def test_only_what_matches(shop: Emitter, cache: Emitter, ring_dir: Path) -> None:
     result = invoke("dump", "--ring-dir", ring_dir, "--format", "csv", "--min-duration", "1ms", "--outcome", "ok")
     assert len(result.stdout.splitlines()) == 2
-    assert "1 spans of 2 rings" in result.stderr
+    assert "1 span of 2 rings" in result.stderr
     assert len(output_of("dump", "--ring-dir", ring_dir, "--service", "cache").splitlines()) == 1
 
 
@@ -140,7 +140,7 @@ def test_records_that_are_no_spans_are_left_out_and_counted(cache: Emitter, ring
     for form, lines in (("jsonl", 1), ("csv", 2)):
         result = invoke("dump", copy, "--format", form)
         assert len(result.stdout.splitlines()) == lines
-        assert "1 spans of 1 rings, 1 records that are no spans" in result.stderr
+        assert "1 span of 1 ring, 1 record that is no span" in result.stderr
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "numpy"])
@@ -154,7 +154,7 @@ def test_a_record_whose_otlp_is_not_sound_is_no_span_in_any_form(form: str, ring
         records["o"]["data"][0, 0] = 0x30  # kind, which the core has
         emitter.emit_batch(records)
         result = invoke("dump", "--ring-dir", ring_dir, "--format", form, "--output", tmp_path / "out")
-    assert "1 spans of 1 rings, 1 records that are no spans" in result.stderr
+    assert "1 span of 1 ring, 1 record that is no span" in result.stderr
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "numpy"])

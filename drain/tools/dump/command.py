@@ -27,6 +27,7 @@ from drain.tools.looking.span_filter import SpanFilter, with_span_filter
 from drain.tools.looking.span_text import printable
 from drain.tools.looking.table import is_terminal
 from ringbuf.exceptions import LayoutError, RingFormatError
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,10 +81,10 @@ def dump(
     finally:
         for ring in found:
             ring.close()
-    rest = (f", {others:,} records that are no spans" if others else "") + (
+    rest = (f", {counted(others, 'record that is no span', 'records that are no spans')}" if others else "") + (
         f"; missed {missed:,}, which the drain released meanwhile" if missed else ""
     )
-    typer.echo(f"ringbuf: {spans:,} spans of {len(found)} rings{rest}", err=True)
+    typer.echo(f"ringbuf: {counted(spans, 'span')} of {counted(len(found), 'ring')}{rest}", err=True)
     for where, reason in (*((path.name, reason) for path, reason in unreadable), *broken):
         typer.echo(f"ringbuf: {printable(where)}: {printable(reason)}", err=True)
     if unreadable or broken:

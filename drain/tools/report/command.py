@@ -22,6 +22,7 @@ from drain.tools.report.spans import OPERATION_KEYS, OUTCOME_KEYS, Keys, spans_o
 from drain.tools.report.statistics import Statistics
 from drain.tools.report.traces import SlowestTraces, TraceSpans
 from ringbuf.exceptions import RingBufferError
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +88,7 @@ def report(
     _write(made, output)
     if output != Path(_STANDARD_OUTPUT):
         words = f", {unreadable:,} unreadable parts" if unreadable else ""
-        typer.echo(f"{output}: {statistics.spans:,} spans{words}, {len(made):,} bytes", err=True)
+        typer.echo(f"{output}: {counted(statistics.spans, 'span')}{words}, {len(made):,} bytes", err=True)
     raise typer.Exit(EXIT_INCOMPLETE if unreadable else EXIT_DONE)
 
 

@@ -26,6 +26,7 @@ from drain.otlp.json_lines import to_json_line
 from drain.replay import sources as replay_sources
 from drain.replay.sources import SourceError
 from drain.tools.report.rings import RING_MAGIC, write_json_lines
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,7 +134,7 @@ def open_source(name: str, path: Path, folder: Path, rings: list[RingCount]) -> 
             count = write_json_lines(path, file)
             rings.append(count)
             if count.invalid:
-                source.note(f"{count.invalid:,} records are no spans")
+                source.note(counted(count.invalid, "record is no span", "records are no spans"))
         else:
             _write_json_lines(source, file)
     return Source(name, made, made.stat().st_size, unreadable=source.unreadable, notes=source.notes)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drain.tools.looking.span_text import clock, duration, printable
 from drain.tools.looking.table import Column, bar, percent, plain_table, rich_table
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def _title(frame: Frame, ring_dir: str, drain_pid: int | None) -> str:
     served = f"drain pid {drain_pid}" if drain_pid is not None else "no drain"
     rings = sum(group.rings for group in frame.groups)
     rate = sum(group.rate for group in frame.groups)
-    return f"{clock(frame.unix_nano)[:8]}Z {rate:,.0f} spans/s, {rings} rings, {served}, {ring_dir}"
+    return f"{clock(frame.unix_nano)[:8]}Z {rate:,.0f} spans/s, {counted(rings, 'ring')}, {served}, {ring_dir}"
 
 
 def _rest(count: int, what: str) -> list[Any]:

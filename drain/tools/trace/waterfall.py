@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drain.tools.looking.span_text import duration, moment, printable
 from drain.tools.looking.table import Column, write_table
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from drain.tools.report.traces import Row, Trace
@@ -39,7 +40,7 @@ def heading(trace: Trace) -> str:
     """Return how much there is of a trace, how long it took and when it began."""
     spans, services = trace.spans, len(trace.services)
     return (
-        f"{spans:,} span{'' if spans == 1 else 's'} of {services} service{'' if services == 1 else 's'}, "
+        f"{counted(spans, 'span')} of {counted(services, 'service')}, "
         f"{duration(trace.end - trace.start)} from {moment(trace.start)}"
     )
 

@@ -122,7 +122,7 @@ def test_a_ring_that_a_crash_left_is_delivered_from_a_copy_of_it(ring_dir: Path,
     assert digests(inputs) == before, "what is read is not written"
     assert ended.lines == [
         f"{inputs / 'crash.ring'}: 100 spans delivered",
-        f"1 files, 100 spans delivered to {output}, 0 not delivered, 0 invalid or unreadable",
+        f"1 file, 100 spans delivered to {output}, 0 not delivered, 0 invalid or unreadable",
     ]
 
 
@@ -391,7 +391,7 @@ def test_on_a_terminal_it_shows_each_file_and_the_sum(inputs: Path, output: Path
         assert process.wait(SECONDS) == 0
     os.close(ours)
     assert b"3 spans delivered" in shown
-    assert b"1 files, 3 spans delivered" in shown
+    assert b"1 file, 3 spans delivered" in shown
 
 
 def test_dead_letters_of_a_drain_are_sent_again(ring_dir: Path, tmp_path: Path, output: Path, inputs: Path) -> None:
