@@ -147,16 +147,16 @@ MUTANTS = {
         "consumer/consumer.c", "head - header->first_position > (uint64_t)INT64_MAX", "0", "ring"
     ),
     "a lane may be longer than its stride": Mutant(
-        "consumer/consumer.c",
+        "consumer/header.c",
         "header->lane_stride_bytes < RB_LANE_BYTES + (uint64_t)capacity * header->slot_bytes ||",
         "",
         "ring",
     ),
     "a file may be shorter than its header says": Mutant(
-        "consumer/consumer.c", "if (header->file_bytes != actual_bytes)", "if (0)", "ring"
+        "consumer/header.c", "if (header->file_bytes != actual_bytes)", "if (0)", "ring"
     ),
     "a layout may lie outside the header": Mutant(
-        "consumer/consumer.c", "&& bytes <= header->header_bytes - offset;", ";", "ring"
+        "consumer/header.c", "&& bytes <= header->header_bytes - offset;", ";", "ring"
     ),
     "more may be released than was read": Mutant(
         "consumer/consumer.c",
