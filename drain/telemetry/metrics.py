@@ -13,7 +13,8 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from drain.log import lines_dropped
-from drain.telemetry.metric_table import METRICS, Distribution, Reading
+from drain.telemetry.metric import Distribution, Reading
+from drain.telemetry.metric_table import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

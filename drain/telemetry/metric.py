@@ -1,0 +1,86 @@
+"""What a metric of the drain is, and what there is to read at a scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from drain.accounting.export_state import ExportState
+    from drain.accounting.letter_sums import LetterStatus
+    from drain.accounting.snapshot import Snapshot
+    from drain.accounting.span_metrics import SpanMetrics
+    from drain.accounting.spool_status import SpoolStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that a scrape tells, read once.
+
+    Attributes:
+        snapshot: of the loop.
+        snapshot_age: seconds.
+        exports: of the exporter.
+        spans: None where span metrics are off.
+        spool: None where there is none.
+        spool_capacity_bytes: bound of `spool.file_bytes`.
+        dead_letters: None where there are none.
+        seconds_until_attempt: at the backend.
+        stalled_seconds: since the loop last went round.
+        threads_ended: that were to go on.
+        connections_refused: by the listener, for want of room.
+        log_lines_dropped: that nobody could be told.
+    """
+
+    snapshot: Snapshot
+    snapshot_age: float
+    exports: ExportState
+    spans: SpanMetrics | None
+    spool: SpoolStatus | None
+    spool_capacity_bytes: int
+    dead_letters: LetterStatus | None
+    seconds_until_attempt: float
+    stalled_seconds: float
+    threads_ended: int
+    connections_refused: int
+    log_lines_dropped: int
+
+
+class Distribution(NamedTuple):
+    """What a histogram shows for one set of labels.
+
+    Attributes:
+        labels: name and value.
+        bounds: upper bounds of the buckets.
+        counts: by bucket, not cumulative; the last is beyond all bounds.
+        total: sum of what was counted.
+    """
+
+    labels: Mapping[str, str]
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    total: float
+
+
+Values: TypeAlias = Iterable[tuple[tuple[str, ...], float]]
+"""Label values, in the order of the metric's labels, and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One line of the table.
+
+    Attributes:
+        name: as it is exposed; of a histogram, without `_bucket`, `_count` and `_sum`.
+        kind: its Prometheus type.
+        labels: names; "…" stands for those that the layouts of the rings add.
+        help: what it counts, one line.
+        read: gives the values, or a histogram's distributions.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+    read: Callable[[Reading], Values] | Callable[[Reading], Iterable[Distribution]]

@@ -1,0 +1,155 @@
+"""How the values of metrics are read: label values, in the order of the metric's labels, and a number for each."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, TypeVar
+
+from drain.accounting.export_state import LATENCY_BOUNDS
+from drain.accounting.label_names import label_value
+from drain.telemetry.metric import Distribution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from drain.accounting.broker_state import Broker, BrokerState
+    from drain.accounting.letter_sums import LetterStatus
+    from drain.accounting.spool_status import SpoolStatus
+    from drain.accounting.sums import Sums
+    from drain.telemetry.metric import Reading, Values
+
+_T = TypeVar("_T")
+
+
+def one(value: float) -> Values:
+    """Return the value of a metric without labels."""
+    return [((), value)]
+
+
+def by_service(reading: Reading, value: Callable[[Sums], int]) -> Values:
+    """Return a sum of each service."""
+    return [((service,), total) for service, total in _totals(reading.snapshot.services, value).items()]
+
+
+def _totals(services: Mapping[str, _T], value: Callable[[_T], int]) -> dict[str, int]:
+    """Return a number by service as its label has it: two names may be the same once they are cut."""
+    totals: dict[str, int] = {}
+    for service, sums in services.items():
+        name = label_value(service)
+        totals[name] = totals.get(name, 0) + value(sums)
+    return totals
+
+
+def of_spool(reading: Reading, value: Callable[[SpoolStatus], float]) -> Values:
+    """Return a number of the spool, nothing without one."""
+    return [] if reading.spool is None else one(value(reading.spool))
+
+
+def dropped(reading: Reading) -> Values:
+    """Return the spans that producers could not write, by service and reason."""
+    for reason in ("full", "contended"):
+        for (service,), count in by_service(reading, operator.attrgetter(reason)):
+            yield (service, reason), count
+
+
+def lag(reading: Reading) -> Values:
+    """Return the age of each service's oldest pending span, in seconds."""
+    lags = dict.fromkeys(map(label_value, reading.snapshot.services), 0.0)
+    for service, seconds in reading.snapshot.lag_seconds.items():
+        name = label_value(service)
+        lags[name] = max(seconds, lags.get(name, 0.0))
+    return [((service,), seconds) for service, seconds in lags.items()]
+
+
+def rings_by_state(reading: Reading) -> Values:
+    """Return how many rings are in each state."""
+    return [((state,), count) for state, count in reading.snapshot.rings.items()]
+
+
+def attempts(reading: Reading) -> Values:
+    """Return the attempts by verdict."""
+    return [((verdict.replace(" ", "_"),), count) for verdict, count in reading.exports.attempts.items()]
+
+
+def export_bytes(reading: Reading) -> Values:
+    """Return the bytes of delivered batches, as they were encoded and as they went out."""
+    return [(("encoded",), reading.exports.encoded_bytes), (("sent",), reading.exports.sent_bytes)]
+
+
+def attempt_durations(reading: Reading) -> Iterable[Distribution]:
+    """Return how long attempts took."""
+    exports = reading.exports
+    return [Distribution({}, LATENCY_BOUNDS, exports.latency_counts, exports.latency_seconds)]
+
+
+def spool_spans(reading: Reading) -> Values:
+    """Return the spans of each service in the spool."""
+    services = {} if reading.spool is None else reading.spool.services
+    return [((service,), count) for service, count in _totals(services, lambda sums: sums.waiting).items()]
+
+
+def left_the_spool(reading: Reading) -> Values:
+    """Return the spans that left the spool since the drain's start, by service and outcome."""
+    if reading.spool is None:
+        return
+    for outcome in ("delivered", "rejected", "dead_lettered", "expired", "dropped", "damaged"):
+        before = _totals(reading.spool.services_before, operator.attrgetter(outcome))
+        for service, count in _totals(reading.spool.services, operator.attrgetter(outcome)).items():
+            yield (service, outcome), max(0, count - before.get(service, 0))
+
+
+def spool_refused(reading: Reading) -> Values:
+    """Return the batches that the spool did not take, by reason."""
+    if reading.spool is None:
+        return []
+    return [(("full",), reading.spool.refused_full), (("failing",), reading.spool.refused_failing)]
+
+
+def of_letters(reading: Reading, value: Callable[[LetterStatus], float]) -> Values:
+    """Return a number of the dead letters, nothing without them."""
+    return [] if reading.dead_letters is None else one(value(reading.dead_letters))
+
+
+def left_the_letters(reading: Reading) -> Values:
+    """Return the spans that left the dead letters, by what became of them."""
+    if reading.dead_letters is None:
+        return []
+    sums = reading.dead_letters.sums
+    return [(("deleted",), sums.deleted), (("taken_away",), sums.taken)]
+
+
+def dead_letter_batches(reading: Reading) -> Values:
+    """Return the batches that were kept, and those that could not be."""
+    if reading.dead_letters is None:
+        return []
+    return [(("kept",), reading.dead_letters.batches_kept), (("failed",), reading.dead_letters.batches_failed)]
+
+
+def of_brokers(reading: Reading, value: Callable[[BrokerState], float]) -> Values:
+    """Return a number of the Kafka client, nothing without one."""
+    return [] if reading.exports.brokers is None else one(value(reading.exports.brokers))
+
+
+def by_broker(reading: Reading, value: Callable[[Broker], float | None]) -> Values:
+    """Return a number of each broker that has one."""
+    if reading.exports.brokers is not None:
+        for broker in reading.exports.brokers.brokers:
+            if (number := value(broker)) is not None:
+                yield (broker.name,), number
+
+
+def span_series(reading: Reading) -> Values:
+    """Return how many series the span metrics have."""
+    return [] if reading.spans is None else one(reading.spans.series_count)
+
+
+def span_overflow(reading: Reading) -> Values:
+    """Return the spans that found no series of their own."""
+    return [] if reading.spans is None else one(reading.spans.overflow)
+
+
+def span_durations(reading: Reading) -> Iterable[Distribution]:
+    """Return the durations of spans by series."""
+    if reading.spans is not None:
+        for series in reading.spans.series():
+            yield Distribution(series.labels, reading.spans.bounds, series.counts, series.seconds)
