@@ -79,6 +79,7 @@ class Ring:
         is_trial: write nothing into the ring, not even who reads it.
 
     Attributes:
+        created_unix_nano: when its producer made it, as its header says.
         unsafe: by lane: positions of records of which a drain died; they are copied as zeros, which are no span.
 
     Raises:
@@ -117,7 +118,7 @@ class Ring:
             header = lib.rb_consumer_header(self.consumer)
             self.capacity_slots: int = header.capacity_slots
             self._first_position: int = header.first_position
-            self._created_unix_nano: int = header.created_unix_nano
+            self.created_unix_nano: int = header.created_unix_nano
             self._lanes_at: int = header.header_bytes
             self._lane_stride_bytes: int = header.lane_stride_bytes
             self._read_documents(header, documents or Documents())
@@ -274,7 +275,7 @@ class Ring:
                 offset += slot * self.layout.slot_bytes + CORE_OFFSETS["end_unix_nano"]
                 # Not through the mapping: a read of a file that was cut is short, and no signal.
                 ends.append(int.from_bytes(os.pread(self._fd, _U64_BYTES, offset), "little"))
-        return max(min(ends), self._created_unix_nano) if ends else None
+        return max(min(ends), self.created_unix_nano) if ends else None
 
     def producer_is_gone(self) -> bool:
         """Try to take the producer's lock, which the kernel gives up with the last mapping; once taken it is kept."""

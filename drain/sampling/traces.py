@@ -300,14 +300,11 @@ class Traces:
 
     def decided(self) -> np.ndarray:
         """Return the decisions that were made since this was last asked, of `DECIDED`."""
-        found = [np.empty(0, DECIDED)]
-        while True:
-            part = np.empty(_MOST_AT_ONCE, DECIDED)
-            data = ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", part.view(np.uint8)))
-            count = lib.rb_traces_decided(self._table, self._decided, data, len(part))
-            found.append(part[:count])
-            if count < len(part):
-                return np.concatenate(found)
+        return self._decisions_from(self._decided)
+
+    def remembered(self) -> np.ndarray:
+        """Return all decisions that late spans still find, the oldest first."""
+        return self._decisions_from(ffi.new("uint64_t *"))
 
     def remember(self, decided: np.ndarray) -> None:
         """Take decisions in that were read back, the oldest first; `decided` does not return them."""
@@ -329,6 +326,16 @@ class Traces:
     def thresholds(self) -> Sequence[Choice]:
         """Return what each rule keeps in the second of the last look."""
         return self._choices
+
+    def _decisions_from(self, number: Any) -> np.ndarray:
+        found = [np.empty(0, DECIDED)]
+        while True:
+            part = np.empty(_MOST_AT_ONCE, DECIDED)
+            data = ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", part.view(np.uint8)))
+            count = lib.rb_traces_decided(self._table, number, data, len(part))
+            found.append(part[:count])
+            if count < len(part):
+                return np.concatenate(found)
 
     def _turn_to(self, now_nano: int) -> None:
         """Let the thresholds be those of this second."""

@@ -72,7 +72,7 @@ DRAIN: Final = {
     "delivery": {"exporters", "spool", "otlp", "accounting"},
     "telemetry": {"accounting"},
     "replay": {"delivery", "exporters", "rings", "spool", "otlp", "accounting"},
-    "service": {"rings", "delivery", "accounting", "exporters", "otlp", "spool"},
+    "service": {"rings", "delivery", "accounting", "exporters", "otlp", "spool", "sampling"},
     "tools": {"rings", "otlp", "accounting", "replay", "delivery", "exporters", "sampling", "spool"},
     "assembly": {"settings", "rings", "delivery", "exporters", "spool", "service"},
     "__main__": {"command"},

@@ -252,8 +252,12 @@ class Hold:
                     continue
                 _, their_places, their_records = groups.setdefault(origin.id, (origin, [], []))
                 their_places.append(asked[mine][same])
-                their_records.append(records.view(origin.layout.dtype).reshape(-1))
-        return [Group(origin, np.concatenate(ps), np.concatenate(rs)) for origin, ps, rs in groups.values()]
+                their_records.append(records)
+        # As bytes: numpy's concatenate packs the fields of a dtype with gaps.
+        return [
+            Group(origin, np.concatenate(ps), np.concatenate(rs).view(origin.layout.dtype).reshape(-1))
+            for origin, ps, rs in groups.values()
+        ]
 
     def tend(self) -> bool:
         """Do what is to be done once a second: give memory back, and make anew what somebody has removed.

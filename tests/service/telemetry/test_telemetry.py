@@ -212,7 +212,7 @@ def test_no_span_is_older_than_its_ring(ring_dir: Path, emitter: ringbuf.Emitter
     with SteppedDrain(ring_dir, MemoryBackend()) as drain:
         drain.service._reader.scan()
         [ring] = drain.service._reader.rings
-        assert ring.oldest_unix_nano() == ring._created_unix_nano > 0
+        assert ring.oldest_unix_nano() == ring.created_unix_nano > 0
 
 
 def test_a_port_in_use_stops_who_asked_for_it_and_nobody_else(

@@ -1,0 +1,215 @@
+"""Held spans that are kept: out of the hold into batches, and settled there by what became of the batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from drain.otlp.encoder import Encoded, Encoder
+from drain.otlp.kept import Kept, KeptRow, KeptTable
+from drain.sampling.hold.chunk import Fate
+from drain.sampling.traces import Fates
+from ringbuf._ringbuf import lib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from drain.accounting.outcome import Outcome
+    from drain.delivery.batch import Batch, Batcher
+    from drain.log import RepeatedTrouble
+    from drain.otlp.request import Encoding
+    from drain.sampling.hold.hold import Group, Hold
+    from drain.sampling.hold.origins import Origin
+    from drain.sampling.rules import Rules
+
+_MOST_ENCODERS: Final = 1024
+_MOST_SPANS: Final = 32768  # of a segment: each may have a row of its own
+
+
+@dataclass(slots=True, eq=False)
+class HeldSegment:
+    """Held spans of one origin in a batch.
+
+    Attributes:
+        service: of the producer.
+        places: u8, in the hold.
+        spans: how many.
+        invalid: none: what is held was found sound.
+        sampled_out: none.
+        outcome: what became of them; None until that is known.
+    """
+
+    service: str
+    places: np.ndarray
+    spans: int
+    invalid: int = 0
+    sampled_out: int = 0
+    outcome: Outcome | None = None
+
+    @property
+    def is_pressing(self) -> bool:
+        """No ring waits for them."""
+        return False
+
+
+class HeldBatches:
+    """Encodes what is kept, and settles it.
+
+    Args:
+        hold: has the records.
+        rules: that kept them.
+        batcher: gets what is encoded.
+        encoding: of its batches.
+        batch_bytes: of a batch, before compression: what makes more is halved.
+        clock: seconds, that of the batcher.
+        trouble: a line for each kind.
+
+    Attributes:
+        not_delivered: spans that ended without a delivery: rejected, dead letters, and what cannot be encoded.
+        on_their_way: spans that were added, and of which nobody knows yet what became.
+    """
+
+    def __init__(
+        self,
+        hold: Hold,
+        rules: Rules,
+        batcher: Batcher,
+        encoding: Encoding,
+        batch_bytes: int,
+        *,
+        clock: Callable[[], float],
+        trouble: RepeatedTrouble,
+    ) -> None:
+        self._hold = hold
+        self._names = [rule.name for rule in rules.rules]
+        self._batcher = batcher
+        self._is_json = encoding == "json"
+        self._batch_bytes = batch_bytes
+        self._clock = clock
+        self._trouble = trouble
+        self._encoders: dict[bytes, Encoder] = {}
+        self._kept: deque[tuple[np.ndarray, Fates]] = deque()
+        self.not_delivered = 0
+        self.on_their_way = 0
+
+    def add(self, places: np.ndarray, fates: Fates) -> None:
+        """Take spans that are kept; they are sent by the next `send`."""
+        if len(places):
+            self._kept.append((places, fates))
+            self.on_their_way += len(places)
+
+    def send(self) -> bool:
+        """Put what was added into batches, as long as none is full; return whether there was anything."""
+        had_any = bool(self._kept)
+        while self._kept and not self._batcher.full:
+            places, fates = self._next()
+            groups = self._hold.records(places)
+            self.on_their_way -= len(places) - sum(len(group.places) for group in groups)  # else they are lost
+            for group in groups:
+                at = np.searchsorted(places, group.places)
+                most = min(self._batcher.max_spans, _MOST_SPANS)
+                for start in range(0, len(at), most):
+                    some = slice(start, start + most)
+                    self._send(group, some, Fates(*(array[at[some]] for array in fates)))
+        return had_any
+
+    def _next(self) -> tuple[np.ndarray, Fates]:
+        """Return what was added first, about so much as a batch takes, in the order of the places."""
+        some, count = [], 0
+        while self._kept and count < self._batcher.max_spans:
+            some.append(self._kept.popleft())
+            count += len(some[-1][0])
+        most = max(self._batcher.max_spans, 1)
+        places = np.concatenate([places for places, _ in some])
+        fates = Fates(*(np.concatenate(arrays) for arrays in zip(*(fates for _, fates in some), strict=True)))
+        if len(places) > most:
+            self._kept.appendleft((places[most:], Fates(*(array[most:] for array in fates))))
+        order = np.argsort(places[:most])
+        return places[order], Fates(*(array[order] for array in fates))
+
+    def settle(self, batches: Iterable[Batch]) -> None:
+        """Say in the hold what became of the held spans of batches."""
+        for batch in batches:
+            for segment in batch.segments:
+                if isinstance(segment, HeldSegment) and segment.outcome is not None:
+                    self._settle(segment.places, segment.outcome)
+
+    def _settle(self, places: np.ndarray, outcome: Outcome) -> None:
+        """Settle places; of a partial success nobody knows which were rejected: it is put down to the first."""
+        self.not_delivered += outcome.rejected + outcome.dead_lettered
+        self.on_their_way -= len(places)
+        at = 0
+        for fate, count in (
+            (Fate.REJECTED, outcome.rejected),
+            (Fate.DEAD_LETTERED, outcome.dead_lettered),
+            (Fate.SPOOLED, outcome.spooled),
+            (Fate.DELIVERED, outcome.delivered),
+        ):
+            if count:
+                self._hold.settle(places[at : at + count], fate)
+                at += count
+
+    def _send(self, group: Group, some: slice, fates: Fates) -> None:
+        kept = self._rows(fates)
+        places = group.places[some]
+        for part, encoded in self._encoded(group.origin, group.records[some], kept):
+            if encoded.spans == len(places[part]):
+                segment = HeldSegment(group.origin.service, places[part], encoded.spans)
+                self._batcher.add(segment, encoded, self._clock())
+                continue
+            self.not_delivered += len(places[part])
+            self.on_their_way -= len(places[part])
+            self._hold.settle(places[part], Fate.INVALID)
+            self._trouble.warn("held records cannot be encoded", service=group.origin.service, of=len(places[part]))
+
+    def _rows(self, fates: Fates) -> Kept:
+        """Return what is to be written of each span."""
+        bits = fates.bits & (lib.RB_FATE_RULE | lib.RB_FATE_ITSELF)
+        alike = np.stack([bits.astype(np.uint64), fates.stated, fates.drew], axis=1)
+        unique, rows = np.unique(alike, axis=0, return_inverse=True)
+        table = KeptTable(
+            [
+                KeptRow(
+                    self._names[int(one) & lib.RB_FATE_RULE],
+                    int(stated) - 1 if stated else None,
+                    int(drew) - 1 if drew else None,
+                    is_alone=bool(int(one) & lib.RB_FATE_ITSELF),
+                )
+                for one, stated, drew in unique
+            ]
+        )
+        return Kept(table, rows.reshape(-1).astype(np.uint16))
+
+    def _encoded(
+        self, origin: Origin, records: np.ndarray, kept: Kept, start: int = 0
+    ) -> Iterator[tuple[slice, Encoded]]:
+        """Encode records, in halves where they make more bytes than a batch may have, or one cannot be encoded."""
+        encoded = self._encode(origin, records, kept)
+        is_whole = encoded is not None and encoded.spans == len(records) and len(encoded.body) <= self._batch_bytes
+        if is_whole or len(records) == 1:
+            yield slice(start, start + len(records)), encoded or Encoded(b"", 0, len(records))
+            return
+        middle = len(records) // 2
+        yield from self._encoded(origin, records[:middle], kept.of(slice(0, middle)), start)
+        yield from self._encoded(origin, records[middle:], kept.of(slice(middle, None)), start + middle)
+
+    def _encode(self, origin: Origin, records: np.ndarray, kept: Kept) -> Encoded | None:
+        try:
+            encoder = self._encoder_of(origin)
+            return encoder.encode_json(records, kept) if self._is_json else encoder.encode(records, kept)
+        except MemoryError:
+            raise  # not the record's fault; what is not settled is in the hold
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next drain would meet it again
+            self._trouble.warn("held records cannot be encoded", service=origin.service, reason=repr(error))
+            return None
+
+    def _encoder_of(self, origin: Origin) -> Encoder:
+        encoder = self._encoders.get(origin.id)
+        if encoder is None:
+            if len(self._encoders) >= _MOST_ENCODERS:
+                self._encoders.clear()
+            encoder = self._encoders[origin.id] = Encoder(origin.layout, origin.resource)
+        return encoder

@@ -1,0 +1,234 @@
+"""Late sampling over a real hold: what is delivered is what the plain sampler keeps, and the hold's law is exact."""
+
+from __future__ import annotations
+
+import secrets
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import structlog
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+from drain.accounting.outcome import Outcome
+from drain.delivery.batch import Batcher
+from drain.otlp.encoder import to_resource_spans
+from drain.sampling.hold.hold import Hold
+from drain.sampling.rules import DEFAULT, Rule, Rules, of_ratio
+from drain.sampling.sampler import Sampler, Why
+from drain.sampling.seen_span import SeenSpan, seen_spans
+from drain.sampling.trace_state import stated
+from drain.service.held_batches import HeldSegment
+from drain.service.late_sampling import LateSampling
+from ringbuf.dataplane import DATAPLANE_LAYOUT as LAYOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECOND = 10**9
+ERRORS = Rule("errors", statuses=frozenset({2}))
+RULES = Rules((ERRORS, Rule("half", ratio=0.5, kinds=frozenset({3})), Rule(DEFAULT, ratio=0.1)), is_head_open=True)
+
+
+class Bench:
+    """Late sampling in a folder, its clock, and what was delivered."""
+
+    def __init__(self, folder: Path, rules: Rules = RULES, capacity_bytes: int = 1 << 20) -> None:
+        self.folder, self.rules, self.capacity_bytes = folder, rules, capacity_bytes
+        self.now_nano = 1_000 * SECOND
+        self.delivered: dict[bytes, Any] = {}
+        self.open()
+
+    def open(self) -> None:
+        log = structlog.get_logger()
+        self.hold = Hold(
+            self.folder / "hold", self.capacity_bytes, chunk_bytes=1 << 16, log=log, clock_nano=lambda: self.now_nano
+        )
+        self.batcher = Batcher("protobuf", 100, 1 << 20)
+        self.late = LateSampling(
+            self.hold,
+            self.rules,
+            self.batcher,
+            "protobuf",
+            batch_bytes=1 << 20,
+            log=log,
+            clock=lambda: self.now_nano / SECOND,
+            clock_nano=lambda: self.now_nano,
+        )
+
+    def ring(self, number: int) -> Any:
+        ring: Any = SimpleNamespace(
+            layout=LAYOUT,
+            resource={"service.name": f"service {number}"},
+            root_threshold=0,
+            file=SimpleNamespace(inode=number),
+            created_unix_nano=number,
+        )
+        self.late.join(ring)
+        return ring
+
+    def deliver(self, outcome: str = "delivered") -> int:
+        """Send all that is in batches; return how many spans that were."""
+        self.batcher.close()
+        batches = list(self.batcher.full)
+        self.batcher.full.clear()
+        for batch in batches:
+            if outcome == "delivered":
+                for message in TracesData.FromString(batch.parts[0].body).resource_spans:
+                    for span in message.scope_spans[0].spans:
+                        assert span.span_id not in self.delivered
+                        self.delivered[span.span_id] = span
+            batch.decide(0, Outcome(**{outcome: batch.spans}))
+        self.late.settle(batches)
+        return sum(batch.spans for batch in batches)
+
+    def check_law(self) -> None:
+        sums = self.hold.sums().values()
+        assert [one.unaccounted for one in sums] == [0] * len(sums)
+        assert sum(one.waiting for one in sums) == self.late.waiting
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.late.close()
+
+
+def drawn(source: np.random.Generator, count: int, traces: int, first: int) -> np.ndarray[Any, Any]:
+    records = np.zeros(count, LAYOUT.dtype)
+    ids = np.zeros((count, 16), np.uint8)
+    trace = source.integers(first, first + traces, count)
+    for at, number in enumerate(trace.tolist()):
+        ids[at] = np.frombuffer(np.random.default_rng(number).bytes(16), np.uint8)
+    records["trace_id"] = ids
+    records["span_id"] = source.integers(1, 256, (count, 8))
+    records["parent_span_id"] = np.where(source.random((count, 1)) < 0.2, 0, 1)
+    records["kind"], records["flags"] = source.integers(1, 5, count), 0x101
+    records["status"] = np.where(source.random(count) < 0.05, 2, 0)
+    records["start_unix_nano"], records["end_unix_nano"] = 1, 5
+    return records
+
+
+def seen(records: np.ndarray[Any, Any], service: str) -> list[SeenSpan]:
+    message = to_resource_spans(records, LAYOUT, {"service.name": service})
+    return list(seen_spans(TracesData(resource_spans=[message])))
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_is_delivered_is_what_the_sampler_keeps(bench: Bench, *, restarts: bool) -> None:
+    seed = secrets.randbelow(2**32)
+    source, sampler = np.random.default_rng(seed), Sampler(RULES)
+    expected: dict[bytes, tuple[str, int | None]] = {}
+    came: dict[int, bytes] = {}
+    fates = []
+    rings: dict[int, Any] = {}
+    for look in range(60):
+        if restarts and look in (20, 40):  # as a kill leaves it: nothing was said to the hold but what is in it
+            bench.late.close()
+            bench.open()
+            rings.clear()
+        ring = rings.get(look % 2) or rings.setdefault(look % 2, bench.ring(1 + look % 2))
+        bench.now_nano += int(source.integers(0, SECOND // 2))
+        records = drawn(source, int(source.integers(1, 40)), 8, look)
+        spans = seen(records, ring.resource["service.name"])
+        came |= {id(span): bytes(record["span_id"]) for span, record in zip(spans, records, strict=True)}
+        for span in spans:
+            fates += list(sampler.take(span, bench.now_nano))
+        assert bench.late.has_room(ring, len(records))
+        taken = bench.late.read(ring, 0, records, look * 100, look * 100 + len(records), 0)
+        assert sum(taken) == len(records)
+        bench.check_law()
+        bench.late.decide(bench.now_nano)
+        if not restarts or look % 20 != 19:
+            bench.deliver()
+        bench.check_law()
+    bench.now_nano += 10 * SECOND
+    fates += list(sampler.decide_due())
+    while bench.late.decide(bench.now_nano) or bench.batcher.spans or bench.batcher.full:
+        bench.deliver()
+    bench.check_law()
+    assert bench.late.waiting == 0
+    names = [rule.name for rule in RULES.rules]
+    expected = {
+        came[id(fate.span)]: (names[fate.decision.rule], fate.threshold)
+        for fate in fates
+        if fate.is_kept and fate.decision is not None
+    }
+    found = {
+        span_id: (
+            next(item.value.string_value for item in span.attributes if item.key == "ringbuf.sampling.rule"),
+            stated(span.trace_state).threshold,
+        )
+        for span_id, span in bench.delivered.items()
+    }
+    assert found == expected, f"seed {seed}"
+
+
+def test_what_became_of_a_batch_is_said_in_the_hold(bench: Bench) -> None:
+    source = np.random.default_rng(1)
+    ring = bench.ring(1)
+    for outcome in ("delivered", "spooled", "rejected", "dead_lettered"):
+        records = drawn(source, 20, 5, 10)
+        records["status"] = 2
+        bench.late.read(ring, 0, records, 0, 20, 0)
+        bench.late.decide(bench.now_nano)
+        assert bench.late.on_their_way == 20
+        assert bench.deliver(outcome) == 20
+        sums = bench.hold.sums()["service 1"]
+        assert getattr(sums, outcome) == 20
+        bench.check_law()
+    assert (bench.late.on_their_way, bench.late.not_delivered) == (0, 40)
+
+
+def test_without_room_the_oldest_traces_are_decided_early_and_nothing_is_lost(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Rules((ERRORS, Rule(DEFAULT, ratio=0.0))), capacity_bytes=4 << 16)
+    source, ring, count = np.random.default_rng(2), bench.ring(1), 0
+    for look in range(60):
+        records = drawn(source, 100, 50, 50 * look)
+        records["status"] = 0
+        bench.now_nano += 1
+        assert bench.late.has_room(ring, len(records))
+        bench.late.read(ring, 0, records, count, count + len(records), 0)
+        count += len(records)
+        bench.check_law()
+    counts = bench.late.counts()
+    assert counts.why[Why.HOLD] > 0
+    assert bench.late.decide_all(bench.now_nano) is False  # nothing is kept
+    assert bench.hold.sums()["service 1"].sampled_out == count
+    bench.check_law()
+    bench.late.close()
+
+
+def test_where_all_that_is_held_is_on_its_way_there_is_no_room(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, of_ratio(1.0), capacity_bytes=4 << 16)
+    source, ring, count = np.random.default_rng(3), bench.ring(1), 0
+    while bench.late.has_room(ring, 100):
+        bench.late.read(ring, 0, drawn(source, 100, 50, count), count, count + 100, 0)
+        count += 100
+    bench.check_law()
+    while bench.late.on_their_way:
+        bench.late.decide(bench.now_nano)
+        bench.deliver()
+    assert len(bench.delivered) == count
+    assert bench.late.has_room(ring, 100)
+    bench.late.close()
+
+
+def test_no_ring_waits_for_what_is_held() -> None:
+    assert not HeldSegment("shop", np.zeros(1, np.uint64), 1).is_pressing
+
+
+def test_it_says_when_it_is_to_be_asked_next(bench: Bench) -> None:
+    assert bench.late.seconds_until_due(bench.now_nano) is None
+    ring, records = bench.ring(1), drawn(np.random.default_rng(4), 1, 1, 1)
+    records["status"], records["parent_span_id"] = 0, 1
+    bench.late.read(ring, 0, records, 0, 1, 0)
+    assert bench.late.seconds_until_due(bench.now_nano + SECOND) == pytest.approx(4.0)
+    assert bench.late.seconds_until_due(bench.now_nano + 9 * SECOND) == 0.0
+    bench.late.leave(ring)
+    assert bench.late.waiting == 1
+    assert bench.late.rule_names == ["errors", "half", DEFAULT]
+    bench.late.tend()
