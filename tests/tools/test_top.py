@@ -197,6 +197,12 @@ def test_a_key_ends_it_at_once_and_the_terminal_is_as_it_was(shop: ringbuf.Emitt
     assert terminal.output.rstrip().endswith(b"\x1b[?1049l")  # out of the other screen
 
 
+def test_a_key_that_is_pressed_before_the_first_picture_counts(ring_dir: Path) -> None:
+    with OnTerminal("top", "--ring-dir", ring_dir, columns=80) as terminal:
+        terminal.type("q")  # while it still imports
+        assert terminal.end() == 0
+
+
 def test_a_signal_leaves_the_terminal_as_it_was(shop: ringbuf.Emitter, ring_dir: Path) -> None:
     with OnTerminal("top", "--ring-dir", ring_dir, "--interval", "3600", columns=80) as terminal:
         terminal.read_until(b"looking")

@@ -35,7 +35,7 @@ class Keys:
             return
         before = termios.tcgetattr(fd)
         try:
-            tty.setcbreak(fd)  # Ctrl-C stays a signal
+            tty.setcbreak(fd, termios.TCSANOW)  # Ctrl-C stays a signal; keys that were pressed already count
             self._fd = fd
             yield
         finally:
