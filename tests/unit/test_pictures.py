@@ -66,6 +66,6 @@ def test_they_can_be_made_anew(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in TERMINALS}
-    words = {"ringbuf-top": "spans/s", "ringbuf-trace": "fbbu_flush", "drain-check": "empty", "demo": "adds"}
+    words = {"ringbuf-top": "spans/s", "ringbuf-trace": "fbbu", "drain-check": "empty", "demo": "adds"}
     for name, word in words.items():
         assert word in (tmp_path / f"{name}.svg").read_text(encoding="utf-8"), name
