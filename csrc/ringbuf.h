@@ -901,6 +901,27 @@ int rb_record_check(const void *record, uint32_t span_name_count);
  */
 int64_t rb_find_spans(const rb_plan *plan, const void *records, uint64_t count, uint8_t *are_spans);
 
+/*
+ * rb_rendezvous - to which of several destinations each record's trace belongs: to that of the highest weight.
+ *
+ * The weight of a trace at a destination is mix(mix(first ^ seed) + last), where first and last are the two halves of
+ * the trace id as little-endian numbers and mix is the finalizer of SplitMix64; of equal weights the lower seed wins. So
+ * the order of the destinations says nothing, and when one comes or goes only its own traces move.
+ *
+ * destinations[i] becomes the index of a seed. Returns: RB_OK; RB_E_ARGUMENT. Threads: any.
+ */
+int rb_rendezvous(const void *records, uint64_t count, uint32_t slot_bytes, const uint64_t *seeds, uint32_t seed_count,
+                  uint16_t *destinations);
+
+/*
+ * rb_group - records in the order of their destinations, each destination's in the order that they had.
+ *
+ * `out` has room for all records. Those of destination d end at index ends[d], where those of d + 1 begin. Returns:
+ * RB_OK; RB_E_ARGUMENT, also for a destination that is not below destination_count. Threads: any.
+ */
+int rb_group(const void *records, uint64_t count, uint32_t slot_bytes, const uint16_t *destinations,
+             uint32_t destination_count, void *out, uint64_t *ends);
+
 /* rb_otlp_is_sound - whether these are a sound value of RB_TYPE_OTLP or _SCOPE. Returns: 1 or 0. Threads: any. */
 int rb_otlp_is_sound(uint32_t type, const void *data, uint64_t bytes);
 /* [/COLD] */

@@ -13,6 +13,7 @@ from drain.otlp.request import Request
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from drain.otlp.batch_number import BatchNumber
     from drain.otlp.encoder import Encoded
     from drain.otlp.request import Encoding
 
@@ -131,6 +132,25 @@ class _Fates:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
+class _OpenPart:
+    """What the open batch has for one destination."""
+
+    def __init__(self) -> None:
+        self._bodies: list[bytes] = []
+        self._services: Counter[str] = Counter()
+
+    def add(self, encoded: Encoded, service: str) -> None:
+        self._bodies.append(encoded.body)
+        self._services[service] += encoded.spans
+
+    def request(self, encoding: Encoding, destination: str, number: BatchNumber) -> Request:
+        if encoding == "json":
+            body = b'{"resourceSpans":[' + b",".join(self._bodies) + b"]}\n"
+        else:
+            body = b"".join(self._bodies)
+        return Request(body, self._services.total(), encoding, destination, self._services, batch=number)
+
+
 class Batcher:
     """Gathers encoded segments to batches.
 
@@ -151,7 +171,7 @@ class Batcher:
         self._encoding = encoding
         self.max_spans = max_spans
         self.max_bytes = max_bytes
-        self._bodies: list[bytes] = []
+        self._parts: dict[str, _OpenPart] = {}
         self._segments: list[BatchSegment] = []
         self._bytes = 0
         self._opened_at = 0.0
@@ -160,23 +180,25 @@ class Batcher:
         self.is_urgent = False
         self._numbers = BatchNumbers()
 
-    def add(self, segment: BatchSegment, encoded: Encoded, now: float) -> None:
+    def add(self, segment: BatchSegment, shares: Sequence[tuple[str, Encoded]], now: float) -> None:
         """Put a segment into the open batch, or into a new one if it does not fit; a batch that is full goes to `full`.
 
         Args:
             segment: has at least one span.
-            encoded: these spans.
+            shares: these spans, by destination.
             now: seconds of the clock that `age` is asked with.
         """
-        size = len(encoded.body)
-        if self._segments and (self._bytes + size > self.max_bytes or self.spans + encoded.spans > self.max_spans):
+        size = sum(len(encoded.body) for _, encoded in shares)
+        if self._segments and (self._bytes + size > self.max_bytes or self.spans + segment.spans > self.max_spans):
             self.close()
         if not self._segments:
             self._opened_at = now
-        self._bodies.append(encoded.body)
+        for destination, encoded in shares:
+            if encoded.spans:
+                self._parts.setdefault(destination, _OpenPart()).add(encoded, segment.service)
         self._segments.append(segment)
         self._bytes += size
-        self.spans += encoded.spans
+        self.spans += segment.spans
         if self.spans >= self.max_spans or self._bytes >= self.max_bytes:
             self.close()
 
@@ -188,16 +210,12 @@ class Batcher:
         """Let the open batch be full, if there is one."""
         if not self._segments:
             return
-        if self._encoding == "json":
-            body = b'{"resourceSpans":[' + b",".join(self._bodies) + b"]}\n"
-        else:
-            body = b"".join(self._bodies)
-        services: Counter[str] = Counter()
-        for segment in self._segments:
-            services[segment.service] += segment.spans
         number = self._numbers.next(self.spans)
-        request = Request(body, self.spans, self._encoding, services=services, batch=number)
-        self.full.append(Batch([request], self._segments))
-        self._bodies, self._segments = [], []
+        requests = []
+        for destination, part in self._parts.items():
+            requests.append(part.request(self._encoding, destination, number))
+            number = number.after(requests[-1].spans)
+        self.full.append(Batch(requests, self._segments))
+        self._parts, self._segments = {}, []
         self._bytes = self.spans = 0
         self.is_urgent = False

@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
-from drain.exporters.protocol import Bounded, Brokered, GroupExporter, Renewable, Verdict
+from drain.exporters.protocol import Bounded, Brokered, GroupExporter, Partitioned, Renewable, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from drain.exporters.protocol import Exporter, Result
+    from drain.exporters.protocol import Exporter, Partitioner, Result
     from drain.otlp.request import Encoding, Request
 
 ANY_BYTES: Final = 1 << 62
@@ -86,6 +86,12 @@ class MeasuredExporter:
         """The largest body that the exporter's destination takes, where it has told."""
         exporter = self._exporter
         return exporter.most_bytes if isinstance(exporter, Bounded) else ANY_BYTES
+
+    @property
+    def partitioner(self) -> Partitioner | None:
+        """What sorts spans by destination, if the exporter has several."""
+        exporter = self._exporter
+        return exporter.partitioner if isinstance(exporter, Partitioned) else None
 
     def renew(self) -> None:
         """Let the exporter leave its files and connections for new ones, if it has any."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from drain.accounting.broker_state import BrokerState
     from drain.otlp.request import Encoding, Request
 
@@ -104,6 +106,34 @@ class GroupExporter(Exporter, Protocol):
         Returns:
             what came of each, in the order of the requests. Of one whose body does not parse: `Verdict.REFUSED`.
         """
+        ...
+
+
+class Partitioner(Protocol):
+    """Says which destination each span goes to, so that those of a trace go to the same; one thread asks it."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The destinations that there are now (`Request.destination`); may change from one batch to the next."""
+        ...
+
+    def assign(self, records: np.ndarray, service: str) -> np.ndarray:
+        """Return an index into `names` for each record: uint16, shape (n,).
+
+        Args:
+            records: of one ring, contiguous, one dimension, at least one; each has a `trace_id` of 16 bytes.
+            service: whose they are.
+        """
+        ...
+
+
+@runtime_checkable
+class Partitioned(Exporter, Protocol):
+    """An exporter for which spans are sorted by destination before they are encoded."""
+
+    @property
+    def partitioner(self) -> Partitioner | None:
+        """What sorts them; None: nothing does now, and a request is for any destination."""
         ...
 
 

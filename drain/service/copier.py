@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from drain.accounting.outcome import Outcome
+from drain.exporters.protocol import Partitioned
 from drain.log import RepeatedTrouble
+from drain.otlp.destinations import grouped
 from drain.otlp.encode_plan import find_spans
-from drain.otlp.encoder import Encoded
 from drain.rings.ring import Life
 from drain.rings.segment import Segment
 from ringbuf._ringbuf import lib
@@ -17,14 +21,18 @@ from ringbuf.exceptions import RingFormatError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    import numpy as np
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.span_metrics import SpanSummary
     from drain.delivery.batch import Batch, Batcher
+    from drain.exporters.protocol import Exporter
+    from drain.otlp.encoder import Encoded
     from drain.rings.reader import Reader
     from drain.rings.ring import Ring
     from drain.rings.segment import Lane
+
+Shares = Sequence[tuple[str, "Encoded"]]
+"""Encoded records, by destination."""
 
 _SAMPLED: Final[int] = lib.RB_SPAN_SAMPLED
 # Half a lane: a producer with a doorbell would have rung at a quarter.
@@ -40,6 +48,7 @@ class Copier:
         reader: whose rings.
         batcher: gets what is encoded.
         batch_bytes: of a batch, before compression: a quantum that makes more is halved.
+        exporter: says whether spans are sorted by destination, and how.
         counts_unsampled: spans without the sampled flag are counted in the span metrics, and not delivered.
         log: a line for each trouble.
         clock: seconds that never go back.
@@ -54,12 +63,14 @@ class Copier:
         reader: Reader,
         batcher: Batcher,
         batch_bytes: int,
+        exporter: Exporter,
         *,
         counts_unsampled: bool = False,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
+        self._exporter = exporter
         self._counts_unsampled = counts_unsampled
         self._batcher = batcher
         self.batch_bytes = batch_bytes
@@ -118,39 +129,43 @@ class Copier:
         self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
         records = ring.copy(lane, self._batcher.max_spans)
         done = 0
-        for part, encoded, sampled_out in self._encoded(ring, records):
-            segment = Segment(ring, lane, encoded.spans, encoded.invalid, sampled_out)
-            if encoded.spans or sampled_out:
-                segment.summary = self._summarise(ring, records[done : done + part], encoded.invalid)
+        for part, shares, invalid, sampled_out in self._encoded(ring, records):
+            segment = Segment(ring, lane, sum(encoded.spans for _, encoded in shares), invalid, sampled_out)
+            if segment.spans or sampled_out:
+                segment.summary = self._summarise(ring, records[done : done + part], invalid)
             done += part
             lane.segments.append(segment)
-            if encoded.invalid:
-                self.not_delivered += encoded.invalid
-                self._trouble.warn("records are no spans", ring=ring.name, invalid=encoded.invalid, of=part)
-            if encoded.spans:
-                self._batcher.add(segment, encoded, self._clock())
+            if invalid:
+                self.not_delivered += invalid
+                self._trouble.warn("records are no spans", ring=ring.name, invalid=invalid, of=part)
+            if segment.spans:
+                self._batcher.add(segment, shares, self._clock())
             else:
-                segment.outcome = Outcome(invalid=encoded.invalid, sampled_out=sampled_out)
+                segment.outcome = Outcome(invalid=invalid, sampled_out=sampled_out)
         self._unreleased[lane] = ring  # before what may find the file unsound: what is on its way is still settled
         ring.release(lane)  # where nothing waits that is to be delivered
         if lane.unreleased * _URGENT_SHARE >= ring.capacity_slots:
             self._batcher.is_urgent = True
 
-    def _encoded(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[int, Encoded, int]]:
+    def _encoded(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[int, Shares, int, int]]:
         """Encode records, in halves where they make more bytes than a batch may have, or one cannot be encoded.
 
         Yields:
-            How many records, what became of those that are to be delivered, and how many spans are only counted.
+            How many records, those that are to be delivered by destination, how many are no spans, and how many spans
+            are only counted.
         """
         wanted, counted, invalid = self._sorted_out(ring, records)
-        encoded = self._encode(ring, wanted)
-        if len(records) > 1 and (encoded is None or len(encoded.body) > self.batch_bytes):
+        shares = self._encode(ring, wanted)
+        size = sum(len(encoded.body) for _, encoded in shares or ())
+        if len(records) > 1 and (shares is None or size > self.batch_bytes):
             middle = len(records) // 2
             yield from self._encoded(ring, records[:middle])
             yield from self._encoded(ring, records[middle:])
             return
-        encoded = encoded or Encoded(b"", 0, len(wanted))
-        yield len(records), encoded._replace(invalid=encoded.invalid + invalid), counted
+        if shares is None:
+            yield len(records), (), invalid + len(wanted), counted
+        else:
+            yield len(records), shares, invalid + sum(encoded.invalid for _, encoded in shares), counted
 
     def _sorted_out(self, ring: Ring, records: np.ndarray) -> tuple[np.ndarray, int, int]:
         """Return the records that are to be delivered, and of the others how many are spans and how many are not."""
@@ -163,15 +178,26 @@ class Copier:
         spans = int(find_spans(others, ring.layout).sum())
         return records[is_sampled], spans, len(others) - spans
 
-    def _encode(self, ring: Ring, records: np.ndarray) -> Encoded | None:
+    def _encode(self, ring: Ring, records: np.ndarray) -> Shares | None:
         """Encode records; None where one of them makes the encoder raise, which must not end the drain."""
         try:
-            return ring.encode(records)
+            return [(destination, ring.encode(part)) for destination, part in self._by_destination(ring, records)]
         except MemoryError:
             raise  # not the record's fault; what is not released is in the rings
         except Exception as error:  # noqa: BLE001 - whatever it is, the next drain would meet it again
             self._trouble.warn("records cannot be encoded", ring=ring.name, reason=repr(error))
             return None
+
+    def _by_destination(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        partitioner = self._exporter.partitioner if isinstance(self._exporter, Partitioned) else None
+        if partitioner is None or not len(records):
+            yield "", records
+            return
+        names = partitioner.names
+        contiguous = np.ascontiguousarray(records)
+        destinations = partitioner.assign(contiguous, ring.service)
+        for destination, part in grouped(contiguous, destinations, len(names)):
+            yield names[destination], part
 
     def _summarise(self, ring: Ring, records: np.ndarray, invalid: int) -> SpanSummary | None:
         if ring.span_counter is None:

@@ -158,7 +158,7 @@ class HeldBatches:
         for part, encoded in self._encoded(group.origin, group.records[some], kept):
             if encoded.spans == len(places[part]):
                 segment = HeldSegment(group.origin.service, places[part], encoded.spans)
-                self._batcher.add(segment, encoded, self._clock())
+                self._batcher.add(segment, [("", encoded)], self._clock())
                 continue
             self.not_delivered += len(places[part])
             self.on_their_way -= len(places[part])

@@ -97,6 +97,7 @@ class Service:
             self._reader,
             self._batcher,
             limits.batch_bytes,
+            exporter,
             counts_unsampled=limits.counts_unsampled,
             log=log,
             clock=clock,

@@ -23,7 +23,7 @@ def segment(spans: int, invalid: int = 0, service: str = "shop") -> Segment:
 
 def add(batcher: Batcher, body: bytes, spans: int, now: float = 0.0) -> Segment:
     added = segment(spans)
-    batcher.add(added, Encoded(body, spans, 0), now)
+    batcher.add(added, [("", Encoded(body, spans, 0))], now)
     return added
 
 
@@ -87,7 +87,7 @@ def test_closing_without_a_segment_makes_no_empty_request() -> None:
 def test_a_batch_says_which_services_its_spans_are_of() -> None:
     batcher = Batcher("protobuf", max_spans=10, max_bytes=1000)
     for spans, service in ((3, "shop"), (2, "bank"), (1, "shop")):
-        batcher.add(segment(spans, service=service), Encoded(b"", spans, 0), 0.0)
+        batcher.add(segment(spans, service=service), [("", Encoded(b"", spans, 0))], 0.0)
     batcher.close()
     assert [part.services for part in batcher.full[0].parts] == [{"shop": 4, "bank": 2}]
 
