@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import secrets
@@ -30,7 +31,7 @@ CONFIGURATION = ("OTEL_", "RINGBUF_")
 STAY_UNTIL_EXIT = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
 
 hypothesis.settings.register_profile("full", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("full"), max_examples=25)
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("full"), max_examples=12)
 hypothesis.settings.load_profile("quick")  # `make prove` names the other
 
 # Tests that share a folder in which something is built; elsewhere each test may run in any process.
@@ -56,6 +57,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a test whose id holds an address: processes that collect other ids share no tests, and run none."""
+    gc.freeze()  # six thousand tests, which no collection is to look at again
     strange = [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6}", item.nodeid)]
     if strange:
         raise pytest.UsageError(f"give these parameters an id: {strange}")

@@ -276,7 +276,8 @@ def test_a_second_drain_exits_75_and_disturbs_nothing(
 def test_a_signal_ends_the_drain_after_what_is_there_was_delivered(
     number: signal.Signals, ring_dir: Path, log: Path, output: Path, emitter: ringbuf.Emitter
 ) -> None:
-    with DrainProcess(log, ring_dir, "--output", output, "--batch-delay", 60, is_forked=False) as drain:
+    arguments = ("--output", output, "--batch-delay", 60)
+    with DrainProcess(log, ring_dir, *arguments, is_forked=number == signal.SIGINT) as drain:
         drain.wait_for_event("ring attached")
         emit(emitter, range(200))  # too few to be sent before the delay is over
         drain.signal(number)
@@ -322,7 +323,7 @@ def test_a_second_signal_ends_the_drain_at_once(
     with OtlpHttpServer() as server:
         server.play(*[silent] * 8)
         arguments = ("--exporter", "otlp-http", "--endpoint", server.url, "--shutdown-timeout", 3600)
-        with DrainProcess(log, ring_dir, *arguments, is_forked=False) as drain:
+        with DrainProcess(log, ring_dir, *arguments) as drain:
             drain.wait_for_event("ring attached")
             emit(emitter, range(10))
             until(lambda: server.requests)

@@ -76,14 +76,15 @@ def test_a_record_kills_the_drain_once(
     log, output = tmp_path / "drain.log", tmp_path / "spans.jsonl"
     environment = {"PYTHONPATH": str(tmp_path / "plant"), "FATAL": json.dumps({"numbers": [5, 70], "how": "abort"})}
 
-    def drain() -> DrainProcess:
-        arguments = ("--output", output, "--batch-delay", 0)
+    arguments = ("--output", output, "--batch-delay", 0)
+
+    def planted_drain() -> DrainProcess:
         return DrainProcess(log, ring_dir, *arguments, interpreter="-Pm", environment=environment)
 
-    with drain() as first:
+    with planted_drain() as first:
         assert first.wait() == -signal.SIGABRT
     assert is_noted(ring_dir)
-    with drain() as second:
+    with planted_drain() as second:
         second.wait_for_event("records killed a drain: they are invalid")
         assert second.stop() == 1, "two records are lost"
         services = second.audit()
@@ -92,10 +93,10 @@ def test_a_record_kills_the_drain_once(
     delivered = numbers_in_file(output)
     assert sorted(set(delivered)) == sorted({*range(100), *range(1000, 1010)} - {5, 70})
     assert not is_noted(ring_dir)
-    with drain() as third:
+    with DrainProcess(log, ring_dir, *arguments) as third:
         third.wait_for_event("ring attached", 3)
         third.kill()
-    with drain() as fourth:
+    with DrainProcess(log, ring_dir, *arguments) as fourth:
         fourth.wait_for_event("ring attached", 5)
         assert fourth.stop() == 0
     assert len(fourth.events("the last drain died of a fault: its rings are examined first")) == 1, "a kill is no fault"

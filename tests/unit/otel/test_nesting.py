@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.python import run
+from tests import nursery, python
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 PROGRAM = """
@@ -229,16 +228,16 @@ APART = """
 """
 
 
-def outcome(ring_dir: Path, body: str, nest: str = "nest()") -> subprocess.CompletedProcess[str]:
-    return run(PROGRAM.replace("{body}", body).replace("{nest}", nest), ring_dir, timeout=60)
+def program(body: str, *, nest: str) -> str:
+    return PROGRAM.replace("{body}", body).replace("{nest}", nest)
 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_both_kinds_nest(ring_dir: Path, name: str) -> None:
-    done = outcome(ring_dir, BODIES[name])
+    done = nursery.run(program(BODIES[name], nest="nest()"), ring_dir)
     assert done.stdout == "done\n", done.stderr
 
 
 def test_an_import_changes_nothing_and_a_processor_makes_them_nest(ring_dir: Path) -> None:
-    done = outcome(ring_dir, APART, nest="")
+    done = python.run(program(APART, nest=""), ring_dir)
     assert done.stdout == "done\n", done.stderr
