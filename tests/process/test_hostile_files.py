@@ -182,7 +182,7 @@ def check_the_bad(
 
 
 def test_a_drain_endures_a_vandal_beside_it(ring_dir: Path, tmp_path: Path) -> None:
-    endure(ring_dir, tmp_path, 1, 3.0)
+    endure(ring_dir, tmp_path, 1, 1.5)
 
 
 @pytest.mark.prove

@@ -26,7 +26,7 @@ def kill(ring_dir: Path, times: int, door: str) -> None:
 
 
 def test_a_killed_producer_leaves_whole_records_in_their_order(ring_dir: Path) -> None:
-    kill(ring_dir, 50, "emit")
+    kill(ring_dir, 20, "emit")
 
 
 @pytest.mark.prove

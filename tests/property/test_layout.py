@@ -82,7 +82,7 @@ def test_cffi_places_the_members_of_a_c_struct_as_the_layout_does(layout: SpanLa
     assert ffi.sizeof("struct record") <= layout.slot_bytes
 
 
-@settings(max_examples=5, phases=[Phase.generate])
+@settings(max_examples=examples(20), phases=[Phase.generate])
 @given(st.lists(layouts(max_attributes=32), min_size=20, max_size=20))
 def test_the_c_compiler_places_them_there_too(c_compiler: str, some: list[SpanLayout]) -> None:
     lines = ["#include <assert.h>", "#include <ringbuf.h>"]

@@ -16,6 +16,7 @@ import ringbuf
 from ringbuf.layout.layout import Attribute, SpanLayout
 from ringbuf.layout.value import cut_utf8
 from ringbuf.layout_c import _Header, to_c_header
+from tests.examples import examples
 from tests.property.strategies import attribute_values_for, layouts, readable, text, wide_text
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def compiler(request: pytest.FixtureRequest, c_compiler: str, debian_program: Ca
 
 # Whatever is drawn, one program costs a second: a few of many layouts each, and no search for the least that fails.
 @settings(
-    max_examples=4,
+    max_examples=examples(20),
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -119,6 +119,7 @@ def test_the_sink_counts_what_it_is_sent(sink: end_to_end.Sink) -> None:
     assert sink.count()["spans"] == 0
 
 
+@pytest.mark.prove
 def test_a_trial_through_the_drain_holds(ring_dir: Path, sink: end_to_end.Sink) -> None:
     with end_to_end.drain(str(ring_dir), "otlp-http", "--endpoint", sink.endpoint):
         found = end_to_end.trial("ring", str(ring_dir), sink, rate=2000, seconds=0.5)

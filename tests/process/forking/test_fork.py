@@ -29,7 +29,10 @@ EMITTED = 3 * SPANS // 2
 PATIENCE = 30.0
 
 
-@pytest.fixture(params=["wipes on fork", "does not"])
+KERNELS = ("wipes on fork", "does not")
+
+
+@pytest.fixture(params=KERNELS)
 def kernel(request: pytest.FixtureRequest, c_compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let the processes of a test have a kernel as ours, or one that lacks what gVisor's and old ones do."""
     if request.param == "does not":
@@ -40,9 +43,17 @@ def kernel(request: pytest.FixtureRequest, c_compiler: str, tmp_path: Path, monk
     return str(request.param)
 
 
-@pytest.mark.usefixtures("kernel")
-@pytest.mark.parametrize("way", WAYS)
-def test_a_child_has_its_own_ring_and_ids(ring_dir: Path, way: str) -> None:
+# Each way has one of the kernels in `make test`.
+@pytest.mark.parametrize(
+    ("kernel", "way"),
+    [
+        pytest.param(kernel, way, marks=[pytest.mark.prove] if (at + of) % 2 else [])
+        for of, kernel in enumerate(KERNELS)
+        for at, way in enumerate(WAYS)
+    ],
+    indirect=["kernel"],
+)
+def test_a_child_has_its_own_ring_and_ids(ring_dir: Path, kernel: str, way: str) -> None:
     if way == "_Fork" and not hasattr(__import__("ctypes").CDLL(None), "_Fork"):
         pytest.skip("this libc has no _Fork")
     done = subprocess.run(
@@ -194,9 +205,13 @@ def check_forks_beside_threads(ring_dir: Path, forks: int, lanes: int) -> None:
     assert len(ids) == len(set(ids)) == 3 * forks + 8 * lanes
 
 
-@pytest.mark.parametrize("lanes", [1, pytest.param(2, marks=[pytest.mark.prove])])
-def test_forks_beside_threads_that_emit(ring_dir: Path, lanes: int) -> None:
-    check_forks_beside_threads(ring_dir, 150, lanes)
+# The time goes with the square of their number.
+@pytest.mark.parametrize(
+    ("lanes", "forks"),
+    [(1, 50), pytest.param(1, 150, marks=[pytest.mark.prove]), pytest.param(2, 150, marks=[pytest.mark.prove])],
+)
+def test_forks_beside_threads_that_emit(ring_dir: Path, lanes: int, forks: int) -> None:
+    check_forks_beside_threads(ring_dir, forks, lanes)
 
 
 @pytest.mark.soak

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("way", pools.WAYS)
+# Each kind of pool and each way to start has its turn in `make test`.
+QUICK = {
+    "ProcessPoolExecutor, spawn",
+    "multiprocessing.Pool, forkserver",
+    "multiprocessing.Pool that replaces workers",
+    "multiprocessing.Process, fork",
+}
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[] if way in QUICK else [pytest.mark.prove]) for way in pools.WAYS]
+)
 def test_every_worker_of_a_pool_has_its_own_ring(ring_dir: Path, tmp_path: Path, way: str) -> None:
     told = tmp_path / "told"
     code = "from tests.process.forking.pools import main\nmain()"

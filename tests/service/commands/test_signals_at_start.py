@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.python import command, run
+from tests.sampled import every
 from tests.waiting import SECONDS, until
 
 if TYPE_CHECKING:
@@ -28,11 +29,19 @@ sys.argv[1:] = sys.argv[3:]
 import drain.__main__
 drain.__main__.main()
 """
+
+
+def names_of(values: tuple[signal.Signals, str]) -> str:
+    return f"{values[0].name}-{values[1]}"
+
+
 MODULES = ["drain.standard_streams", "drain.command", "drain.exporters.stdout"]
 
 
-@pytest.mark.parametrize("module", MODULES)
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "module"),
+    every(2, [(number, module) for number in (signal.SIGUSR1, signal.SIGHUP) for module in MODULES], names_of),
+)
 def test_a_signal_that_asks_for_something_does_not_end_it(module: str, number: int, ring_dir: Path) -> None:
     done = run(START, module, int(number), "--once", "--ring-dir", ring_dir, "--output", "-")
     assert done.returncode == 0, done.stderr

@@ -40,6 +40,7 @@ from drain.otlp.request import Request
 from drain.rings.segment import Segment
 from drain.spool import database, holds, limits, open_files, reserve, room, spool, spool_time, store
 from drain.spool.spool import Spool, SpoolLimits
+from tests.sampled import every
 from tests.service.draining import SECONDS, until
 
 if TYPE_CHECKING:
@@ -221,13 +222,7 @@ def worth_a_fault() -> list[str]:
     return sorted(name for name in CODES if name not in CALLERS and "<" not in name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.prove] if at % 3 else [])  # a third in `make test`
-        for at, name in enumerate(worth_a_fault())
-    ],
-)
+@pytest.mark.parametrize("name", every(8, worth_a_fault()))
 def test_a_function_that_raises_once_costs_another_attempt(name: str, tmp_path: Path) -> None:
     for nth in (1, 2, 5):
         folder = tmp_path / str(nth)
