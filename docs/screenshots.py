@@ -92,6 +92,7 @@ def main() -> int:
     parser.add_argument("--to", type=Path, default=_DOCS / "images", help="the folder (%(default)s)")
     folder: Path = parser.parse_args().to
     folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an exception runs the clean-up
     with ExitStack() as cleanup:
         scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-")))
         ring_dir = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="obs-demo-", dir="/dev/shm")))
