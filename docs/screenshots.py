@@ -151,12 +151,18 @@ def _printed(
         interrupt = threading.Timer(seconds, process.send_signal, [signal.SIGINT])
         interrupt.start()
         written = bytearray()
-        while True:
-            try:
-                written += os.read(ours, 1 << 16)
-            except OSError:  # the other end is closed
-                break
-        interrupt.cancel()
+        try:
+            while True:
+                try:
+                    written += os.read(ours, 1 << 16)
+                except OSError:  # the other end is closed
+                    break
+        except BaseException:  # it must not work on in a folder that goes
+            process.terminate()
+            process.wait(_WAIT_SECONDS)
+            raise
+        finally:
+            interrupt.cancel()
         os.close(ours)
     if process.returncode not in (0, 1, 128 + signal.SIGINT):
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{written.decode()}")
