@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.exporters.protocol import Exporter
-    from drain.settings.settings import Configuration
+    from drain.settings.configuration import Configuration
 
 
 _OPEN_SECONDS: Final = 10.0

@@ -17,7 +17,7 @@ from drain.commands.help import CONTEXT, GroupedCommand, GroupedProgram
 from drain.commands.starting import cannot_start, effective
 from drain.entry import release_signals
 from drain.exit_codes import INTERRUPTED
-from drain.settings.settings import CONFIG_VARIABLE, flag_of, load
+from drain.settings.configuration import CONFIG_VARIABLE, flag_of, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from drain.exporters.protocol import Exporter
     from drain.otlp.request import Encoding
-    from drain.settings.settings import Configuration
+    from drain.settings.configuration import Configuration
 
 _EMPTY: Final[dict[Encoding, bytes]] = {"protobuf": b"", "json": b'{"resourceSpans":[]}\n'}
 _WORDS: Final = {

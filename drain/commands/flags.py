@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_origin
 
 import typer
 
-from drain.settings.settings import Settings, flag_of
+from drain.settings.configuration import flag_of
+from drain.settings.settings import Settings
 from drain.settings.units import Unit
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from drain import assembly
 from drain.commands.flags import EXPORTER_FIELDS
 from drain.commands.starting import is_output_taken
 from drain.log import log_native_lines, reopen_log, set_level
-from drain.settings.settings import ConfigurationError, Settings
+from drain.settings.configuration import ConfigurationError
+from drain.settings.settings import Settings
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from drain.exporters.measured import MeasuredExporter
     from drain.service.service import Service
-    from drain.settings.settings import Configuration
+    from drain.settings.configuration import Configuration
     from drain.standard_streams import StandardStream
 
 _STANDARD_OUTPUT: Final = Path("-")  # on which two exporters may be open

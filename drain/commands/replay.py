@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from drain.settings.settings import Configuration
+    from drain.settings.configuration import Configuration
 
 _GIVES_UP_SECONDS: Final = 300.0
 

@@ -20,7 +20,8 @@ from drain.exporters.measured import MeasuredExporter
 from drain.log import log_native_lines
 from drain.rings.directory import RingDirectory
 from drain.service.service import Service
-from drain.settings.settings import LISTEN_OFF, flag_of
+from drain.settings.configuration import flag_of
+from drain.settings.settings import LISTEN_OFF
 from drain.standard_streams import STDERR, STDOUT, StandardStream
 from drain.telemetry.telemetry import Telemetry
 from ringbuf._ringbuf import lib
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from drain.delivery.stores import Stores
     from drain.exporters.protocol import Exporter
-    from drain.settings.settings import Configuration
+    from drain.settings.configuration import Configuration
 
 _RELOAD_SECONDS: Final = 2.0  # for a reload that runs at the end
 _SWITCH_SECONDS: Final = 0.0005  # a scrape's thread computes: of Python's default, 5 ms, the loop would lose most

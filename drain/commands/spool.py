@@ -20,7 +20,7 @@ from ringbuf.exceptions import RingBufferError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from drain.settings.settings import Configuration
+    from drain.settings.configuration import Configuration
 
 
 def look(configuration: Configuration, *, as_json: bool, shows_all: bool) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from drain.settings.settings import Configuration
+    from drain.settings.configuration import Configuration
     from drain.spool.database import Stored
 
 Settled = Literal["dropped", "dead_lettered"]

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from drain.exit_codes import USAGE
-from drain.settings.settings import ConfigurationError, load
+from drain.settings.configuration import ConfigurationError, load
 from drain.standard_streams import STDERR, StandardStream
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from drain.settings.settings import Configuration, Settings
+    from drain.settings.configuration import Configuration
+    from drain.settings.settings import Settings
 
 
 def effective(flags: dict[str, object], config_file: Path | None) -> Configuration:

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from drain.command import app
 from drain.commands.flags import WITHOUT_FLAG
 from drain.commands.help import EXAMPLES, GROUPS, OWN, group_of
-from drain.settings.settings import Settings, flag_of
+from drain.settings.configuration import flag_of
+from drain.settings.settings import Settings
 from tests.python import output_of
 
 WIDE = {"COLUMNS": "100"}

@@ -19,7 +19,8 @@ import yaml
 
 from drain.command import app
 from drain.settings.address import Address
-from drain.settings.settings import Settings, flag_of
+from drain.settings.configuration import flag_of
+from drain.settings.settings import Settings
 from drain.telemetry.metric_table import METRICS
 
 if TYPE_CHECKING:

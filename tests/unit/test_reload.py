@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from drain.commands.reload import Reload
-from drain.settings.settings import ConfigurationError
+from drain.settings.configuration import ConfigurationError
 from tests.waiting import SECONDS
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import structlog
 from drain.delivery.delivery import Delivery
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.protocol import Verdict
-from drain.settings.settings import load
+from drain.settings.configuration import load
 from tests.service.draining import SECONDS, until
 from tests.unit.delivery.test_races import NotedSpool, OneAnswer, batch
 

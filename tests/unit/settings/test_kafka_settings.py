@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from drain.settings.settings import ConfigurationError, load
+from drain.settings.configuration import ConfigurationError, load
 
 if TYPE_CHECKING:
     from pathlib import Path

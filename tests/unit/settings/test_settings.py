@@ -10,7 +10,8 @@ import pytest
 from drain import assembly
 from drain.exporters.file import FileExporter
 from drain.exporters.otlp_http import OtlpHttpExporter
-from drain.settings.settings import ConfigurationError, Settings, load
+from drain.settings.configuration import ConfigurationError, load
+from drain.settings.settings import Settings
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ import structlog
 from drain import assembly
 from drain.commands.failed_start import exit_code_of
 from drain.exit_codes import TROUBLE
-from drain.settings.settings import ConfigurationError, load
+from drain.settings.configuration import ConfigurationError, load
 from drain.spool.spool import Spool, SpoolLockedError
 from ringbuf.exceptions import RingBufferError
 from tests.waiting import SECONDS, until
 
 if TYPE_CHECKING:
     from drain.delivery.stores import Stores
-    from drain.settings.settings import Configuration
+    from drain.settings.configuration import Configuration
 
 
 NOTHING = "nothing is kept on disk: in an outage spans wait in the rings alone, and what is refused is lost"
