@@ -45,16 +45,16 @@ def _value_test(field: LayoutField, test: AttributeTest) -> Test:
     match attribute.row.shape:
         case Shape.LABEL:
             made = partial(_looked_up, np.array([test.holds(label) for label in attribute.labels or ()]))
-        case Shape.NUMBER if attribute.type == "bool":
+        case Shape.NUMBER if attribute.row.python is bool:
             made = partial(_of_bools, np.array([test.holds(value=False), test.holds(value=True)]))
-        case Shape.NUMBER if attribute.type == "f64":
+        case Shape.NUMBER if attribute.row.python is float:
             made = _float_test(test)
         case Shape.NUMBER:
             made = _integer_test(np.dtype("<" + field.format), test)
         case Shape.EXACT:
             wanted = [_digits(one) for one in test.values if isinstance(one, str)]
             made = partial(_is_one_of, [one for one in wanted if one is not None and len(one) == field.nbytes])
-        case Shape.INLINE if attribute.type == "str":
+        case Shape.INLINE if attribute.row.python is str:
             made = _text_test(test)
         case _:
             pass
