@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.protocol import Verdict
 from drain.otlp.request import Request
-from tests.kafka_cluster import MockCluster
+from tests.kafka.cluster import MockCluster
 from tests.nursery import shared
 from tests.service.draining import DrainProcess, ProducerProcess, number_of, run_once, spans_of
 from tests.unit.test_kafka_audit import example
@@ -25,8 +25,8 @@ pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its documents name both
 
 from drain.exporters.kafka.exporter import KafkaExporter
-from tests.kafka_reader import headers_of, read_until
-from tests.noida import NoidaBroker
+from tests.kafka.noida import NoidaBroker
+from tests.kafka.reader import headers_of, read_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

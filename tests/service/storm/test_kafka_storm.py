@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from tests.kafka_cluster import TOPIC, MockCluster
+from tests.kafka.cluster import TOPIC, MockCluster
 from tests.service.draining import DrainProcess
 from tests.service.storm.test_storm import Storm, rage
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from tests.kafka_cluster import TOPIC
+from tests.kafka.cluster import TOPIC
 from tests.waiting import SECONDS
 
 if TYPE_CHECKING:

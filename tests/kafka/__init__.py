@@ -1,0 +1,1 @@
+"""Brokers that speak Kafka, and a reader of what they have, for tests."""
