@@ -80,59 +80,60 @@ class MockCluster:
         self.close()
 
 
-def _library() -> Any:
+def library() -> Any:
+    """Return librdkafka, with the types of what is called here."""
     spec = find_spec("confluent_kafka")
     assert spec is not None
     assert spec.origin is not None
     (path,) = Path(spec.origin).parent.with_name("confluent_kafka.libs").glob("librdkafka-*")
-    library = ctypes.CDLL(str(path))
+    found = ctypes.CDLL(str(path))
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
-    library.rd_kafka_conf_new.restype = pointer
-    library.rd_kafka_conf_set.argtypes = [pointer, text, text, text, ctypes.c_size_t]
-    library.rd_kafka_new.restype = pointer
-    library.rd_kafka_new.argtypes = [number, pointer, text, ctypes.c_size_t]
-    library.rd_kafka_mock_cluster_new.restype = pointer
-    library.rd_kafka_mock_cluster_new.argtypes = [pointer, number]
-    library.rd_kafka_mock_cluster_bootstraps.restype = text
-    library.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
-    library.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
-    library.rd_kafka_mock_broker_set_down.argtypes = [pointer, ctypes.c_int32]
-    library.rd_kafka_mock_broker_set_up.argtypes = [pointer, ctypes.c_int32]
-    library.rd_kafka_mock_partition_set_leader.argtypes = [pointer, text, ctypes.c_int32, ctypes.c_int32]
-    library.rd_kafka_mock_push_request_errors_array.argtypes = [
+    found.rd_kafka_conf_new.restype = pointer
+    found.rd_kafka_conf_set.argtypes = [pointer, text, text, text, ctypes.c_size_t]
+    found.rd_kafka_new.restype = pointer
+    found.rd_kafka_new.argtypes = [number, pointer, text, ctypes.c_size_t]
+    found.rd_kafka_mock_cluster_new.restype = pointer
+    found.rd_kafka_mock_cluster_new.argtypes = [pointer, number]
+    found.rd_kafka_mock_cluster_bootstraps.restype = text
+    found.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
+    found.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
+    found.rd_kafka_mock_broker_set_down.argtypes = [pointer, ctypes.c_int32]
+    found.rd_kafka_mock_broker_set_up.argtypes = [pointer, ctypes.c_int32]
+    found.rd_kafka_mock_partition_set_leader.argtypes = [pointer, text, ctypes.c_int32, ctypes.c_int32]
+    found.rd_kafka_mock_push_request_errors_array.argtypes = [
         *(pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(number))
     ]
-    library.rd_kafka_mock_push_request_errors_array.restype = None
-    library.rd_kafka_mock_clear_request_errors.argtypes = [pointer, ctypes.c_int16]
-    library.rd_kafka_mock_clear_request_errors.restype = None
-    return library
+    found.rd_kafka_mock_push_request_errors_array.restype = None
+    found.rd_kafka_mock_clear_request_errors.argtypes = [pointer, ctypes.c_int16]
+    found.rd_kafka_mock_clear_request_errors.restype = None
+    return found
 
 
 def serve(brokers: int, partitions: int) -> None:
     """Serve a cluster until the input ends."""
-    library = _library()
+    loaded = library()
     error = ctypes.create_string_buffer(512)
-    client = library.rd_kafka_new(0, library.rd_kafka_conf_new(), error, len(error))
+    client = loaded.rd_kafka_new(0, loaded.rd_kafka_conf_new(), error, len(error))
     assert client, error.value
-    cluster = library.rd_kafka_mock_cluster_new(client, brokers)
+    cluster = loaded.rd_kafka_mock_cluster_new(client, brokers)
     if partitions:
-        assert library.rd_kafka_mock_topic_create(cluster, TOPIC.encode(), partitions, min(brokers, 3)) == 0
-    print(library.rd_kafka_mock_cluster_bootstraps(cluster).decode(), flush=True)  # noqa: T201 - whoever started it waits
+        assert loaded.rd_kafka_mock_topic_create(cluster, TOPIC.encode(), partitions, min(brokers, 3)) == 0
+    print(loaded.rd_kafka_mock_cluster_bootstraps(cluster).decode(), flush=True)  # noqa: T201 - whoever started it waits
     for line in sys.stdin:
         command, *words = line.split()
         numbers = list(map(int, words))
         match command:
             case "down":
-                failed = library.rd_kafka_mock_broker_set_down(cluster, *numbers)
+                failed = loaded.rd_kafka_mock_broker_set_down(cluster, *numbers)
             case "up":
-                failed = library.rd_kafka_mock_broker_set_up(cluster, *numbers)
+                failed = loaded.rd_kafka_mock_broker_set_up(cluster, *numbers)
             case "lead":
-                failed = library.rd_kafka_mock_partition_set_leader(cluster, TOPIC.encode(), *numbers)
+                failed = loaded.rd_kafka_mock_partition_set_leader(cluster, TOPIC.encode(), *numbers)
             case "fail":
                 codes = numbers[1:]
-                library.rd_kafka_mock_clear_request_errors(cluster, numbers[0])
+                loaded.rd_kafka_mock_clear_request_errors(cluster, numbers[0])
                 array = (ctypes.c_int * len(codes))(*codes)
-                failed = library.rd_kafka_mock_push_request_errors_array(cluster, numbers[0], len(codes), array)
+                failed = loaded.rd_kafka_mock_push_request_errors_array(cluster, numbers[0], len(codes), array)
             case _:
                 failed = 1
         print("ok" if not failed else f"failed: {line}", flush=True)  # noqa: T201 - as above
