@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from drain.exporters.kafka.options import KafkaOptions
@@ -180,6 +184,67 @@ def test_a_property_that_the_library_does_not_know_is_refused_at_the_start(
     to = ("--exporter", "kafka", "--kafka-brokers", "127.0.0.1:1")
     checked = shared().run("drain", "check", "--ring-dir", ring_dir, *to)
     assert (checked.returncode, 'No such configuration property: "no.such"' in checked.stderr) == (2, True), checked
+
+
+def test_what_timed_out_before_a_listener_without_tls_tells_so(cluster: MockCluster, tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = {"security.protocol": "SSL", "ssl.ca.location": str(tmp_path / "ca.pem")}
+    with closing(exporter_to(cluster, seconds=1, **tls)) as exporter:
+        result = exporter.export(REQUEST)
+        assert result.verdict is Verdict.RETRY
+        assert "connecting to a PLAINTEXT broker listener?" in result.message
+
+
+def test_an_authority_that_is_not_trusted_is_the_operators(tmp_path: Path) -> None:
+    ours, theirs = trustme.CA(), trustme.CA()
+    ours.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=shake_hands, args=(server, context), daemon=True).start()
+        tls = {"security.protocol": "SSL", "ssl.ca.location": str(tmp_path / "ca.pem"), "message.timeout.ms": "1000"}
+        options = KafkaOptions(f"127.0.0.1:{server.getsockname()[1]}", properties=tls)
+        with closing(KafkaExporter(options)) as exporter:
+            result = exporter.export(REQUEST)
+            assert (result.verdict, result.needs_operator) == (Verdict.RETRY, True), result
+            assert "certificate verify failed" in result.message
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def shake_hands(server: socket.socket, context: ssl.SSLContext) -> None:
+    """Offer a certificate to whoever comes, until the server ends."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = server.accept()
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True):
+                pass
+
+
+def test_check_tells_that_no_broker_answers(ring_dir: Path) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        to = ("--exporter", "kafka", "--kafka-brokers", f"127.0.0.1:{bound.getsockname()[1]}")
+        checked = shared().run("drain", "check", "--ring-dir", ring_dir, *to)
+    assert checked.returncode == 1
+    assert "no broker has answered" in checked.stdout
+    assert "Connection refused" in checked.stdout
+
+
+def test_a_stop_while_no_broker_answers_leaves_the_spans_for_the_next_drain(ring_dir: Path, tmp_path: Path) -> None:
+    with MockCluster() as cluster, ProducerProcess(ring_dir, 100):
+        arguments = ("--exporter", "kafka", "--kafka-brokers", cluster.bootstrap, "--state-dir", tmp_path / "state")
+        for broker in ALL:
+            cluster.down(broker)
+        with DrainProcess(tmp_path / "log", ring_dir, *arguments, "--shutdown-timeout", 1) as drain:
+            drain.wait_for_event("ring attached")
+            assert drain.stop() in {0, 1}
+        for broker in ALL:
+            cluster.up(broker)
+        assert run_once(tmp_path / "log", ring_dir, *arguments) == 0
+        messages = read_until(lambda found: sum(map(spans_in, found)) >= 100, cluster.bootstrap)
+    numbers = [number_of(span) for m in messages for span in spans_of(TracesData.FromString(m.value() or b""))]
+    assert sorted(numbers) == list(range(100))
 
 
 # ---- another maker's broker, which knows topics and limits ----
