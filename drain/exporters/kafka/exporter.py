@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from drain.accounting.broker_state import BrokerState
-from drain.exporters.kafka.producer import Producer
+from drain.exporters.kafka.producer import ANY, Producer, Report
 from drain.exporters.kafka.topic import Administration, Topic, look
 from drain.exporters.kafka.verdicts import Meaning, meaning_of, result_of
 from drain.exporters.protocol import Result, Verdict
@@ -74,20 +74,44 @@ class KafkaExporter:
         most = min(self.topic.most_bytes() or _USUAL_MOST_BYTES, int(self._configuration["message.max.bytes"]))
         return max(1, most - _AROUND_BYTES)
 
+    @property
+    def most_together(self) -> int:
+        """How many requests one call may be given: one for each partition."""
+        return max(1, self.topic.partitions)
+
     def export(self, request: Request) -> Result:
         """Send one message and wait for its report; see `drain.exporters.protocol.Exporter`."""
-        body = in_encoding(request, self.encoding).body.rstrip(b"\n" if self.encoding == "json" else b"")
+        (result,) = self.export_together((request,))
+        return result
+
+    def export_together(self, requests: Sequence[Request]) -> Sequence[Result]:
+        """Send a message for each and wait for all reports; see `drain.exporters.protocol.GroupExporter`."""
         producer = self._take()
         if producer is None:
-            return _CLOSED
+            return [_CLOSED] * len(requests)
         try:
-            failure = producer.send(self._options.topic, body, headers_of(request))
+            sent = [self._send(producer, request) for request in requests]
+            failures = [one if isinstance(one, Result) else one.wait() for one in sent]
         finally:
             self._put_down(producer)
+        return [
+            failure if isinstance(failure, Result) else self._told(request, failure, producer)
+            for request, failure in zip(requests, failures, strict=True)
+        ]
+
+    def _send(self, producer: Producer, request: Request) -> Report | Result:
+        try:
+            body = in_encoding(request, self.encoding).body.rstrip(b"\n" if self.encoding == "json" else b"")
+        except ValueError as error:
+            return Result(Verdict.REFUSED, message=str(error))
+        partition = int(request.destination) if request.destination.isdecimal() else ANY
+        return producer.send(self._options.topic, body, headers_of(request), partition)
+
+    def _told(self, request: Request, failure: Failure | None, producer: Producer) -> Result:
         if failure is None:
             with self._lock:
                 self._messages += 1
-                self._message_bytes += len(body)
+                self._message_bytes += request.body_bytes
                 self._message_spans += request.spans
             return Result(Verdict.DELIVERED)
         if self._is_closed:

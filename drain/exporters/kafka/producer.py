@@ -18,6 +18,7 @@ from drain.log import RepeatedTrouble
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+ANY: Final = -1  # partition
 _POLL_SECONDS: Final = 0.1
 _FLUSH_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.05  # after an error, which may be want of memory
@@ -46,19 +47,38 @@ class Statistics(NamedTuple):
     brokers: tuple[Broker, ...] = ()
 
 
-class _Report:
-    """Where the report of one message is waited for."""
+class Report:
+    """Where the report of one message is waited for.
 
-    __slots__ = ("done", "failure")
+    Args:
+        failure: it was not even taken; None: it is under way.
+    """
 
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.failure: Failure | None = None
+    __slots__ = ("_done", "_failure", "_producer")
+
+    def __init__(self, producer: Producer, failure: Failure | None = None) -> None:
+        self._producer = producer
+        self._done = threading.Event()
+        self._failure = failure
+        if failure is not None:
+            self._done.set()
 
     def __call__(self, error: Any, _message: Any) -> None:
-        if error is not None:
-            self.failure = Failure(error.code(), error.str())
-        self.done.set()
+        """Take note of the report; called by the thread that hears it."""
+        self._failure = None if error is None else Failure(error.code(), error.str())
+        self._done.set()
+
+    def wait(self) -> Failure | None:
+        """Return why the message was not delivered, or None.
+
+        The report comes within `message.timeout.ms`: nobody may give up before, since the message would be sent twice.
+        """
+        while not self._done.wait(_FLUSH_SECONDS):
+            if self._producer.has_ended:
+                return Failure(PURGED, _BROKEN)
+        if self._failure is None:
+            self._producer.trouble = None
+        return self._failure
 
 
 class Producer:
@@ -71,6 +91,7 @@ class Producer:
         trouble: what it met since the last message that was delivered: the reason where one timed out.
         statistics: the last.
         calls: attempts that run on it; counted by who uses it.
+        has_ended: no report comes any more.
 
     Raises:
         ValueError: librdkafka refuses a property.
@@ -84,7 +105,7 @@ class Producer:
         self.calls = 0
         self._lock = threading.Lock()
         self._is_closed = False
-        self._has_ended = False
+        self.has_ended = False
         hooks: dict[str, Any] = {"error_cb": self._error, "stats_cb": self._note_statistics, "logger": self}
         try:
             self._client: Any = confluent_kafka.Producer({**configuration, **hooks})
@@ -93,28 +114,27 @@ class Producer:
         self._thread = threading.Thread(target=self._listen, name="kafka-reports", daemon=True)
         self._thread.start()
 
-    def send(self, topic: str, value: bytes, headers: Sequence[tuple[str, bytes]]) -> Failure | None:
-        """Send one message and wait for its report; return why it was not delivered, or None.
+    def send(self, topic: str, value: bytes, headers: Sequence[tuple[str, bytes]], partition: int = ANY) -> Report:
+        """Send one message; return where its report is waited for.
 
-        The report comes within `message.timeout.ms`: nobody may give up before, since the message would be sent twice.
+        Args:
+            topic: of it.
+            value: of it.
+            headers: of it.
+            partition: of the topic; `ANY`: the library chooses one.
         """
-        report = _Report()
+        report = Report(self)
         if self._is_closed:
-            return Failure(PURGED, _BROKEN)
+            return Report(self, Failure(PURGED, _BROKEN))
         try:
-            self._client.produce(topic, value, headers=list(headers), on_delivery=report)
+            self._client.produce(topic, value, headers=list(headers), partition=partition, on_delivery=report)
         except confluent_kafka.KafkaException as error:
-            return Failure(error.args[0].code(), error.args[0].str())
+            return Report(self, Failure(error.args[0].code(), error.args[0].str()))
         except BufferError:
-            return Failure(QUEUE_FULL, "too much waits in the client")
+            return Report(self, Failure(QUEUE_FULL, "too much waits in the client"))
         except RuntimeError:  # it was closed in this moment
-            return Failure(PURGED, _BROKEN)
-        while not report.done.wait(_FLUSH_SECONDS):
-            if self._has_ended:
-                return Failure(PURGED, _BROKEN)
-        if report.failure is None:
-            self.trouble = None
-        return report.failure
+            return Report(self, Failure(PURGED, _BROKEN))
+        return report
 
     def topics(self, seconds: float, topic: str | None = None) -> Mapping[str, Any]:
         """Return what the brokers say of one topic, or of all that this user may see.
@@ -137,7 +157,7 @@ class Producer:
     def close(self) -> None:
         """End what is under way, as not delivered, and wait for the reports; bounded, whatever the brokers do."""
         with self._lock:
-            if self._has_ended:
+            if self.has_ended:
                 return
             self._is_closed = True
             self._thread.join()
@@ -145,7 +165,7 @@ class Producer:
             self._client.purge()
             self._client.flush(_FLUSH_SECONDS)
             self._client.purge()  # of who was in `send` when it was closed
-            self._has_ended = True
+            self.has_ended = True
             self._client.close()
 
     def log(self, level: int, form: str, *words: object, **_more: object) -> None:
