@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from drain.accounting.broker_state import BrokerState
+from drain.exporters.kafka.partition import KafkaPartitioner
 from drain.exporters.kafka.producer import ANY, Producer, Report
+from drain.exporters.kafka.regroup import regrouped
 from drain.exporters.kafka.topic import Administration, Topic, look
 from drain.exporters.kafka.verdicts import Meaning, meaning_of, result_of
 from drain.exporters.protocol import Result, Verdict
 from drain.log import RepeatedTrouble
+from drain.otlp.request import Request
 from drain.otlp.transcode import in_encoding
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from drain.exporters.kafka.options import KafkaOptions
     from drain.exporters.kafka.producer import Failure
-    from drain.otlp.request import Encoding, Request
+    from drain.otlp.request import Encoding
 
 _LOOK_SECONDS: Final = 60.0
 _LOOK_SOON_SECONDS: Final = 5.0  # while it is not there
@@ -61,6 +64,8 @@ class KafkaExporter:
         self._is_closed = False
         self._messages = self._message_bytes = self._message_spans = self._producers = 0
         self.topic = Topic()
+        self._partitions = 0  # when it was seen last
+        self._partitioner: KafkaPartitioner | None = None
         self._has_looked = threading.Event()
         self._look_now = threading.Event()
         self._asks_settings = True
@@ -75,9 +80,20 @@ class KafkaExporter:
         return max(1, most - _AROUND_BYTES)
 
     @property
+    def partitioner(self) -> KafkaPartitioner | None:
+        """What sorts spans by partition; None: nothing does, or it is not known how many there are."""
+        by, partitions = self._options.partition_by, self._partitions
+        if by == "none" or not partitions:
+            return None
+        partitioner = self._partitioner
+        if partitioner is None or len(partitioner.names) != partitions:
+            partitioner = self._partitioner = KafkaPartitioner(by, self._options.partitioner, partitions)
+        return partitioner
+
+    @property
     def most_together(self) -> int:
         """How many requests one call may be given: one for each partition."""
-        return max(1, self.topic.partitions)
+        return max(1, self._partitions)
 
     def export(self, request: Request) -> Result:
         """Send one message and wait for its report; see `drain.exporters.protocol.Exporter`."""
@@ -91,23 +107,42 @@ class KafkaExporter:
             return [_CLOSED] * len(requests)
         try:
             sent = [self._send(producer, request) for request in requests]
-            failures = [one if isinstance(one, Result) else one.wait() for one in sent]
+            return [
+                one if isinstance(one, Result) else _of_all([self._told(*message, producer) for message in one])
+                for one in sent
+            ]
         finally:
             self._put_down(producer)
-        return [
-            failure if isinstance(failure, Result) else self._told(request, failure, producer)
-            for request, failure in zip(requests, failures, strict=True)
-        ]
 
-    def _send(self, producer: Producer, request: Request) -> Report | Result:
+    def _send(self, producer: Producer, request: Request) -> list[tuple[Request, Report]] | Result:
+        """Send a request; return its messages, which are several where it is for no partition that there is."""
         try:
-            body = in_encoding(request, self.encoding).body.rstrip(b"\n" if self.encoding == "json" else b"")
+            messages = self._messages_of(in_encoding(request, self.encoding))
         except ValueError as error:
             return Result(Verdict.REFUSED, message=str(error))
-        partition = int(request.destination) if request.destination.isdecimal() else ANY
-        return producer.send(self._options.topic, body, headers_of(request), partition)
+        if isinstance(messages, Result):
+            return messages
+        sent = []
+        for message in messages:
+            body = message.body.rstrip(b"\n") if self.encoding == "json" else message.body
+            partition = int(message.destination) if message.destination else ANY
+            sent.append((message, producer.send(self._options.topic, body, headers_of(message), partition)))
+        return sent
 
-    def _told(self, request: Request, failure: Failure | None, producer: Producer) -> Result:
+    def _messages_of(self, request: Request) -> list[Request] | Result:
+        """Return what is sent of a request: of a spool of before it may be for another number of partitions."""
+        partitions, destination = self._partitions, request.destination
+        if destination.isdecimal() and (not partitions or int(destination) < partitions):
+            return [request]
+        if self._options.partition_by == "none":
+            return [Request(request.body, request.spans, request.encoding, batch=request.batch)]
+        if (partitioner := self.partitioner) is None:
+            return Result(Verdict.RETRY, message=f"it is not known yet how many partitions {self.endpoint} has")
+        return regrouped(request, partitioner.partition_of)
+
+    def _told(self, request: Request, report: Report, producer: Producer) -> Result:
+        """Wait for the report of one message; return what it means."""
+        failure = report.wait()
         if failure is None:
             with self._lock:
                 self._messages += 1
@@ -242,10 +277,16 @@ class KafkaExporter:
                 settings = Administration(self._configuration, self._producer).settings(name, self._goes_on)
                 self._asks_settings = False
             found = replace(found, settings=settings)
+        self._partitions = found.partitions or self._partitions
         self.topic = found
 
     def _goes_on(self) -> bool:
         return not self._is_closed
+
+
+def _of_all(results: Sequence[Result]) -> Result:
+    """Return what became of a request with several messages: all of it is sent again unless all of it arrived."""
+    return next((result for result in results if result.verdict is not Verdict.DELIVERED), Result(Verdict.DELIVERED))
 
 
 def headers_of(request: Request) -> list[tuple[str, bytes]]:

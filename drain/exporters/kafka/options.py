@@ -62,6 +62,8 @@ class KafkaOptions:
         brokers: HOST:PORT of some, with commas.
         topic: of all messages.
         encoding: the Collector's name for it.
+        partition_by: what decides on a span's partition; "none": librdkafka chooses one for each message.
+        partitioner: the function of a trace's or a service's key.
         create_topic: PARTITIONS:REPLICAS of a topic that is missing; None: it is not made.
         properties: of librdkafka, by name.
     """
@@ -69,6 +71,8 @@ class KafkaOptions:
     brokers: str | None = None
     topic: str = "otlp_spans"
     encoding: Literal["otlp_proto", "otlp_json"] = "otlp_proto"
+    partition_by: Literal["none", "trace", "service"] = "none"
+    partitioner: Literal["fnv1a", "murmur2"] = "fnv1a"
     create_topic: str | None = None
     properties: Mapping[str, Property] = field(default_factory=dict)
 

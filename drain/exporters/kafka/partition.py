@@ -52,3 +52,32 @@ def trace_partitions(records: np.ndarray, partitions: int, function: Function = 
     if status != lib.RB_OK:
         raise ValueError(f"a topic of {partitions} partitions: 1 to {MOST_PARTITIONS} are possible")
     return to
+
+
+class KafkaPartitioner:
+    """Sorts spans by partition; see `drain.exporters.protocol.Partitioner`.
+
+    Args:
+        by: what decides on the partition.
+        function: of its key.
+        partitions: of the topic, at least 1.
+
+    Attributes:
+        names: of the partitions.
+    """
+
+    def __init__(self, by: Literal["trace", "service"], function: Function, partitions: int) -> None:
+        self._by = by
+        self._function = function
+        self.names = tuple(map(str, range(partitions)))
+
+    def assign(self, records: np.ndarray, service: str) -> np.ndarray:
+        """Return the partition of each record: uint16, shape (n,)."""
+        if self._by == "trace":
+            return trace_partitions(records, len(self.names), self._function)
+        return np.full(len(records), self.partition_of(b"", service), np.uint16)
+
+    def partition_of(self, trace_id: bytes, service: str) -> int:
+        """Return the partition of one span."""
+        key = trace_id.hex() if self._by == "trace" else service
+        return key_partition(key.encode(), len(self.names), self._function)

@@ -9,14 +9,15 @@ import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import trustme
-from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.protocol import Verdict
+from drain.otlp.batch_number import BatchNumber
 from drain.otlp.request import Request
 from tests.kafka.cluster import MockCluster
 from tests.nursery import shared
@@ -199,9 +200,33 @@ def test_each_of_several_goes_to_its_partition_and_is_judged_by_itself() -> None
         found = read_until(lambda all_of_them: len(all_of_them) == 3, cluster.bootstrap)
         sent = {number: b"%d" % number for number in range(4) if verdicts[number] is Verdict.DELIVERED}
         assert {message.partition(): message.value() for message in found} == sent
-        (gone,) = exporter.export_together([Request(b"", 1, "protobuf", "9")])
-        assert gone.verdict is Verdict.RETRY
-        assert "_UNKNOWN_PARTITION" in gone.message
+        (gone,) = exporter.export_together([Request(b"", 1, "protobuf", "9")])  # of a topic that had more
+        assert gone.verdict is Verdict.DELIVERED
+
+
+@pytest.mark.parametrize("by", ["trace", "service"])
+def test_what_is_for_no_partition_yet_is_sorted_before_it_is_sent(by: Literal["trace", "service"]) -> None:
+    traces = TracesData()
+    for service in ("shop", "bank", "post"):
+        around = traces.resource_spans.add()
+        around.resource.attributes.add(key="service.name").value.string_value = service
+        around.scope_spans.add().spans.extend(Span(trace_id=bytes([number] * 16), name=service) for number in range(40))
+    number = BatchNumber("00f1e2d3c4b5a697", 7, 0, 120)
+    with MockCluster() as cluster:
+        options = KafkaOptions(cluster.bootstrap, partition_by=by)
+        with closing(KafkaExporter(options)) as exporter:
+            assert exporter.is_reachable()
+            request = Request(traces.SerializeToString(), 120, "protobuf", batch=number)
+            assert [exporter.export(request).verdict for _ in range(2)] == [Verdict.DELIVERED] * 2
+            partitioner = exporter.partitioner
+            assert partitioner is not None
+            found = read_until(lambda all_of_them: sum(map(spans_in, all_of_them)) == 240, cluster.bootstrap)
+    for message in found:
+        spans = list(spans_of(TracesData.FromString(message.value() or b"")))
+        assert len(spans) == spans_in(message)
+        assert {partitioner.partition_of(span.trace_id, span.name) for span in spans} == {message.partition()}
+    (sums,) = example().add_up(map(headers_of, found)).values()
+    assert (sums.spans, sums.repeated, sums.missing) == (120, 120, 0)
 
 
 def test_what_timed_out_before_a_listener_without_tls_tells_so(cluster: MockCluster, tmp_path: Path) -> None:
