@@ -12,7 +12,7 @@ import confluent_kafka
 import structlog
 
 from drain.accounting.broker_state import Broker
-from drain.exporters.kafka.verdicts import ALL_BROKERS_DOWN, PURGED, QUEUE_FULL
+from drain.exporters.kafka.verdicts import PURGED, QUEUE_FULL, says_more
 from drain.log import RepeatedTrouble
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ANY: Final = -1  # partition
 _POLL_SECONDS: Final = 0.1
 _FLUSH_SECONDS: Final = 2.0
+_OLD_SECONDS: Final = 60.0  # what was met before says nothing of now
 _PAUSE_SECONDS: Final = 0.05  # after an error, which may be want of memory
 _WARNING: Final = 30  # of the logging module, which confluent-kafka speaks
 _INFO: Final = 20
@@ -101,6 +102,7 @@ class Producer:
         self._log = structlog.get_logger("drain.exporters.kafka")
         self._repeated = RepeatedTrouble(self._log)
         self.trouble: Failure | None = None
+        self._trouble_at = 0.0
         self.statistics = Statistics()
         self.calls = 0
         self._lock = threading.Lock()
@@ -190,8 +192,9 @@ class Producer:
 
     def _error(self, error: Any) -> None:
         code, text = error.code(), error.str()
-        if code != ALL_BROKERS_DOWN or self.trouble is None:  # which says less than what came before
-            self.trouble = Failure(code, text)
+        now = time.monotonic()
+        if now - self._trouble_at >= _OLD_SECONDS or self.trouble is None or says_more(code, self.trouble.code):
+            self.trouble, self._trouble_at = Failure(code, text), now
         self._repeated.warn("the Kafka client is in trouble", reason=text)
 
     def _note_statistics(self, text: str) -> None:

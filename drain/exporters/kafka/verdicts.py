@@ -100,12 +100,21 @@ CODES: Final[dict[int, tuple[str, Meaning, str]]] = {
 }
 """Codes that are not here pass: what nobody knows is no reason to hold all batches, and none to lose one."""
 
-_BEHIND_A_TIMEOUT: Final = frozenset({AUTHENTICATION, SSL, 29, 31, 33, 34, 58})
+# Of what a client meets: where messages time out for it, it is the reason, and what it meets beside it is not.
+_SAYS_WHY: Final = frozenset({AUTHENTICATION, SSL, 29, 31, 33, 34, 58})
 
 
 def meaning_of(code: int) -> Meaning:
     """Return what is to be done about an error."""
     return CODES[code][1] if code in CODES else Meaning.PASSES
+
+
+def says_more(code: int, before: int) -> bool:
+    """Return whether what a client meets is to be told in the place of what it met before.
+
+    A connection that is refused for its certificate is reset, too, and in the end all brokers are down.
+    """
+    return code in _SAYS_WHY or (code != ALL_BROKERS_DOWN and before not in _SAYS_WHY)
 
 
 def result_of(code: int, text: str, *, trouble: tuple[int, str] | None = None, hint: str = "") -> Result:
@@ -122,7 +131,7 @@ def result_of(code: int, text: str, *, trouble: tuple[int, str] | None = None, h
     if code == MSG_TIMED_OUT and trouble is not None:
         why, words = trouble
         message = f"{message}; {words}"
-        if why in _BEHIND_A_TIMEOUT:
+        if why in _SAYS_WHY:
             meaning, known_hint = Meaning.OPERATORS, CODES[why][2]
     if code == MSG_TIMED_OUT and hint:
         meaning = Meaning.OPERATORS

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
-from drain.exporters.kafka.verdicts import CODES, MSG_TIMED_OUT, Meaning, meaning_of, result_of
+from drain.exporters.kafka.verdicts import CODES, MSG_TIMED_OUT, Meaning, meaning_of, result_of, says_more
 from drain.exporters.protocol import Verdict
 
 PASSES, OPERATORS, TOO_LARGE, NEW_PRODUCER = Meaning
@@ -57,3 +59,21 @@ def test_a_message_that_timed_out_tells_the_reason_that_the_client_met() -> None
 
 def test_a_brokers_words_forge_no_line_of_the_log() -> None:
     assert "\n" not in result_of(44, "no\n{}", trouble=(-169, "a\nb")).message
+
+
+ALL_DOWN, REFUSED, UNTRUSTED, PASSWORD = -187, -195, -181, -169
+
+
+@pytest.mark.parametrize(
+    ("met", "told"),
+    [
+        ((REFUSED,), REFUSED),
+        ((REFUSED, ALL_DOWN), REFUSED),
+        ((ALL_DOWN, REFUSED), REFUSED),
+        ((UNTRUSTED, REFUSED, ALL_DOWN), UNTRUSTED),
+        ((REFUSED, PASSWORD, REFUSED), PASSWORD),
+        ((PASSWORD, UNTRUSTED), UNTRUSTED),
+    ],
+)
+def test_what_says_why_is_not_forgotten_for_what_it_brings_about(met: tuple[int, ...], told: int) -> None:
+    assert functools.reduce(lambda before, code: code if says_more(code, before) else before, met) == told
