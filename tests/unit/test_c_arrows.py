@@ -21,7 +21,7 @@ ALLOWED: Final = {
     "producer": {"shared"},
     "consumer": {"shared"},
     "hold": {"shared", "consumer"},  # of the consumer: the guard against files that were cut
-    "kafka": {"otlp"},  # hex digits
+    "destinations": {"otlp"},  # hex digits
     "sampling": {"shared"},
     "python": {"shared", "otlp", "producer", "consumer"},
 }

@@ -1,11 +1,11 @@
 /*
- * partition.h - which partition of Kafka a span goes to, as others choose it. Drain only, not installed.
+ * kafka.h - which partition of Kafka a span goes to, as others choose it. Drain only, not installed.
  *
  * Both are functions of a key and the number of partitions alone, so that a fleet in which the Collector, librdkafka and
  * this drain write keeps a trace in one partition.
  */
-#ifndef RINGBUF_KAFKA_PARTITION_H
-#define RINGBUF_KAFKA_PARTITION_H
+#ifndef RINGBUF_DESTINATIONS_KAFKA_H
+#define RINGBUF_DESTINATIONS_KAFKA_H
 
 #include "ringbuf.h"
 

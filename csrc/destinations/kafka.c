@@ -1,10 +1,10 @@
 /*
- * partition.c - FNV-1a and Murmur2 of a trace's id, with the rules for signs that make a partition of them.
+ * kafka.c - FNV-1a and Murmur2 of a trace's id, with the rules for signs that make a partition of them.
  *
  * Sources: draft-eastlake-fnv; MurmurHash2 by Austin Appleby, with the seed of Kafka's
  * org.apache.kafka.common.utils.Utils; tests/unit/exporters/kafka/test_partition.py has golden values.
  */
-#include "kafka/partition.h"
+#include "destinations/kafka.h"
 
 #include <string.h>
 
