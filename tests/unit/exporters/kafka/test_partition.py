@@ -75,7 +75,7 @@ def test_a_record_that_is_too_short_is_refused() -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_librdkafka_chooses_the_same(function: str) -> None:
     pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra [kafka]")
-    from tests.kafka_cluster import library  # noqa: PLC0415 - with the library
+    from tests.kafka.cluster import library  # noqa: PLC0415 - with the library
 
     choose = getattr(library(), f"rd_kafka_msg_partitioner_{function}")
     choose.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int32, *[ctypes.c_void_p] * 2]
