@@ -6,6 +6,8 @@ The settings know nothing of this: they can be read, checked and shown without a
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
@@ -18,7 +20,11 @@ from drain.exporters.file_options import FileOptions
 from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.admission import Admission
+from drain.sampling.hold.hold import HOLD_FOLDER, Hold
+from drain.sampling.rules import of_ratio
+from drain.sampling.rules_file import RulesError, read_rules
 from drain.service.limits import Limits
+from drain.service.sampling_plan import SamplingPlan
 from drain.settings.address import Address
 from drain.settings.otlp_environment import OtlpSettings, parse_codes
 from drain.settings.settings import LISTEN_OFF
@@ -33,10 +39,12 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.exporters.protocol import Exporter
+    from drain.sampling.rules import Rules
     from drain.settings.configuration import Configuration
 
 
 _OPEN_SECONDS: Final = 10.0
+_SHARE_OF_FILE_SYSTEM: Final = 4  # of the rings' tmpfs, a quarter at most is the hold's
 _NO_STATE: Final = "nothing is kept on disk: in an outage spans wait in the rings alone, and what is refused is lost"
 
 
@@ -184,6 +192,51 @@ def _open_stores_in(state_dir: Path, configuration: Configuration, log: Filterin
         spool.close()
         raise
     return Stores(spool, letters, settings.spool_after)
+
+
+def rules(configuration: Configuration) -> Rules | None:
+    """Return the rules on whole traces, None where there are none.
+
+    Raises:
+        ValueError: they have mistakes.
+        OSError: they cannot be read.
+    """
+    file = configuration.settings.sampling
+    try:
+        return None if file is None else read_rules(file)
+    except RulesError as error:
+        raise ValueError("\n".join(f"{file}: {mistake}" for mistake in error.mistakes)) from None
+
+
+def sampling_plan(configuration: Configuration, ring_dir: Path, log: FilteringBoundLogger) -> SamplingPlan | None:
+    """Return by which rules traces are kept, and the hold; None without rules, and nothing that waits for some.
+
+    Args:
+        configuration: the effective settings.
+        ring_dir: which this drain has the lock of.
+        log: for the hold.
+
+    Raises:
+        ValueError: the rules are none.
+        RingBufferError: the hold's folder is not ours alone.
+        OSError: the rules cannot be read, or the hold not be made.
+    """
+    settings = configuration.settings
+    folder = ring_dir / HOLD_FOLDER
+    found = rules(configuration)
+    if found is None and not folder.exists():
+        return None
+    status = os.statvfs(ring_dir)
+    capacity = min(settings.hold_bytes, status.f_blocks * status.f_frsize // _SHARE_OF_FILE_SYSTEM)
+    hold = Hold(folder, capacity, log=log)
+    waiting = sum(sums.waiting for sums in hold.sums().values())
+    if found is None and not waiting:
+        hold.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    if found is None:
+        log.warning("spans wait in the hold and there are no rules any more: they are delivered", waiting=waiting)
+    return SamplingPlan(found or of_ratio(1.0), hold)
 
 
 def admission(configuration: Configuration) -> Admission:

@@ -2,7 +2,7 @@
 
     published = delivered + spooled + rejected + dead_lettered + invalid + sampled_out + pending + quarantined
 
-What went into a store has the store's own law: `SpoolSums`, `LetterSums`.
+What went into a store has the store's own law: `HoldSums`, `SpoolSums`, `LetterSums`.
 
 The sums outlive the rings: a ring that is gone leaves its numbers here.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 import io
 import shutil
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from drain.accounting.hold_sums import HOLD_SUM_NAMES, HoldSums
 from drain.accounting.letter_sums import LETTER_SUM_NAMES, LetterSums
 from drain.accounting.spool_sums import SPOOL_SUM_NAMES, SpoolSums
 from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES, SUM_NAMES, Sums
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.standard_streams import TextStream
+
+_AnySums: TypeAlias = Sums | HoldSums | SpoolSums | LetterSums
 
 
 class Audit:
@@ -73,6 +76,7 @@ def log_audit(
     spool: Mapping[str, SpoolSums] = MappingProxyType({}),
     letters: LetterSums | None = None,
     destination: str = "",
+    hold: Mapping[str, HoldSums] = MappingProxyType({}),
 ) -> None:
     """Log the whole audit as one line.
 
@@ -82,22 +86,26 @@ def log_audit(
         spool: of the spool, by service; empty without one.
         letters: of the dead letters; None without any.
         destination: where the spans went.
+        hold: of the hold, by service; empty without one.
     """
-    unaccounted = [*(sums.unaccounted for sums in services.values()), *(sums.unaccounted for sums in spool.values())]
+    every: list[_AnySums] = [*services.values(), *hold.values(), *spool.values()]
+    unaccounted = [sums.unaccounted for sums in every]
     if letters is not None:
         unaccounted.append(letters.unaccounted)
+    held = {service: _that_count(sums, HOLD_SUM_NAMES, {"held"}) for service, sums in hold.items()}
     spooled = {service: _that_count(sums, SPOOL_SUM_NAMES, {"spooled"}) for service, sums in spool.items()}
     log.info(
         "audit",
         adds_up=not any(unaccounted),
         to=destination,
         services={service: _that_count(sums, SUM_NAMES, {"rings"}) for service, sums in services.items()},
+        **({"hold": held} if held else {}),
         **({"spool": spooled} if spooled else {}),
         **({} if letters is None else {"dead_letters": _that_count(letters, LETTER_SUM_NAMES, {"waiting"})}),
     )
 
 
-def _that_count(sums: Sums | SpoolSums | LetterSums, names: Sequence[str], always: AbstractSet[str]) -> dict[str, int]:
+def _that_count(sums: _AnySums, names: Sequence[str], always: AbstractSet[str]) -> dict[str, int]:
     counts = {name: getattr(sums, name) for name in (*names, "unaccounted")}
     return {name: count for name, count in counts.items() if count or name in always}
 
@@ -108,6 +116,7 @@ def write_audit(
     spool: Mapping[str, SpoolSums] = MappingProxyType({}),
     letters: LetterSums | None = None,
     destination: str = "",
+    hold: Mapping[str, HoldSums] = MappingProxyType({}),
 ) -> None:
     """Write the audit as tables for people: with rich on a terminal, as plain text elsewhere.
 
@@ -117,6 +126,7 @@ def write_audit(
         spool: of the spool, by service; empty without one.
         letters: of the dead letters; None without any.
         destination: where the spans went.
+        hold: of the hold, by service; empty without one.
 
     Raises:
         OSError: it cannot be written.
@@ -131,6 +141,12 @@ def write_audit(
     _write_table("What became of the spans", table, text, for_terminal=to.isatty())
     if destination:
         text.write(f"to {destination}\n")
+    if hold:
+        hold_total = HoldSums(*(sum(getattr(sums, name) for sums in hold.values()) for name in HOLD_SUM_NAMES))
+        always = {"held", "delivered", "sampled_out", "waiting"}
+        text.write("\n")
+        table = _table([*hold.items(), ("total", hold_total)], HOLD_SUM_NAMES, always)
+        _write_table("Of those that waited for a decision", table, text, for_terminal=to.isatty())
     if spool:
         spool_total = SpoolSums(*(sum(getattr(sums, name) for sums in spool.values()) for name in SPOOL_SUM_NAMES))
         always = {"spooled", "delivered", "waiting"}
@@ -169,7 +185,9 @@ def _write_table(title: str, content: tuple[list[str], list[list[str]]], to: Tex
 
 
 def _table(
-    services: Sequence[tuple[str, Sums | SpoolSums | LetterSums]], names: Sequence[str], always: AbstractSet[str]
+    services: Sequence[tuple[str, _AnySums]],
+    names: Sequence[str],
+    always: AbstractSet[str],
 ) -> tuple[list[str], list[list[str]]]:
     # Columns that are zero everywhere would hide those that are not.
     shown = [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Final
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(slots=True)
@@ -41,4 +44,31 @@ class HoldSums:
         return self.taken_up + self.held - accounted
 
 
-HOLD_SUM_NAMES: Final = tuple(field.name for field in fields(HoldSums))
+HOLD_SUM_NAMES: Final = tuple(one.name for one in fields(HoldSums))
+
+
+@dataclass(frozen=True, slots=True)
+class HoldStatus:
+    """What the hold does now.
+
+    Attributes:
+        services: what became of the spans of each, since the drain began.
+        used_bytes: of its memory.
+        capacity_bytes: what it may take.
+        remade: files that somebody removed or cut.
+        waiting_traces: that are not decided.
+        decided: traces that were decided, by rule.
+        reasons: the same, by what ended the wait.
+        late: spans of traces that were decided before they came.
+        late_kept: of these, those that were kept for themselves.
+    """
+
+    services: Mapping[str, HoldSums]
+    used_bytes: int
+    capacity_bytes: int
+    remade: int = 0
+    waiting_traces: int = 0
+    decided: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    late: int = 0
+    late_kept: int = 0

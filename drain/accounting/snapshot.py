@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from drain.accounting.hold_sums import HoldStatus
     from drain.accounting.sums import Sums
 
 # However many ask, the loop makes no more than four pictures a second: each looks at every lane.
@@ -26,6 +27,7 @@ class Snapshot:
         rings: how many there are by state.
         quarantined_rings: how many files this drain has set aside.
         batches_in_flight: sent and without a verdict.
+        hold: where spans wait for a decision; None without rules.
     """
 
     services: Mapping[str, Sums] = field(default_factory=dict)
@@ -33,6 +35,7 @@ class Snapshot:
     rings: Mapping[str, int] = field(default_factory=dict)
     quarantined_rings: int = 0
     batches_in_flight: int = 0
+    hold: HoldStatus | None = None
 
 
 class SnapshotExchange:

@@ -43,6 +43,7 @@ def check(configuration: Configuration) -> int:
     try:
         assembly.retry_policy(configuration)
         assembly.listen_address(configuration, once=False)
+        assembly.rules(configuration)
         refuse_missing_ring_dir(configuration)
         with contextlib.suppress(FileNotFoundError):  # the default: a drain makes it
             settings.ring_dir.lstat()

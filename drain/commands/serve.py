@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from drain.delivery.stores import Stores
     from drain.exporters.protocol import Exporter
+    from drain.service.sampling_plan import SamplingPlan
     from drain.settings.configuration import Configuration
 
 _RELOAD_SECONDS: Final = 2.0  # for a reload that runs at the end
@@ -74,7 +75,8 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 log=log,
             )
             audit_to = StandardStream(STDERR if is_output_taken(configuration.settings) else STDOUT)
-            service = _service(configuration, directory, exporter, stores, telemetry, audit_to, log)
+            sampling = assembly.sampling_plan(configuration, directory.path, log)
+            service = _service(configuration, directory, exporter, stores, sampling, telemetry, audit_to, log)
             exporter.when_gone = service.request_end
             if "grpc" in sys.modules:
                 log_native_lines(log)
@@ -94,6 +96,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 to=exporter.endpoint,
                 state_dir=None if stores.spool is None else str(settings.state_dir),
                 unsampled=settings.unsampled,
+                sampling=None if settings.sampling is None else str(settings.sampling),
                 listen=listen,
             )
             code = _serve(service, once=once)
@@ -125,6 +128,7 @@ def _service(
     directory: RingDirectory,
     exporter: Exporter,
     stores: Stores,
+    sampling: SamplingPlan | None,
     telemetry: Telemetry,
     audit_to: StandardStream,
     log: FilteringBoundLogger,
@@ -137,6 +141,7 @@ def _service(
         assembly.limits(configuration),
         log=log,
         stores=stores,
+        sampling=sampling,
         audit_to=audit_to,
         observer=telemetry,
     )

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from drain.accounting.audit import log_audit, write_audit
+from drain.accounting.hold_sums import HoldStatus
 from drain.accounting.snapshot import Snapshot
 from drain.log import RepeatedTrouble
 from drain.rings.ring import Life
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.audit import Audit
+    from drain.accounting.hold_sums import HoldSums
     from drain.accounting.letter_sums import LetterSums
     from drain.accounting.spool_sums import SpoolSums
     from drain.accounting.sums import Sums
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from drain.delivery.stores import Stores
     from drain.exporters.protocol import Exporter
     from drain.rings.reader import Reader
+    from drain.service.late_sampling import LateSampling
     from drain.standard_streams import TextStream
 
 
@@ -35,6 +38,7 @@ class Accounts:
         delivery: what is on its way.
         stores: what is on disk.
         exporter: where the spans go.
+        late: decides on traces, and has the hold; None: nobody does.
         log: for the audit's line.
         audit_to: where the audit's table goes.
         clock: seconds that never go back.
@@ -48,6 +52,7 @@ class Accounts:
         stores: Stores,
         exporter: Exporter,
         *,
+        late: LateSampling | None = None,
         log: FilteringBoundLogger,
         audit_to: TextStream,
         clock: Callable[[], float] = time.monotonic,
@@ -58,6 +63,7 @@ class Accounts:
         self._spool = stores.spool
         self._dead_letters = stores.dead_letters
         self._exporter = exporter
+        self._late = late
         self._log = log
         self._audit_to = audit_to
         self._trouble = RepeatedTrouble(log, clock)
@@ -74,6 +80,36 @@ class Accounts:
     def letter_sums(self) -> LetterSums | None:
         """Return what became of the spans of the dead letters; None where none are kept."""
         return self._dead_letters.status().sums if self._dead_letters else None
+
+    def hold_sums(self) -> dict[str, HoldSums]:
+        """Return what became of the held spans of each service since the start; empty where nobody decides."""
+        return self._late.hold.sums() if self._late else {}
+
+    def hold_waiting(self) -> int:
+        """Return how many spans wait in the hold."""
+        return sum(sums.waiting for sums in self.hold_sums().values())
+
+    def hold_lost(self) -> int:
+        """Return how many spans left the hold without a delivery though they were wanted, since this service began."""
+        every = self.hold_sums().values()
+        return sum(sums.rejected + sums.dead_lettered + sums.invalid + sums.lost for sums in every)
+
+    def hold_status(self) -> HoldStatus | None:
+        """Return what the hold does now; None where nobody decides."""
+        if self._late is None:
+            return None
+        hold, counts = self._late.hold, self._late.counts()
+        return HoldStatus(
+            hold.sums(),
+            hold.used_bytes,
+            hold.capacity_bytes,
+            hold.remade,
+            counts.waiting_traces,
+            dict(zip(self._late.rule_names, counts.traces, strict=True)),
+            {why.value: count for why, count in counts.why.items()},
+            counts.late,
+            counts.late_kept,
+        )
 
     def spool_waiting(self) -> int:
         """Return how many spans wait in the spool."""
@@ -112,17 +148,19 @@ class Accounts:
             rings={**states, "left_alone": self._reader.left_alone},
             quarantined_rings=self._reader.quarantined,
             batches_in_flight=self._delivery.in_flight,
+            hold=self.hold_status(),
         )
 
     def tell_audit(self) -> None:
         """Write the audit as a table, and to the log as one line."""
         services, spooled, letters = self.sums(), self.spool_sums(), self.letter_sums()
+        held = self.hold_sums()
         self._note_told()
         try:
-            write_audit(services, self._audit_to, spooled, letters, self._exporter.endpoint)
+            write_audit(services, self._audit_to, spooled, letters, self._exporter.endpoint, held)
         except OSError as error:  # a closed pipe is no reason to stop
             self._trouble.warn("audit cannot be written", reason=str(error))
-        log_audit(self._log, services, spooled, letters, self._exporter.endpoint)
+        log_audit(self._log, services, spooled, letters, self._exporter.endpoint, held)
 
     def _note_told(self) -> None:
         """Note in the rings what is about to be told: no drain after this one tells it again."""

@@ -15,11 +15,12 @@ from drain.otlp.destinations import grouped
 from drain.otlp.encode_plan import find_spans
 from drain.rings.ring import Life
 from drain.rings.segment import Segment
+from drain.service.lane_holder import LaneHolder
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from structlog.typing import FilteringBoundLogger
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from drain.rings.reader import Reader
     from drain.rings.ring import Ring
     from drain.rings.segment import Lane
+    from drain.service.late_sampling import LateSampling
 
 Shares = Sequence[tuple[str, "Encoded"]]
 """Encoded records, by destination."""
@@ -50,6 +52,7 @@ class Copier:
         batch_bytes: of a batch, before compression: a quantum that makes more is halved.
         exporter: says whether spans are sorted by destination, and how.
         counts_unsampled: spans without the sampled flag are counted in the span metrics, and not delivered.
+        late: decides on traces later, and holds their records until then; None: all are delivered.
         log: a line for each trouble.
         clock: seconds that never go back.
 
@@ -66,6 +69,7 @@ class Copier:
         exporter: Exporter,
         *,
         counts_unsampled: bool = False,
+        late: LateSampling | None = None,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,6 +82,8 @@ class Copier:
         self._clock = clock
         self._came_late = False
         self._unreleased: dict[Lane, Ring] = {}  # lanes out of which something is on its way
+        self._holder = None if late is None else LaneHolder(late, self._summarise)
+        self._late = late
         self.not_delivered = 0
 
     def came_late(self) -> bool:
@@ -98,6 +104,8 @@ class Copier:
             if ring.is_closed and not was_ending:
                 self._reader.producer_has_left(ring)
                 return True
+            if self._holder is not None:
+                return self._hold(self._holder, ring)
             lanes = [lane for lane in ring.lanes if ring.ready(lane)]
             for lane in lanes:
                 self._read(ring, lane)
@@ -106,15 +114,40 @@ class Copier:
             self._reader.set_aside(ring, error)
             return True
 
-    def settle(self, batches: Iterable[Batch]) -> None:
-        """Release what has its outcome, in order, lane by lane."""
-        outcomes = [segment.outcome for batch in batches for segment in batch.segments if segment.outcome is not None]
-        self.not_delivered += sum(outcome.rejected + outcome.dead_lettered for outcome in outcomes)
+    def settle(self, batches: Sequence[Batch]) -> None:
+        """Release what has its outcome, in order, lane by lane; or settle it in the hold, where it came from there."""
+        if self._late is not None:
+            self._late.settle(batches)
+        for batch in batches:
+            for segment in batch.segments:
+                if isinstance(segment, Segment) and segment.outcome is not None:
+                    self.not_delivered += segment.outcome.rejected + segment.outcome.dead_lettered
         for lane, ring in list(self._unreleased.items()):
             if lane.segments and lane.segments[0].outcome is not None:
                 self._release(ring, lane)
             if not lane.segments:
                 del self._unreleased[lane]
+
+    def tend(self) -> None:
+        """Let rings go that are gone; once a second."""
+        if self._holder is not None:
+            self._holder.forget_gone(self._reader.rings)
+
+    def _hold(self, holder: LaneHolder, ring: Ring) -> bool:
+        """Take a quantum of each lane into the hold; return whether there was one, and room for it."""
+        worked = False
+        for lane in ring.lanes:
+            if not (ring.ready(lane) or holder.has_copied(lane)):
+                continue
+            self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
+            invalid = holder.read(ring, lane, self._batcher.max_spans)
+            if invalid is None:
+                continue
+            worked = True
+            if invalid:
+                self.not_delivered += invalid
+                self._trouble.warn("records are no spans", ring=ring.name, invalid=invalid)
+        return worked
 
     def _release(self, ring: Ring, lane: Lane) -> None:
         try:

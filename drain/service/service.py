@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drain.accounting.audit import Audit
 from drain.accounting.snapshot import SnapshotExchange
@@ -15,6 +15,7 @@ from drain.rings.reader import Reader
 from drain.rings.upkeep import Upkeep
 from drain.service.accounts import Accounts
 from drain.service.copier import Copier
+from drain.service.late_sampling import LateSampling
 from drain.service.pace import Pace
 from drain.service.shutdown import Shutdown
 from ringbuf.wording import counted
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from drain.rings.directory import RingDirectory
     from drain.service.limits import Limits
     from drain.service.observer import Observer
+    from drain.service.sampling_plan import SamplingPlan
     from drain.standard_streams import TextStream
+
+_TEND_SECONDS: Final = 1.0
 
 
 class Service:
@@ -45,6 +49,7 @@ class Service:
         log: a line for each change of state.
         audit_to: where the audit's table goes.
         stores: where batches go that cannot be delivered; the service closes the spool.
+        sampling: which traces are kept, and where their spans wait; None: all are. The service closes the hold.
         observer: who is told how it goes; None: nobody.
         clock: seconds that never go back.
 
@@ -69,6 +74,7 @@ class Service:
         log: FilteringBoundLogger,
         audit_to: TextStream,
         stores: Stores | None = None,
+        sampling: SamplingPlan | None = None,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,12 +99,25 @@ class Service:
         )
         self._upkeep = Upkeep(directory, self._doorbell, self._reader, log=log, clock=clock)
         self._batcher = Batcher(exporter.encoding, limits.batch_spans, limits.batch_bytes)
+        self._late = None
+        if sampling is not None:
+            self._late = LateSampling(
+                sampling.hold,
+                sampling.rules,
+                self._batcher,
+                exporter.encoding,
+                batch_bytes=limits.batch_bytes,
+                log=log,
+                clock=clock,
+            )
+        self._next_tend = 0.0
         self._copier = Copier(
             self._reader,
             self._batcher,
             limits.batch_bytes,
             exporter,
             counts_unsampled=limits.counts_unsampled,
+            late=self._late,
             log=log,
             clock=clock,
         )
@@ -114,7 +133,15 @@ class Service:
             dead_letters=self.stores.dead_letters,
         )
         self.accounts = Accounts(
-            audit, self._reader, self._delivery, self.stores, exporter, log=log, audit_to=audit_to, clock=clock
+            audit,
+            self._reader,
+            self._delivery,
+            self.stores,
+            exporter,
+            late=self._late,
+            log=log,
+            audit_to=audit_to,
+            clock=clock,
         )
         self.snapshots = SnapshotExchange(self._doorbell.ring, clock)
         self._pace = Pace()
@@ -124,6 +151,7 @@ class Service:
             self.stores.spool,
             self.accounts,
             limits.shutdown_timeout,
+            late=self._late,
             log=log,
             clock=clock,
         )
@@ -178,7 +206,8 @@ class Service:
         Returns:
             how many spans of that were not delivered, whatever became of them, and files that could not be read.
         """
-        return self._finish(with_spool=True) + self.accounts.spool_waiting() + self._lost() + self._reader.left_alone
+        left = self._finish(with_spool=True) + self.accounts.spool_waiting() + self.accounts.hold_waiting()
+        return left + self._lost() + self._reader.left_alone
 
     def seconds_until_attempt(self) -> float:
         """Return in how many seconds the backend is tried next, of what waits for that; any thread may ask."""
@@ -192,6 +221,8 @@ class Service:
         """Give the rings, the doorbell and the directory back; return whether all threads have ended."""
         self._reader.close()
         self._shutdown.close_spool()
+        if self._late is not None:
+            self._late.close()
         if self._shutdown.threads_ended:  # one that still runs may ring
             self._doorbell.close()
         self._upkeep.directory.close()
@@ -207,6 +238,7 @@ class Service:
     def _lost(self) -> int:
         """Return how many spans are lost since the service began, whatever became of them, and rings set aside."""
         lost = self._copier.not_delivered + self.accounts.spool_lost() + self.accounts.dropped()
+        lost += self.accounts.hold_lost()
         return lost + self._reader.quarantined
 
     def _go_round(self) -> None:
@@ -229,11 +261,8 @@ class Service:
                 return True
         self._batcher.max_spans = min(self._limits.batch_spans, self._delivery.size.spans)
         self._batcher.max_bytes = self._copier.batch_bytes = min(self._limits.batch_bytes, self._delivery.most_bytes)
-        for ring in self._reader.watch.with_news():
-            if self._batcher.full:
-                break  # the backend does not get on: what is not copied waits in the rings, where it has its bound
-            worked |= self._copier.serve(ring)
-            self._send_full()
+        worked |= self._serve_rings()
+        worked |= self._decide()
         worked |= self._send_due()
         self._delivery.spool_late()
         if self._audit_requested:
@@ -244,6 +273,36 @@ class Service:
         self._look_at_threads()
         if self._observer is not None:
             self._observer.went_round(self.status)
+        return worked
+
+    def _serve_rings(self) -> bool:
+        """Copy a bounded part of each ring that has something; return whether there was anything."""
+        worked = False
+        for ring in self._reader.watch.with_news():
+            if self._is_full:
+                break
+            worked |= self._copier.serve(ring)
+            self._send_full()
+        return worked
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the backend does not get on: what is not copied waits in the rings, where it has its bound.
+
+        With a hold it waits there.
+        """
+        return bool(self._batcher.full) and self._late is None
+
+    def _decide(self) -> bool:
+        """Decide on the traces whose time has come, and batch what is kept of them; return whether there were any."""
+        if self._late is None:
+            return False
+        if self._clock() >= self._next_tend:
+            self._next_tend = self._clock() + _TEND_SECONDS
+            self._copier.tend()
+            self._late.tend()
+        worked = self._late.decide(time.monotonic_ns())
+        self._send_full()
         return worked
 
     def _renew(self) -> None:
@@ -286,10 +345,15 @@ class Service:
         nap = seconds = self._pace.nap(came_late=self._copier.came_late())
         if self._batcher.spans and self._delivery.is_idle:
             seconds = min(nap, self._seconds_of_delay())
-        if self._batcher.full or self._shutdown.is_finishing:  # then only a delivery brings anything on
+        if self._late is not None and (due := self._late.seconds_until_due(time.monotonic_ns())) is not None:
+            nap = seconds = min(seconds, due)
+        if (
+            self._batcher.full and self._late is None
+        ) or self._shutdown.is_finishing:  # then only a delivery brings anything on
             self._doorbell.wait(self._rung, seconds)
             return
-        if not (self._batcher.spans or self._delivery.in_flight or self._reader.in_examination):
+        is_waiting = self._late is not None and self._late.waiting
+        if not (self._batcher.spans or self._delivery.in_flight or self._reader.in_examination or is_waiting):
             nap, seconds = self._pace.rest()
         self._pace.woke(has_news=self._reader.watch.sleep(self._doorbell, self._rung, nap, seconds))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from drain.delivery.delivery import Delivery
     from drain.rings.reader import Reader
     from drain.service.accounts import Accounts
+    from drain.service.late_sampling import LateSampling
     from drain.spool.spool import Spool
 
 _LAST_MOMENT_SECONDS: Final = 0.5  # for threads whose wait was cut short to end
@@ -30,6 +31,7 @@ class Shutdown:
         spool: where the rest may go; None: it stays in the rings.
         accounts: say what is left.
         timeout: seconds that it may take; with an emptied spool, the seconds without a delivery that end it.
+        late: decides on traces; None: nobody does.
         log: a line for each thing that is left.
         clock: seconds that never go back.
 
@@ -48,6 +50,7 @@ class Shutdown:
         accounts: Accounts,
         timeout: float,
         *,
+        late: LateSampling | None = None,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,6 +59,7 @@ class Shutdown:
         self._spool = spool
         self._accounts = accounts
         self._timeout = timeout
+        self._late = late
         self._log = log
         self._clock = clock
         self.is_finishing = False
@@ -68,15 +72,17 @@ class Shutdown:
 
         Args:
             go_round: one round of the loop, and its sleep where there was nothing to do.
-            with_spool: empty the spool, too.
+            with_spool: empty the spool and the hold, too: all that waits for a decision is decided now.
         """
         self._reader.stop_at_tails()
         self.is_finishing = True
         # So that there is time left to spool what is not delivered by then.
         self._delivery.spool_after = min(self._delivery.spool_after, self._timeout / 2)
         deadline = self._clock() + self._timeout
-        while not self._is_drained() or (with_spool and self._spooled_batches()):
+        while not self._is_drained() or (with_spool and (self._spooled_batches() or self._held())):
             in_flight, spooled = self._delivery.in_flight, self._spooled_batches()
+            if with_spool and self._late is not None:
+                self._late.decide_all(time.monotonic_ns())
             go_round()
             is_progress = self._delivery.in_flight < in_flight or (with_spool and self._spooled_batches() < spooled)
             if is_progress and not self.is_requested:
@@ -104,6 +110,8 @@ class Shutdown:
             self._log.error("spans are left in the rings, for the next drain", pending=left)
         if waiting := self._accounts.spool_waiting():
             self._log.warning("spans wait in the spool, for the next drain", waiting=waiting)
+        if held := self._held():
+            self._log.warning("spans wait in the hold, for the next drain", waiting=held)
         return left + unread
 
     def leave(self) -> int:
@@ -124,7 +132,12 @@ class Shutdown:
     def _spooled_batches(self) -> int:
         return self._spool.status().batches if self._spool else 0
 
+    def _held(self) -> int:
+        return self._late.waiting if self._late else 0
+
     def _is_drained(self) -> bool:
+        if self._late is not None and self._late.on_their_way:
+            return False
         return not self._reader.in_examination and all(
             ring.life is Life.ALIVE and not ring.pending for ring in self._reader.rings
         )

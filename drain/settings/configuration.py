@@ -202,6 +202,8 @@ def _file_values(config_file: Path | None) -> _Source:
         meant = sorted({name for key in unknown if (name := nearest(key, Settings.model_fields))})
         hint = f"; did you mean {', '.join(meant)}?" if meant else ""
         raise ConfigurationError(f"{config_file}: unknown keys: {', '.join(unknown)}{hint}")
+    if isinstance(values.get("sampling"), dict):  # the rules themselves: they are read where they lie
+        values["sampling"] = str(config_file)
     return values, dict.fromkeys(values, str(config_file))
 
 
@@ -217,7 +219,9 @@ def _refuse_flags_without_effect(flags: Mapping[str, object], settings: Settings
         if "exporter" in extra and not settings.exporter.startswith(str(extra["exporter"])):
             raise ConfigurationError(f"{flag_of(name)} has no effect with --exporter {settings.exporter}")
         if "needs" in extra and getattr(settings, str(extra["needs"])) is None:
-            raise ConfigurationError(f"{flag_of(name)} has no effect with {flag_of(str(extra['needs']))} {STATE_OFF}")
+            needed = flag_of(str(extra["needs"]))
+            how = f"with {needed} {STATE_OFF}" if extra["needs"] == "state_dir" else f"without {needed}"
+            raise ConfigurationError(f"{flag_of(name)} has no effect {how}")
 
 
 def _toml(value: Any) -> str:

@@ -160,6 +160,15 @@ class Settings(BaseSettings):
         description="Spans that producers write though their trace is not sampled (emit_unsampled): they are"
         " delivered, or counted in the span metrics only.",
     )
+    sampling: Path | None = Field(
+        None, description="TOML file with rules on whole traces: what is not kept is counted, and not delivered."
+    )
+    hold_bytes: Bytes = Field(
+        256 << 20,
+        ge=16 << 20,
+        json_schema_extra={"needs": "sampling"},
+        description="Memory in which spans wait for the decision on their trace; at most a quarter of the file system.",
+    )
     retry_initial: Seconds = Field(1.0, gt=0, le=_DAY, description="Seconds before the first retry, before jitter.")
     retry_maximum: Seconds = Field(30.0, gt=0, le=_DAY, description="Seconds that the wait between retries grows to.")
     retry_attempts: int = Field(

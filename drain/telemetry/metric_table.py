@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drain.accounting.broker_state import BrokerState
+    from drain.accounting.hold_sums import HoldStatus
     from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.spool_status import SpoolStatus
     from drain.accounting.sums import Sums
@@ -40,6 +41,10 @@ def _service_gauge(name: str, value: Callable[[Sums], int], help_text: str) -> M
 
 def _spool_gauge(name: str, value: Callable[[SpoolStatus], float], help_text: str) -> Metric:
     return _gauge(name, lambda reading: values.of_spool(reading, value), help_text)
+
+
+def _hold_gauge(name: str, value: Callable[[HoldStatus], float], help_text: str) -> Metric:
+    return _gauge(name, lambda reading: values.of_hold(reading, value), help_text)
 
 
 def _letters_gauge(name: str, value: Callable[[LetterStatus], float], help_text: str) -> Metric:
@@ -210,6 +215,45 @@ METRICS: Final[tuple[Metric, ...]] = (
         lambda reading: values.by_broker(reading, lambda broker: broker.errors),
         "Requests to a broker that failed or timed out, and replies that were broken.",
         "broker",
+    ),
+    _gauge(
+        "hold_spans",
+        values.hold_spans,
+        "Spans that wait for a decision on their trace, or for delivery.",
+        SERVICE_LABEL,
+    ),
+    _counter(
+        "hold_spans_left",
+        values.left_the_hold,
+        "Spans that left the hold since the drain's start, by outcome; lost: file cut, or layout gone.",
+        SERVICE_LABEL,
+        "outcome",
+    ),
+    _hold_gauge("hold_used_bytes", lambda hold: hold.used_bytes, "Memory of the hold that is in use."),
+    _hold_gauge("hold_capacity_bytes", lambda hold: hold.capacity_bytes, "Memory that the hold may have."),
+    _hold_gauge("hold_traces", lambda hold: hold.waiting_traces, "Traces that wait for a decision."),
+    _counter(
+        "hold_files_remade",
+        lambda reading: values.of_hold(reading, lambda hold: hold.remade),
+        "Files of the hold that somebody has removed or cut.",
+    ),
+    _counter(
+        "sampling_traces",
+        lambda reading: values.decided(reading, lambda hold: hold.decided),
+        "Traces that were decided, by the rule that decided.",
+        "rule",
+    ),
+    _counter(
+        "sampling_decisions",
+        lambda reading: values.decided(reading, lambda hold: hold.reasons),
+        "Traces that were decided, by what ended the wait; limit, hold, share: early, for want of room.",
+        "reason",
+    ),
+    _counter(
+        "sampling_late_spans",
+        values.late_spans,
+        "Spans of traces that were decided before they came, by what became of them: as_trace, for_itself.",
+        "decided",
     ),
     _gauge("spool_spans", values.spool_spans, "Spans in the spool.", SERVICE_LABEL),
     _counter(

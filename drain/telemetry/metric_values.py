@@ -6,6 +6,7 @@ import operator
 from typing import TYPE_CHECKING, TypeVar
 
 from drain.accounting.export_state import LATENCY_BOUNDS
+from drain.accounting.hold_sums import HOLD_SUM_NAMES
 from drain.accounting.label_names import label_value
 from drain.telemetry.metric import Distribution
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from drain.accounting.broker_state import Broker, BrokerState
+    from drain.accounting.hold_sums import HoldStatus
     from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.spool_status import SpoolStatus
     from drain.accounting.sums import Sums
@@ -80,6 +82,37 @@ def attempt_durations(reading: Reading) -> Iterable[Distribution]:
     """Return how long attempts took."""
     exports = reading.exports
     return [Distribution({}, LATENCY_BOUNDS, exports.latency_counts, exports.latency_seconds)]
+
+
+def of_hold(reading: Reading, value: Callable[[HoldStatus], float]) -> Values:
+    """Return a number of the hold, nothing without one."""
+    return [] if reading.snapshot.hold is None else one(value(reading.snapshot.hold))
+
+
+def hold_spans(reading: Reading) -> Values:
+    """Return the spans that wait in the hold, by service."""
+    services = {} if reading.snapshot.hold is None else reading.snapshot.hold.services
+    return [((service,), count) for service, count in _totals(services, operator.attrgetter("waiting")).items()]
+
+
+def left_the_hold(reading: Reading) -> Values:
+    """Return the spans that left the hold, by service and outcome."""
+    services = {} if reading.snapshot.hold is None else reading.snapshot.hold.services
+    for outcome in HOLD_SUM_NAMES[2:-1]:
+        for service, count in _totals(services, operator.attrgetter(outcome)).items():
+            yield (service, outcome), count
+
+
+def decided(reading: Reading, counts: Callable[[HoldStatus], Mapping[str, int]]) -> Values:
+    """Return counts of decided traces, by a name."""
+    hold = reading.snapshot.hold
+    return [] if hold is None else [((name,), count) for name, count in counts(hold).items()]
+
+
+def late_spans(reading: Reading) -> Values:
+    """Return the spans that came after the decision, by what became of them."""
+    hold = reading.snapshot.hold
+    return [] if hold is None else [(("as_trace",), hold.late - hold.late_kept), (("for_itself",), hold.late_kept)]
 
 
 def spool_spans(reading: Reading) -> Values:

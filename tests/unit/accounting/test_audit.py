@@ -7,6 +7,7 @@ import io
 import structlog
 
 from drain.accounting.audit import Audit, log_audit, write_audit
+from drain.accounting.hold_sums import HoldSums
 from drain.accounting.letter_sums import LetterSums
 from drain.accounting.sums import Sums
 
@@ -52,6 +53,20 @@ def test_the_plain_table_has_each_service_a_total_and_no_column_of_zeros() -> No
     assert lines[0].split() == ["service", "rings", "published", "delivered", "dead-lettered", "pending"]
     assert lines[1].split() == ["shop", "1", "12,345", "12,340", "5", "0"]
     assert lines[3].split() == ["total", "2", "12,345", "12,340", "5", "0"]
+
+
+def test_what_waited_for_a_decision_has_a_table_and_a_law_of_its_own() -> None:
+    hold = {"shop": HoldSums(taken_up=2, held=10, delivered=3, sampled_out=8, waiting=1)}
+    text = io.StringIO()
+    write_audit({"shop": Sums(rings=1, published=10, spooled=10)}, text, hold=hold)
+    lines = text.getvalue().splitlines()
+    assert lines[-3].split() == ["service", "taken-up", "held", "delivered", "sampled-out", "waiting"]
+    assert lines[-1].split() == ["total", "2", "10", "3", "8", "1"]
+    with structlog.testing.capture_logs() as logged:
+        log_audit(structlog.get_logger(), {}, hold=hold)
+        log_audit(structlog.get_logger(), {}, hold={"shop": HoldSums(held=2, delivered=1)})
+    assert [line["adds_up"] for line in logged] == [True, False]
+    assert logged[0]["hold"] == {"shop": {"taken_up": 2, "held": 10, "delivered": 3, "sampled_out": 8, "waiting": 1}}
 
 
 def test_a_broken_law_shows_in_table_and_log() -> None:

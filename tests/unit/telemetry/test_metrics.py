@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from drain.accounting.broker_state import Broker, BrokerState
+from drain.accounting.hold_sums import HoldStatus, HoldSums
 from drain.accounting.letter_sums import LetterStatus, LetterSums
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.span_metrics import SpanMetrics
@@ -65,6 +66,30 @@ FULL = Snapshot(
     rings={"alive": 2, "ending": 1, "set_aside": 0, "left_alone": 1},
     quarantined_rings=3,
     batches_in_flight=4,
+    hold=HoldStatus(
+        {
+            "shop": HoldSums(
+                taken_up=5,
+                held=100,
+                delivered=10,
+                spooled=11,
+                rejected=12,
+                dead_lettered=13,
+                sampled_out=14,
+                invalid=15,
+                lost=16,
+                waiting=14,
+            )
+        },
+        used_bytes=4 << 20,
+        capacity_bytes=8 << 20,
+        remade=2,
+        waiting_traces=3,
+        decided={"failures": 17, "rest": 18},
+        reasons={"rule": 17, "timeout": 18},
+        late=9,
+        late_kept=4,
+    ),
 )
 SPOOL = SpoolStatus(
     services={
@@ -264,6 +289,20 @@ def test_a_service_name_cannot_add_lines_to_the_exposition() -> None:
     of = registry(Snapshot(services={hostile: Sums(published=1)}), MeasuredExporter(Backend(clock)), clock)
     assert value(of, "drain_spans_received_total", service=hostile) == 1
     assert not [line for line in generate_latest(of).decode().splitlines() if line.startswith("evil")]
+
+
+def test_what_waits_for_a_decision_is_told_with_its_law(full_registry: CollectorRegistry) -> None:
+    left = [n for (name, _), n in samples(full_registry).items() if name == "ringbuf_drain_hold_spans_left_total"]
+    assert sum(left) + value(full_registry, "drain_hold_spans", service="shop") == 105
+    assert value(full_registry, "drain_hold_spans_left_total", service="shop", outcome="sampled_out") == 14
+    assert value(full_registry, "drain_hold_used_bytes") == 4 << 20
+    assert value(full_registry, "drain_hold_capacity_bytes") == 8 << 20
+    assert value(full_registry, "drain_hold_traces") == 3
+    assert value(full_registry, "drain_hold_files_remade_total") == 2
+    assert value(full_registry, "drain_sampling_traces_total", rule="rest") == 18
+    assert value(full_registry, "drain_sampling_decisions_total", reason="timeout") == 18
+    assert value(full_registry, "drain_sampling_late_spans_total", decided="as_trace") == 5
+    assert value(full_registry, "drain_sampling_late_spans_total", decided="for_itself") == 4
 
 
 def test_attempts_are_counted_by_verdict_and_timed(full_registry: CollectorRegistry) -> None:

@@ -113,6 +113,13 @@ def test_a_look_that_the_ring_does_not_know_of_is_released_by_whoever_attaches_i
     again.close()
 
 
+def test_records_of_several_chunks_have_the_layout_s_own_type(hold: Hold, origin: Origin) -> None:
+    places = [held(hold, origin, turn * ALL_OF_A_CHUNK, ALL_OF_A_CHUNK) for turn in range(3)]
+    (group,) = hold.records(np.concatenate(places))
+    assert group.records.dtype == LAYOUT.dtype, "with what lies between its fields"
+    assert group.records.dtype.itemsize == LAYOUT.slot_bytes
+
+
 def test_settled_room_is_used_again(hold: Hold, origin: Origin, folder: Path) -> None:
     for turn in range(30):
         hold.settle(held(hold, origin, turn * ALL_OF_A_CHUNK, ALL_OF_A_CHUNK), Fate.SAMPLED_OUT)

@@ -1,0 +1,130 @@
+"""Records out of lanes into the hold: a lane is released as soon as what waits of it is held."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from drain.accounting.outcome import Outcome
+from drain.otlp.encode_plan import find_spans
+from drain.rings.segment import Segment
+from drain.sampling.hold.chunk import RingKey
+from drain.sampling.hold.hold import HoldFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import numpy as np
+
+    from drain.accounting.span_metrics import SpanSummary
+    from drain.rings.ring import Ring
+    from drain.rings.segment import Lane
+    from drain.service.late_sampling import LateSampling
+
+_POSITIONS: Final = 1 << 64
+
+
+class LaneHolder:
+    """Takes the records of lanes into the hold.
+
+    Args:
+        late: decides on them, and has the hold.
+        summarise: what records add to the span metrics: of a ring, its records, how many of them are no spans.
+    """
+
+    def __init__(self, late: LateSampling, summarise: Callable[[Ring, np.ndarray, int], SpanSummary | None]) -> None:
+        self._late = late
+        self._summarise = summarise
+        self._joined: dict[RingKey, Ring] = {}
+        self._copied: dict[Lane, tuple[int, np.ndarray]] = {}
+
+    def read(self, ring: Ring, lane: Lane, most: int) -> int | None:
+        """Hold a quantum of a lane and release it there.
+
+        Args:
+            ring: whose lane.
+            lane: which; some of its records are ready.
+            most: records.
+
+        Returns:
+            how many of them are no spans; None: there is no room, and they stay in the ring for now.
+
+        Raises:
+            RingFormatError: the ring is not sound.
+        """
+        key = key_of(ring)
+        try:
+            if self._joined.get(key) is not ring:
+                self._join(key, ring)
+                if not ring.ready(lane):
+                    return 0
+            copied = self._copied.pop(lane, None) or self._copy(ring, lane, most)
+            return None if copied is None else self._hold(key, ring, lane, *copied)
+        except HoldFullError:
+            return None
+
+    def has_copied(self, lane: Lane) -> bool:
+        """Return whether records were copied out of a lane, and are not held yet."""
+        return lane in self._copied
+
+    def forget_gone(self, rings: Iterable[Ring]) -> None:
+        """Let the rings go that are none of these any more."""
+        there = {key_of(ring) for ring in rings}
+        for key in [key for key in self._joined if key not in there]:
+            ring = self._joined.pop(key)
+            for lane in ring.lanes:
+                self._copied.pop(lane, None)
+            self._late.leave(ring)
+            self._late.hold.unreleased.forget(key)
+
+    def _copy(self, ring: Ring, lane: Lane, most: int) -> tuple[int, np.ndarray] | None:
+        """Return the position of the first record and a copy of the records, if there is room for them."""
+        if not self._late.has_room(ring, min(most, ring.ready(lane))):
+            return None
+        return ring.next_position(lane), ring.copy(lane, most)
+
+    def _hold(self, key: RingKey, ring: Ring, lane: Lane, start: int, records: np.ndarray) -> int:
+        are_spans = find_spans(records, ring.layout)
+        spans = records if are_spans.all() else records[are_spans]
+        invalid = len(records) - len(spans)
+        try:
+            taken = self._late.read(ring, lane.index, spans, start, (start + len(records)) % _POSITIONS, invalid)
+        except HoldFullError:  # a file went under it: they were read, and are held as soon as there is room
+            self._copied[lane] = start, records.copy()
+            raise
+        outcome = Outcome(spooled=taken.held, invalid=invalid, sampled_out=taken.sampled_out)
+        self._release(key, ring, lane, records, outcome)
+        return invalid
+
+    def _join(self, key: RingKey, ring: Ring) -> None:
+        """Take a ring in, and release what a drain that was killed had held of it."""
+        self._late.join(ring)
+        self._joined[key] = ring
+        for lane in ring.lanes:
+            head = ring.next_position(lane)
+            end = self._late.hold.unreleased.end_of(key, lane.index, head, head + ring.ready(lane))
+            while end is not None and any(end):
+                records = ring.copy(lane, sum(end))
+                now, end = _first(end, len(records))
+                self._release(key, ring, lane, records, now)
+            self._late.hold.unreleased.released(key, lane.index)
+
+    def _release(self, key: RingKey, ring: Ring, lane: Lane, records: np.ndarray, outcome: Outcome) -> None:
+        summary = self._summarise(ring, records, outcome.invalid) if len(records) > outcome.invalid else None
+        segment = Segment(ring, lane, outcome.spooled, outcome.invalid, outcome.sampled_out, outcome, summary)
+        lane.segments.append(segment)
+        ring.release(lane)
+        self._late.hold.unreleased.released(key, lane.index)
+
+
+def key_of(ring: Ring) -> RingKey:
+    """Return what tells a ring from all others, whatever its name is."""
+    return RingKey(ring.file.inode, ring.created_unix_nano)
+
+
+def _first(outcome: Outcome, count: int) -> tuple[Outcome, Outcome]:
+    """Return an outcome of so many records, and of those behind them."""
+    taken = []
+    for word in outcome:
+        taken.append(min(word, count))
+        count -= taken[-1]
+    return Outcome(*taken), Outcome(*(word - part for word, part in zip(outcome, taken, strict=True)))

@@ -1,0 +1,180 @@
+"""Rules on whole traces in a running drain: what is kept, the two laws, kills, stops, and a start without rules."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ringbuf
+from tests.service.draining import LAYOUT, DrainProcess, number_of, records, run_once, spans_in_file, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RULES = """
+[sampling]
+wait = "{wait}"
+wait_after_root = "{wait}"
+incoming = "all"
+[[sampling.rule]]
+name = "failures"
+status = "error"
+[[sampling.rule]]
+name = "rest"
+ratio = 0.25
+"""
+SPANS = 3  # of a trace
+ERROR = 2
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES.format(wait="200ms"))
+    return path
+
+
+@pytest.fixture
+def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=65536, lanes=1) as emitter:
+        yield emitter
+
+
+def emit_traces(emitter: ringbuf.Emitter, count: int, failing: int = 0) -> tuple[set[int], set[int]]:
+    """Emit traces of three spans each, all mixed; return the numbers of all, and of those in a trace that failed."""
+    made = records(emitter, range(count * SPANS))
+    for trace in range(count):
+        mine = made[trace * SPANS : (trace + 1) * SPANS]
+        mine["trace_id"] = mine["trace_id"][0]
+        mine["parent_span_id"][1:] = mine["span_id"][0]
+        mine["flags"] = 0x103
+        if trace < failing:
+            mine["status"][1] = ERROR
+    order = list(range(len(made)))
+    random.Random(7).shuffle(order)  # noqa: S311 - the same each time
+    assert emitter.emit_batch(made[order]) == len(made)
+    return set(range(count * SPANS)), set(range(failing * SPANS))
+
+
+def arguments(output: Path, *more: object) -> list[str]:
+    return ["--exporter", "file", "--output", str(output), "--batch-delay", "0.01", *map(str, more)]
+
+
+def check_whole(output: Path) -> set[int]:
+    """Check that each trace is whole, and no span there twice; return the numbers."""
+    spans = spans_in_file(output) if output.exists() else []
+    by_trace = Counter(span.trace_id for span in spans)
+    assert set(by_trace.values()) <= {SPANS}, "a trace is torn"
+    numbers = [number_of(span) for span in spans]
+    assert len(numbers) == len(set(numbers))
+    return set(numbers)
+
+
+def test_traces_are_kept_whole_and_both_laws_add_up(
+    ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
+) -> None:
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    everything, failed = emit_traces(emitter, 400, failing=20)
+    emitter.close()
+    assert run_once(log, ring_dir, *arguments(output, "--sampling", rules)) == 0
+    kept = check_whole(output)
+    assert failed <= kept
+    assert 400 * SPANS * 0.1 < len(kept) < 400 * SPANS * 0.5
+    with_threshold = {span.trace_state for span in spans_in_file(output) if number_of(span) not in failed}
+    assert with_threshold == {"ot=th:c"}
+    assert {span.trace_state for span in spans_in_file(output) if number_of(span) in failed} == {"ot=th:0"}
+    audit = DrainProcess.events
+    with DrainProcess(log, ring_dir, "--once", *arguments(output, "--sampling", rules)) as drain:
+        assert drain.wait() == 0
+        event = audit(drain, "audit")[0]
+    assert event["adds_up"], event
+    assert event["services"]["shop"] == {"rings": 1, "published": len(everything), "spooled": len(everything)}
+    assert event["hold"]["shop"] == {
+        "held": len(everything),
+        "delivered": len(kept),
+        "sampled_out": len(everything) - len(kept),
+    }
+
+
+def test_what_waits_at_a_stop_is_for_the_next_drain(
+    ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
+) -> None:
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    rules.write_text(RULES.format(wait="1h"))
+    everything, failed = emit_traces(emitter, 100, failing=3)
+    with DrainProcess(log, ring_dir, *arguments(output, "--sampling", rules)) as drain:
+        until(lambda: emitter.stats().pending == 0)
+        assert drain.stop() == 0
+        (left,) = drain.events("spans wait in the hold, for the next drain")
+        assert left["waiting"] == len(everything) - len(failed)
+    assert run_once(log, ring_dir, *arguments(output, "--sampling", rules)) == 0
+    assert failed <= check_whole(output)
+    with DrainProcess(log, ring_dir, "--once", *arguments(output)) as drain:
+        assert drain.wait() == 0
+        first, second, _ = drain.events("audit")
+    assert second["hold"]["shop"]["taken_up"] == left["waiting"]
+    assert first["hold"]["shop"]["held"] == len(everything)
+    assert not (ring_dir / "hold").exists()
+
+
+def test_a_start_without_rules_delivers_what_waits(
+    ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
+) -> None:
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    rules.write_text(RULES.format(wait="1h"))
+    everything, _ = emit_traces(emitter, 50)
+    with DrainProcess(log, ring_dir, *arguments(output, "--sampling", rules)) as drain:
+        until(lambda: emitter.stats().pending == 0)
+        drain.kill()
+    assert run_once(log, ring_dir, *arguments(output)) == 0
+    assert check_whole(output) == everything
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kills_while_traces_wait_tear_none_and_lose_none(
+    seed: int, ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
+) -> None:
+    dice = random.Random(seed)  # noqa: S311 - a seed is what is wanted
+    log = tmp_path / "log"
+    # No more than one look takes: of two, the second might come when the wait is over, and its spans late.
+    everything, failed = emit_traces(emitter, 1300, failing=200)
+    outputs = []
+    for life in range(6):
+        outputs.append(tmp_path / f"spans-{life}.jsonl")
+        with DrainProcess(log, ring_dir, *arguments(outputs[-1], "--sampling", rules)) as drain:
+            drain.wait_for_event("serving", life + 1)
+            time.sleep(dice.uniform(0.0, 0.4))
+            drain.kill()
+    outputs.append(tmp_path / "spans-last.jsonl")
+    emitter.close()
+    assert run_once(log, ring_dir, *arguments(outputs[-1], "--sampling", rules)) == 0
+    traces: dict[bytes, set[int]] = defaultdict(set)
+    for output in outputs:
+        for line in output.read_bytes().splitlines(keepends=True) if output.exists() else []:
+            if line.endswith(b"\n"):  # what a kill cut short was not acknowledged
+                part = tmp_path / "part"
+                part.write_bytes(line)
+                for span in spans_in_file(part):
+                    traces[span.trace_id].add(number_of(span))
+    torn = {trace.hex(): numbers for trace, numbers in traces.items() if len(numbers) != SPANS}
+    assert not torn, f"traces are torn: {torn}, {len(failed)} failed"
+    kept = set().union(*traces.values())
+    assert failed <= kept < everything
+    # R of a trace says whether it is kept by the ratio: a kill changes none of it.
+    share = (len(kept) - len(failed)) / (len(everything) - len(failed))
+    assert abs(share - 0.25) < 5 * (0.25 * 0.75 / 1100) ** 0.5
+
+
+def test_rules_that_are_wrong_are_told_with_their_place(ring_dir: Path, tmp_path: Path, rules: Path) -> None:
+    rules.write_text("[sampling]\nwiat = '5s'\n")
+    log = tmp_path / "log"
+    assert run_once(log, ring_dir, *arguments(tmp_path / "out", "--sampling", rules)) == 2
+    assert re.search(r"rules\.toml: .*wiat", log.read_text())
+    assert run_once(log, ring_dir, *arguments(tmp_path / "out", "--hold-bytes", "64MiB")) == 2
+    assert "--hold-bytes has no effect without --sampling" in log.read_text()
