@@ -17,6 +17,7 @@ from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.retry import RetryPolicy
 from drain.delivery.stores import Stores
 from drain.exporters.file_options import FileOptions
+from drain.exporters.gateways import Gateways
 from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.admission import Admission
@@ -27,6 +28,7 @@ from drain.service.limits import Limits
 from drain.service.sampling_plan import SamplingPlan
 from drain.settings.address import Address
 from drain.settings.otlp_environment import OtlpSettings, parse_codes
+from drain.settings.secrets_in_urls import without_secrets
 from drain.settings.settings import LISTEN_OFF
 from drain.spool.limits import SpoolLimits
 from drain.spool.spool import Spool, SpoolLockedError
@@ -77,11 +79,22 @@ def make_exporter(configuration: Configuration, *, holds: bool = True) -> Export
         refuse_codes=parse_codes(settings.refuse_codes),
         max_connection_age=settings.max_connection_age,
     )
+    endpoints = settings.endpoint.split(",") if settings.endpoint and str(settings.exporter).startswith("otlp") else ()
+    if len(endpoints) > 1:
+        made = {without_secrets(one): _one_exporter(configuration, otlp, one) for one in endpoints}
+        if len(made) < len(endpoints):
+            raise ValueError("endpoints that differ in what is secret only cannot be told apart")
+        return Gateways(made, settings.balance)
+    return _one_exporter(configuration, otlp, settings.endpoint)
+
+
+def _one_exporter(configuration: Configuration, otlp: OtlpSettings, endpoint: str | None) -> Exporter:
+    settings = configuration.settings
     is_otlp = configuration.origins["endpoint"].startswith("OTEL_")
     return make_exporter_of_kind(
         settings.exporter,
-        otlp=otlp if is_otlp else replace(otlp, endpoint=None),
-        endpoint=None if is_otlp else settings.endpoint,
+        otlp=replace(otlp, endpoint=endpoint if is_otlp else None),
+        endpoint=None if is_otlp else endpoint,
         output=settings.output,
         file=FileOptions(
             sync=settings.file_sync,

@@ -13,6 +13,7 @@ from drain import assembly
 from drain.commands.serve import refuse_missing_ring_dir
 from drain.commands.starting import cannot_start, is_output_taken, log_of
 from drain.exit_codes import DELIVERED, UNDELIVERED
+from drain.exporters.gateways import Gateways
 from drain.exporters.protocol import Inspectable, Verdict
 from drain.otlp.request import Request
 from ringbuf.exceptions import RingBufferError
@@ -56,7 +57,8 @@ def check(configuration: Configuration) -> int:
         cannot_start(error)
     typer.echo(f"settings: sound; rings: {settings.ring_dir}; state: {state}")
     with contextlib.closing(exporter):
-        code = _try(exporter, str(settings.exporter))
+        several = list(exporter.exporters.values()) if isinstance(exporter, Gateways) else [exporter]
+        code = max([_try(one, str(settings.exporter)) for one in several])
         if is_made:
             with contextlib.suppress(FileNotFoundError):
                 if not settings.output.stat().st_size:

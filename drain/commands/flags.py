@@ -77,6 +77,8 @@ def _kind(field: FieldInfo) -> tuple[Any, str | None]:
     for unit in field.metadata:
         if isinstance(unit, Unit):
             return str, unit.metavar
+    if field is Settings.model_fields["endpoint"]:
+        return list[str], "TEXT"  # may be repeated
     kind: Any = field.annotation
     if kind in (Path, Path | None):
         return str, "PATH"  # as a Path an empty text would be the working directory

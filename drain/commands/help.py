@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # In the order of the help. What is in no group is in that of its exporter or its stores, else in the last.
 GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "Which rings": ("once", "ring_dir", "allow_uid", "allow_gid", "max_ring_bytes"),
-    "Where the spans go": ("exporter", "endpoint", "output", "kafka_brokers"),
+    "Where the spans go": ("exporter", "endpoint", "balance", "output", "kafka_brokers"),
     "An OTLP backend": (),
     "A file": (),
     "Kafka": (),

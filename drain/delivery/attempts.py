@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, assert_never
 from google.protobuf.message import DecodeError
 
 from drain.accounting.outcome import Outcome
-from drain.delivery.halves import pieces
+from drain.delivery.halves import by_destination, pieces
 from drain.delivery.request_size import ANY_SIZE
-from drain.exporters.protocol import Bounded, GroupExporter, Result, Verdict
+from drain.exporters.protocol import Bounded, GroupExporter, Partitioned, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,11 +99,25 @@ class Attempts:
             if job.refusal is not None:
                 if not self._is_put_away(job, request, job.refusal):
                     return self._waits_to_be_kept(job, job.refusal)
-            else:
+            elif not self._is_rehomed(job, request):
                 count = self._pieces(job, request)
                 if count == 1 or not _is_cut(job, count):
                     return True
         return False
+
+    def _is_rehomed(self, job: Job, request: Request) -> bool:
+        """Cut a request by destination where it has none that there is: of a file, or of one that is gone."""
+        partitioner = self._exporter.partitioner if isinstance(self._exporter, Partitioned) else None
+        if partitioner is None or request.destination in partitioner.names:
+            return False
+        try:
+            made = by_destination(request, partitioner.home)
+        except (DecodeError, ValueError):
+            return False
+        if not made or sum(part.spans for part in made) != request.spans:
+            return False  # not what it says; somebody else is to judge it
+        job.left = deque((*made, *tuple(job.left)[1:]))
+        return True
 
     def _pieces(self, job: Job, request: Request) -> int:
         """Return into how many requests one is cut before it is sent; 1: it is sent as it is."""

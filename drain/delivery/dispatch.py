@@ -583,5 +583,6 @@ class Dispatch:
 
 
 def _where(endpoint: str, destination: str) -> str:
-    """Return what the log calls a destination: gateways are named by their endpoints, partitions beside one."""
-    return f"{endpoint} {destination}".strip()
+    """Return what the log calls a destination: one of several endpoints by its name, a partition beside its topic."""
+    is_endpoint = destination and any(one.startswith(destination) for one in endpoint.split(", "))
+    return destination if is_endpoint else f"{endpoint} {destination}".strip()

@@ -1,13 +1,22 @@
-"""A request that is too large, cut in pieces: the slow path, which reads what was encoded."""
+"""A request that is too large, or has no destination, cut in pieces: the slow path, which reads what was encoded."""
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from drain.otlp.json_lines import from_json_line, to_json_line
 from drain.otlp.request import Request
+from ringbuf.ring.resource import SERVICE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
 
 def halves(request: Request) -> tuple[Request, Request]:
@@ -41,6 +50,51 @@ def pieces(request: Request, count: int) -> list[Request]:
         batch = None if request.batch is None else request.batch.after(start)
         made.append(Request(body, end - start, request.encoding, request.destination, batch=batch))
     return made
+
+
+def by_destination(request: Request, home: Callable[[bytes, str], str]) -> list[Request]:
+    """Return requests that hold the spans of one, each those of one destination.
+
+    Args:
+        request: at least one span.
+        home: of a trace id and a service.
+
+    Raises:
+        ValueError: the body is no JSON of spans.
+        DecodeError: the body is no message.
+    """
+    is_json = request.encoding == "json"
+    traces = from_json_line(request.body) if is_json else TracesData.FromString(request.body)
+    parts: dict[str, TracesData] = {}
+    counts: Counter[str] = Counter()
+    for resource_spans in traces.resource_spans:
+        service = _service_of(resource_spans.resource)
+        resources: dict[str, ResourceSpans] = {}
+        for scope_spans in resource_spans.scope_spans:
+            scopes: dict[str, ScopeSpans] = {}
+            for span in scope_spans.spans:
+                destination = home(span.trace_id, service)
+                if destination not in resources:
+                    resources[destination] = parts.setdefault(destination, TracesData()).resource_spans.add(
+                        resource=resource_spans.resource, schema_url=resource_spans.schema_url
+                    )
+                if destination not in scopes:
+                    scopes[destination] = resources[destination].scope_spans.add(
+                        scope=scope_spans.scope, schema_url=scope_spans.schema_url
+                    )
+                scopes[destination].spans.append(span)
+                counts[destination] += 1
+    made, start = [], 0
+    for destination, part in parts.items():
+        body = to_json_line(part) if is_json else part.SerializeToString()
+        batch = None if request.batch is None else request.batch.after(start)
+        made.append(Request(body, counts[destination], request.encoding, destination, batch=batch))
+        start += counts[destination]
+    return made
+
+
+def _service_of(resource: Resource) -> str:
+    return next((one.value.string_value for one in resource.attributes if one.key == SERVICE_NAME), "")
 
 
 def _spans_between(traces: TracesData, start: int, end: int) -> TracesData:

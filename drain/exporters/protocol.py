@@ -126,6 +126,10 @@ class Partitioner(Protocol):
         """
         ...
 
+    def home(self, trace_id: bytes, service: str) -> str:
+        """Return the destination of one trace: the same as `assign` says, for what is cut after it was encoded."""
+        ...
+
 
 @runtime_checkable
 class Partitioned(Exporter, Protocol):

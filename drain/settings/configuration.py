@@ -58,7 +58,7 @@ class Configuration:
             elif name == "kafka":
                 shown = kafka_properties.shown(value)
             elif name == "endpoint" and value is not None:
-                shown = without_secrets(value)
+                shown = ",".join(map(without_secrets, value.split(",")))
             elif name == "state_dir" and value is None:
                 shown = STATE_OFF
             line = f"# {name} is not set" if shown is None else f"{name} = {_toml(shown)}"

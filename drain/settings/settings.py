@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from drain.settings import kafka_properties
 from drain.settings.address import Address
+from drain.settings.balance import Balance  # noqa: TC001 - pydantic reads it
 from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import OtlpProtocol, header_problem, parse_codes, parse_headers
 from drain.settings.spool_choices import MIN_BYTES, WhenFull
@@ -68,6 +69,19 @@ def _none_if_off(value: object) -> object:
     return None if str(value) == STATE_OFF else value
 
 
+def _joined(value: object) -> object:
+    """Return several endpoints as one text, as a variable has them."""
+    several = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in several):
+        return value
+    names = [name.strip() for one in several for name in str(one).split(",")]
+    if not all(names):
+        raise ValueError("an endpoint is empty")
+    if len(set(names)) < len(names):
+        raise ValueError("an endpoint is there twice")
+    return ",".join(names)
+
+
 def _split_headers(value: object) -> object:
     if isinstance(value, str):
         headers, problems = parse_headers(value)
@@ -100,6 +114,7 @@ def _state(description: str, **constraints: Any) -> Any:
 _IdList = list[Annotated[int, Field(ge=0, le=_HIGHEST_ID)]]
 UserIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("user", lambda name: pwd.getpwnam(name).pw_uid))]
 GroupIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("group", lambda name: grp.getgrnam(name).gr_gid))]
+Endpoints = Annotated[str | None, BeforeValidator(_joined)]
 Codes = Annotated[str, AfterValidator(_checked_codes)]
 StateDir = Annotated[Path | None, BeforeValidator(_none_if_off)]
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_split_headers)]
@@ -123,7 +138,15 @@ class Settings(BaseSettings):
     file_rotate_seconds: Seconds = _file("Begin a new file after so many seconds; 0: never.", default=0.0, ge=0)
     file_keep: int = _file("Rotated files that are kept; 0: all.", default=0, ge=0, le=_MOST)
     file_compression: Literal["none", "zstd"] = _file("How the file is compressed.", default="none")
-    endpoint: str | None = _otlp("URL of the backend; over HTTP, /v1/traces is appended.", default=None)
+    endpoint: Endpoints = _otlp(
+        "URL of the backend; over HTTP, /v1/traces is appended. Of several (repeated, or with commas): see --balance.",
+        default=None,
+    )
+    balance: Balance = _otlp(
+        "How several endpoints share the spans: a trace's go to the same, requests take turns, or the first that is"
+        " there gets all.",
+        default="trace",
+    )
     protocol: OtlpProtocol = _otlp("What the exporter `otlp` speaks.", default="http/protobuf")
     headers: Headers = _otlp("Sent with every request.", default_factory=dict)
     compression: Literal["none", "gzip", "zstd"] | None = _otlp(

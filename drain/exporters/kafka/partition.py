@@ -77,6 +77,10 @@ class KafkaPartitioner:
             return trace_partitions(records, len(self.names), self._function)
         return np.full(len(records), self.partition_of(b"", service), np.uint16)
 
+    def home(self, trace_id: bytes, service: str) -> str:
+        """Return the name of the partition of one span."""
+        return str(self.partition_of(trace_id, service))
+
     def partition_of(self, trace_id: bytes, service: str) -> int:
         """Return the partition of one span."""
         key = trace_id.hex() if self._by == "trace" else service

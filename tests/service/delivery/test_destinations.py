@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 
 import ringbuf
+from drain.accounting.outcome import Outcome
+from drain.delivery.batch import Batch
+from drain.exporters.gateways import Gateways as Exporters
+from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Result, Verdict
+from drain.otlp.batch_number import BatchNumber
 from drain.otlp.destinations import Rendezvous
+from drain.otlp.request import Request
+from drain.rings.segment import Lane, Segment
 from drain.service.limits import Limits
+from drain.settings.otlp_environment import OtlpSettings
+from tests.otlp_server import OtlpHttpServer, refusal, success
 from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, number_of, spans_of
 
 if TYPE_CHECKING:
@@ -19,7 +31,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from drain.otlp.request import Request
+    from drain.settings.balance import Balance
 
 NAMES = ("a", "b", "c")
 
@@ -52,6 +64,14 @@ class Gateways(MemoryBackend):
         return super().answer(request)
 
 
+def received(server: OtlpHttpServer) -> list[int]:
+    return [number_of(span) for one in server.requests for span in spans_of(TracesData.FromString(one.body))]
+
+
+def spans_at(server: OtlpHttpServer) -> list[Span]:
+    return [span for one in server.requests for span in spans_of(TracesData.FromString(one.body))]
+
+
 @pytest.fixture
 def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
     with ringbuf.Emitter("shop", layout=LAYOUT, ring_dir=ring_dir, capacity=1024) as made:
@@ -82,3 +102,50 @@ def test_records_wait_for_the_last_part_and_only_that_is_sent_again(emitter: rin
         numbers = [number_of(s) for r in backend.requests for s in spans_of(TracesData.FromString(r.body))]
         assert sorted(numbers) == list(range(100)), "each once"
         assert drain.sums().delivered == 100
+
+
+def test_what_is_for_a_destination_that_is_gone_is_cut_again_by_its_traces(ring_dir: Path) -> None:
+    backend = Gateways()
+    spans = [Span(trace_id=number.to_bytes(16, "big"), span_id=bytes(7) + b"1") for number in range(60)]
+    resource = Resource(attributes=[KeyValue(key="service.name", value=AnyValue(string_value="shop"))])
+    body = TracesData(
+        resource_spans=[ResourceSpans(resource=resource, scope_spans=[ScopeSpans(spans=spans)])]
+    ).SerializeToString()
+    homes = list(dict.fromkeys(backend.rendezvous.home(span.trace_id) for span in spans))
+    ring: Any = SimpleNamespace(service="shop", capacity_slots=1000)
+    segments = [Segment(ring, Lane(0), 60, 0) for _ in range(2)]
+    with SteppedDrain(ring_dir, backend) as drain:
+        for destination, segment in zip(("gone", ""), segments, strict=True):
+            request = Request(body, 60, "protobuf", destination, {"shop": 60}, BatchNumber("0" * 16, 7, 0, 60))
+            drain.service._delivery.send(Batch([request], [segment]))
+            drain.until(lambda: not drain.service._delivery.in_flight)
+            assert segment.outcome == Outcome(delivered=60)
+        assert [request.destination for request in backend.requests] == homes * 2
+        first, second, third = backend.requests[:3]
+        firsts = [request.batch and request.batch.first for request in (first, second, third)]
+        assert firsts == [0, first.spans, first.spans + second.spans]
+
+
+@pytest.mark.parametrize("balance", ["trace", "failover"])
+def test_while_an_endpoint_is_away_its_traces_wait_for_it_or_the_other_has_them(
+    emitter: ringbuf.Emitter, ring_dir: Path, balance: Balance
+) -> None:
+    with OtlpHttpServer() as away, OtlpHttpServer() as there:
+        otlp = OtlpSettings(timeout_seconds=SECONDS)
+        exporters = {one.url: make_exporter("otlp-http", endpoint=one.url, otlp=otlp) for one in (away, there)}
+        gateways: Any = Exporters(exporters, balance)
+        gateways.let_go = lambda: None  # which the harness calls at its end
+        away.otherwise = refusal(503, "away")
+        with SteppedDrain(ring_dir, gateways, Limits(20, 4_000_000, 0.0, 4, SECONDS)) as drain:
+            emit(emitter, range(100))
+            if balance == "trace":
+                homes = Rendezvous(list(exporters))
+                drain.until(lambda: len(received(there)) > 30)
+                assert {homes.home(span.trace_id) for span in spans_at(there)} == {there.url}
+                assert emitter.stats().pending > 0
+                away.otherwise = success()
+            drain.until(lambda: emitter.stats().pending == 0)
+            assert drain.sums().delivered == 100
+        gateways.close()
+        if balance == "failover":
+            assert sorted(received(there)) == list(range(100))

@@ -9,7 +9,7 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 
-from drain.delivery.halves import halves, pieces
+from drain.delivery.halves import by_destination, halves, pieces
 from drain.otlp.batch_number import BatchNumber
 from drain.otlp.json_lines import from_json_line, to_json_line
 from drain.otlp.request import Request
@@ -76,3 +76,23 @@ def test_the_halves_have_no_empty_envelopes() -> None:
         for resource_spans in TracesData.FromString(request.body).resource_spans:
             assert resource_spans.scope_spans
             assert all(scope_spans.spans for scope_spans in resource_spans.scope_spans)
+
+
+@pytest.mark.parametrize("encoding", ["protobuf", "json"])
+def test_what_is_cut_by_destination_holds_every_span_once_in_its_context(encoding: Encoding) -> None:
+    traces = traces_of([3, 4], [5], [1])
+    ids = iter(range(13))
+    for resource_spans in traces.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                span.trace_id, span.span_id = next(ids).to_bytes(16, "big"), bytes(7) + b"1"
+    body = to_json_line(traces) if encoding == "json" else traces.SerializeToString()
+    batch = BatchNumber("00f1e2d3c4b5a697", 7, 100, 512)
+    parts = by_destination(
+        Request(body, 13, encoding, "gone", batch=batch), lambda trace_id, _service: "odd" if trace_id[-1] % 2 else ""
+    )
+    assert [(part.destination, part.spans) for part in parts] == [("", 7), ("odd", 6)]
+    assert [part.batch and part.batch.first for part in parts] == [100, 107]
+    for part, odd in zip(parts, (0, 1), strict=True):
+        found = from_json_line(part.body) if encoding == "json" else TracesData.FromString(part.body)
+        assert spans_in_context(found) == [one for one in spans_in_context(traces) if int(one[2]) % 2 == odd]

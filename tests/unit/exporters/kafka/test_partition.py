@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import random
 import secrets
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from drain.exporters.kafka.partition import FUNCTIONS, key_partition, trace_partitions
+from drain.exporters.kafka.partition import FUNCTIONS, KafkaPartitioner, key_partition, trace_partitions
 from ringbuf._ringbuf import lib
 from tests.service.draining import LAYOUT
 
@@ -87,3 +88,14 @@ def test_librdkafka_chooses_the_same(function: str) -> None:
         key = dice.randbytes(dice.randrange(1, 40)).hex().encode()[: dice.randrange(1, 40)]
         partitions = dice.randrange(1, 1000)
         assert key_partition(key, partitions, function) == choose(None, key, len(key), partitions, None, None), key  # type: ignore[arg-type]  # it is one of the two
+
+
+@pytest.mark.parametrize("by", ["trace", "service"])
+def test_one_span_goes_where_it_goes_among_others(by: Literal["trace", "service"]) -> None:
+    """What is cut after it was encoded, of a file or of a drain of before, is asked for span by span."""
+    trace_ids = [number.to_bytes(16, "big") for number in range(50)]
+    records = np.zeros(len(trace_ids), LAYOUT.dtype)
+    records["trace_id"] = np.frombuffer(b"".join(trace_ids), np.uint8).reshape(records["trace_id"].shape)
+    made = KafkaPartitioner(by, "fnv1a", 12)
+    names = [made.names[at] for at in made.assign(records, "shop")]
+    assert [made.home(trace_id, "shop") for trace_id in trace_ids] == names

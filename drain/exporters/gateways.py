@@ -1,0 +1,131 @@
+"""Several endpoints of one kind: each trace has its own, or any will do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from drain.exporters.protocol import Renewable, Verdict
+from drain.otlp.destinations import Rendezvous
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+
+    from drain.exporters.protocol import Exporter, Partitioner, Result
+    from drain.otlp.request import Encoding, Request
+    from drain.settings.balance import Balance
+
+_FIRST_AWAY_SECONDS: Final = 5.0
+_LONGEST_AWAY_SECONDS: Final = 60.0
+_TRY_SECONDS: Final = 10.0  # for which one that is tried again gets no second request
+
+
+@dataclass(slots=True)
+class _Gateway:
+    """An endpoint that any request may go to.
+
+    Attributes:
+        exporter: to it.
+        doubts: grows with each failure, and halves with each request that it took: one that comes and goes is trusted
+            again by and by.
+        away_until: it is passed over until then, on the clock.
+    """
+
+    exporter: Exporter
+    doubts: int = 0
+    away_until: float = 0.0
+
+
+class Gateways:
+    """Sends to several endpoints.
+
+    Args:
+        exporters: by the name that was configured, which says where a trace goes.
+        balance: "trace": all spans of a trace go to the same, and wait for it while it is away; "round-robin": requests
+            go to one after the other; "failover": to the first that is not away.
+        clock: seconds that never go back.
+
+    Attributes:
+        exporters: as given.
+
+    Raises:
+        ValueError: the exporters send different encodings.
+    """
+
+    def __init__(
+        self, exporters: Mapping[str, Exporter], balance: Balance, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        encodings = {exporter.encoding for exporter in exporters.values()}
+        if len(encodings) != 1:
+            raise ValueError("endpoints need one encoding")
+        self.encoding: Encoding = encodings.pop()
+        self.exporters = exporters
+        self.endpoint = ", ".join(exporter.endpoint for exporter in exporters.values())
+        self.partitioner: Partitioner | None = _Homes(tuple(exporters)) if balance == "trace" else None
+        self._takes_turns = balance == "round-robin"
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._gateways = [_Gateway(exporter) for exporter in exporters.values()]  # in the order of their turns
+
+    def export(self, request: Request) -> Result:
+        """Make one attempt, at the request's home if it has one; see `drain.exporters.protocol.Exporter`."""
+        if request.destination in self.exporters:
+            return self.exporters[request.destination].export(request)
+        gateway = self._chosen()
+        result = gateway.exporter.export(request)
+        self._note(gateway, result)
+        return result
+
+    def renew(self) -> None:
+        """Let each take up its files and connections anew."""
+        for exporter in self.exporters.values():
+            if isinstance(exporter, Renewable):
+                exporter.renew()
+
+    def close(self) -> None:
+        """Close all."""
+        for exporter in self.exporters.values():
+            exporter.close()
+
+    def _chosen(self) -> _Gateway:
+        """Return the first that is not away, else the one that is to be tried again first."""
+        with self._lock:
+            now = self._clock()
+            chosen = next(
+                (gateway for gateway in self._gateways if gateway.away_until <= now),
+                min(self._gateways, key=lambda gateway: gateway.away_until),
+            )
+            if chosen.doubts:
+                chosen.away_until = max(chosen.away_until, now + _TRY_SECONDS)
+            if self._takes_turns:
+                self._gateways.remove(chosen)
+                self._gateways.append(chosen)
+            return chosen
+
+    def _note(self, gateway: _Gateway, result: Result) -> None:
+        with self._lock:
+            if result.verdict is not Verdict.RETRY:
+                gateway.doubts //= 2
+                gateway.away_until = 0.0
+                return
+            gateway.doubts += 1
+            seconds = min(_FIRST_AWAY_SECONDS * 2 ** min(gateway.doubts - 1, 10), _LONGEST_AWAY_SECONDS)
+            gateway.away_until = self._clock() + max(seconds, min(result.retry_after or 0.0, _LONGEST_AWAY_SECONDS))
+
+
+class _Homes:
+    """Where each trace goes: a `Partitioner` over the names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names: Sequence[str] = names
+        self._rendezvous = Rendezvous(names)
+
+    def assign(self, records: np.ndarray, service: str) -> np.ndarray:  # noqa: ARG002 - a trace is of several services
+        return self._rendezvous.assign(records)
+
+    def home(self, trace_id: bytes, service: str) -> str:  # noqa: ARG002 - a trace is of several services
+        return self._rendezvous.home(trace_id)

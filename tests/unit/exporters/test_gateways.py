@@ -1,0 +1,149 @@
+"""Several endpoints: a trace goes to its home, requests take turns, or the first that is there gets all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drain import assembly
+from drain.exporters.gateways import Gateways
+from drain.exporters.protocol import Partitioned, Result, Verdict
+from drain.otlp.request import Request
+from drain.settings.configuration import ConfigurationError, load
+from tests.clocks import Clock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from drain.otlp.request import Encoding
+    from drain.settings.balance import Balance
+
+NAMES = ("http://a:4318", "http://b:4318", "http://c:4318")
+ANY = Request(b"", 1, "protobuf")
+
+
+class Endpoint:
+    """Takes everything, unless it is away."""
+
+    encoding: Encoding = "protobuf"
+
+    def __init__(self, name: str, fleet: list[str]) -> None:
+        self.endpoint = name
+        self.is_away = False
+        self._fleet = fleet
+
+    def export(self, _request: Request) -> Result:
+        self._fleet.append(self.endpoint[7])
+        return Result(Verdict.RETRY if self.is_away else Verdict.DELIVERED)
+
+    def close(self) -> None:
+        self._fleet.append("closed")
+
+
+class Fleet:
+    def __init__(self, balance: Balance) -> None:
+        self.clock = Clock()
+        self.asked: list[str] = []
+        self.endpoints = {name: Endpoint(name, self.asked) for name in NAMES}
+        self.gateways = Gateways(self.endpoints, balance, self.clock)
+
+    def send(self, count: int, destination: str = "") -> str:
+        """Send so many requests; return who was asked."""
+        self.asked.clear()
+        for _ in range(count):
+            self.gateways.export(Request(b"", 1, "protobuf", destination))
+        return "".join(self.asked)
+
+
+def test_a_part_is_tried_at_its_home_and_nowhere_else() -> None:
+    fleet = Fleet("trace")
+    assert isinstance(fleet.gateways, Partitioned)
+    fleet.endpoints[NAMES[1]].is_away = True
+    assert fleet.send(3, NAMES[1]) == "bbb"
+    assert fleet.gateways.partitioner is not None
+    assert fleet.gateways.partitioner.names == NAMES
+
+
+def test_requests_take_turns_and_pass_over_those_that_are_away() -> None:
+    fleet = Fleet("round-robin")
+    assert fleet.gateways.partitioner is None
+    assert fleet.send(6) == "abcabc"
+    fleet.endpoints[NAMES[1]].is_away = True
+    assert fleet.send(8) == "abcacaca"
+    fleet.clock.now += 6
+    assert fleet.send(4).count("b") == 1, "it is tried again, once"
+    fleet.endpoints[NAMES[1]].is_away = False
+    fleet.clock.now += 60
+    fleet.send(3)
+    assert fleet.send(9).count("b") == 3, "back"
+
+
+def test_the_first_that_is_there_gets_all_and_one_that_comes_and_goes_is_trusted_by_and_by() -> None:
+    fleet = Fleet("failover")
+    assert fleet.send(3) == "aaa"
+    fleet.endpoints[NAMES[0]].is_away = True
+    assert fleet.send(4) == "abbb"
+    for _ in range(3):
+        fleet.clock.now += 60
+        assert fleet.send(3) == "abb"
+    fleet.endpoints[NAMES[0]].is_away = False
+    fleet.clock.now += 60
+    assert fleet.send(3) == "aaa", "each is one after the other, as long as it takes them"
+    fleet.endpoints[NAMES[0]].is_away = True
+    assert fleet.send(2) == "ab"
+    fleet.clock.now += 4
+    assert fleet.send(1) == "b"
+
+
+def test_one_is_tried_all_the_same_when_all_are_away() -> None:
+    fleet = Fleet("failover")
+    for endpoint in fleet.endpoints.values():
+        endpoint.is_away = True
+    assert fleet.send(6)[:3] == "abc"
+    assert fleet.gateways.export(ANY).verdict is Verdict.RETRY
+
+
+def test_all_are_closed() -> None:
+    fleet = Fleet("trace")
+    fleet.gateways.close()
+    assert fleet.asked == ["closed"] * 3
+
+
+def test_several_endpoints_are_named_by_flags_a_variable_or_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "drain.toml"
+    file.write_text('endpoint = ["http://a:4318", "http://b:4318"]\nbalance = "failover"\n')
+    monkeypatch.setenv("RINGBUF_DRAIN_ENDPOINT", "http://a:4318, http://b:4318")
+    of_variable = load({}, None)
+    monkeypatch.delenv("RINGBUF_DRAIN_ENDPOINT")
+    of_flags = load({"endpoint": ["http://a:4318", "http://b:4318"]}, None)
+    of_file = load({}, file)
+    assert {one.settings.endpoint for one in (of_variable, of_flags, of_file)} == {"http://a:4318,http://b:4318"}
+    assert (of_flags.settings.balance, of_file.settings.balance) == ("trace", "failover")
+    exporter = assembly.make_exporter(of_flags)
+    assert isinstance(exporter, Gateways)
+    assert list(exporter.exporters) == ["http://a:4318", "http://b:4318"]
+    assert exporter.endpoint == "http://a:4318/v1/traces, http://b:4318/v1/traces"
+    exporter.close()
+    single = assembly.make_exporter(load({"endpoint": ["http://a:4318"]}, None))
+    assert single.endpoint == "http://a:4318/v1/traces"
+    single.close()
+
+
+@pytest.mark.parametrize("endpoints", [["http://a", "http://a"], ["http://a", ""], ["http://a,,http://b"]])
+def test_endpoints_that_cannot_be_are_refused(endpoints: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="endpoint"):
+        load({"endpoint": endpoints}, None)
+
+
+def test_no_key_in_an_endpoint_is_shown_or_becomes_a_name() -> None:
+    configuration = load({"endpoint": ["http://a/v1/traces?key=secret1", "http://b/v1/traces?key=secret2"]}, None)
+    assert "secret" not in configuration.describe()
+    exporter = assembly.make_exporter(configuration)
+    assert isinstance(exporter, Gateways)
+    assert "secret" not in exporter.endpoint + str(list(exporter.exporters))
+    exporter.close()
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        assembly.make_exporter(load({"endpoint": ["http://a?key=1", "http://a?key=2"]}, None))
