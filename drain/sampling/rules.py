@@ -143,6 +143,12 @@ class Rules:
         """Return the index of the first rule that matches; the default always does."""
         return next(index for index, rule in enumerate(self.rules) if rule.is_catch_all or rule.matches(spans))
 
+    @property
+    def have_rates(self) -> bool:
+        """Whether a threshold follows what comes."""
+        has_bound = self.kept_spans_per_second is not None
+        return has_bound or any(rule.traces_per_second is not None for rule in self.rules)
+
     def settles(self, spans: Sequence[SeenSpan]) -> bool:
         """Whether no span that may still come can change which rule matches: the first does already."""
         return self.match(spans) == 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SECOND: Final = 1_000_000_000
 NOWHERE: Final = 2**32 - 1  # of Looked.spans
 _MOST_AT_ONCE: Final = 65536
+_FEW: Final = 2048
 
 # In the order of enum rb_why.
 WHYS: Final = (
@@ -279,7 +280,7 @@ class Traces:
         """Return what became of spans that waited, each once."""
         parts: list[Settled] = []
         while True:
-            most = _MOST_AT_ONCE if parts else 4096
+            most = _MOST_AT_ONCE if parts else _FEW
             part = Settled(np.empty(most, np.uint64), Fates.empty(most))
             data = (
                 ffi.from_buffer("uint64_t[]", part.places),
@@ -330,7 +331,8 @@ class Traces:
     def _decisions_from(self, number: Any) -> np.ndarray:
         found = [np.empty(0, DECIDED)]
         while True:
-            part = np.empty(_MOST_AT_ONCE, DECIDED)
+            # Few in nearly all calls: memory of megabytes would be mapped and given back each time.
+            part = np.empty(_MOST_AT_ONCE if len(found) > 1 else _FEW, DECIDED)
             data = ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", part.view(np.uint8)))
             count = lib.rb_traces_decided(self._table, number, data, len(part))
             found.append(part[:count])

@@ -14,6 +14,7 @@ from drain.log import RepeatedTrouble
 from drain.sampling.decision_words import packed, unpacked
 from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import HoldFullError
+from drain.sampling.rates_file import read_rates, write_rates
 from drain.sampling.sampler import Why
 from drain.sampling.seen_records import RecordLooker
 from drain.sampling.traces import Fates, Traces
@@ -22,7 +23,7 @@ from ringbuf._ringbuf import lib
 from ringbuf.ring.resource import resource_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from structlog.typing import FilteringBoundLogger
 
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     from drain.rings.ring import Ring
     from drain.sampling.hold.hold import Found, Hold
     from drain.sampling.hold.origins import Origin
-    from drain.sampling.rates import RateState
     from drain.sampling.rules import Rules
     from drain.sampling.traces import Counts
 
 _SECOND: Final = 1_000_000_000
+_RATES: Final = "rates"  # the file of them, in the hold's folder
 _LEAST_SLOT: Final = 64  # bytes
 _SLOTS_A_TRACE: Final = 4  # of the least: so many traces may wait as the hold has room for with so many slots each
 _NOWHERE: Final = 2**64 - 1
@@ -77,7 +78,6 @@ class LateSampling:
         batcher: gets what is kept.
         encoding: of its batches.
         batch_bytes: of a batch, before compression.
-        rates: as `rates()` returned them, of an earlier drain of this boot.
         log: a line for each trouble.
         clock: seconds, that of the batcher.
         clock_nano: CLOCK_MONOTONIC, that of the hold.
@@ -97,7 +97,6 @@ class LateSampling:
         encoding: Encoding,
         *,
         batch_bytes: int,
-        rates: Mapping[str, RateState] | None = None,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
         clock_nano: Callable[[], int] = time.monotonic_ns,
@@ -116,7 +115,7 @@ class LateSampling:
             spans=slots,
             decided=self._decisions_room,
             look=_MOST_AT_ONCE,
-            rates=rates,
+            rates=read_rates(hold.folder / _RATES, clock_nano()),
         )
         self._members: dict[RingKey, _Member] = {}
         self._traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
@@ -147,10 +146,6 @@ class LateSampling:
     def counts(self) -> Counts:
         """Return what was decided so far."""
         return self._traces.counts()
-
-    def rates(self) -> dict[str, RateState]:
-        """Return what the next drain of this boot goes on with."""
-        return self._traces.rates()
 
     def join(self, ring: Ring) -> None:
         """Take a ring in that is to be read.
@@ -248,9 +243,11 @@ class LateSampling:
                 self.hold.decisions.rewrite(packed(self._traces.remembered(), self._rules))
             except OSError as error:
                 self._trouble.warn("decisions cannot be put on record anew", reason=str(error))
+        self._keep_rates()
 
     def close(self) -> None:
-        """Let go of the hold; what waits is for the next drain."""
+        """Let go of the hold; what waits, and the rates, are for the next drain."""
+        self._keep_rates()
         self.hold.close()
 
     def seconds_until_due(self, now_nano: int) -> float | None:
@@ -297,6 +294,14 @@ class LateSampling:
             self.hold.decisions.append(packed(decided, self._rules))
         except OSError as error:  # better than to hold up all: only a kill would tear these traces
             self._trouble.warn("decisions cannot be put on record", reason=str(error), traces=len(decided))
+
+    def _keep_rates(self) -> None:
+        if not self._rules.have_rates:
+            return
+        try:
+            write_rates(self.hold.folder / _RATES, self._traces.rates())
+        except OSError as error:
+            self._trouble.warn("the rates of the last seconds cannot be kept", reason=str(error))
 
     def _take_up(self, found: Found) -> None:
         """Look once more at what waited when an earlier drain ended, as if it came when it did."""

@@ -83,6 +83,7 @@ class Hold:
         clock_nano: CLOCK_MONOTONIC.
 
     Attributes:
+        folder: as given.
         decisions: on traces.
         found: what waited when it was opened; taken once.
         unreleased: lanes of which the ring does not know yet how far they are held.
@@ -102,7 +103,7 @@ class Hold:
         log: FilteringBoundLogger,
         clock_nano: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._trouble = RepeatedTrouble(log, time.monotonic)
         self._clock_nano = clock_nano
         self.capacity_bytes = max(capacity_bytes, LEAST_CHUNKS * chunk_bytes)
@@ -166,11 +167,11 @@ class Hold:
         if self._origins.stored_bytes + len(layout) + len(resource) > self.capacity_bytes // LEAST_CHUNKS:
             self._origins.sweep()
             if self._origins.stored_bytes + len(layout) + len(resource) > self.capacity_bytes // LEAST_CHUNKS:
-                raise HoldFullError(f"{self._folder}: layouts and resources take {self._origins.stored_bytes} bytes")
+                raise HoldFullError(f"{self.folder}: layouts and resources take {self._origins.stored_bytes} bytes")
         try:
             return self._origins.keep(layout, resource, root_threshold)
         except OSError as error:
-            raise HoldFullError(f"{self._folder}: {error.strerror}") from error
+            raise HoldFullError(f"{self.folder}: {error.strerror}") from error
 
     def append(
         self,
@@ -219,7 +220,7 @@ class Hold:
             sums.waiting += len(records)
             self._ring_bytes[ring] += len(records) * slot_bytes
             return chunk.serial << SLOT_BITS | segment.first_slot
-        raise HoldFullError(f"{self._folder}: no room for {len(records)} records")
+        raise HoldFullError(f"{self.folder}: no room for {len(records)} records")
 
     def settle(self, places: np.ndarray, fate: Fate) -> None:
         """Say what became of records, by one store into each one's own word; in any order, and once.
@@ -269,7 +270,7 @@ class Hold:
             whether the file of decisions is what it was; else the caller writes it anew.
         """
         try:
-            ensure_private_folder(self._folder)
+            ensure_private_folder(self.folder)
             self._origins.look()
         except (OSError, RingBufferError) as error:
             self._trouble.warn("the hold's folder cannot be made anew", reason=str(error))

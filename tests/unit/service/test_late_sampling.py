@@ -217,6 +217,28 @@ def test_where_all_that_is_held_is_on_its_way_there_is_no_room(tmp_path: Path) -
     bench.late.close()
 
 
+def test_rates_go_on_with_the_next_drain(tmp_path: Path) -> None:
+    rules = Rules((Rule("errors", statuses=frozenset({2}), traces_per_second=10.0), Rule(DEFAULT, ratio=0.0)))
+    bench = Bench(tmp_path, rules)
+    source, ring = np.random.default_rng(5), bench.ring(1)
+    for second in range(3):
+        records = drawn(source, 100, 10**9, 1000 * second)
+        records["status"] = 2
+        bench.late.read(ring, 0, records, 0, 100, 0)
+        bench.now_nano += SECOND
+        bench.late.tend()
+    kept = bench.late.on_their_way
+    bench.hold.close()  # a kill: nothing is said at the end
+    bench.open()
+    records = drawn(source, 100, 10**9, 9000)
+    records["status"] = 2
+    before = bench.late.on_their_way
+    bench.late.read(bench.ring(1), 0, records, 0, 100, 0)
+    assert before == kept  # taken up
+    assert bench.late.on_their_way - before < 40  # about 10, where a drain that begins anew would keep all
+    bench.late.close()
+
+
 def test_no_ring_waits_for_what_is_held() -> None:
     assert not HeldSegment("shop", np.zeros(1, np.uint64), 1).is_pressing
 
