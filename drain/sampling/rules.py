@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 DEFAULT: Final = "default"
 """The rule of the traces that no other matches."""
 
+MOST_RULES: Final = 64
+"""The default included: the bits of a mask."""
+
 _SECOND: Final = 1_000_000_000
 
 

@@ -7,7 +7,7 @@ import math
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
-from drain.sampling.rules import DEFAULT, AttributeTest, Rule, Rules
+from drain.sampling.rules import DEFAULT, MOST_RULES, AttributeTest, Rule, Rules
 from drain.sampling.sampler import UNSAMPLED
 from drain.settings.units import LONGEST_SECONDS, seconds_of
 from ringbuf._ringbuf import lib
@@ -105,6 +105,8 @@ class _Reader:
         if not isinstance(given, list):
             self._wrong("sampling.rule", "is no array of tables: each rule begins with [[sampling.rule]]")
             return []
+        if len(given) >= MOST_RULES:  # the default is one of them
+            self._wrong("sampling.rule", f"{len(given)} rules; there may be {MOST_RULES - 1}")
         rules = [self._rule(number, table) for number, table in enumerate(given, 1)]
         seen = {DEFAULT: "the rule of traces that no other matches", UNSAMPLED: "the built-in rule of unsampled spans"}
         for number, rule in enumerate(rules, 1):

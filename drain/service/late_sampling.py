@@ -114,7 +114,7 @@ class LateSampling:
             traces=self._decisions_room,
             spans=slots,
             decided=self._decisions_room,
-            look=_MOST_AT_ONCE,
+            look=max(_MOST_AT_ONCE, batcher.max_spans),
             rates=read_rates(hold.folder / _RATES, clock_nano()),
         )
         self._members: dict[RingKey, _Member] = {}

@@ -178,6 +178,16 @@ def test_a_file_without_rules_says_so(tmp_path: Path, content: bytes, reason: st
     assert str(error.value).startswith(reason)
 
 
+@pytest.mark.parametrize(("count", "is_wrong"), [(63, False), (64, True)])
+def test_there_may_be_as_many_rules_as_a_mask_has_bits(count: int, *, is_wrong: bool) -> None:
+    table = {"rule": [{"name": f"r{number}", "status": "ok"} for number in range(count)]}
+    if not is_wrong:
+        assert len(rules_of(table).rules) == 64
+        return
+    with pytest.raises(RulesError, match=r"sampling\.rule: 64 rules; there may be 63"):
+        rules_of(table)
+
+
 def test_the_last_rule_may_have_no_condition() -> None:
     assert [found.name for found in rules_of(tomllib.loads(rule("") + CATCH_ALL)["sampling"]).rules] == [
         *("r", "rest", "default")
