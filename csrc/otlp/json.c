@@ -8,7 +8,7 @@
 #include "otlp/json.h"
 #include "otlp/fields_json.h"
 #include "otlp/json_values.h"
-#include "otlp/kept_pieces.h"
+#include "otlp/kept/pieces.h"
 #include "otlp/record.h"
 #include "otlp/text.h"
 #include "otlp/wire.h"

@@ -5,7 +5,7 @@
  * numbers and defaults are left out: the bytes are those of protobuf's own serialiser.
  */
 #include "otlp/protobuf.h"
-#include "otlp/kept_pieces.h"
+#include "otlp/kept/pieces.h"
 #include "otlp/record.h"
 #include "otlp/text.h"
 #include "otlp/wire.h"

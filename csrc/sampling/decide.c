@@ -3,12 +3,6 @@
  */
 #include "sampling/table.h"
 
-int rb_matches(const rb_trace_rule *rule, uint32_t number, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end)
-{
-    return (mask >> number & 1) && spans >= rule->spans_at_least &&
-           (!rule->is_longer || (end > begin && end - begin > rule->longer_than_nano));
-}
-
 uint32_t rb_match(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end)
 {
     uint32_t last = table->rule_count - 1;
@@ -18,11 +12,6 @@ uint32_t rb_match(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_
             return number;
     }
     return last;
-}
-
-int rb_settles(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end)
-{
-    return table->rule_count == 1 || rb_matches(&table->rules[0], 0, mask, spans, begin, end);
 }
 
 uint64_t rb_due_of(const rb_traces *table, const rb_trace *trace, uint32_t *why)

@@ -211,7 +211,8 @@ static uint32_t fate_now(rb_traces *table, const rb_look *look, uint64_t i, arri
     if (span->found == 0 || !rb_index_holds(table, span->found, span->hash, any->core.trace_id))
         span->found = rb_index_find(table, span->hash, any->core.trace_id);
     int is_short = 0;
-    if (!(span->found & RB_DECIDED) && rb_make_room(table, span->origin, look->now_nano)) {
+    if (!(span->found & RB_DECIDED) && !rb_has_room(table, span->origin)) {
+        rb_make_room(table, span->origin, look->now_nano);
         span->found = rb_index_find(table, span->hash, any->core.trace_id);
         is_short = !rb_has_room(table, span->origin);
     }

@@ -5,24 +5,7 @@
  */
 #include "sampling/table.h"
 
-#define MOST_OF_ALL 8 /* a ring may have 1/8 of the room while there is some, however many rings there are */
-#define AT_ONCE 64    /* so many spans are settled at a time: finding who has most costs a look at each ring */
-
-static uint32_t share_of(const rb_traces *table)
-{
-    uint32_t share = table->fair_share, most = table->span_room / MOST_OF_ALL;
-    return share < most && table->waiting_spans < table->span_room - most ? most : share;
-}
-
-static int is_full(const rb_traces *table)
-{
-    return table->waiting_spans >= table->span_room || !rb_pool_has(&table->trace_pool);
-}
-
-int rb_has_room(const rb_traces *table, uint32_t origin)
-{
-    return !is_full(table) && table->origins[origin].waiting < share_of(table);
-}
+#define AT_ONCE 64 /* so many spans are settled at a time: finding who has most costs a look at each ring */
 
 /* Of those that have begun traces that wait. */
 static uint32_t origin_with_most(const rb_traces *table)
@@ -53,14 +36,11 @@ int64_t rb_traces_decide_early(rb_traces *table, uint32_t origin, uint64_t spans
     return (int64_t)settled;
 }
 
-int rb_make_room(rb_traces *table, uint32_t origin, uint64_t now_nano)
+void rb_make_room(rb_traces *table, uint32_t origin, uint64_t now_nano)
 {
-    if (rb_has_room(table, origin))
-        return 0;
-    if (!is_full(table))
+    if (!rb_is_full(table))
         rb_traces_decide_early(table, origin, 1, RB_WHY_SHARE, now_nano);
     else if (table->origins[origin].waiting < table->fair_share ||
              rb_traces_decide_early(table, origin, 1, RB_WHY_LIMIT, now_nano) == 0)
         rb_traces_decide_early(table, RB_NONE, AT_ONCE, RB_WHY_LIMIT, now_nano);
-    return 1;
 }

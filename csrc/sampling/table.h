@@ -148,15 +148,27 @@ void rb_index_remove(rb_traces *table, uint64_t hash, uint32_t ref);
 /* Put another reference in the place of one. */
 void rb_index_replace(rb_traces *table, uint64_t hash, uint32_t before, uint32_t after);
 
+/* ---- rules ---- */
+
+static inline int rb_matches(const rb_trace_rule *rule, uint32_t number, uint64_t mask, uint64_t spans, uint64_t begin,
+                             uint64_t end)
+{
+    return (mask >> number & 1) && spans >= rule->spans_at_least &&
+           (!rule->is_longer || (end > begin && end - begin > rule->longer_than_nano));
+}
+
+/* Whether no span that may still come can change which rule matches: the first does already. */
+static inline int rb_settles(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end)
+{
+    return table->rule_count == 1 || rb_matches(&table->rules[0], 0, mask, spans, begin, end);
+}
+
 /* ---- decide.c ---- */
 
 /* The first rule that matches: conditions on spans that are met, how many spans, first start, last end. */
 uint32_t rb_match(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end);
-int rb_matches(const rb_trace_rule *rule, uint32_t number, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end);
 /* When to decide on a trace at the latest, and why then. */
 uint64_t rb_due_of(const rb_traces *table, const rb_trace *trace, uint32_t *why);
-/* Whether no span that may still come can change which rule matches: the first does already. */
-int rb_settles(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end);
 /*
  * Decide on a trace: its spans that wait become settled, it a decision. `own` is what a span states that makes it decided
  * and does not wait: 1 + T, or 0.
@@ -181,12 +193,29 @@ void rb_arrival_remove(rb_traces *table, rb_list *list, uint32_t number);
 
 /* ---- pressure.c ---- */
 
+#define RB_MOST_OF_ALL 8 /* a ring may have 1/8 of the room while there is some, however many rings there are */
+
+static inline uint32_t rb_share_of(const rb_traces *table)
+{
+    uint32_t share = table->fair_share, most = table->span_room / RB_MOST_OF_ALL;
+    return share < most && table->waiting_spans < table->span_room - most ? most : share;
+}
+
+static inline int rb_is_full(const rb_traces *table)
+{
+    return table->waiting_spans >= table->span_room || !rb_pool_has(&table->trace_pool);
+}
+
 /* Whether a span of a ring may wait. */
-int rb_has_room(const rb_traces *table, uint32_t origin);
+static inline int rb_has_room(const rb_traces *table, uint32_t origin)
+{
+    return !rb_is_full(table) && table->origins[origin].waiting < rb_share_of(table);
+}
+
 /*
- * Make room for one. Returns 1 where traces may have been decided for it: what was found before may be gone. Where there
- * still is none, the ring began no trace, and the span's own gives way.
+ * Make room for one, where there is none: what was found before may be gone. Where there still is none, the ring began no
+ * trace, and the span's own gives way.
  */
-int rb_make_room(rb_traces *table, uint32_t origin, uint64_t now_nano);
+void rb_make_room(rb_traces *table, uint32_t origin, uint64_t now_nano);
 
 #endif

@@ -1,4 +1,4 @@
-"""What is written of spans that were sampled late, from a table beside their records: csrc/otlp/kept.h."""
+"""What is written of spans that were sampled late, from a table beside their records: csrc/otlp/kept/kept.h."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from drain.sampling.rules import Rules
 
 _DIGITS: Final = 14
+_UNUSED_BITS: Final = 8  # of a u64 with a threshold
 _BITS: Final = 20
 _NONE: Final = 0xFFFFF  # T is 2**56, T_in unknown: ten digits `f` are the most that four may follow
 _RANDOM_AT: Final = 2 * _BITS
@@ -84,13 +85,13 @@ def _id_of(name: str) -> int:
 
 def _short(thresholds: np.ndarray) -> np.ndarray:
     """Return the 20 bits of thresholds; _NONE where there are more digits than four behind those that are `f`."""
-    short = np.full(len(thresholds), _NONE, np.uint64)
-    for leading in reversed(range(_DIGITS - 3)):
-        below = np.uint64(4 * (_DIGITS - 4 - leading))
-        digits = thresholds >> below
-        fits = (digits << below == thresholds) & (digits >> np.uint64(16) == (1 << 4 * leading) - 1)
-        short[fits] = leading << 16 | digits[fits] & np.uint64(0xFFFF)
-    return short
+    # Where the conversion to a float rounds up, zeros follow the digits `f`: one of them less does as well.
+    _, exponents = np.frexp(((thresholds << np.uint64(_UNUSED_BITS)) ^ np.uint64(2**64 - 1)).astype(np.float64))
+    leading = np.clip((64 - exponents) // 4, 0, _DIGITS - 4).astype(np.uint64)
+    below = np.uint64(4) * (np.uint64(_DIGITS - 4) - leading)
+    digits = thresholds >> below
+    fits = (digits << below == thresholds) & (thresholds < THRESHOLDS)
+    return np.where(fits, leading << np.uint64(16) | digits & np.uint64(0xFFFF), np.uint64(_NONE))
 
 
 def _long(words: np.ndarray, none: int) -> np.ndarray:

@@ -329,15 +329,19 @@ class Traces:
         return self._choices
 
     def _decisions_from(self, number: Any) -> np.ndarray:
-        found = [np.empty(0, DECIDED)]
+        found: list[np.ndarray] = []
         while True:
             # Few in nearly all calls: memory of megabytes would be mapped and given back each time.
-            part = np.empty(_MOST_AT_ONCE if len(found) > 1 else _FEW, DECIDED)
+            part = np.empty(_MOST_AT_ONCE if found else _FEW, DECIDED)
             data = ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", part.view(np.uint8)))
             count = lib.rb_traces_decided(self._table, number, data, len(part))
             found.append(part[:count])
             if count < len(part):
-                return np.concatenate(found)
+                break
+        if len(found) == 1:
+            return found[0]
+        # As bytes: numpy copies records field by field.
+        return np.concatenate([part.view(np.uint8) for part in found]).view(DECIDED)
 
     def _turn_to(self, now_nano: int) -> None:
         """Let the thresholds be those of this second."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from drain.sampling.rules import Rules
 
 _MOST_ENCODERS: Final = 1024
+_ITSELF_AT: Final = lib.RB_FATE_ITSELF.bit_length() - 1
+_WORTH_IT: Final = 1000  # spans
+_GATHERING_SECONDS: Final = 0.05
 _MOST_SPANS: Final = 32768  # of a segment: each may have a row of its own
 
 
@@ -92,19 +95,32 @@ class HeldBatches:
         self._trouble = trouble
         self._encoders: dict[bytes, Encoder] = {}
         self._kept: deque[tuple[np.ndarray, Fates]] = deque()
+        self._unsent = 0
+        self._added_at = 0.0
         self.not_delivered = 0
         self.on_their_way = 0
 
     def add(self, places: np.ndarray, fates: Fates) -> None:
         """Take spans that are kept; they are sent by the next `send`."""
         if len(places):
+            if not self._kept:
+                self._added_at = self._clock()
             self._kept.append((places, fates))
+            self._unsent += len(places)
             self.on_their_way += len(places)
 
-    def send(self) -> bool:
-        """Put what was added into batches, as long as none is full; return whether there was anything."""
-        had_any = bool(self._kept)
-        while self._kept and not self._batcher.full:
+    def seconds_until_sent(self) -> float | None:
+        """Return when to call `send` next at the latest; None: there is nothing to be sent."""
+        return max(0.0, self._added_at + _GATHERING_SECONDS - self._clock()) if self._kept else None
+
+    def send(self, *, at_once: bool = False) -> bool:
+        """Put what was added into batches, as long as none is full; return whether there was anything.
+
+        A few spans at a time would cost as much as many: they are gathered for a moment, unless it is to be `at_once`.
+        """
+        is_worth_it = at_once or self._unsent >= _WORTH_IT or self.seconds_until_sent() == 0
+        had_any = bool(self._kept) and is_worth_it
+        while had_any and self._kept and not self._batcher.full:
             places, fates = self._next()
             groups = self._hold.records(places)
             self.on_their_way -= len(places) - sum(len(group.places) for group in groups)  # else they are lost
@@ -128,6 +144,7 @@ class HeldBatches:
         if len(places) > most:
             self._kept.appendleft((places[most:], Fates(*(array[most:] for array in fates))))
         order = np.argsort(places[:most])
+        self._unsent -= len(order)
         return places[order], Fates(*(array[order] for array in fates))
 
     def settle(self, batches: Iterable[Batch]) -> None:
@@ -168,15 +185,15 @@ class HeldBatches:
     def _rows(self, fates: Fates) -> Kept:
         """Return what is to be written of each span."""
         bits = fates.bits & (lib.RB_FATE_RULE | lib.RB_FATE_ITSELF)
-        alike = np.stack([bits.astype(np.uint64), fates.stated, fates.drew], axis=1)
-        unique, rows = np.unique(alike, axis=0, return_inverse=True)
+        _, first, rows = np.unique(_alike(bits, fates), return_index=True, return_inverse=True)
+        unique = zip(*(array[first].tolist() for array in (bits, fates.stated, fates.drew)), strict=True)
         table = KeptTable(
             [
                 KeptRow(
-                    self._names[int(one) & lib.RB_FATE_RULE],
-                    int(stated) - 1 if stated else None,
-                    int(drew) - 1 if drew else None,
-                    is_alone=bool(int(one) & lib.RB_FATE_ITSELF),
+                    self._names[one & lib.RB_FATE_RULE],
+                    stated - 1 if stated else None,
+                    drew - 1 if drew else None,
+                    is_alone=bool(one & lib.RB_FATE_ITSELF),
                 )
                 for one, stated, drew in unique
             ]
@@ -213,3 +230,16 @@ class HeldBatches:
                 self._encoders.clear()
             encoder = self._encoders[origin.id] = Encoder(origin.layout, origin.resource)
         return encoder
+
+
+def _alike(bits: np.ndarray, fates: Fates) -> np.ndarray:
+    """Return a number for each span, equal where all is that is written of them."""
+    # A rule has six bits, 1 + T 57.
+    keys: np.ndarray = fates.stated | bits.astype(np.uint64) << np.uint64(57)
+    keys |= (bits.astype(np.uint64) & np.uint64(lib.RB_FATE_ITSELF)) << np.uint64(63 - _ITSELF_AT)
+    if not fates.drew.any():
+        return keys
+    _, of_keys = np.unique(keys, return_inverse=True)
+    _, of_drew = np.unique(fates.drew, return_inverse=True)
+    pairs: np.ndarray = of_keys.reshape(-1) * len(keys) + of_drew.reshape(-1)
+    return pairs

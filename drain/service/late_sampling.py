@@ -119,8 +119,10 @@ class LateSampling:
         )
         self._members: dict[RingKey, _Member] = {}
         self._traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
+        # While there was no drain nothing could come: that time is no part of a wait.
+        idle_nano = max(0, clock_nano() - max((found.arrived_nano for found in hold.found), default=0))
         for found in sorted(hold.found, key=lambda found: found.arrived_nano):
-            self._take_up(found)
+            self._take_up(found, found.arrived_nano + idle_nano)
         hold.found.clear()
 
     @property
@@ -206,7 +208,9 @@ class LateSampling:
         if held:
             try:
                 first = self.hold.append(
-                    *(member.origin, key, lane, start, upto, records[is_held]), invalid=invalid, sampled_out=dropped
+                    *(member.origin, key, lane, start, upto, _some(records, is_held)),
+                    invalid=invalid,
+                    sampled_out=dropped,
                 )
             except HoldFullError:  # a file was removed under it
                 place(places)
@@ -229,7 +233,7 @@ class LateSampling:
         self._traces.decide_due(now_nano)
         self._traces.decide_early(2**63, Why.STOP, now_nano)
         self._settle()
-        return self._batches.send()
+        return self._batches.send(at_once=True)
 
     def settle(self, batches: Iterable[Batch]) -> None:
         """Say in the hold what became of batches."""
@@ -252,8 +256,9 @@ class LateSampling:
 
     def seconds_until_due(self, now_nano: int) -> float | None:
         """Return when to call `decide` next at the latest; None: nothing waits."""
-        due = self._traces.next_due()
-        return None if due is None else max(0, due - now_nano) / _SECOND
+        due, sent = self._traces.next_due(), self._batches.seconds_until_sent()
+        ends = [] if due is None else [max(0, due - now_nano) / _SECOND]
+        return min(ends + ([] if sent is None else [sent]), default=None)
 
     def _look(
         self, member: _Member, records: np.ndarray, now_nano: int
@@ -303,8 +308,8 @@ class LateSampling:
         except OSError as error:
             self._trouble.warn("the rates of the last seconds cannot be kept", reason=str(error))
 
-    def _take_up(self, found: Found) -> None:
-        """Look once more at what waited when an earlier drain ended, as if it came when it did."""
+    def _take_up(self, found: Found, arrived_nano: int) -> None:
+        """Look once more at what waited when an earlier drain ended, as if it came then."""
         number = self._traces.join()
         member = _Member(
             number,
@@ -313,7 +318,7 @@ class LateSampling:
         )
         for start in range(0, len(found.places), _MOST_AT_ONCE):
             for group in self.hold.records(found.places[start : start + _MOST_AT_ONCE]):
-                _, fates, place = self._look(member, group.records, found.arrived_nano)
+                _, fates, place = self._look(member, group.records, arrived_nano)
                 place(group.places)
                 is_kept = fates.is_kept
                 self._batches.add(group.places[is_kept], Fates(*(array[is_kept] for array in fates)))
@@ -327,3 +332,12 @@ class LateSampling:
 
 def _key_of(ring: Ring) -> RingKey:
     return RingKey(ring.file.inode, ring.created_unix_nano)
+
+
+def _some(records: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Return some records, copied as bytes: numpy copies a record field by field."""
+    if which.all():
+        return records
+    raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1)
+    some: np.ndarray = raw[which].view(records.dtype).reshape(-1)
+    return some

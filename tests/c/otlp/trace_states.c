@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "otlp/trace_state.h"
+#include "otlp/kept/trace_state.h"
 
 #define ROUNDS 200000
 

@@ -133,6 +133,7 @@ def test_what_is_delivered_is_what_the_sampler_keeps(bench: Bench, *, restarts: 
         ring = rings.get(look % 2) or rings.setdefault(look % 2, bench.ring(1 + look % 2))
         bench.now_nano += int(source.integers(0, SECOND // 2))
         records = drawn(source, int(source.integers(1, 40)), 8, look)
+        records["trace_id"][0], records["status"][0] = 1 + look, 0  # waits, so that it says when the last look was
         spans = seen(records, ring.resource["service.name"])
         came |= {id(span): bytes(record["span_id"]) for span, record in zip(spans, records, strict=True)}
         for span in spans:
@@ -147,7 +148,9 @@ def test_what_is_delivered_is_what_the_sampler_keeps(bench: Bench, *, restarts: 
         bench.check_law()
     bench.now_nano += 10 * SECOND
     fates += list(sampler.decide_due())
-    while bench.late.decide(bench.now_nano) or bench.batcher.spans or bench.batcher.full:
+    while bench.late.waiting:
+        bench.now_nano += SECOND // 10
+        bench.late.decide(bench.now_nano)
         bench.deliver()
     bench.check_law()
     assert bench.late.waiting == 0
@@ -174,7 +177,10 @@ def test_what_became_of_a_batch_is_said_in_the_hold(bench: Bench) -> None:
         records = drawn(source, 20, 5, 10)
         records["status"] = 2
         bench.late.read(ring, 0, records, 0, 20, 0)
-        bench.late.decide(bench.now_nano)
+        assert bench.late.seconds_until_due(bench.now_nano) == pytest.approx(0.05)  # more may come
+        assert not bench.late.decide(bench.now_nano)
+        bench.now_nano += SECOND // 10
+        assert bench.late.decide(bench.now_nano)
         assert bench.late.on_their_way == 20
         assert bench.deliver(outcome) == 20
         sums = bench.hold.sums()["service 1"]
@@ -210,6 +216,7 @@ def test_where_all_that_is_held_is_on_its_way_there_is_no_room(tmp_path: Path) -
         count += 100
     bench.check_law()
     while bench.late.on_their_way:
+        bench.now_nano += SECOND // 10
         bench.late.decide(bench.now_nano)
         bench.deliver()
     assert len(bench.delivered) == count
@@ -237,6 +244,18 @@ def test_rates_go_on_with_the_next_drain(tmp_path: Path) -> None:
     assert before == kept  # taken up
     assert bench.late.on_their_way - before < 40  # about 10, where a drain that begins anew would keep all
     bench.late.close()
+
+
+def test_a_downtime_is_no_part_of_a_wait(bench: Bench) -> None:
+    ring, records = bench.ring(1), drawn(np.random.default_rng(6), 1, 1, 1)
+    records["status"], records["parent_span_id"] = 0, 1
+    bench.late.read(ring, 0, records, 0, 1, 0)
+    bench.late.close()
+    bench.now_nano += 3600 * SECOND
+    bench.open()
+    assert bench.late.seconds_until_due(bench.now_nano) == pytest.approx(5.0)
+    bench.late.decide(bench.now_nano)
+    assert bench.late.counts().waiting_traces == 1  # its other spans may be in rings still
 
 
 def test_no_ring_waits_for_what_is_held() -> None:

@@ -1,12 +1,12 @@
 /*
- * kept_pieces.h - a table of kept.h, as protobuf.c and json.c read it. Private.
+ * pieces.h - a table of kept.h, as protobuf.c and json.c read it. Private.
  */
 #ifndef RINGBUF_OTLP_KEPT_PIECES_H
 #define RINGBUF_OTLP_KEPT_PIECES_H
 
-#include "otlp/kept.h"
+#include "otlp/kept/kept.h"
+#include "otlp/kept/trace_state.h"
 #include "otlp/pieces.h"
-#include "otlp/trace_state.h"
 
 /* One encoding's pieces of a row. */
 typedef struct rb_row_pieces {

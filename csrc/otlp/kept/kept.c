@@ -2,7 +2,7 @@
  * kept.c - the table of what is written of spans that were kept, made ready to be copied.
  */
 #include "otlp/json.h"
-#include "otlp/kept_pieces.h"
+#include "otlp/kept/pieces.h"
 #include "otlp/protobuf.h"
 #include "shared/error.h"
 

@@ -3,7 +3,7 @@
  *
  * Source: W3C Trace Context, section 3.3; OpenTelemetry specification, "TraceState Handling".
  */
-#include "otlp/trace_state.h"
+#include "otlp/kept/trace_state.h"
 #include "otlp/output.h"
 
 #include <stdio.h>
