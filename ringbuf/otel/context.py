@@ -9,7 +9,7 @@ innermost of both kinds is therefore the one that is found there, and nobody loo
 from __future__ import annotations
 
 from contextvars import Token
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
@@ -18,6 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from ringbuf._site import set_outer_context
 from ringbuf.otel.span import flags_of
 from ringbuf.sites.span import Parent
+from ringbuf.traceparent import KNOWN_TRACE_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Status, StatusCode
     from opentelemetry.util.types import Attributes, AttributeValue
-
-_SAMPLED_AND_RANDOM: Final = 0b11
 
 
 class SiteSpan(Protocol):
@@ -167,7 +166,7 @@ def parent_of(span: trace.Span) -> tuple[bytes, bytes, int] | None:
         return None
     # What W3C asks to be carried on, as for a parent that a header names.
     flags = flags_of(found, found)
-    flags = flags & ~0xFF | flags & _SAMPLED_AND_RANDOM
+    flags = flags & ~0xFF | flags & KNOWN_TRACE_FLAGS
     return found.trace_id.to_bytes(16, "big"), found.span_id.to_bytes(8, "big"), flags
 
 

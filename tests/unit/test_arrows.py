@@ -45,7 +45,7 @@ RINGBUF: Final = {
         "status",
         "traceparent",
     },
-    "otel": {"emitter", "sites", "ring", "layout", "protobuf"},
+    "otel": {"emitter", "sites", "ring", "layout", "protobuf", "traceparent"},
     "testing": {"emitter", "shared", "ring", "layout", "status"},
     "log_correlation": {"sites"},
     "layout_source": {"layout", "ring"},
