@@ -32,11 +32,6 @@ EACH = [
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "spans.jsonl"
-
-
-@pytest.fixture
 def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
     with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=1024, lanes=1) as opened:
         yield opened

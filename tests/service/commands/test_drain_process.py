@@ -42,22 +42,6 @@ RETRY_SOON = ("--retry-initial", 0.01, "--retry-maximum", 0.05)
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "drain.log"
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "spans.jsonl"
-
-
-@pytest.fixture
-def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
-    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=1024, lanes=1) as emitter:
-        yield emitter
-
-
-@pytest.fixture
 def dead_endpoint() -> Iterator[str]:
     """Return the URL of a port that nobody listens on, and nobody else can take."""
     with socket.socket() as bound:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-import ringbuf
 from drain.delivery.stores import Stores
 from drain.exporters.file import FileExporter
 from drain.exporters.measured import MeasuredExporter
@@ -21,7 +20,6 @@ from drain.spool.spool import Spool, SpoolLimits
 from drain.standard_streams import StandardStream
 from tests.otlp_server import OtlpHttpServer, reply
 from tests.service.draining import (
-    LAYOUT,
     SECONDS,
     DrainProcess,
     MemoryBackend,
@@ -34,19 +32,9 @@ from tests.service.draining import (
 from tests.service.exporters import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "drain.log"
-
-
-@pytest.fixture
-def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
-    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=1024, lanes=1) as emitter:
-        yield emitter
+    import ringbuf
 
 
 def delivered(emitter: ringbuf.Emitter, numbers: range) -> None:

@@ -355,11 +355,6 @@ def test_while_the_backend_is_down_it_is_not_hammered(
 # ---- the process ----
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "drain.log"
-
-
 def arguments(server: OtlpHttpServer, tmp_path: Path, *more: object) -> list[object]:
     state = ("--state-dir", tmp_path / "state", "--spool-after", 0.01)
     return ["--exporter", "otlp-http", "--endpoint", server.url, *state, *RETRY_SOON, *more]

@@ -38,22 +38,6 @@ if TYPE_CHECKING:
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "drain.log"
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "spans.jsonl"
-
-
-@pytest.fixture
-def emitter(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
-    with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=1024, lanes=1) as emitter:
-        yield emitter
-
-
 @contextmanager
 def listening_drain(log: Path, ring_dir: Path, *arguments: object) -> Iterator[tuple[DrainProcess, int]]:
     with DrainProcess(log, ring_dir, "--listen", "127.0.0.1:0", *arguments) as drain:
