@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tests.kafka.cluster import TOPIC
-from tests.waiting import SECONDS
+from tests.waiting import comes_true
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,14 +23,16 @@ def read_until(
         {"bootstrap.servers": bootstrap, "group.id": "test", "enable.auto.commit": False, "log_level": 0}
     )
     found: list[Message] = []
-    deadline = time.monotonic() + SECONDS
+
+    def read_some() -> None:
+        for message in consumer.consume(500, 0.1):
+            if (error := message.error()) is not None:
+                raise KafkaException(error)
+            found.append(message)
+
     try:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
-        while not enough(found) and time.monotonic() < deadline:
-            for message in consumer.consume(500, 0.1):
-                if (error := message.error()) is not None:
-                    raise KafkaException(error)
-                found.append(message)
+        comes_true(lambda: enough(found), read_some)
     finally:
         consumer.close()
     return found

@@ -1,4 +1,9 @@
-"""What a producer writes down of each attempt, in memory that outlives it, and what a test tells it there."""
+"""What a producer writes down of each attempt, in memory that outlives it, and what a test tells it there.
+
+A byte for each number, which tells the one attempt that a kill cut from the others, however threads and rings take
+turns. Two others write down less, for more: a soak (tests/soak/ledger.py) two words for each of its streams, since it
+has billions of spans; a process that is not killed (tests/process/numbered.py) one line at its end.
+"""
 
 from __future__ import annotations
 

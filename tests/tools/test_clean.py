@@ -115,12 +115,12 @@ def test_it_asks_first(ring_dir: Path) -> None:
         terminal.type("n\n")
         assert terminal.end() == 1
     assert len(rings_in(ring_dir)) == 4
-    with OnTerminal("clean", "--ring-dir", ring_dir, columns=80, is_forked=False) as terminal:
+    with OnTerminal("clean", "--ring-dir", ring_dir, columns=80) as terminal:
         terminal.read_until(b"[y/N]")
         assert terminal.interrupt(signal.SIGINT) == 130
         assert b"Traceback" not in terminal.output
     assert len(rings_in(ring_dir)) == 4
-    with OnTerminal("clean", "--ring-dir", ring_dir, columns=80, is_forked=False) as terminal:
+    with OnTerminal("clean", "--ring-dir", ring_dir, columns=80) as terminal:
         terminal.read_until(b"remove 2 rings? [y/N]")
         terminal.type("y\n")
         assert terminal.end() == 0

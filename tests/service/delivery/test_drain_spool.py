@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.letter_file import DeadLetter, read_letters
 from drain.delivery.stores import Stores
 from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
 from drain.service.limits import Limits
 from drain.spool import spool as spool_module
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from drain.otlp.request import Request
     from drain.spool.spool import Entry
 
 CAPACITY = 64
@@ -215,6 +216,10 @@ def test_when_the_spool_is_full_too_the_producer_counts_and_nothing_that_was_wri
     written = 0
     spool = drain.service.stores.spool
     assert spool is not None
+    # Most of its room goes at once, to what does not become smaller.
+    large = TracesData()
+    large.resource_spans.add(schema_url=random.Random(1).randbytes(250_000).hex())  # noqa: S311 - not to guard
+    spool.put(Request(large.SerializeToString(), 0, "protobuf")).result(SECONDS)
     before = 0
     while not (spool.status().refused_full and emitter.stats().full > before):
         before = before if spool.status().refused_full else emitter.stats().full

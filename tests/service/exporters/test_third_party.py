@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -134,14 +133,14 @@ def oteltap_receiver(oteltap_folder: Path) -> Iterator[Receiver]:
 
 def told_by(log: Path, count: int) -> list[Span]:
     """Return the spans that OtelTap has written down, once there are so many."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        lines = [line for line in log.read_text().splitlines(keepends=True) if line.startswith("{")]
-        whole = [line for line in lines if line.endswith("\n")]
-        if len(whole) >= count or time.monotonic() > deadline:
-            break
-        time.sleep(0.02)
-    spans = ",".join(whole)
+
+    def lines() -> list[str]:
+        return [
+            line for line in log.read_text().splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")
+        ]
+
+    until(lambda: len(lines()) >= count)
+    spans = ",".join(lines())
     made = from_json_line(f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}')
     return list(made.resource_spans[0].scope_spans[0].spans)
 

@@ -8,7 +8,6 @@ import resource
 import signal
 import sqlite3
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from drain.spool.spool_time import Moment, SpoolTime
 from drain.spool.store import Addition, Removal, SpoolStore
 from ringbuf.exceptions import RingBufferError
 from tests.unit.spool.bench import MEBIBYTE, ROOMY, SECONDS, noise, put, put_back, request, settled
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,10 +97,7 @@ def test_what_became_of_a_batch_is_heard_behind_the_stop_by_which_it_was_stored(
 
     def stop_and_say(future: Future[Entry]) -> None:  # in the spool's thread
         threading.Thread(target=spool.close).start()
-        end = time.monotonic() + SECONDS
-        while spool._jobs.empty():
-            assert time.monotonic() < end
-            time.sleep(0.001)
+        until(lambda: not spool._jobs.empty())
         spool.done(future.result(), Outcome(delivered=3))
 
     spool._store.write = wait_and_write  # type: ignore[assignment,method-assign]  # it waits
