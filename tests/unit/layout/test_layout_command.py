@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,8 +17,12 @@ from ringbuf.exceptions import RingFormatError
 from ringbuf.layout.c_names import identifier
 from ringbuf.layout_c import main, to_c_header
 from ringbuf.layout_source import load_layout
+from tests.nursery import shared
 from tests.property.strategies import layouts
 from tests.tools.running import invoke
+
+if TYPE_CHECKING:
+    import subprocess
 
 LAYOUT = ringbuf.SpanLayout(
     span_names=["kv.get"],
@@ -37,8 +41,7 @@ ALIAS = ONE
 
 
 def ringbuf_layout(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-Im", "drain.tools", "layout", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return shared().run("ringbuf", "layout", *arguments)
 
 
 @pytest.fixture
