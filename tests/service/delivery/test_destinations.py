@@ -23,7 +23,18 @@ from drain.rings.segment import Lane, Segment
 from drain.service.limits import Limits
 from drain.settings.otlp_environment import OtlpSettings
 from tests.otlp_server import OtlpHttpServer, refusal, success
-from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, number_of, spans_of
+from tests.service.draining import (
+    LAYOUT,
+    SECONDS,
+    DrainProcess,
+    MemoryBackend,
+    SteppedDrain,
+    emit,
+    number_of,
+    run_once,
+    spans_of,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,3 +160,27 @@ def test_while_an_endpoint_is_away_its_traces_wait_for_it_or_the_other_has_them(
         gateways.close()
         if balance == "failover":
             assert sorted(received(there)) == list(range(100))
+
+
+def test_parts_that_wait_for_an_endpoint_outlive_a_kill_and_go_to_it(
+    emitter: ringbuf.Emitter, ring_dir: Path, tmp_path: Path
+) -> None:
+    with OtlpHttpServer() as away, OtlpHttpServer() as there:
+        away.otherwise = refusal(503, "away")
+        homes = Rendezvous([away.url, there.url])
+        flags: list[object] = ["--endpoint", away.url, "--endpoint", there.url, "--state-dir", tmp_path / "state"]
+        flags += ["--retry-initial", 0.01, "--retry-maximum", 0.05]
+        with DrainProcess(tmp_path / "log", ring_dir, *flags) as drain:
+            emit(emitter, range(300))
+            until(lambda: emitter.stats().pending == 0)
+            drain.kill()
+        at_home = set(received(there))
+        assert 100 < len(at_home) < 200
+        waiting = {span.trace_id for span in spans_at(away)}
+        away.requests.clear()
+        away.otherwise = success()
+        assert run_once(tmp_path / "log", ring_dir, *flags) == 0
+        assert {span.trace_id for span in spans_at(away)} >= waiting
+        for server in (away, there):
+            assert {homes.home(span.trace_id) for span in spans_at(server)} == {server.url}
+        assert sorted({*received(away), *received(there)}) == list(range(300))
