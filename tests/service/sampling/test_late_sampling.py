@@ -9,8 +9,12 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 import ringbuf
+from drain.sampling.hold.chunk import RingKey
+from drain.sampling.hold.hold import Hold
+from tests.consumer import Consumer
 from tests.service.draining import LAYOUT, DrainProcess, number_of, records, run_once, spans_in_file, until
 
 if TYPE_CHECKING:
@@ -76,6 +80,12 @@ def check_whole(output: Path) -> set[int]:
     return set(numbers)
 
 
+def check_single(output: Path) -> set[int]:
+    numbers = [number_of(span) for span in spans_in_file(output)]
+    assert len(numbers) == len(set(numbers))
+    return set(numbers)
+
+
 def test_traces_are_kept_whole_and_both_laws_add_up(
     ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
 ) -> None:
@@ -136,7 +146,7 @@ def test_a_start_without_rules_delivers_what_waits(
     assert check_whole(output) == everything
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.prove)])
 def test_kills_while_traces_wait_tear_none_and_lose_none(
     seed: int, ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
 ) -> None:
@@ -169,6 +179,51 @@ def test_kills_while_traces_wait_tear_none_and_lose_none(
     # R of a trace says whether it is kept by the ratio: a kill changes none of it.
     share = (len(kept) - len(failed)) / (len(everything) - len(failed))
     assert abs(share - 0.25) < 5 * (0.25 * 0.75 / 1100) ** 0.5
+
+
+@pytest.mark.prove
+def test_a_full_hold_decides_early_and_no_producer_drops_a_span(
+    ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
+) -> None:
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    rules.write_text(RULES.format(wait="1h"))
+    with DrainProcess(log, ring_dir, *arguments(output, "--sampling", rules, "--hold-bytes", "16MiB")) as drain:
+        for turn in range(6):  # 23 MB of records
+            made = records(emitter, range(turn * 30_000, (turn + 1) * 30_000))
+            made["flags"] = 0x103
+            assert emitter.emit_batch(made) == 30_000
+            until(lambda: emitter.stats().pending == 0)
+        assert drain.stop() == 0
+        (event,) = drain.events("audit")
+    assert event["adds_up"], event
+    shop = event["hold"]["shop"]
+    assert (shop["held"], event["services"]["shop"]["spooled"]) == (180_000, 180_000)
+    assert shop["sampled_out"] > 30_000
+    assert shop["delivered"] == len(check_single(output))
+    assert shop["waiting"] * LAYOUT.slot_bytes < 16 << 20
+    assert sum(path.stat().st_size for path in (ring_dir / "hold").glob("chunk-*")) <= 16 << 20
+
+
+def test_what_was_held_when_a_kill_came_before_its_release_is_released_and_not_held_again(
+    ring_dir: Path, tmp_path: Path, emitter: ringbuf.Emitter
+) -> None:
+    everything, _ = emit_traces(emitter, 20)
+    emitter.close()
+    (path,) = ring_dir.glob("*.ring")
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+    with Consumer(path) as consumer:
+        key = RingKey(path.stat().st_ino, consumer.header.created_unix_nano)
+        origin = hold.origin(consumer.json("layout"), consumer.json("resource"), consumer.header.root_threshold)
+        hold.append(origin, key, 0, 0, 40, consumer.copy(0, 40))
+    hold.close()  # as a drain that is killed between the two
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    with DrainProcess(log, ring_dir, "--once", *arguments(output)) as drain:
+        assert drain.wait() == 0
+        (event,) = drain.events("audit")
+    assert check_whole(output) == everything
+    assert event["adds_up"], event
+    assert event["services"]["shop"] == {"rings": 1, "published": 60, "spooled": 60}
+    assert event["hold"]["shop"] == {"taken_up": 40, "held": 20, "delivered": 60}
 
 
 def test_rules_that_are_wrong_are_told_with_their_place(ring_dir: Path, tmp_path: Path, rules: Path) -> None:
