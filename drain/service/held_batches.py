@@ -110,17 +110,20 @@ class HeldBatches:
             self.on_their_way += len(places)
 
     def seconds_until_sent(self) -> float | None:
-        """Return when to call `send` next at the latest; None: there is nothing to be sent."""
-        return max(0.0, self._added_at + _GATHERING_SECONDS - self._clock()) if self._kept else None
+        """Return when to call `send` next at the latest; None: there is nothing to be sent, or no place for it."""
+        if not self._kept or self._batcher.full:
+            return None
+        return max(0.0, self._added_at + _GATHERING_SECONDS - self._clock())
 
     def send(self, *, at_once: bool = False) -> bool:
-        """Put what was added into batches, as long as none is full; return whether there was anything.
+        """Put what was added into batches, as long as none is full; return whether any was.
 
         A few spans at a time would cost as much as many: they are gathered for a moment, unless it is to be `at_once`.
         """
         is_worth_it = at_once or self._unsent >= _WORTH_IT or self.seconds_until_sent() == 0
-        had_any = bool(self._kept) and is_worth_it
-        while had_any and self._kept and not self._batcher.full:
+        were_any = False
+        while is_worth_it and self._kept and not self._batcher.full:
+            were_any = True
             places, fates = self._next()
             groups = self._hold.records(places)
             self.on_their_way -= len(places) - sum(len(group.places) for group in groups)  # else they are lost
@@ -130,7 +133,7 @@ class HeldBatches:
                 for start in range(0, len(at), most):
                     some = slice(start, start + most)
                     self._send(group, some, Fates(*(array[at[some]] for array in fates)))
-        return had_any
+        return were_any
 
     def _next(self) -> tuple[np.ndarray, Fates]:
         """Return what was added first, about so much as a batch takes, in the order of the places."""

@@ -258,6 +258,23 @@ def test_a_downtime_is_no_part_of_a_wait(bench: Bench) -> None:
     assert bench.late.counts().waiting_traces == 1  # its other spans may be in rings still
 
 
+def test_while_a_batch_is_full_there_is_nothing_to_do(bench: Bench) -> None:
+    ring = bench.ring(1)
+    records = drawn(np.random.default_rng(7), 300, 50, 10)
+    records["status"] = 2
+    bench.late.read(ring, 0, records, 0, 300, 0)
+    bench.now_nano += SECOND
+    assert bench.late.decide(bench.now_nano)  # the first hundred fill a batch, which nobody takes: an outage
+    for _ in range(3):  # a loop that were told otherwise would not sleep
+        bench.now_nano += SECOND
+        assert not bench.late.decide(bench.now_nano)
+        assert bench.late.seconds_until_due(bench.now_nano) != 0.0
+    while bench.late.waiting:
+        assert bench.deliver() > 0
+        bench.late.decide(bench.now_nano)
+    assert len(bench.delivered) == 300
+
+
 def test_no_ring_waits_for_what_is_held() -> None:
     assert not HeldSegment("shop", np.zeros(1, np.uint64), 1).is_pressing
 
