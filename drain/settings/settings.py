@@ -174,6 +174,12 @@ class Settings(BaseSettings):
     )
     kafka_topic: str = _kafka("The topic; spans of all services go there.", default="otlp_spans")
     kafka_encoding: Literal["otlp_proto", "otlp_json"] = _kafka("Of messages.", default="otlp_proto")
+    kafka_partition_by: Literal["none", "trace", "service"] = _kafka(
+        "What decides on a span's partition; none: librdkafka chooses one for each message.", default="none"
+    )
+    kafka_partitioner: Literal["fnv1a", "murmur2"] = _kafka(
+        "Function of a trace's or a service's key: the Collector's, or Java's.", default="fnv1a"
+    )
     kafka_create_topic: str | None = _kafka(
         "PARTITIONS:REPLICAS of the topic, which is made where it is missing; without it none is made.", default=None
     )

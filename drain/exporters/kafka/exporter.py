@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding
 
 _LOOK_SECONDS: Final = 60.0
+_TELL_SECONDS: Final = 50.0
+_FEW_SPANS: Final = 60  # with which messages take one and a half times the bytes
 _LOOK_SOON_SECONDS: Final = 5.0  # while it is not there
 _ENCODINGS: Final[dict[str, Encoding]] = {"otlp_proto": "protobuf", "otlp_json": "json"}
 # What a broker takes whose limit nobody may see: its default, 1 MiB and a little.
@@ -64,6 +67,8 @@ class KafkaExporter:
         self._is_closed = False
         self._messages = self._message_bytes = self._message_spans = self._producers = 0
         self.topic = Topic()
+        self._told_messages = self._told_spans = 0
+        self._told_at = time.monotonic()
         self._partitions = 0  # when it was seen last
         self._partitioner: KafkaPartitioner | None = None
         self._has_looked = threading.Event()
@@ -260,6 +265,21 @@ class KafkaExporter:
                     self._log.info("the topic is there", partitions=self.topic.partitions, most_bytes=self.most_bytes)
             self._look_now.wait(_LOOK_SECONDS if self.topic.is_there else _LOOK_SOON_SECONDS)
             self._look_now.clear()
+            self._tell_messages()
+
+    def _tell_messages(self) -> None:
+        """Tell, each minute in which there were any, how many spans a message had: of few it takes more bytes."""
+        with self._lock:
+            messages, spans = self._messages - self._told_messages, self._message_spans - self._told_spans
+            if messages and time.monotonic() - self._told_at >= _TELL_SECONDS:
+                self._told_messages, self._told_spans = self._messages, self._message_spans
+                self._told_at = time.monotonic()
+            else:
+                messages = 0
+        if messages:
+            is_cut_small = self._options.partition_by != "none" and spans < _FEW_SPANS * messages
+            hint = "fewer partitions, or a longer --batch-delay, take fewer bytes" if is_cut_small else None
+            self._log.info("messages were sent", messages=messages, spans_a_message=round(spans / messages), hint=hint)
 
     def _look(self) -> None:
         name, known = self._options.topic, self.topic

@@ -30,6 +30,7 @@ pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its documents name both
 
 from drain.exporters.kafka.exporter import KafkaExporter
+from drain.exporters.kafka.partition import KafkaPartitioner
 from tests.kafka.noida import NoidaBroker
 from tests.kafka.reader import headers_of, read_until
 
@@ -202,6 +203,28 @@ def test_each_of_several_goes_to_its_partition_and_is_judged_by_itself() -> None
         assert {message.partition(): message.value() for message in found} == sent
         (gone,) = exporter.export_together([Request(b"", 1, "protobuf", "9")])  # of a topic that had more
         assert gone.verdict is Verdict.DELIVERED
+
+
+@pytest.mark.parametrize(("by", "function"), [("trace", "fnv1a"), ("trace", "murmur2"), ("service", "fnv1a")])
+def test_a_drain_keeps_a_trace_or_a_service_in_one_partition(
+    by: Literal["trace", "service"], function: Literal["fnv1a", "murmur2"], ring_dir: Path, tmp_path: Path
+) -> None:
+    partitioner = KafkaPartitioner(by, function, 4)
+    with MockCluster() as cluster, ProducerProcess(ring_dir, 1000), ProducerProcess(ring_dir, 500, "bank"):
+        to = ("--exporter", "kafka", "--kafka-brokers", cluster.bootstrap, "--kafka-partition-by", by)
+        with DrainProcess(tmp_path / "log", ring_dir, *to, "--kafka-partitioner", function) as drain:
+            messages = read_until(lambda found: sum(map(spans_in, found)) >= 1500, cluster.bootstrap)
+            assert drain.stop() == 0
+    assert sum(map(spans_in, messages)) == 1500
+    for message in messages:
+        for resource_spans in TracesData.FromString(message.value() or b"").resource_spans:
+            (service,) = (a.value.string_value for a in resource_spans.resource.attributes if a.key == "service.name")
+            homes = {partitioner.home(span.trace_id, service) for s in resource_spans.scope_spans for span in s.spans}
+            assert homes == {str(message.partition())}
+    (sums,) = example().add_up(map(headers_of, messages)).values()
+    assert (sums.spans, sums.repeated, sums.missing, sums.absent_batches) == (1500, 0, 0, 0)
+    homes = {partitioner.home(b"", service) for service in ("shop", "bank")} if by == "service" else set("0123")
+    assert {str(message.partition()) for message in messages} == homes
 
 
 @pytest.mark.parametrize("by", ["trace", "service"])

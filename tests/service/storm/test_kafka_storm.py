@@ -33,6 +33,7 @@ class KafkaStorm(Storm):
     """The receiver is a cluster, which is not killed: it keeps what it has in memory."""
 
     too_large = 0
+    partition_by = "none"
 
     def start_receiver(self) -> subprocess.Popen[str]:
         self.cluster = MockCluster(len(BROKERS), PARTITIONS)
@@ -55,6 +56,7 @@ class KafkaStorm(Storm):
                 self.log,
                 self.ring_dir,
                 *("--exporter", "kafka", "--kafka-brokers", self.cluster.bootstrap),
+                *("--kafka-partition-by", self.partition_by),
                 *("--state-dir", self.folder / "state", "--spool-after", 0.05, "--batch-delay", 0.02),
                 *("--retry-initial", 0.02, "--retry-maximum", 0.2, "--listen", "off", "--shutdown-timeout", 20),
                 *("--config", impatient),
@@ -99,9 +101,18 @@ class KafkaStorm(Storm):
         self.reader.close()
 
 
+class SortedKafkaStorm(KafkaStorm):
+    """Each batch has a part for each partition."""
+
+    partition_by = "trace"
+
+
 @pytest.mark.prove
-def test_no_published_span_is_missing_after_a_storm_over_brokers(ring_dir: Path, tmp_path: Path) -> None:
-    rage(ring_dir, tmp_path, 20, KafkaStorm)
+@pytest.mark.parametrize("storm_of", [KafkaStorm, SortedKafkaStorm])
+def test_no_published_span_is_missing_after_a_storm_over_brokers(
+    storm_of: type[KafkaStorm], ring_dir: Path, tmp_path: Path
+) -> None:
+    rage(ring_dir, tmp_path, 20, storm_of)
 
 
 @pytest.mark.soak

@@ -98,3 +98,16 @@ def test_a_flag_without_effect_is_refused(flags: dict[str, Any]) -> None:
 def test_a_property_that_ends_like_our_word_for_a_file_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBUF_DRAIN_KAFKA_SASL_OAUTHBEARER_ASSERTION_PRIVATE_KEY_FILE", "/k")
     assert load({}, None).settings.kafka == {"sasl.oauthbearer.assertion.private.key.file": "/k"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "seconds"),
+    [
+        ({}, 0.2),
+        ({"kafka_partition_by": "trace"}, 1.0),
+        ({"kafka_partition_by": "service"}, 1.0),
+        ({"kafka_partition_by": "trace", "batch_delay": 0.5}, 0.5),
+    ],
+)
+def test_a_batch_that_is_cut_by_partitions_waits_longer_for_more(flags: dict[str, Any], seconds: float) -> None:
+    assert assembly.limits(load({"kafka_brokers": "h:1"} | flags, None)).batch_delay == seconds
