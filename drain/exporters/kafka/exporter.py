@@ -291,14 +291,12 @@ class KafkaExporter:
             else:
                 self._log.info("the topic was made", partitions=self._new_topic.partitions)
                 found = look(self._producer, name, is_known=True, goes_on=self._goes_on)
-        if found.is_there:
-            settings = known.settings
-            if self._asks_settings:  # seldom, since it takes connections of its own
-                settings = Administration(self._configuration, self._producer).settings(name, self._goes_on)
-                self._asks_settings = False
-            found = replace(found, settings=settings)
         self._partitions = found.partitions or self._partitions
-        self.topic = found
+        self.topic = replace(found, settings=known.settings)  # known now: its settings may be long in coming
+        if found.is_there and self._asks_settings:  # seldom, since it takes connections of its own
+            settings = Administration(self._configuration, self._producer).settings(name, self._goes_on)
+            self._asks_settings = False
+            self.topic = replace(found, settings=settings)
 
     def _goes_on(self) -> bool:
         return not self._is_closed

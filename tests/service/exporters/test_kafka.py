@@ -227,6 +227,14 @@ def test_a_drain_keeps_a_trace_or_a_service_in_one_partition(
     assert {str(message.partition()) for message in messages} == homes
 
 
+def test_partitions_are_known_before_a_broker_has_told_the_topics_settings() -> None:
+    with MockCluster() as cluster, closing(KafkaExporter(KafkaOptions(cluster.bootstrap, partition_by="trace"))) as one:
+        until(lambda: one.partitioner is not None)
+        assert one.partitioner is not None
+        assert one.partitioner.names == ("0", "1", "2", "3")
+        assert not one._has_looked.is_set(), "of this cluster, which has no controller, the settings never come"
+
+
 @pytest.mark.parametrize("by", ["trace", "service"])
 def test_what_is_for_no_partition_yet_is_sorted_before_it_is_sent(by: Literal["trace", "service"]) -> None:
     traces = TracesData()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from drain import assembly
 from drain.settings.configuration import ConfigurationError, load
 
 if TYPE_CHECKING:
