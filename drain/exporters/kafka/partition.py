@@ -85,7 +85,3 @@ class KafkaPartitioner:
         """Return the partition of one span."""
         key = trace_id.hex() if self._by == "trace" else service
         return key_partition(key.encode(), len(self.names), self._function)
-
-    def home(self, trace_id: bytes, service: str) -> str:
-        """Return the name of the partition of one span."""
-        return self.names[self.partition_of(trace_id, service)]
