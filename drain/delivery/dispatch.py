@@ -29,19 +29,9 @@ from drain.accounting.outcome import Outcome
 from drain.delivery.attempts import Attempts
 from drain.delivery.breaker import Breaker
 from drain.delivery.job import Job, Keeping, Sending
-from drain.delivery.queue import (
-    LOOK_AGAIN_SECONDS,
-    Send,
-    Step,
-    Take,
-    Turns,
-    Wait,
-    Which,
-    next_step,
-    seconds_until_attempt,
-)
+from drain.delivery.queue import LOOK_AGAIN_SECONDS, Send, Take, Wait, Which
 from drain.delivery.request_size import RequestSize
-from drain.delivery.route import Route
+from drain.delivery.route import Grip, Routes
 from drain.delivery.storing import STORE_AGAIN_SECONDS, Storing
 from drain.exporters.protocol import GroupExporter
 from drain.log import RepeatedTrouble
@@ -54,6 +44,7 @@ if TYPE_CHECKING:
     from drain.delivery.batch import Batch
     from drain.delivery.dead_letters import DeadLetters
     from drain.delivery.retry import RetryPolicy
+    from drain.delivery.route import Route
     from drain.exporters.protocol import Exporter
     from drain.spool.spool import Entry, Spool
 
@@ -62,25 +53,6 @@ _STORING_BATCHES: Final = 16
 # Of batches that wait in memory: of those that failed, and of all while most fails, so that there is a choice of
 # what to try. Beyond, spans stay in the rings.
 WAITING_BYTES: Final = 64 << 20
-
-
-@dataclass(slots=True, eq=False)
-class Grip:
-    """What a thread has in hand for one destination.
-
-    Attributes:
-        route: to it.
-        step: what is to be done: a part that is sent, or one that is taken out of the spool.
-        probe: what the breaker said then.
-        job: what it sends; None: it is not yet out of the spool.
-        is_suspect: of the job, when it was taken up.
-    """
-
-    route: Route
-    step: Send | Take
-    probe: int
-    job: Job | None = None
-    is_suspect: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -109,9 +81,6 @@ class _Load(NamedTuple):
 
 class Dispatch:
     """The parts that are on their way; any thread may call it.
-
-    Each destination has its queue and its breaker. One that is away, or hangs, takes no thread that another needs: for
-    each of the others to which nothing is under way one thread is kept, as far as there are as many.
 
     Args:
         exporter: makes the attempts.
@@ -147,9 +116,7 @@ class Dispatch:
         self._done = done
         self._clock = clock
         self._exporter = exporter
-        self._log = log
         self._trouble = RepeatedTrouble(log, clock)
-        self._endpoint = exporter.endpoint
         self.size = RequestSize()
         self.spool_after = spool_after
         self._attempts = Attempts(
@@ -161,11 +128,12 @@ class Dispatch:
         # Below: guarded by this.
         self._changed = threading.Condition()
         self._changes = 0
-        self._routes: dict[str, Route] = {}  # in the order of their turns
         self._unsettled: dict[Job, None] = {}
         self._hands: list[Hand] = []
         self.is_stopping = False
         self._storing = None if spool is None else Storing(spool, self._changed, clock, self._stored)
+        make_breaker = functools.partial(Breaker, policy=policy, log=log, clock=clock)
+        self._routes = Routes(exporter.endpoint, make_breaker, self._storing, concurrency, clock)
 
     # ---- for the loop ----
 
@@ -179,11 +147,7 @@ class Dispatch:
         if self._storing is not None:
             self._storing.try_now()
         with self._changed:
-            self._endpoint = endpoint
-            for route in self._routes.values():
-                route.breaker.try_now(_where(endpoint, route.destination))
-                for job in route.waiting:
-                    job.not_before = min(job.not_before, self._clock())
+            self._routes.try_now(endpoint)
             self._changes += 1
             self._changed.notify_all()
 
@@ -219,14 +183,14 @@ class Dispatch:
     def is_backend_down(self) -> bool:
         """Whether nearly all that was tried lately failed, whatever destination it was for."""
         with self._changed:
-            breakers = [route.breaker for route in self._routes.values()]
+            breakers = [route.breaker for route in self._routes.known()]
         return bool(breakers) and all(breaker.is_open for breaker in breakers)
 
     @property
     def answers(self) -> int:
         """How often the backend took or refused something."""
         with self._changed:
-            return sum(route.breaker.answers for route in self._routes.values())
+            return sum(route.breaker.answers for route in self._routes.known())
 
     @property
     def has_settled(self) -> bool:
@@ -243,7 +207,7 @@ class Dispatch:
         now = self._clock()
         jobs = [Job(request, now, batch, number) for number, request in enumerate(batch.parts)]
         with self._changed:
-            routes = [self._route(job.request.destination) for job in jobs]
+            routes = [self._routes.to(job.request.destination) for job in jobs]
             batch.parts = ()
             self._in_flight += 1
             self._unsettled.update(dict.fromkeys(jobs))
@@ -284,19 +248,7 @@ class Dispatch:
         with self._changed:
             if any(hand.grips for hand in self._hands):
                 return 0.0
-            self._by_turn()  # makes those of which something is stored
-            waits = [self._seconds_until_attempt(route) for route in self._routes.values()]
-            return min((wait for wait in waits if wait is not None), default=0.0)
-
-    def _seconds_until_attempt(self, route: Route) -> float | None:
-        breaker = route.breaker.state()
-        waits = [seconds_until_attempt(route.waiting, breaker, self._clock())]
-        if self._storing is not None and not breaker.is_open:
-            waits.append(self._storing.seconds_until_take(route.destination))
-        seconds = min((wait for wait in waits if wait is not None), default=None)
-        if seconds is None and breaker.is_open:
-            seconds = breaker.untried_wait  # what waits is in the spool, or not yet there
-        return seconds
+            return self._routes.seconds_until_attempt()
 
     def begin_stop(self) -> None:
         """Let all threads come to their end: attempts that run are finished, waits are cut short."""
@@ -351,8 +303,8 @@ class Dispatch:
                 return Wait(0.0)
             most = self._exporter.most_together if isinstance(self._exporter, GroupExporter) else 1
             pauses = [LOOK_AGAIN_SECONDS] if self._storing is not None else []
-            for route in self._by_turn():
-                step = self._next_step(route)
+            for route in self._routes.by_turn():
+                step = self._routes.next_step(route, [grip for one in self._hands for grip in one.grips])
                 if not isinstance(step, Wait):
                     self._grip(hand, route, step)
                 elif step.seconds is not None:
@@ -363,7 +315,7 @@ class Dispatch:
 
     def _grip(self, hand: Hand, route: Route, step: Send | Take) -> None:
         hand.grips.append(grip := Grip(route, step, route.breaker.begin()))
-        self._routes[route.destination] = self._routes.pop(route.destination)  # its next turn comes last
+        self._routes.had_its_turn(route)
         route.since_suspect += 1
         if isinstance(step, Take) and step.which is Which.ANY:
             route.since_suspect = 0
@@ -387,43 +339,13 @@ class Dispatch:
             grip.route.is_spools_turn = not is_from_spool
             self._changes += 1
 
-    def _by_turn(self) -> list[Route]:
-        """Return the routes on which there is something to send, whoever has waited longest for a turn first."""
-        stored = () if self._storing is None else self._storing.destinations()
-        for destination in stored:
-            self._route(destination)
-        return [route for route in self._routes.values() if route.waiting or route.destination in stored]
-
-    def _next_step(self, route: Route) -> Step:
-        grips = [grip for hand in self._hands for grip in hand.grips]
-        under_way = [grip for grip in grips if grip.route is route]
-        others = {id(grip.route) for grip in grips} | {id(route)}
-        if len(under_way) >= max(1, self._concurrency - len(self._routes) + len(others)):
-            return Wait(None)  # a thread comes free with a change
-        turns = Turns(
-            is_spools=route.is_spools_turn,
-            since_suspect=route.since_suspect,
-            suspects_running=sum(grip.is_suspect for grip in under_way),
-            most_suspects=max(1, self._concurrency // 2),
-        )
-        spool = None if self._storing is None else self._storing.view(route.destination)
-        return next_step(route.waiting, route.breaker.state(), spool, turns, self._clock())
-
-    def _route(self, destination: str) -> Route:
-        """Return the way to a destination; called with the lock."""
-        route = self._routes.get(destination)
-        if route is None:
-            breaker = Breaker(_where(self._endpoint, destination), self._policy, self._log, self._clock)
-            route = self._routes[destination] = Route(destination, breaker)
-        return route
-
     def _breaker_of(self, destination: str) -> Breaker:
         with self._changed:
-            return self._route(destination).breaker
+            return self._routes.to(destination).breaker
 
     def _most_fails(self) -> bool:
         with self._changed:
-            return any(route.breaker.state().newest_first for route in self._routes.values())
+            return any(route.breaker.state().newest_first for route in self._routes.known())
 
     def _put_down(self, hand: Hand, grip: Grip) -> None:
         with self._changed:  # whoever looks at a hand has the lock
@@ -476,7 +398,7 @@ class Dispatch:
         with self._changed:
             if job.entry is None or any(job.so_far):
                 job.sending = Sending.WAITING
-                self._route(job.request.destination).waiting.append(job)  # from where `_stored` may take it
+                self._routes.to(job.request.destination).waiting.append(job)  # from where `_stored` may take it
                 return
         self._give_back(job, job.entry)
         job.sending = Sending.GONE
@@ -498,7 +420,7 @@ class Dispatch:
         now = self._clock()
         if job.keeping is not Keeping.IN_RINGS or now < job.store_not_before:
             return False
-        breaker = self._route(job.request.destination).breaker
+        breaker = self._routes.to(job.request.destination).breaker
         has_no_turn = job.failures or breaker.is_open or ahead > 2 * self._concurrency
         is_pressing = job.batch is not None and job.batch.is_pressing()
         return bool(has_no_turn or now - job.born >= self.spool_after or is_pressing)
@@ -528,7 +450,7 @@ class Dispatch:
             job.entry, job.keeping = entry, Keeping.STORED
             self._unsettled.pop(job, None)
             if waits:
-                waiting = self._route(job.request.destination).waiting
+                waiting = self._routes.to(job.request.destination).waiting
                 if job in waiting:
                     waiting.remove(job)
                 job.sending = Sending.GONE
@@ -571,7 +493,7 @@ class Dispatch:
             with self._changed:
                 pressing = {grip.job.batch for hand in self._hands for grip in hand.grips if grip.job is not None}
                 untried_bytes = failed_bytes = 0
-                for job in itertools.chain.from_iterable(route.waiting for route in self._routes.values()):
+                for job in itertools.chain.from_iterable(route.waiting for route in self._routes.known()):
                     if job.failures:
                         failed_bytes += job.request.body_bytes
                     else:
@@ -580,9 +502,3 @@ class Dispatch:
                 pressing.discard(None)  # of what came out of the spool
                 load = self._load = _Load(self._changes, len(pressing), untried_bytes + failed_bytes, failed_bytes)
         return load
-
-
-def _where(endpoint: str, destination: str) -> str:
-    """Return what the log calls a destination: one of several endpoints by its name, a partition beside its topic."""
-    is_endpoint = destination and any(one.startswith(destination) for one in endpoint.split(", "))
-    return destination if is_endpoint else f"{endpoint} {destination}".strip()

@@ -271,6 +271,8 @@ class SpoolStore:
             self._note_commit(database, removals, with_additions=bool(additions))
         except Exception as error:  # noqa: BLE001 - what is durable must not look as if it were undone: it would be stored twice
             self._is_contents_old = True
+            with contextlib.suppress(Exception):  # what is gone and held for ever would hide one that waits
+                self._holds.let_go([removal.stored for removal in removals])
             self._log.error("spool met an unexpected error after a commit", reason=repr(error))
         return stored
 

@@ -12,10 +12,11 @@ import structlog
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
-from drain.delivery.dispatch import Grip, Hand
+from drain.delivery.dispatch import Hand
 from drain.delivery.job import Keeping
 from drain.delivery.queue import Which
 from drain.delivery.retry import RetryPolicy
+from drain.delivery.route import Grip
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
