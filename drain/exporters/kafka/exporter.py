@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from drain.accounting.broker_state import BrokerState
-from drain.exporters.kafka.partition import KafkaPartitioner
+from drain.exporters.kafka.partition import MOST_PARTITIONS, KafkaPartitioner
 from drain.exporters.kafka.producer import ANY, Producer, Report
-from drain.exporters.kafka.regroup import regrouped
 from drain.exporters.kafka.topic import Administration, Topic, look
 from drain.exporters.kafka.verdicts import Meaning, meaning_of, result_of
 from drain.exporters.protocol import Result, Verdict
 from drain.log import RepeatedTrouble
-from drain.otlp.request import Request
 from drain.otlp.transcode import in_encoding
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
     from drain.exporters.kafka.options import KafkaOptions
     from drain.exporters.kafka.producer import Failure
-    from drain.otlp.request import Encoding
+    from drain.otlp.request import Encoding, Request
 
 _LOOK_SECONDS: Final = 60.0
 _TELL_SECONDS: Final = 50.0
@@ -113,37 +111,24 @@ class KafkaExporter:
         try:
             sent = [self._send(producer, request) for request in requests]
             return [
-                one if isinstance(one, Result) else _of_all([self._told(*message, producer) for message in one])
-                for one in sent
+                one if isinstance(one, Result) else self._told(request, one, producer)
+                for request, one in zip(requests, sent, strict=True)
             ]
         finally:
             self._put_down(producer)
 
-    def _send(self, producer: Producer, request: Request) -> list[tuple[Request, Report]] | Result:
-        """Send a request; return its messages, which are several where it is for no partition that there is."""
+    def _send(self, producer: Producer, request: Request) -> Report | Result:
+        """Send one message; return where its report is waited for, or why it was not sent."""
         try:
-            messages = self._messages_of(in_encoding(request, self.encoding))
+            body = in_encoding(request, self.encoding).body
         except ValueError as error:
             return Result(Verdict.REFUSED, message=str(error))
-        if isinstance(messages, Result):
-            return messages
-        sent = []
-        for message in messages:
-            body = message.body.rstrip(b"\n") if self.encoding == "json" else message.body
-            partition = int(message.destination) if message.destination else ANY
-            sent.append((message, producer.send(self._options.topic, body, headers_of(message), partition)))
-        return sent
-
-    def _messages_of(self, request: Request) -> list[Request] | Result:
-        """Return what is sent of a request: of a spool of before it may be for another number of partitions."""
-        partitions, destination = self._partitions, request.destination
-        if destination.isdecimal() and (not partitions or int(destination) < partitions):
-            return [request]
-        if self._options.partition_by == "none":
-            return [Request(request.body, request.spans, request.encoding, batch=request.batch)]
-        if (partitioner := self.partitioner) is None:
-            return Result(Verdict.RETRY, message=f"it is not known yet how many partitions {self.endpoint} has")
-        return regrouped(request, partitioner.partition_of)
+        is_there = request.destination.isdecimal() and int(request.destination) < (self._partitions or MOST_PARTITIONS)
+        if not is_there and self._options.partition_by != "none":  # the delivery sorts it as soon as that is known
+            return Result(Verdict.RETRY, message=f"it is not known yet which partitions {self.endpoint} has")
+        body = body.rstrip(b"\n") if self.encoding == "json" else body
+        partition = int(request.destination) if is_there else ANY
+        return producer.send(self._options.topic, body, headers_of(request), partition)
 
     def _told(self, request: Request, report: Report, producer: Producer) -> Result:
         """Wait for the report of one message; return what it means."""
@@ -300,11 +285,6 @@ class KafkaExporter:
 
     def _goes_on(self) -> bool:
         return not self._is_closed
-
-
-def _of_all(results: Sequence[Result]) -> Result:
-    """Return what became of a request with several messages: all of it is sent again unless all of it arrived."""
-    return next((result for result in results if result.verdict is not Verdict.DELIVERED), Result(Verdict.DELIVERED))
 
 
 def headers_of(request: Request) -> list[tuple[str, bytes]]:
