@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from drain.sampling.rules import DEFAULT, Rule, Rules
 from drain.sampling.sampler import Sampler, Why
 from drain.sampling.seen_records import RecordLooker
+from drain.sampling.seen_span import SeenSpan
 from drain.sampling.traces import WHYS, Traces
 from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import Attribute, SpanLayout
@@ -26,7 +27,6 @@ from tests.property.test_sampling import SECOND, arriving, drawn_rules
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from drain.sampling.seen_span import SeenSpan
     from drain.sampling.trace_state import Stated
 
 NAMES: Final = ["flush", "read", "write"]
@@ -232,3 +232,14 @@ def test_thresholds_are_below_2_to_56() -> None:
     table.decide_due(SECOND)
     table.look(table.join(), np.empty(0, PLAIN.dtype), np.empty(0, np.uint64), SECOND)
     assert [choice.threshold for choice in table.thresholds()] == [THRESHOLDS]
+
+
+def test_a_wait_of_nothing_is_over_before_the_next_span_of_the_same_look() -> None:
+    rules = Rules((Rule("errors", statuses=frozenset({2})), Rule(DEFAULT)), wait_after_root_nano=0)
+    root, child = (
+        SeenSpan(b"\1" * 16, parent, "shop", "read", 1, 0, 1, 2, {"hit": True, "n": 1}) for parent in (b"", b"\1" * 8)
+    )
+    arrivals = [(SECOND, root), (SECOND, child)]
+    found = Fixture(rules).run(arrivals)
+    assert found == by_oracle(arrivals, rules)
+    assert [found[number].is_late for number in range(2)] == [False, True]
