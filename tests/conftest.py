@@ -30,6 +30,8 @@ CONFIGURATION = ("OTEL_", "RINGBUF_")
 # multiprocessing keeps these two running until the interpreter exits.
 STAY_UNTIL_EXIT = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
 
+gc.disable()  # what is collected, thousands of tests, all stays: nothing is to look through it, now or later
+
 hypothesis.settings.register_profile("full", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("full"), max_examples=12)
 hypothesis.settings.load_profile("quick")  # `make prove` names the other
@@ -57,7 +59,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a test whose id holds an address: processes that collect other ids share no tests, and run none."""
-    gc.freeze()  # six thousand tests, which no collection is to look at again
+    gc.freeze()
+    gc.enable()
     strange = [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6}", item.nodeid)]
     if strange:
         raise pytest.UsageError(f"give these parameters an id: {strange}")
@@ -77,6 +80,7 @@ def group_of(nodeid: str) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail the session when a test leaves a process, or anything under /dev/shm."""
+    assert gc.isenabled(), "tests are run as programs are, with a garbage collector"
     os.environ[SESSION_VARIABLE] = SESSION
     default_was_there = DEFAULT_RING_DIR.exists()
     states = set(DEFAULT_STATE_DIRS.glob("*"))
