@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from tests.kept_bodies import bodies_in
 from tests.ports import free_ports
 from tests.python import command
-from tests.service.draining import DrainProcess, number_of, ring_files, until
+from tests.service.draining import SECONDS, DrainProcess, number_of, ring_files, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,7 +143,8 @@ def rage(ring_dir: Path, folder: Path, seconds: float, storm_of: type[Storm] = S
         assert storm.drain.stop() in {0, 1}
         services = storm.drain.audit()
         storm.drain = storm.start_drain()
-        until(lambda: storm.has_all(published), lambda: time.sleep(0.2))
+        # Flat out, two million spans wait in the spool, and each look reads all that has arrived.
+        until(lambda: storm.has_all(published), lambda: time.sleep(0.2), within=8 * SECONDS)
         assert storm.drain.stop() in {0, 1}
         storm.drain.audit()
     print(dict(storm.kills), published, services)  # noqa: T201 - the report of a soak
