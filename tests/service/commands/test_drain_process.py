@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +36,7 @@ from tests.service.draining import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 RETRY_SOON = ("--retry-initial", 0.01, "--retry-maximum", 0.05)
 
@@ -85,7 +85,10 @@ def test_once_without_rings_exits_0_and_says_which_directory_was_empty(
     assert len(drain.events("there were no rings")) == 1
 
 
-def test_one_line_at_the_start_says_what_is_served(ring_dir: Path, log: Path, tmp_path: Path) -> None:
+def test_one_line_at_the_start_says_what_is_served(
+    ring_dir: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     flags = ("--output", "spans.jsonl", "--state-dir", tmp_path / "state", "--listen", "127.0.0.1:0")
     with DrainProcess(log, ring_dir, *flags) as drain:
         serving = drain.wait_for_event("serving")
@@ -97,7 +100,7 @@ def test_one_line_at_the_start_says_what_is_served(ring_dir: Path, log: Path, tm
         "version": ringbuf.__version__,
         "ring_dir": str(ring_dir),
         "exporter": "file",
-        "to": str(Path.cwd() / "spans.jsonl"),
+        "to": str(tmp_path / "spans.jsonl"),
         "state_dir": str(tmp_path / "state"),
         "unsampled": "deliver",
     }
