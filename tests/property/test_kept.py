@@ -176,3 +176,10 @@ def test_a_table_has_rows() -> None:
     records, kept = make_records(LAYOUT, [(CORE, {})]), Kept(KeptTable([KeptRow("a")]), np.zeros(2, np.uint16))
     with pytest.raises(ValueError, match="2 rows for 1 record"):
         Encoder(LAYOUT, {}).encode(records, kept)
+
+
+@pytest.mark.parametrize("members", [31, 32, 33])
+def test_of_more_than_32_members_the_last_go(members: int) -> None:
+    states = [",".join([*(f"k{at}=v" for at in range(members)), *ot]) for ot in ([], ["ot=th:8"])]
+    records = make_records(LAYOUT, [(CORE, {"otlp": Span(trace_state=state).SerializeToString()}) for state in states])
+    check(records, LAYOUT, 1, [KeptRow("r", 1 << 54), KeptRow("r")])
