@@ -59,11 +59,13 @@ class Series(NamedTuple):
         labels: name and value.
         counts: spans by bucket, not cumulative; the last is beyond all bounds.
         seconds: sum of the durations.
+        keys: of labels that stand for an attribute: its key.
     """
 
     labels: Mapping[str, str]
     counts: Sequence[int]
     seconds: float
+    keys: Mapping[str, str]
 
 
 class SpanMetrics:
@@ -82,6 +84,7 @@ class SpanMetrics:
         self._lock = threading.Lock()
         other = {SERVICE_LABEL: OTHER, SPAN_NAME_LABEL: OTHER}
         self._labels: list[dict[str, str]] = [other]
+        self._keys: list[Mapping[str, str]] = [{}]
         self._row_by_labels: dict[tuple[tuple[str, str], ...], int] = {tuple(other.items()): 0}
         self._counts = np.zeros((1, len(self.bounds) + 1), np.int64)
         self._nanos = np.zeros(1)
@@ -110,14 +113,20 @@ class SpanMetrics:
     def series(self) -> list[Series]:
         """Return all series that counted anything."""
         with self._lock:
-            counts, nanos, labels = self._counts.copy(), self._nanos.copy(), list(self._labels)
+            counts, nanos = self._counts.copy(), self._nanos.copy()
+            labels, keys = list(self._labels), list(self._keys)
         return [
-            Series(labels[row], counts[row].tolist(), float(nanos[row]) / _NANO)
+            Series(labels[row], counts[row].tolist(), float(nanos[row]) / _NANO, keys[row])
             for row in np.flatnonzero(counts.any(axis=1)).tolist()
         ]
 
-    def row_of(self, labels: dict[str, str]) -> int:
-        """Return the row of a series, a new one while there is room, else 0."""
+    def row_of(self, labels: dict[str, str], keys: Mapping[str, str]) -> int:
+        """Return the row of a series, a new one while there is room, else 0.
+
+        Args:
+            labels: name and value.
+            keys: of labels that stand for an attribute: its key. Of layouts that share a series, the first's stay.
+        """
         key = tuple(labels.items())
         row = self._row_by_labels.get(key)
         if row is None:
@@ -129,6 +138,7 @@ class SpanMetrics:
             with self._lock:
                 row = self._row_by_labels[key] = len(self._labels)
                 self._labels.append(labels)
+                self._keys.append(keys)
                 if row == len(self._counts):
                     self._grow()
         return row
@@ -175,6 +185,7 @@ class SpanCounter:
         self._codes = len(layout.span_names)  # combinations of span name and label values
         marked = [field for field in layout.fields if field.attribute.metric_label]
         names = label_names(field.attribute.key for field in marked)
+        self._keys = {name: key for key, name in names.items()}
         for field in marked:
             dimension = _dimension(field, names[field.attribute.key])
             if self._codes * (len(dimension.values) + 1) <= _MAX_CODES:
@@ -226,7 +237,7 @@ class SpanCounter:
         room = _KNOWN_CODES_PER_SERIES * self._metrics.max_series - len(self._known_codes)
         if room > 0 and is_new.any():
             added = codes[is_new][:room].tolist()
-            self._learn(added, [self._metrics.row_of(self._labels(code)) for code in added])
+            self._learn(added, [self._metrics.row_of(self._labels(code), self._keys) for code in added])
             rows, _ = self._look_up(codes)
         return rows
 

@@ -14,6 +14,7 @@ from drain.commands.serve import refuse_missing_ring_dir
 from drain.commands.starting import cannot_start, is_output_taken, log_of
 from drain.exit_codes import DELIVERED, UNDELIVERED
 from drain.exporters.gateways import Gateways
+from drain.exporters.metrics import make_metric_exporter
 from drain.exporters.protocol import Inspectable, Verdict
 from drain.otlp.request import Request
 from ringbuf.exceptions import RingBufferError
@@ -53,6 +54,7 @@ def check(configuration: Configuration) -> int:
         # A file that only the check has made would be that of another user, where root looks what a service would do.
         is_made = settings.exporter == "file" and not settings.output.exists() and not is_output_taken(settings)
         exporter = assembly.make_exporter(configuration)
+        metric_exporter = make_metric_exporter(configuration)
     except (RingBufferError, ValueError, OSError) as error:
         cannot_start(error)
     typer.echo(f"settings: sound; rings: {settings.ring_dir}; state: {state}")
@@ -63,6 +65,9 @@ def check(configuration: Configuration) -> int:
             with contextlib.suppress(FileNotFoundError):
                 if not settings.output.stat().st_size:
                     settings.output.unlink()  # while it is locked: no drain writes to it
+    if metric_exporter is not None:
+        with contextlib.closing(metric_exporter):
+            code = max(code, _try(metric_exporter, "otlp, of metrics"))
     return code
 
 

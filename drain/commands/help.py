@@ -23,6 +23,7 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "When an attempt fails": tuple(name for name in Settings.model_fields if name.startswith("retry_")),
     "Which spans are delivered": ("sampling", "hold_bytes", "unsampled"),
     "Batches": ("batch_spans", "batch_bytes", "batch_delay", "concurrency"),
+    "Metrics by OTLP": ("metrics_exporter",),
     "The service itself": ("config_file", "listen", "log_level", "max_series", "shutdown_timeout"),
 }
 OWN: Final = (
@@ -36,6 +37,7 @@ _BY_EXTRA: Final = {
     ("exporter", "file"): "A file",
     ("exporter", "kafka"): "Kafka",
     ("needs", "state_dir"): "What waits on disk",
+    ("needs", "metrics_exporter"): "Metrics by OTLP",
 }
 EXAMPLES: Final = {
     "look at spans in the terminal": "ringbuf-drain --exporter console",

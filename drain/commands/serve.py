@@ -17,6 +17,7 @@ from drain.commands.starting import cannot_start, is_output_taken, log_of
 from drain.entry import noted
 from drain.exit_codes import AT_ONCE, BROKEN, DELIVERED, LOCKED, UNDELIVERED
 from drain.exporters.measured import MeasuredExporter
+from drain.exporters.metrics import make_metric_exporter
 from drain.log import log_native_lines
 from drain.rings.directory import RingDirectory
 from drain.service.service import Service
@@ -78,6 +79,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
             sampling = assembly.sampling_plan(configuration, directory.path, log)
             service = _service(configuration, directory, exporter, stores, sampling, telemetry, audit_to, log)
             exporter.when_gone = service.request_end
+            metric_exporter = make_metric_exporter(configuration)
             if "grpc" in sys.modules:
                 log_native_lines(log)
         except (RingBufferError, ValueError, OSError, MemoryError) as error:
@@ -88,6 +90,15 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
             _heed_signals(service, reload)
             listen = _listen(configuration, telemetry, service, log, once=once)
             settings = configuration.settings
+            if metric_exporter is not None:
+                telemetry.export(
+                    metric_exporter,
+                    service.snapshots,
+                    service.seconds_until_attempt,
+                    settings.spool_max_bytes,
+                    interval=settings.metrics_interval,
+                    preference=settings.metrics_temporality,
+                )
             log.info(
                 "serving",
                 version=ringbuf.__version__,
@@ -98,8 +109,11 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 unsampled=settings.unsampled,
                 sampling=None if settings.sampling is None else str(settings.sampling),
                 listen=listen,
+                metrics_to=None if metric_exporter is None else metric_exporter.endpoint,
             )
             code = _serve(service, once=once)
+            if metric_exporter is not None:  # for the last export: the loop, which has ended, makes no more
+                service.snapshots.publish(service.accounts.snapshot())
             if once and not service.accounts.rings_seen():
                 log.info("there were no rings", ring_dir=str(settings.ring_dir))
             has_ended = reload.close(_RELOAD_SECONDS)

@@ -1,4 +1,4 @@
-"""Where OTLP goes: the URL of the traces, and as whom the exporters introduce themselves.
+"""Where OTLP goes: the URLs of traces and metrics, and as whom the exporters introduce themselves.
 
 Source: OpenTelemetry specification `protocol/exporter.md`.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_HTTP_ENDPOINT = "http://localhost:4318"
 DEFAULT_GRPC_ENDPOINT = "http://localhost:4317"
 TRACES_PATH = "/v1/traces"
+METRICS_PATH = "/v1/metrics"
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -40,12 +41,25 @@ def http_traces_url(settings: OtlpSettings, endpoint: str | None = None) -> str:
         >>> http_traces_url(OtlpSettings(), "http://127.0.0.1:4318/collector/")
         'http://127.0.0.1:4318/collector/v1/traces'
     """
+    return _http_url(TRACES_PATH, settings, endpoint)
+
+
+def http_metrics_url(settings: OtlpSettings, endpoint: str | None = None) -> str:
+    """Return the URL that metrics are posted to, likewise with `/v1/metrics`.
+
+    Raises:
+        ValueError: as `http_traces_url`.
+    """
+    return _http_url(METRICS_PATH, settings, endpoint)
+
+
+def _http_url(signal_path: str, settings: OtlpSettings, endpoint: str | None) -> str:
     text = endpoint or settings.endpoint or DEFAULT_HTTP_ENDPOINT
     if not text.lower().startswith(("http://", "https://")):
         raise ValueError(f"OTLP/HTTP endpoint {without_secrets(text)!r} needs the scheme http:// or https://")
     url = split_endpoint(text)
-    is_base = settings.endpoint_is_base if endpoint is None else not url.path.endswith(TRACES_PATH)
-    path = url.path.rstrip("/") + TRACES_PATH if is_base else url.path or "/"
+    is_base = settings.endpoint_is_base if endpoint is None else not url.path.endswith(signal_path)
+    path = url.path.rstrip("/") + signal_path if is_base else url.path or "/"
     return urlunsplit((url.scheme, url.netloc, path, url.query, ""))
 
 

@@ -71,9 +71,18 @@ class Judge:
         settings: `hold`, `retry_codes`, `refuse_codes`, and `compression` for a hint.
         compression: of the requests, as they go out.
         clock: seconds that never go back.
+        content: what the requests hold, for the log.
     """
 
-    def __init__(self, settings: OtlpSettings, compression: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: OtlpSettings,
+        compression: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        content: str = "spans",
+    ) -> None:
+        self._content = content
         self._clock = clock
         self._halvings_since = clock()
         self._halvings = 0
@@ -135,7 +144,8 @@ class Judge:
     def hold(self, message: str, hint: str) -> Result:
         """Return that a batch waits for an operator, and tell the log."""
         message = _with(message, hint)
-        self._trouble.error("backend takes no spans until somebody mends this; they are held", reason=message)
+        event = f"backend takes no {self._content} until somebody mends this; they are held"
+        self._trouble.error(event, reason=message)
         return Result(Verdict.RETRY, message=message, needs_operator=True)
 
     def _refusal(self, code: str, message: str, request: Request) -> Result:

@@ -68,12 +68,16 @@ class OtlpHttpExporter:
         encoding: of the body.
         settings: headers, compression (default gzip), timeout, TLS files, and what to make of codes.
         connections: idle ones that are kept: as many as there are threads that export.
+        content: what the requests hold, for the log: "metrics" where they are metrics, whose answers are the same on
+            the wire.
 
     Raises:
         ValueError: the URL, a header, the compression or a file cannot work.
     """
 
-    def __init__(self, url: str, encoding: Encoding, settings: OtlpSettings, *, connections: int = 8) -> None:
+    def __init__(
+        self, url: str, encoding: Encoding, settings: OtlpSettings, *, connections: int = 8, content: str = "spans"
+    ) -> None:
         self._parts = split_endpoint(url)
         self.encoding: Encoding = encoding
         self.endpoint = self._parts._replace(query="").geturl()  # a query may hold a key
@@ -83,7 +87,7 @@ class OtlpHttpExporter:
         self._timeout = settings.timeout_seconds
         self._compression = settings.compression or "gzip"
         check_compression(self._compression)
-        self._judge = Judge(settings, self._compression)
+        self._judge = Judge(settings, self._compression, content=content)
         self._renewal = Renewal(settings)
         self._trouble = RepeatedTrouble(structlog.get_logger())
         self._pool, self._headers = made_after_rotation(self._connect, settings)

@@ -16,6 +16,7 @@ from pydantic_settings import EnvSettingsSource
 
 from drain.settings import kafka_properties
 from drain.settings.exporter_kind import ExporterKind
+from drain.settings.metrics_environment import MetricsVariables
 from drain.settings.otlp_environment import OtlpSettings
 from drain.settings.secrets_in_urls import HIDDEN, without_secrets
 from drain.settings.settings import ENVIRONMENT_PREFIX, Settings
@@ -53,11 +54,11 @@ class Configuration:
         lines = []
         for name, value in self.settings.model_dump(mode="json").items():
             shown = value
-            if name == "headers":
+            if name in {"headers", "metrics_headers"} and value is not None:
                 shown = dict.fromkeys(value, HIDDEN)
             elif name == "kafka":
                 shown = kafka_properties.shown(value)
-            elif name == "endpoint" and value is not None:
+            elif name in {"endpoint", "metrics_endpoint"} and value is not None:
                 shown = ",".join(map(without_secrets, value.split(",")))
             elif name == "state_dir" and value is None:
                 shown = STATE_OFF
@@ -76,11 +77,12 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
     Raises:
         ConfigurationError: a value that cannot be, an unknown key, or a file that cannot be read.
     """
-    from_otel = OtlpSettings.from_environment()
+    from_otel, of_metrics = OtlpSettings.from_environment(), MetricsVariables.read()
     sources: Sequence[_Source] = [
         (flags, {name: flag_of(name) for name in flags}),
         _variables(),
         _otel_variables(from_otel),
+        (of_metrics.values, of_metrics.origins),
         _file_values(config_file),
     ]
     properties, variables = kafka_properties.from_variables(os.environ, Settings.model_fields)
@@ -99,6 +101,8 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
         _add_properties(properties, variables, values, origins)
     if origins["exporter"] == "default":
         _choose_exporter(sources, values, origins)
+    if origins["metrics_exporter"] == "default" and values.get("metrics_endpoint"):  # who says where means that it is
+        values["metrics_exporter"], origins["metrics_exporter"] = "otlp", origins["metrics_endpoint"]
     _refuse_empty_texts(values, origins)
     if origins["state_dir"] == "default":
         values["state_dir"] = default_state_dir(Path(str(values.get("ring_dir", default_ring_dir()))))
@@ -111,7 +115,7 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
         )
         raise ConfigurationError("; ".join(problems)) from None
     _refuse_flags_without_effect(flags, settings)
-    return Configuration(settings, origins, (*from_otel.warnings, *_misspelt_variables()))
+    return Configuration(settings, origins, (*from_otel.warnings, *of_metrics.warnings, *_misspelt_variables()))
 
 
 def flag_of(field: str) -> str:

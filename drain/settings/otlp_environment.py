@@ -22,6 +22,7 @@ OtlpProtocol = Literal["grpc", "http/protobuf", "http/json"]
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
 SIGNAL_PREFIX = "OTEL_EXPORTER_OTLP_TRACES_"
+METRICS_PREFIX = "OTEL_EXPORTER_OTLP_METRICS_"
 LONGEST_TIMEOUT_SECONDS = 3600.0
 _SHORTEST_USUAL_SECONDS = 1.0  # less was probably meant as so many seconds
 GRPC_CODES = (
@@ -80,8 +81,14 @@ class OtlpSettings:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> OtlpSettings:
+    def from_environment(
+        cls, environ: Mapping[str, str] = os.environ, *, signal_prefix: str = SIGNAL_PREFIX
+    ) -> OtlpSettings:
         """Return the settings that these variables make.
+
+        Args:
+            environ: the variables.
+            signal_prefix: of those that beat the general ones.
 
         Example:
             >>> settings = OtlpSettings.from_environment({"OTEL_EXPORTER_OTLP_TIMEOUT": "2500"})
@@ -92,7 +99,7 @@ class OtlpSettings:
         origins: dict[str, str] = {}
         warnings: list[str] = []
         for name, (suffix, parse) in _VARIABLES.items():
-            for variable, text in _set_variables(environ, suffix):
+            for variable, text in _set_variables(environ, signal_prefix, suffix):
                 try:
                     values[name] = parse(text)
                 except ValueError as error:
@@ -106,7 +113,7 @@ class OtlpSettings:
         if "headers" in values:
             values["headers"], problems = values["headers"]
             warnings += [f"{origins['headers']}: {problem}" for problem in problems]
-        values["endpoint_is_base"] = origins.get("endpoint") != SIGNAL_PREFIX + "ENDPOINT"
+        values["endpoint_is_base"] = origins.get("endpoint") != signal_prefix + "ENDPOINT"
         return replace(cls(), **values, origins=origins, warnings=tuple(warnings))
 
 
@@ -163,8 +170,8 @@ def header_problem(name: str, value: str) -> str | None:
     return None
 
 
-def _set_variables(environ: Mapping[str, str], suffix: str) -> Iterator[tuple[str, str]]:
-    for prefix in (SIGNAL_PREFIX, PREFIX):
+def _set_variables(environ: Mapping[str, str], signal_prefix: str, suffix: str) -> Iterator[tuple[str, str]]:
+    for prefix in (signal_prefix, PREFIX):
         text = environ.get(prefix + suffix, "").strip()
         if text:
             yield prefix + suffix, text

@@ -111,6 +111,10 @@ def _state(description: str, **constraints: Any) -> Any:
     return Field(description=description, json_schema_extra={"needs": "state_dir"}, **constraints)
 
 
+def _metrics(description: str, **constraints: Any) -> Any:
+    return Field(description=description, json_schema_extra={"needs": "metrics_exporter"}, **constraints)
+
+
 _IdList = list[Annotated[int, Field(ge=0, le=_HIGHEST_ID)]]
 UserIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("user", lambda name: pwd.getpwnam(name).pw_uid))]
 GroupIds = Annotated[_IdList, NoDecode, BeforeValidator(_ids_of("group", lambda name: grp.getgrnam(name).gr_gid))]
@@ -243,6 +247,31 @@ class Settings(BaseSettings):
         "127.0.0.1:9464", description="HOST:PORT for /metrics, /healthz and /readyz; off: nowhere."
     )
     max_series: int = Field(1000, ge=0, le=100_000, description="Series of metrics about spans; 0: none are made.")
+    metrics_exporter: Literal["otlp"] | None = Field(
+        None, description="Where the metrics go, beside /metrics: otlp, over HTTP in protobuf."
+    )
+    metrics_endpoint: str | None = _metrics(
+        "URL of the metrics' receiver, /v1/metrics is appended; without it, the spans' --endpoint.", default=None
+    )
+    metrics_interval: Seconds = _metrics("Seconds from one export to the next.", default=60.0, gt=0, le=_DAY)
+    metrics_temporality: Literal["cumulative", "delta", "lowmemory"] = _metrics(
+        "Sums since the drain's start, or since the last acknowledged export; lowmemory: so of histograms alone.",
+        default="cumulative",
+    )
+    metrics_headers: Headers | None = _metrics("Sent with every request; without them, the spans'.", default=None)
+    metrics_compression: Literal["none", "gzip", "zstd"] | None = _metrics(
+        "Of requests; without it, the spans'.", default=None
+    )
+    metrics_timeout: Seconds | None = _metrics(
+        "Seconds for one attempt; without it, the spans'.", default=None, gt=0, le=3600
+    )
+    metrics_certificate: Path | None = _metrics(
+        "PEM file of the authorities to trust; without it, the spans'.", default=None
+    )
+    metrics_client_key: Path | None = _metrics("PEM file of the client's key; without it, the spans'.", default=None)
+    metrics_client_certificate: Path | None = _metrics(
+        "PEM file of the client's certificate; without it, the spans'.", default=None
+    )
 
     @classmethod
     def settings_customise_sources(

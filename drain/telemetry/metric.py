@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from drain.accounting.export_state import ExportState
@@ -14,9 +15,28 @@ if TYPE_CHECKING:
     from drain.accounting.spool_status import SpoolStatus
 
 
+_NAMESPACES: Final = ("ringbuf_drain_", "ringbuf_span_")
+_UNIT_SUFFIXES: Final = {"s": "_seconds", "By": "_bytes"}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricExports:
+    """What came of the exports of metrics by OTLP.
+
+    Attributes:
+        delivered: exports whose every request the receiver acknowledged.
+        failed: the others.
+        points_rejected: data points that it did not take of requests that it acknowledged.
+    """
+
+    delivered: int = 0
+    failed: int = 0
+    points_rejected: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that a scrape tells, read once.
+    """All that a scrape or an export tells, read once.
 
     Attributes:
         snapshot: of the loop.
@@ -31,6 +51,7 @@ class Reading:
         threads_ended: that were to go on.
         connections_refused: by the listener, for want of room.
         log_lines_dropped: that nobody could be told.
+        metric_exports: by OTLP; None where there are none.
     """
 
     snapshot: Snapshot
@@ -45,6 +66,7 @@ class Reading:
     threads_ended: int
     connections_refused: int
     log_lines_dropped: int
+    metric_exports: MetricExports | None = None
 
 
 class Distribution(NamedTuple):
@@ -55,12 +77,14 @@ class Distribution(NamedTuple):
         bounds: upper bounds of the buckets.
         counts: by bucket, not cumulative; the last is beyond all bounds.
         total: sum of what was counted.
+        keys: of labels that stand for an attribute: its key.
     """
 
     labels: Mapping[str, str]
     bounds: Sequence[float]
     counts: Sequence[int]
     total: float
+    keys: Mapping[str, str] = MappingProxyType({})
 
 
 Values: TypeAlias = Iterable[tuple[tuple[str, ...], float]]
@@ -76,7 +100,9 @@ class Metric:
         kind: its Prometheus type.
         labels: names; "…" stands for those that the layouts of the rings add.
         help: what it counts, one line.
-        read: gives the values, or a histogram's distributions.
+        read: gives the values, or a histogram's distributions. A counter counts from 0 since the drain's start.
+        unit: in UCUM, with words in braces for what is counted, as OTLP has it; empty: it has none.
+        is_of_service: it tells of the spans of the service in its label, and not of the drain.
     """
 
     name: str
@@ -84,3 +110,17 @@ class Metric:
     labels: tuple[str, ...]
     help: str
     read: Callable[[Reading], Values] | Callable[[Reading], Iterable[Distribution]]
+    unit: str
+    is_of_service: bool = False
+
+    @property
+    def otlp_name(self) -> str:
+        """The name by OTLP: without the unit, which is beside it, so that translators to Prometheus make `name` again.
+
+        >>> Metric("ringbuf_drain_export_bytes_total", "counter", (), "", lambda _: [], "By").otlp_name
+        'ringbuf.drain.export'
+        """
+        name = self.name.removesuffix("_total").removesuffix(_UNIT_SUFFIXES.get(self.unit, ""))
+        for namespace in _NAMESPACES:
+            name = name.replace(namespace, namespace.replace("_", "."))
+        return name

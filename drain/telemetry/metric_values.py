@@ -171,6 +171,17 @@ def by_broker(reading: Reading, value: Callable[[Broker], float | None]) -> Valu
                 yield (broker.name,), number
 
 
+def metric_exports(reading: Reading) -> Values:
+    """Return the exports of metrics by OTLP, by outcome; nothing where there are none."""
+    exports = reading.metric_exports
+    return [] if exports is None else [(("delivered",), exports.delivered), (("failed",), exports.failed)]
+
+
+def metric_points_rejected(reading: Reading) -> Values:
+    """Return the data points that the receiver of the metrics did not take."""
+    return [] if reading.metric_exports is None else one(reading.metric_exports.points_rejected)
+
+
 def span_series(reading: Reading) -> Values:
     """Return how many series the span metrics have."""
     return [] if reading.spans is None else one(reading.spans.series_count)
@@ -185,4 +196,4 @@ def span_durations(reading: Reading) -> Iterable[Distribution]:
     """Return the durations of spans by series."""
     if reading.spans is not None:
         for series in reading.spans.series():
-            yield Distribution(series.labels, reading.spans.bounds, series.counts, series.seconds)
+            yield Distribution(series.labels, reading.spans.bounds, series.counts, series.seconds, series.keys)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from drain.accounting.span_metrics import SpanMetrics
 from drain.telemetry.health import Health
+from drain.telemetry.sources import Sources
 from drain.telemetry.systemd import ServiceManager
 
 if TYPE_CHECKING:
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
     from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.snapshot import SnapshotExchange
     from drain.accounting.spool_status import SpoolStatus
+    from drain.exporters.protocol import Exporter
     from drain.telemetry.listener import Listener
+    from drain.telemetry.metric import MetricExports
+    from drain.telemetry.periodic_export import PeriodicMetricExport
+    from drain.telemetry.streams import TemporalityPreference
 
 
 class Telemetry:
@@ -51,6 +57,8 @@ class Telemetry:
         self._manager = ServiceManager()
         self._log = log
         self._listener: Listener | None = None
+        self._export: PeriodicMetricExport | None = None
+        self._start_unix_nano = time.time_ns()
         self._is_ready = False
         self._is_broken = False
 
@@ -76,9 +84,47 @@ class Telemetry:
         """
         # Loaded by a drain that listens: the Prometheus client takes a tenth of a start.
         from drain.telemetry.listener import Listener  # noqa: PLC0415
-        from drain.telemetry.metrics import DrainCollector, Sources, registry_of  # noqa: PLC0415
+        from drain.telemetry.metrics import DrainCollector, registry_of  # noqa: PLC0415
 
-        sources = Sources(
+        sources = self._sources(snapshots, seconds_until_attempt, spool_capacity_bytes)
+        self._listener = Listener(host, port, registry_of(DrainCollector(sources)), self._health, log=self._log)
+        at_host, at_port = self._listener.address
+        return f"[{at_host}]:{at_port}" if ":" in at_host else f"{at_host}:{at_port}"
+
+    def export(
+        self,
+        exporter: Exporter,
+        snapshots: SnapshotExchange,
+        seconds_until_attempt: Callable[[], float],
+        spool_capacity_bytes: int,
+        *,
+        interval: float,
+        preference: TemporalityPreference,
+    ) -> None:
+        """Send the metrics by OTLP until `close`, and then once more.
+
+        Args:
+            exporter: to their receiver; it is closed with this.
+            snapshots: of the service that is watched, like the rest as `listen` has it.
+            seconds_until_attempt: as in `listen`.
+            spool_capacity_bytes: as in `listen`.
+            interval: seconds from one export to the next.
+            preference: which metrics are told as differences.
+        """
+        # Loaded by a drain that exports.
+        from drain.telemetry.otlp_metrics import OtlpMetrics  # noqa: PLC0415
+        from drain.telemetry.periodic_export import PeriodicMetricExport  # noqa: PLC0415
+        from drain.telemetry.streams import Streams  # noqa: PLC0415
+
+        metrics = OtlpMetrics(Streams(self._start_unix_nano, preference))
+        sources = self._sources(snapshots, seconds_until_attempt, spool_capacity_bytes)
+        self._export = PeriodicMetricExport(exporter, metrics, sources.read, interval, log=self._log)
+
+    def _sources(
+        self, snapshots: SnapshotExchange, seconds_until_attempt: Callable[[], float], spool_capacity_bytes: int
+    ) -> Sources:
+        self._health.seconds_until_attempt = seconds_until_attempt
+        return Sources(
             snapshots=snapshots,
             exports=self._exports,
             health=self._health,
@@ -87,14 +133,12 @@ class Telemetry:
             spool_capacity_bytes=spool_capacity_bytes,
             dead_letters=self._dead_letters,
             seconds_until_attempt=seconds_until_attempt,
+            connections_refused=lambda: self._listener.connections_refused if self._listener else 0,
+            metric_exports=self._metric_exports,
         )
-        self._health.seconds_until_attempt = seconds_until_attempt
-        registry = registry_of(
-            DrainCollector(sources, lambda: self._listener.connections_refused if self._listener else 0)
-        )
-        self._listener = Listener(host, port, registry, self._health, log=self._log)
-        at_host, at_port = self._listener.address
-        return f"[{at_host}]:{at_port}" if ":" in at_host else f"{at_host}:{at_port}"
+
+    def _metric_exports(self) -> MetricExports | None:
+        return None if self._export is None else self._export.exports()
 
     def went_round(self, status: Callable[[], str]) -> None:
         """Note that the service's loop goes round; it calls this each time.
@@ -121,7 +165,9 @@ class Telemetry:
         self._health.broke(reason)
 
     def close(self) -> None:
-        """Answer nobody any more; to be called before the service is closed."""
+        """Answer nobody any more, and export for the last time; to be called before the service is closed."""
         if self._listener is not None:
             self._listener.close()
+        if self._export is not None and not self._export.close():
+            self._log.warning("the last export of metrics was given up: their receiver does not answer")
         self._manager.close()

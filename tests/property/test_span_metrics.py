@@ -24,7 +24,8 @@ from drain.exporters.protocol import Result, Verdict
 from drain.otlp.encode_plan import find_spans
 from drain.otlp.encoder import to_resource_spans
 from drain.telemetry.health import Health
-from drain.telemetry.metrics import DrainCollector, Sources, registry_of
+from drain.telemetry.metrics import DrainCollector, registry_of
+from drain.telemetry.sources import Sources
 from ringbuf.exceptions import LayoutError
 from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.property.strategies import ALL_TYPES, any_records_for, attributes, keys, layouts, records_for

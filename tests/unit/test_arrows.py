@@ -70,7 +70,7 @@ DRAIN: Final = {
     "sampling": {"settings", "otlp", "accounting"},  # how times are written; OTLP in records; sums
     "rings": {"otlp", "accounting"},
     "delivery": {"exporters", "spool", "otlp", "accounting"},
-    "telemetry": {"accounting"},
+    "telemetry": {"accounting", "exporters", "otlp"},  # metrics by OTLP are sent
     "replay": {"delivery", "exporters", "rings", "spool", "otlp", "accounting"},
     "service": {"rings", "delivery", "accounting", "exporters", "otlp", "spool", "sampling"},
     "tools": {"rings", "otlp", "accounting", "replay", "delivery", "exporters", "sampling", "spool"},

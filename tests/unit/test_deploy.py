@@ -477,8 +477,13 @@ def test_prometheus_takes_the_rules(debian_program: Callable[[str], str]) -> Non
 def test_the_operators_page_has_every_option() -> None:
     page = (ROOT / "docs/operations.md").read_text()
     rows = dict(re.findall(r"^\| `([\w-]+)` \| .*? \| (.*?) \|$", page, re.MULTILINE))
+    without_flag = {
+        "headers": "OTEL_EXPORTER_OTLP_HEADERS",
+        "kafka": "RINGBUF_DRAIN_KAFKA_",
+        "metrics_headers": "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+    }
     for name, field in Settings.model_fields.items():
-        shown = {"headers": "OTEL_EXPORTER_OTLP_HEADERS", "kafka": "RINGBUF_DRAIN_KAFKA_"}.get(name, flag_of(name))
+        shown = without_flag.get(name, flag_of(name))
         assert rows.get(shown) == field.description
 
 

@@ -33,6 +33,14 @@ def test_a_backend_that_takes_an_empty_request_is_well(exporter: str, ring_dir: 
     assert list(ring_dir.iterdir()) == []
 
 
+def test_the_receiver_of_the_metrics_is_tried_too(ring_dir: Path, tmp_path: Path) -> None:
+    with OtlpHttpServer() as server:
+        checked = check("--ring-dir", ring_dir, "--output", tmp_path / "spans", "--metrics-endpoint", server.url)
+        assert [request.path for request in server.requests] == ["/v1/metrics"]
+    assert checked.returncode == 0, checked.stderr
+    assert f"exporter otlp, of metrics: {server.url}/v1/metrics took an empty request" in checked.stdout
+
+
 def test_what_the_backend_answers_is_shown(ring_dir: Path) -> None:
     with OtlpHttpServer() as server:
         server.play(reply(401, b"who are you?", {"Content-Type": "text/plain"}))

@@ -1,0 +1,68 @@
+"""The exporter of the metrics: it has settings of its own, and where these are not set the spans'."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from drain.exporters.endpoint import TRACES_PATH, http_metrics_url
+from drain.settings.otlp_environment import METRICS_PREFIX, PREFIX, SIGNAL_PREFIX, OtlpSettings
+
+if TYPE_CHECKING:
+    from drain.exporters.protocol import Exporter
+    from drain.settings.configuration import Configuration
+
+
+def make_metric_exporter(configuration: Configuration) -> Exporter | None:
+    """Return what sends metrics, None where nobody asked for that.
+
+    What the spans' own OTEL_EXPORTER_OTLP_TRACES_* variables say is for the spans alone. Headers that were given to the
+    drain for its spans go to their receiver alone, since they may be credentials.
+
+    Raises:
+        ValueError: it cannot work with these settings.
+    """
+    settings, origins = configuration.settings, configuration.origins
+    if settings.metrics_exporter is None:
+        return None
+    from drain.exporters.otlp_http import OtlpHttpExporter  # noqa: PLC0415 - loaded by a drain that exports
+
+    general = OtlpSettings.from_environment(signal_prefix=METRICS_PREFIX)
+    is_elsewhere = settings.metrics_endpoint is not None or origins["endpoint"].startswith(SIGNAL_PREFIX)
+    has_own_client = settings.metrics_client_key is not None or settings.metrics_client_certificate is not None
+
+    def of(name: str, *, is_for_spans: bool = False) -> Any:
+        own = getattr(settings, f"metrics_{name}", None)
+        if own is not None:
+            return own
+        if origins[name].startswith(SIGNAL_PREFIX) or (is_for_spans and not origins[name].startswith(PREFIX)):
+            return getattr(general, "timeout_seconds" if name == "timeout" else name)
+        return getattr(settings, name)
+
+    otlp = OtlpSettings(
+        headers=of("headers", is_for_spans=is_elsewhere),
+        headers_file=None if is_elsewhere else settings.headers_file,
+        compression=of("compression"),
+        timeout_seconds=of("timeout"),
+        certificate=of("certificate"),
+        client_key=settings.metrics_client_key if has_own_client else of("client_key"),
+        client_certificate=settings.metrics_client_certificate if has_own_client else of("client_certificate"),
+        hold=False,
+        max_connection_age=settings.max_connection_age,
+    )
+    return OtlpHttpExporter(_url(configuration, general), "protobuf", otlp, connections=1, content="metrics")
+
+
+def _url(configuration: Configuration, general: OtlpSettings) -> str:
+    settings, origins = configuration.settings, configuration.origins
+    if settings.metrics_endpoint is not None:
+        is_whole = origins["metrics_endpoint"].startswith(METRICS_PREFIX)
+        own = OtlpSettings(endpoint=settings.metrics_endpoint, endpoint_is_base=not is_whole)
+        return http_metrics_url(own, None if is_whole else settings.metrics_endpoint)
+    endpoint = general.endpoint if origins["endpoint"].startswith(SIGNAL_PREFIX) else settings.endpoint
+    if not endpoint:
+        return http_metrics_url(OtlpSettings())
+    is_grpc = settings.exporter == "otlp-grpc" or (settings.exporter == "otlp" and settings.protocol == "grpc")
+    if is_grpc:
+        raise ValueError("metrics go over HTTP, and the spans' endpoint speaks gRPC: name --metrics-endpoint, too")
+    first = endpoint.split(",")[0].rstrip("/").removesuffix(TRACES_PATH)
+    return http_metrics_url(OtlpSettings(), first)

@@ -1,0 +1,111 @@
+"""What a receiver of metrics has of each counter and histogram, so that each point says since when it counts.
+
+Source: OpenTelemetry specification `metrics/data-model.md`, "Temporality" and "Resets and Gaps".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+Numbers: TypeAlias = tuple[float, ...]
+"""One of a counter; of a histogram its buckets' counts, and the sum."""
+TemporalityPreference: TypeAlias = Literal["cumulative", "delta", "lowmemory"]
+
+
+class Point(NamedTuple):
+    """What is sent of one stream.
+
+    Attributes:
+        stream: whose it is.
+        start_unix_nano: since when the numbers count.
+        numbers: as long as those that were counted.
+    """
+
+    stream: Stream
+    start_unix_nano: int
+    numbers: Numbers
+
+
+@dataclass(slots=True)
+class Stream:
+    """One series of a counter or histogram.
+
+    Attributes:
+        is_delta: it tells what was added since the last acknowledgement, else all since it began.
+        start_unix_nano: since when `owed` counts.
+        seen: what the source said last.
+        seen_unix_nano: when it did.
+        owed: what is to be told: all, or what was not acknowledged.
+    """
+
+    is_delta: bool
+    start_unix_nano: int
+    seen: Numbers
+    seen_unix_nano: int
+    owed: Numbers
+
+    def see(self, numbers: Numbers, now: int) -> None:
+        """Take in what the source says now; a number that has fallen is of a source that began again at 0."""
+        has_begun_again = any(new < old for new, old in zip(numbers, self.seen, strict=True))
+        if has_begun_again and not self.is_delta:
+            self.start_unix_nano, self.owed = self.seen_unix_nano, numbers
+        elif has_begun_again:
+            self.owed = _sum(self.owed, numbers)
+        elif self.is_delta:
+            self.owed = _sum(self.owed, _difference(numbers, self.seen))
+        else:
+            self.owed = numbers
+        self.seen, self.seen_unix_nano = numbers, now
+
+    def acknowledge(self, told: Numbers, until_unix_nano: int) -> None:
+        """Note that a receiver has what was told until then."""
+        if self.is_delta:
+            self.owed, self.start_unix_nano = _difference(self.owed, told), until_unix_nano
+
+
+class Streams:
+    """All series of one drain.
+
+    Args:
+        start_unix_nano: when everything was 0.
+        preference: which of them are told as differences: "delta" all, "lowmemory" the histograms (those counters that
+            are read at each export stay cumulative), "cumulative" none.
+    """
+
+    def __init__(self, start_unix_nano: int, preference: TemporalityPreference) -> None:
+        self._start_unix_nano = start_unix_nano
+        self._preference = preference
+        self._streams: dict[Hashable, Stream] = {}
+
+    def is_delta(self, kind: Literal["counter", "histogram"]) -> bool:
+        """Return whether metrics of this kind are told as differences."""
+        return self._preference == "delta" or (self._preference == "lowmemory" and kind == "histogram")
+
+    def point(self, key: Hashable, kind: Literal["counter", "histogram"], numbers: Numbers, now: int) -> Point:
+        """Return what to send of one series.
+
+        Args:
+            key: which.
+            kind: of its metric.
+            numbers: what its source says now, since the drain's start.
+            now: Unix time in nanoseconds.
+        """
+        stream = self._streams.get(key)
+        if stream is None:
+            nothing = tuple(0 for _ in numbers)
+            start = self._start_unix_nano
+            stream = self._streams[key] = Stream(self.is_delta(kind), start, nothing, start, nothing)
+        stream.see(numbers, now)
+        return Point(stream, stream.start_unix_nano, stream.owed)
+
+
+def _sum(one: Numbers, other: Numbers) -> Numbers:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _difference(one: Numbers, other: Numbers) -> Numbers:
+    return tuple(a - b for a, b in zip(one, other, strict=True))

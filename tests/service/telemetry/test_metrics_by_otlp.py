@@ -1,0 +1,116 @@
+"""A drain sends its metrics to a receiver that others have written, and drains whatever that one does."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import urllib3
+
+import ringbuf
+from ringbuf.dataplane import LeaseId, OpType, site
+from tests.otlp_server import OtlpHttpServer, silent
+from tests.service.draining import DrainProcess, until
+from tests.service.exporters.receivers import START_SECONDS, ddapm_test_agent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.service.exporters.receivers import Receiver
+
+SPANS = 40
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    with ddapm_test_agent(tmp_path_factory.mktemp("ddapm")) as receiver:
+        yield receiver
+
+
+def emit_spans(ring_dir: Path, spans: int) -> None:
+    with ringbuf.Emitter("shop", ring_dir=ring_dir) as emitter:
+        read = site(OpType.FBMU_READ, emitter=emitter)
+        assert all(read.emit(LeaseId(1), 1_000_000_000, 1_002_000_000) for _ in range(spans))
+
+
+def told(agent: Receiver, run: str) -> list[tuple[dict[str, str], dict[str, Any], dict[str, str], dict[str, Any]]]:
+    """Return resource, metric, attributes and point of all that drains of this run have sent."""
+    answer = urllib3.request("GET", f"{agent.http}/test/session/metrics", timeout=START_SECONDS)
+    points = []
+    for request in answer.json():
+        for of_resource in request["resource_metrics"]:
+            resource = strings(of_resource["resource"]["attributes"])
+            for scope in of_resource["scope_metrics"]:
+                for metric in scope["metrics"]:
+                    [data] = [metric[kind] for kind in ("sum", "gauge", "histogram") if kind in metric]
+                    points += [
+                        (resource, metric, strings(point.get("attributes", [])), point) for point in data["data_points"]
+                    ]
+    ids = {resource["service.instance.id"] for resource, *_ in points if resource.get("test.run") == run}
+    return [point for point in points if point[0]["service.instance.id"] in ids]
+
+
+def strings(attributes: list[dict[str, Any]]) -> dict[str, str]:
+    return {pair["key"]: str(next(iter(pair["value"].values()))) for pair in attributes}
+
+
+@pytest.mark.parametrize("preference", ["cumulative", "delta"])
+def test_a_third_party_receiver_has_the_metrics_of_two_drains_one_after_the_other(
+    agent: Receiver, ring_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preference: str
+) -> None:
+    log, run = tmp_path / "log", tmp_path.name
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{agent.http}/v1/metrics")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", preference)
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "50")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"test.run={run}")
+    for number in (1, 2):
+        emit_spans(ring_dir, SPANS)
+        with DrainProcess(log, ring_dir, "--output", tmp_path / "spans.jsonl", environment={}) as drain:
+            drain.wait_for_event("serving", number)
+            until(lambda: len(drains_of(told(agent, run))) == number)  # noqa: B023 - called in this round
+            emit_spans(ring_dir, SPANS)
+            assert drain.stop() == 0, log.read_text()
+    points = told(agent, run)
+    for drain_id in drains_of(points):
+        received = of(points, drain_id, "ringbuf.drain.spans_delivered", "as_int")
+        spans = of(points, drain_id, "ringbuf.span.duration", "count")
+        if preference == "cumulative":
+            assert (received[-1], spans[-1]) == (2 * SPANS, 2 * SPANS), "the last export has what the end delivered"
+            assert received == sorted(received)
+        else:
+            assert (sum(received), sum(spans)) == (2 * SPANS, 2 * SPANS)
+    of_spans = [found for found in points if found[1]["name"] == "ringbuf.span.duration"]
+    assert {resource["service.name"] for resource, *_ in of_spans} == {"shop"}
+    assert {attributes["grafos.operation"] for _, _, attributes, _ in of_spans} == {"fbmu_read"}
+
+
+def drains_of(points: list[Any]) -> set[str]:
+    return {resource["service.instance.id"] for resource, *_ in points}
+
+
+def of(points: list[Any], drain_id: str, name: str, number: str) -> list[int]:
+    found = [
+        (int(point["time_unix_nano"]), int(point.get(number, 0)))
+        for resource, metric, _, point in points
+        if resource["service.instance.id"] == drain_id and metric["name"] == name
+    ]
+    return [value for _, value in sorted(found)]
+
+
+def test_spans_are_delivered_while_the_receiver_of_the_metrics_hangs(ring_dir: Path, tmp_path: Path) -> None:
+    log, output = tmp_path / "log", tmp_path / "spans.jsonl"
+    with OtlpHttpServer(otherwise=silent) as metrics:
+        to = ("--metrics-endpoint", metrics.url, "--metrics-interval", "10ms", "--metrics-timeout", "100ms")
+        with DrainProcess(log, ring_dir, "--output", output, *to) as drain:
+            drain.wait_for_event("serving")
+            until(lambda: len(metrics.requests) > 1)
+            emit_spans(ring_dir, SPANS)
+            until(lambda: output.exists() and output.stat().st_size)
+            assert drain.stop() == 0
+            assert drain.audit()["shop"]["delivered"] == SPANS
+        assert metrics.requests[0].path == "/v1/metrics"
+    [trouble] = [json.loads(line) for line in log.read_text().splitlines() if "metrics were not taken" in line]
+    assert "no complete answer within 0.1 s" in trouble["reason"]

@@ -1,0 +1,204 @@
+"""Metrics arrive over wrong answers, outages and lost replies, and whatever comes to them holds up nobody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from drain.accounting.snapshot import Snapshot
+from drain.accounting.sums import Sums
+from drain.exporters.measured import MeasuredExporter
+from drain.exporters.otlp_http import OtlpHttpExporter
+from drain.settings.otlp_environment import OtlpSettings
+from drain.telemetry.otlp_metrics import OtlpMetrics
+from drain.telemetry.periodic_export import PeriodicMetricExport
+from drain.telemetry.streams import Streams, TemporalityPreference
+from tests.clocks import Clock
+from tests.otlp_server import (
+    OtlpHttpServer,
+    disconnect,
+    drip,
+    endless,
+    garbage,
+    half_close,
+    refusal,
+    reply,
+    reset,
+    silent,
+    success,
+    truncated,
+)
+from tests.waiting import until
+
+from .full_drain import Backend, sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from drain.telemetry.metric import Reading
+    from drain.telemetry.sources import Sources
+    from tests.otlp_server import OtlpHandler
+
+WRONG = {
+    "503": reply(503),
+    "throttled": reply(429, headers={"Retry-After": "0"}),
+    "refused": refusal(400, "no metrics here"),
+    "no credentials": reply(401),
+    "no such path": reply(404),
+    "a redirect": reply(307, headers={"Location": "http://127.0.0.1:1/"}),
+    "a login page": reply(200, b"<!doctype html><title>Login</title>", {"Content-Type": "text/html"}),
+    "too large": reply(413),
+    "nothing": disconnect,
+    "a reset": reset,
+    "half a status line": half_close,
+    "a reply that breaks off": truncated(),
+    "no HTTP": garbage,
+    "a reply that never ends, of an error": endless(500),
+    "a drip": drip(b"HTTP/1.1 200 OK\r\n"),
+    "silence": silent,
+}
+
+
+class Counting:
+    """A drain whose service `shop` has received so many spans."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._clock = Clock()
+        self._exporter = MeasuredExporter(Backend(self._clock), self._clock)
+
+    def read(self) -> Reading:
+        snapshot = Snapshot(services={"shop": Sums(rings=1, published=self.received, delivered=self.received)})
+        of: Sources = sources(snapshot, self._exporter, self._clock)
+        return of.read()
+
+
+@contextmanager
+def exporting(
+    url: str, read: Callable[[], Reading], preference: TemporalityPreference, *, interval: float = 0.01
+) -> Iterator[PeriodicMetricExport]:
+    settings = OtlpSettings(hold=False, timeout_seconds=0.3, compression="none")
+    exporter = OtlpHttpExporter(f"{url}/v1/metrics", "protobuf", settings, connections=1, content="metrics")
+    metrics = OtlpMetrics(Streams(time.time_ns(), preference))
+    export = PeriodicMetricExport(exporter, metrics, read, interval, log=structlog.get_logger())
+    try:
+        yield export
+    finally:
+        assert export.close()
+
+
+def received(body: bytes) -> list[tuple[int, int, float]]:
+    """Return start, time and value of the spans that shop has received."""
+    return [
+        (point.start_time_unix_nano, point.time_unix_nano, point.as_int)
+        for of_resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
+        for scope in of_resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "ringbuf.drain.spans_received"
+        for point in metric.sum.data_points
+    ]
+
+
+@pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
+def test_after_a_wrong_answer_the_next_export_has_what_that_one_had(answer: Callable[[OtlpHandler], None]) -> None:
+    counting = Counting()
+    counting.received = 5
+    with OtlpHttpServer() as server:
+        server.play(success(), answer)
+        with exporting(server.url, counting.read, "delta") as export:
+            until(lambda: export.exports().delivered)
+            counting.received = 12
+            until(lambda: export.exports().failed)
+            until(lambda: export.exports().delivered > 1)
+        (first, lost, after, *rest) = [received(request.body) for request in server.requests]
+    [(_, taken, number)] = first
+    assert number == 5
+    [(start, _, _)], [(next_start, until_then, told)] = lost, after
+    assert start == next_start == taken, "both count from what was acknowledged"
+    assert until_then > taken
+    assert told + sum(points[0][2] for points in rest) == 7
+    assert (export.exports().failed, export.exports().points_rejected) == (1, 0)
+
+
+def test_deltas_add_up_over_an_outage_and_a_restart_of_the_receiver() -> None:
+    counting = Counting()
+    with OtlpHttpServer() as server, exporting(server.url, counting.read, "delta") as export, ExitStack() as later:
+        counting.received = 3
+        until(lambda: export.exports().delivered)
+        server.stop()
+        counting.received = 40
+        until(lambda: export.exports().failed > 1)
+        again = later.enter_context(OtlpHttpServer(server.port))
+        delivered = export.exports().delivered
+        until(lambda: export.exports().delivered > delivered)
+        counting.received = 41
+        assert export.close(), "and once more at the end"
+        both = [received(request.body) for request in (*server.requests, *again.requests)]
+    told = [point for points in both for point in points]
+    assert sum(number for _, _, number in told) == 41
+    starts, ends = [start for start, _, _ in told], [end for _, end, _ in told]
+    assert starts[1:] == ends[:-1], "each begins where the one before it has ended"
+
+
+def test_what_is_rejected_of_an_export_that_was_taken_is_counted_and_not_sent_again() -> None:
+    counting = Counting()
+    counting.received = 5
+    with OtlpHttpServer() as server:
+        server.play(success(rejected=2, message="too old"))
+        with exporting(server.url, counting.read, "delta") as export:
+            until(lambda: export.exports().delivered > 1)
+        assert export.exports().points_rejected == 2
+        numbers = [number for request in server.requests for _, _, number in received(request.body)]
+    assert numbers[:2] == [5, 0]
+
+
+def test_a_reading_that_fails_is_counted_and_the_next_is_sent() -> None:
+    counting, failures = Counting(), iter([ValueError("no numbers"), OSError("no disk")])
+
+    def read() -> Reading:
+        for failure in failures:
+            raise failure
+        return counting.read()
+
+    with OtlpHttpServer() as server, exporting(server.url, read, "cumulative") as export:
+        until(lambda: export.exports().delivered)
+        assert export.exports().failed == 2
+
+
+def test_the_end_does_not_wait_for_a_receiver_that_does_not_answer() -> None:
+    asked, let_go = threading.Event(), threading.Event()
+
+    def read() -> Reading:
+        asked.set()
+        let_go.wait()
+        return Counting().read()
+
+    with OtlpHttpServer() as server, exporting(server.url, read, "cumulative") as export:
+        asked.wait()
+        assert not export.close(seconds=0.0)
+        let_go.set()
+
+
+def test_a_receiver_that_asks_for_time_gets_it() -> None:
+    counting = Counting()
+    with OtlpHttpServer() as server:
+        server.play(reply(503, headers={"Retry-After": "100"}))
+        with exporting(server.url, counting.read, "cumulative") as export:
+            until(lambda: export.exports().failed)
+            assert not export._is_closing.wait(0.1)
+            assert len(server.requests) == 1
+        assert len(server.requests) == 2, "the last one is sent in any case"
+
+
+def test_points_have_times_that_never_go_back() -> None:
+    times = iter([100, 90, 80, 120])
+    export = PeriodicMetricExport.__new__(PeriodicMetricExport)
+    export._clock_unix_nano = lambda: next(times)
+    export._last_unix_nano = 0
+    assert [export._now() for _ in range(4)] == [100, 101, 102, 120]

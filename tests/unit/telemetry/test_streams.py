@@ -1,0 +1,69 @@
+"""Each point says since when it counts, and what a receiver did not acknowledge is in the next."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drain.telemetry.streams import Streams
+
+START = 1000
+
+
+def test_a_cumulative_counter_counts_from_the_start_of_the_drain() -> None:
+    streams = Streams(START, "cumulative")
+    for now, number in ((1010, 5), (1020, 9), (1030, 9)):
+        point = streams.point("spans", "counter", (number,), now)
+        assert (point.start_unix_nano, point.numbers) == (START, (number,))
+        point.stream.acknowledge(point.numbers, now)
+
+
+def test_a_cumulative_counter_whose_source_began_again_has_a_later_start() -> None:
+    streams = Streams(START, "cumulative")
+    streams.point("spans", "counter", (5,), 1010)
+    streams.point("spans", "counter", (9,), 1020)
+    point = streams.point("spans", "counter", (2,), 1030)
+    assert (point.start_unix_nano, point.numbers) == (1020, (2,))
+    assert streams.point("spans", "counter", (3,), 1040)[1:] == (1020, (3,))
+
+
+def test_a_delta_that_was_not_acknowledged_is_added_to_the_next() -> None:
+    streams = Streams(START, "delta")
+    first = streams.point("spans", "counter", (5,), 1010)
+    assert first[1:] == (START, (5,))
+    first.stream.acknowledge(first.numbers, 1010)
+    assert streams.point("spans", "counter", (7,), 1020)[1:] == (1010, (2,))
+    third = streams.point("spans", "counter", (8,), 1030)
+    assert third[1:] == (1010, (3,))
+    third.stream.acknowledge(third.numbers, 1030)
+    assert streams.point("spans", "counter", (8,), 1040)[1:] == (1030, (0,))
+
+
+def test_low_memory_is_delta_for_histograms_alone() -> None:
+    streams = Streams(START, "lowmemory")
+    for kind, second in (("counter", (9,)), ("histogram", (4,))):
+        point = streams.point(kind, kind, (5,), 1010)  # type: ignore[arg-type]  # mypy takes a tuple's item for any text
+        point.stream.acknowledge(point.numbers, 1010)
+        assert streams.point(kind, kind, (9,), 1020).numbers == second  # type: ignore[arg-type]  # likewise
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.booleans())))
+def test_acknowledged_deltas_add_up_to_all_that_was_counted(steps: list[tuple[int, int, bool]]) -> None:
+    streams = Streams(START, "delta")
+    one, other, told, since = 0, 0, [0.0, 0.0], START
+    for step, (more, other_more, is_acknowledged) in enumerate(steps, start=1):
+        one, other = one + more, other + other_more
+        point = streams.point("spans", "histogram", (one, other), START + step)
+        assert point.start_unix_nano == since
+        if is_acknowledged:
+            told = [told[0] + point.numbers[0], told[1] + point.numbers[1]]
+            point.stream.acknowledge(point.numbers, START + step)
+            since = START + step
+    owed = streams.point("spans", "histogram", (one, other), START + len(steps) + 1).numbers
+    assert (told[0] + owed[0], told[1] + owed[1]) == (one, other)
+
+
+def test_a_delta_whose_source_began_again_loses_nothing_that_was_owed() -> None:
+    streams = Streams(START, "delta")
+    streams.point("spans", "counter", (5,), 1010)
+    assert streams.point("spans", "counter", (2,), 1020).numbers == (7,)
