@@ -40,7 +40,7 @@ def check(configuration: Configuration) -> int:
 
     A drain that runs meanwhile is not disturbed: no lock is taken but that of a file for spans.
     """
-    log_of(configuration)
+    log = log_of(configuration)
     settings = configuration.settings
     try:
         assembly.retry_policy(configuration)
@@ -54,7 +54,7 @@ def check(configuration: Configuration) -> int:
         # A file that only the check has made would be that of another user, where root looks what a service would do.
         is_made = settings.exporter == "file" and not settings.output.exists() and not is_output_taken(settings)
         exporter = assembly.make_exporter(configuration)
-        metric_exporter = make_metric_exporter(configuration)
+        metric_exporter = make_metric_exporter(configuration, log)
     except (RingBufferError, ValueError, OSError) as error:
         cannot_start(error)
     typer.echo(f"settings: sound; rings: {settings.ring_dir}; state: {state}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
 
 import typer
 
@@ -74,7 +74,8 @@ def given(flags: dict[str, object]) -> dict[str, object]:
 
 def _kind(field: FieldInfo) -> tuple[Any, str | None]:
     """Return the type of a flag, and what stands for its value; a value of several forms is left to the settings."""
-    for unit in field.metadata:
+    # Of one that may be None, the unit is in its union.
+    for unit in (*field.metadata, *(each for part in get_args(field.annotation) for each in get_args(part)[1:])):
         if isinstance(unit, Unit):
             return str, unit.metavar
     if field is Settings.model_fields["endpoint"]:

@@ -79,7 +79,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
             sampling = assembly.sampling_plan(configuration, directory.path, log)
             service = _service(configuration, directory, exporter, stores, sampling, telemetry, audit_to, log)
             exporter.when_gone = service.request_end
-            metric_exporter = make_metric_exporter(configuration)
+            metric_exporter = make_metric_exporter(configuration, log)
             if "grpc" in sys.modules:
                 log_native_lines(log)
         except (RingBufferError, ValueError, OSError, MemoryError) as error:

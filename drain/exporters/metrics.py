@@ -8,12 +8,17 @@ from drain.exporters.endpoint import TRACES_PATH, http_metrics_url
 from drain.settings.otlp_environment import METRICS_PREFIX, PREFIX, SIGNAL_PREFIX, OtlpSettings
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from drain.exporters.protocol import Exporter
     from drain.settings.configuration import Configuration
 
 
-def make_metric_exporter(configuration: Configuration) -> Exporter | None:
+def make_metric_exporter(configuration: Configuration, log: FilteringBoundLogger) -> Exporter | None:
     """Return what sends metrics, None where nobody asked for that.
+
+    Of a variable that is for every OpenTelemetry program of a pod, nobody thought of this drain: where what it asks for
+    cannot be, the log says so, and spans are delivered all the same.
 
     What the spans' own OTEL_EXPORTER_OTLP_TRACES_* variables say is for the spans alone. Headers that were given to the
     drain for its spans go to their receiver alone, since they may be credentials.
@@ -22,10 +27,21 @@ def make_metric_exporter(configuration: Configuration) -> Exporter | None:
         ValueError: it cannot work with these settings.
     """
     settings, origins = configuration.settings, configuration.origins
-    if settings.metrics_exporter is None:
+    if settings.metrics_exporter == "none":
         return None
+    try:
+        return _made(configuration)
+    except ValueError as error:
+        if not origins["metrics_exporter"].startswith("OTEL_"):
+            raise
+        log.warning("metrics are not exported", reason=str(error), asked_by=origins["metrics_exporter"])
+        return None
+
+
+def _made(configuration: Configuration) -> Exporter:
     from drain.exporters.otlp_http import OtlpHttpExporter  # noqa: PLC0415 - loaded by a drain that exports
 
+    settings, origins = configuration.settings, configuration.origins
     general = OtlpSettings.from_environment(signal_prefix=METRICS_PREFIX)
     is_elsewhere = settings.metrics_endpoint is not None or origins["endpoint"].startswith(SIGNAL_PREFIX)
     has_own_client = settings.metrics_client_key is not None or settings.metrics_client_certificate is not None

@@ -101,8 +101,7 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
         _add_properties(properties, variables, values, origins)
     if origins["exporter"] == "default":
         _choose_exporter(sources, values, origins)
-    if origins["metrics_exporter"] == "default" and values.get("metrics_endpoint"):  # who says where means that it is
-        values["metrics_exporter"], origins["metrics_exporter"] = "otlp", origins["metrics_endpoint"]
+    _choose_metrics_exporter(sources, values, origins)
     _refuse_empty_texts(values, origins)
     if origins["state_dir"] == "default":
         values["state_dir"] = default_state_dir(Path(str(values.get("ring_dir", default_ring_dir()))))
@@ -157,6 +156,16 @@ def _choose_exporter(sources: Sequence[_Source], values: dict[str, object], orig
                 values["exporter"] = kind
                 origins["exporter"] = names[name]
                 return
+
+
+def _choose_metrics_exporter(sources: Sequence[_Source], values: dict[str, object], origins: dict[str, str]) -> None:
+    """Send metrics where the first source says so, or says where to."""
+    for source, names in sources:
+        if source.get("metrics_exporter"):
+            return
+        if source.get("metrics_endpoint"):
+            values["metrics_exporter"], origins["metrics_exporter"] = "otlp", names["metrics_endpoint"]
+            return
 
 
 def _refuse_empty_texts(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
@@ -222,7 +231,7 @@ def _refuse_flags_without_effect(flags: Mapping[str, object], settings: Settings
             continue
         if "exporter" in extra and not settings.exporter.startswith(str(extra["exporter"])):
             raise ConfigurationError(f"{flag_of(name)} has no effect with --exporter {settings.exporter}")
-        if "needs" in extra and getattr(settings, str(extra["needs"])) is None:
+        if "needs" in extra and getattr(settings, str(extra["needs"])) in {None, "none"}:
             needed = flag_of(str(extra["needs"]))
             how = f"with {needed} {STATE_OFF}" if extra["needs"] == "state_dir" else f"without {needed}"
             raise ConfigurationError(f"{flag_of(name)} has no effect {how}")

@@ -80,11 +80,11 @@ class MetricsVariables:
         return cls(values, origins, tuple(warnings))
 
 
-def _exporter(text: str) -> str | None:
+def _exporter(text: str) -> str:
     names = {name.strip() for name in text.split(",") if name.strip()}
     if unknown := sorted(names - _ELSEWHERE - {"otlp"}):
         raise ValueError(f"{', '.join(unknown)}: of exporters of metrics there are otlp, prometheus and none")
-    return "otlp" if "otlp" in names else None
+    return "otlp" if "otlp" in names else "none"
 
 
 def _interval(text: str) -> float:

@@ -247,8 +247,8 @@ class Settings(BaseSettings):
         "127.0.0.1:9464", description="HOST:PORT for /metrics, /healthz and /readyz; off: nowhere."
     )
     max_series: int = Field(1000, ge=0, le=100_000, description="Series of metrics about spans; 0: none are made.")
-    metrics_exporter: Literal["otlp"] | None = Field(
-        None, description="Where the metrics go, beside /metrics: otlp, over HTTP in protobuf."
+    metrics_exporter: Literal["none", "otlp"] = Field(
+        "none", description="Where the metrics go, beside /metrics: nowhere, or by otlp, over HTTP in protobuf."
     )
     metrics_endpoint: str | None = _metrics(
         "URL of the metrics' receiver, /v1/metrics is appended; without it, the spans' --endpoint.", default=None

@@ -35,6 +35,12 @@ def test_each_setting_is_in_the_help_under_its_heading() -> None:
     assert len([name for name in Settings.model_fields if group_of(name) == "The service itself"]) <= 6
 
 
+def test_what_stands_for_a_value_is_a_word_for_people() -> None:
+    values = re.findall(r"^  --[a-z/-]+ ([A-Z]\S*|<.*|\w+\.\S*)", "".join(sections().values()), flags=re.MULTILINE)
+    assert {"PATH", "TIME", "SIZE", "N", "TEXT"} <= set(values)
+    assert not [value for value in values if "typing" in value or "Annotated" in value]
+
+
 @pytest.mark.parametrize("command", ["config", "check", "replay"])
 def test_subcommands_have_the_same_headings(command: str) -> None:
     told = [heading for heading in sections(command) if heading not in {"Arguments", "Exit codes", OWN[0]}]

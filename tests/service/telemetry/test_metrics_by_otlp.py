@@ -113,4 +113,4 @@ def test_spans_are_delivered_while_the_receiver_of_the_metrics_hangs(ring_dir: P
             assert drain.audit()["shop"]["delivered"] == SPANS
         assert metrics.requests[0].path == "/v1/metrics"
     [trouble] = [json.loads(line) for line in log.read_text().splitlines() if "metrics were not taken" in line]
-    assert "no complete answer within 0.1 s" in trouble["reason"]
+    assert "within 0.1 s" in trouble["reason"]

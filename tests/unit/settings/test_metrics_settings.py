@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from drain.exporters.metrics import make_metric_exporter
 from drain.settings.configuration import ConfigurationError, load
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from drain.exporters.otlp_http import OtlpHttpExporter
 
 OTLP = "OTEL_EXPORTER_OTLP_"
+LOG = structlog.get_logger()
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def made(**flags: Any) -> OtlpHttpExporter:
-    exporter: Any = make_metric_exporter(load({"metrics_exporter": "otlp", **flags}, None))
+    exporter: Any = make_metric_exporter(load({"metrics_exporter": "otlp", **flags}, None), LOG)
     assert exporter is not None
     exporter.close()
     found: OtlpHttpExporter = exporter
@@ -32,8 +35,25 @@ def made(**flags: Any) -> OtlpHttpExporter:
 
 
 def test_metrics_are_sent_only_when_that_is_asked_for() -> None:
-    assert make_metric_exporter(load({"endpoint": "http://h:4318"}, None)) is None
-    assert load({"metrics_endpoint": "http://h"}, None).settings.metrics_exporter == "otlp"
+    assert make_metric_exporter(load({"endpoint": "http://h:4318"}, None), LOG) is None
+    assert make_metric_exporter(load({"metrics_exporter": "none", "endpoint": "http://h:4318"}, None), LOG) is None
+
+
+def test_the_first_source_that_says_whether_or_where_to_decides(variables: pytest.MonkeyPatch) -> None:
+    def chosen(**flags: str) -> tuple[str, str]:
+        configuration = load(flags, None)
+        return configuration.settings.metrics_exporter, configuration.origins["metrics_exporter"]
+
+    assert chosen() == ("none", "default")
+    assert chosen(metrics_endpoint="http://h") == ("otlp", "--metrics-endpoint")
+    variables.setenv("OTEL_METRICS_EXPORTER", "none")
+    variables.setenv(f"{OTLP}METRICS_ENDPOINT", "http://of-all-programs")
+    assert chosen() == ("none", "OTEL_METRICS_EXPORTER")
+    assert chosen(metrics_endpoint="http://h") == ("otlp", "--metrics-endpoint")
+    variables.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    assert chosen() == ("otlp", "OTEL_METRICS_EXPORTER")
+    variables.setenv("RINGBUF_DRAIN_METRICS_EXPORTER", "none")
+    assert chosen() == ("none", "RINGBUF_DRAIN_METRICS_EXPORTER")
 
 
 def test_variables_are_read_as_the_specification_has_them() -> None:
@@ -66,7 +86,8 @@ def test_variables_are_read_as_the_specification_has_them() -> None:
 
 @pytest.mark.parametrize("name", ["none", "prometheus", "prometheus,none"])
 def test_who_wants_prometheus_has_it_and_no_export(name: str) -> None:
-    assert MetricsVariables.read({"OTEL_METRICS_EXPORTER": name}) == MetricsVariables({}, {}, ())
+    found = MetricsVariables.read({"OTEL_METRICS_EXPORTER": name})
+    assert (found.values, found.warnings) == ({"metrics_exporter": "none"}, ())
 
 
 @pytest.mark.parametrize(
@@ -120,6 +141,19 @@ def test_the_endpoint_of_the_signal_is_used_as_it_is_and_that_of_the_traces_not_
 def test_an_endpoint_that_speaks_grpc_is_refused_with_what_to_do(flags: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="name --metrics-endpoint, too"):
         made(endpoint="http://h:4317", **flags)
+
+
+def test_a_variable_of_a_whole_pod_that_cannot_be_heeded_keeps_no_drain_from_its_start(
+    variables: pytest.MonkeyPatch,
+) -> None:
+    variables.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    variables.setenv(f"{OTLP}ENDPOINT", "http://collector:4317")
+    variables.setenv(f"{OTLP}PROTOCOL", "grpc")
+    with capture_logs() as lines:
+        assert make_metric_exporter(load({}, None), structlog.get_logger()) is None
+    [line] = lines
+    assert line["event"] == "metrics are not exported"
+    assert "name --metrics-endpoint, too" in line["reason"]
 
 
 def test_what_is_not_set_is_as_the_spans_have_it(variables: pytest.MonkeyPatch) -> None:
