@@ -96,6 +96,13 @@ class Reader:
         """Records that are not released, as of each ring's last poll."""
         return sum(ring.pending for ring in self._rings.values())
 
+    def inodes(self) -> set[int] | None:
+        """Return those of all rings that there are, attached or not; None where the directory cannot be read now."""
+        try:
+            return {*self._directory.ring_files().values(), *self._rings}
+        except OSError:
+            return None
+
     def admit(self, admission: Admission) -> None:
         """Take in files by other rules from now on; rings that are attached stay."""
         self._intake.admit(admission)

@@ -189,6 +189,10 @@ class Ring:
         position: int = self._views[lane.index].read
         return position
 
+    def next_count(self, lane: Lane, most: int) -> int:
+        """Return how many records `copy` gives of a lane when at most so many are wanted."""
+        return min(most, len(self._records), self.ready(lane))
+
     def copy(self, lane: Lane, most: int) -> np.ndarray:
         """Copy the oldest ready records of a lane; they stay the ring's until they are released.
 
@@ -202,7 +206,7 @@ class Ring:
         Raises:
             RingFormatError: as `poll`.
         """
-        wanted = min(most, len(self._records), self.ready(lane))
+        wanted = self.next_count(lane, most)
         copied: int = self._checked(lib.rb_copy(self.consumer, lane.index, self._to, wanted))
         lane.unreleased += copied
         view = self._views[lane.index]

@@ -132,6 +132,7 @@ class Copier:
         """Let rings go that are gone; once a second."""
         if self._holder is not None:
             self._holder.forget_gone(self._reader.rings)
+            self._holder.forget_absent(self._reader.inodes)
 
     def _hold(self, holder: LaneHolder, ring: Ring) -> bool:
         """Take a quantum of each lane into the hold; return whether there was one, and room for it."""

@@ -11,7 +11,7 @@ from drain.sampling.hold.chunk import RingKey
 from drain.sampling.hold.hold import HoldFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     import numpy as np
 
@@ -76,9 +76,20 @@ class LaneHolder:
             self._late.leave(ring)
             self._late.hold.unreleased.forget(key)
 
+    def forget_absent(self, inodes: Callable[[], Collection[int] | None]) -> None:
+        """Let go of looks at rings that an earlier drain had and nobody will attach: each would keep a chunk for good.
+
+        Args:
+            inodes: of the rings that there are; None where that is not known now. Asked only where it matters.
+        """
+        unreleased = self._late.hold.unreleased
+        there = inodes() if len(unreleased) else None
+        if there is not None:
+            unreleased.keep_only(there)
+
     def _copy(self, ring: Ring, lane: Lane, most: int) -> tuple[int, np.ndarray] | None:
         """Return the position of the first record and a copy of the records, if there is room for them."""
-        if not self._late.has_room(ring, min(most, ring.ready(lane))):
+        if not self._late.has_room(ring, ring.next_count(lane, most)):
             return None
         return ring.next_position(lane), ring.copy(lane, most)
 

@@ -39,6 +39,7 @@ _SECOND: Final = 1_000_000_000
 _RATES: Final = "rates"  # the file of them, in the hold's folder
 _LEAST_SLOT: Final = 64  # bytes
 _SLOTS_A_TRACE: Final = 4  # of the least: so many traces may wait as the hold has room for with so many slots each
+_MOST_SPANS, _MOST_TRACES = 1 << 28, 1 << 24  # of the trace table
 _NOWHERE: Final = 2**64 - 1
 _MOST_AT_ONCE: Final = 65536  # records of a look
 
@@ -106,8 +107,8 @@ class LateSampling:
         self._clock_nano = clock_nano
         self._trouble = RepeatedTrouble(log, clock)
         self._batches = HeldBatches(hold, rules, batcher, encoding, batch_bytes, clock=clock, trouble=self._trouble)
-        slots = max(hold.capacity_bytes // _LEAST_SLOT, 1024)
-        self._decisions_room = slots // _SLOTS_A_TRACE
+        slots = min(max(hold.capacity_bytes // _LEAST_SLOT, 1024), _MOST_SPANS)
+        self._decisions_room = min(slots // _SLOTS_A_TRACE, _MOST_TRACES)
         self._traces = Traces(
             rules,
             hold.decisions.key,

@@ -81,7 +81,8 @@ class Shutdown:
         deadline = self._clock() + self._timeout
         while not self._is_drained() or (with_spool and (self._spooled_batches() or self._held())):
             in_flight, spooled = self._delivery.in_flight, self._spooled_batches()
-            if with_spool and self._late is not None:
+            # Only then: a trace may go on in what is not read.
+            if with_spool and self._late is not None and self._are_rings_read():
                 self._late.decide_all(time.monotonic_ns())
             go_round()
             is_progress = self._delivery.in_flight < in_flight or (with_spool and self._spooled_batches() < spooled)
@@ -138,6 +139,9 @@ class Shutdown:
     def _is_drained(self) -> bool:
         if self._late is not None and self._late.on_their_way:
             return False
+        return self._are_rings_read()
+
+    def _are_rings_read(self) -> bool:
         return not self._reader.in_examination and all(
             ring.life is Life.ALIVE and not ring.pending for ring in self._reader.rings
         )

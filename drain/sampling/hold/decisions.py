@@ -21,7 +21,7 @@ _HEAD: Final = struct.Struct("<8sII16s")
 _MAGIC: Final = b"rb-decs\0"
 _VERSION: Final = 1
 _KEY_BYTES: Final = 16
-_MOST_BYTES: Final = 64 << 20  # of what an earlier drain left: four million traces
+_MOST_FOUND: Final = 1 << 25  # entries: twice what the largest trace table remembers
 
 
 class Decisions:
@@ -35,7 +35,7 @@ class Decisions:
 
     Attributes:
         key: 16 random bytes for the hash, as long as the file lives.
-        found: entries of earlier drains, u64, shape (n, 2).
+        found: the newest entries of earlier drains, u64, shape (n, 2).
 
     Raises:
         OSError: the file cannot be made.
@@ -114,14 +114,14 @@ class Decisions:
 
     def _read(self) -> None:
         size = os.fstat(self._fd).st_size
-        if size > _MOST_BYTES:
-            raise ValueError(f"{size} bytes")
-        content = os.pread(self._fd, size, 0)
-        if len(content) < _HEAD.size:
-            raise ValueError(f"{len(content)} bytes")
-        magic, version, _, self.key = _HEAD.unpack_from(content)
+        head = os.pread(self._fd, _HEAD.size, 0)
+        if len(head) < _HEAD.size:
+            raise ValueError(f"{len(head)} bytes")
+        magic, version, _, self.key = _HEAD.unpack(head)
         if magic != _MAGIC or version != _VERSION:
             raise ValueError(f"version {version}")
-        entries = (len(content) - _HEAD.size) // ENTRY_BYTES
-        self.found = np.frombuffer(content, "<u8", 2 * entries, _HEAD.size).reshape(-1, 2)
+        entries = (size - _HEAD.size) // ENTRY_BYTES
+        read = min(entries, _MOST_FOUND)
+        content = os.pread(self._fd, read * ENTRY_BYTES, _HEAD.size + (entries - read) * ENTRY_BYTES)
+        self.found = np.frombuffer(content, "<u8", len(content) // ENTRY_BYTES * 2).reshape(-1, 2)
         self._size = _HEAD.size + entries * ENTRY_BYTES

@@ -121,8 +121,9 @@ class Origins:
             with contextlib.suppress(OSError):
                 if self._path(identity).lstat().st_size == size:
                     continue
-            del self._stored[identity]
-            if origin is not None:
+            if origin is None:
+                del self._stored[identity]
+            else:  # where there is no room now it is still to be looked for
                 self._store(origin)
 
     def sweep(self) -> None:

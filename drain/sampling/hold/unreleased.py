@@ -21,6 +21,10 @@ class Unreleased:
     def __init__(self) -> None:
         self._looks: dict[RingKey, dict[int, tuple[Chunk, Segment]]] = {}
 
+    def __len__(self) -> int:
+        """Return of how many rings there are such looks."""
+        return len(self._looks)
+
     def add(self, chunk: Chunk, segment: Segment) -> None:
         """Note a look; of two at one lane the later counts, as the earlier was released before it."""
         lanes = self._looks.setdefault(segment.ring, {})
@@ -51,8 +55,9 @@ class Unreleased:
         ahead = (segment.upto - head) % _POSITIONS
         if not 0 < ahead <= (tail - head) % _POSITIONS:
             return None
-        if segment.start == head:
-            return Outcome(spooled=segment.count, invalid=segment.invalid, sampled_out=segment.sampled_out)
+        outcome = Outcome(spooled=segment.count, invalid=segment.invalid, sampled_out=segment.sampled_out)
+        if segment.start == head and sum(outcome) == ahead:
+            return outcome
         # Of a part nobody can say which they were; a lane that has one was written to by somebody else.
         return Outcome(spooled=ahead) if ahead <= (segment.upto - segment.start) % _POSITIONS else None
 

@@ -8,11 +8,12 @@ import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import structlog
 
 import ringbuf
-from drain.sampling.hold.chunk import RingKey
+from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import Hold
 from tests.consumer import Consumer
 from tests.service.draining import LAYOUT, DrainProcess, number_of, records, run_once, spans_in_file, until
@@ -233,3 +234,40 @@ def test_rules_that_are_wrong_are_told_with_their_place(ring_dir: Path, tmp_path
     assert re.search(r"rules\.toml: .*wiat", log.read_text())
     assert run_once(log, ring_dir, *arguments(tmp_path / "out", "--hold-bytes", "64MiB")) == 2
     assert "--hold-bytes has no effect without --sampling" in log.read_text()
+
+
+def test_looks_at_rings_that_are_gone_keep_no_chunk_of_the_hold(
+    ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
+) -> None:
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+    origin = hold.origin(LAYOUT.to_json(), b"{}", 0)
+    many = np.zeros(4_000, LAYOUT.dtype)
+    places = []
+    for lane in range(64):  # of each lane that is the last look
+        if not hold.has_room(LAYOUT.slot_bytes, len(many)):
+            break
+        first = hold.append(origin, RingKey(2**40, 1), lane, 0, len(many), many)
+        places.append(np.arange(first, first + len(many), dtype=np.uint64))
+    assert not hold.has_room(LAYOUT.slot_bytes, len(many))
+    hold.settle(np.concatenate(places), Fate.DELIVERED)
+    hold.close()
+    emit_traces(emitter, 20)
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    more = ("--sampling", rules, "--hold-bytes", 16 << 20, "--shutdown-timeout", 5)
+    with DrainProcess(log, ring_dir, *arguments(output, *more)) as drain:
+        until(lambda: emitter.stats().pending == 0)
+        assert drain.stop() == 0
+
+
+def test_a_lane_with_more_than_a_chunk_takes_is_held_bit_by_bit_and_then_decided(
+    ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
+) -> None:
+    rules.write_text(RULES.format(wait="1h"))  # what ends it is that all was read
+    everything, failing = emit_traces(emitter, 14_000, 14_000)
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    more = ("--sampling", rules, "--batch-spans", 100_000)
+    with DrainProcess(log, ring_dir, "--once", "--shutdown-timeout", "5", *arguments(output, *more)) as drain:
+        assert drain.wait() == 0
+        (event,) = drain.events("audit")
+    assert check_whole(output) == everything == failing
+    assert event["adds_up"], event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import struct
@@ -110,6 +111,57 @@ def test_a_look_that_the_ring_does_not_know_of_is_released_by_whoever_attaches_i
     assert again.unreleased.end_of(RING, LANE, 2**64 - 3, 100) is not None
     again.unreleased.keep_only([])
     assert again.unreleased.end_of(RING, LANE, 2**64 - 3, 100) is None
+    again.close()
+
+
+def test_a_look_that_does_not_add_up_is_not_released(folder: Path, hold: Hold, origin: Origin) -> None:
+    hold.append(origin, RING, LANE, 10, 15, records_of(0, 4), invalid=2)
+    hold.close()
+    again = opened(folder)
+    assert again.unreleased.end_of(RING, LANE, 10, 100) == Outcome(spooled=5), "as many as lie between its positions"
+    again.close()
+
+
+def test_an_origin_for_which_there_was_no_room_is_made_anew_later(
+    folder: Path, hold: Hold, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = folder.glob("origin-*")
+    path.unlink()
+
+    def has_no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", has_no_room)
+        assert hold.tend()
+    assert not path.exists()
+    assert hold.tend()
+    assert path.read_bytes() == origin.document
+
+
+def test_of_more_decisions_than_can_be_remembered_the_newest_are_found(
+    folder: Path, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = np.arange(20, dtype=np.uint64).reshape(-1, 2)
+    hold.decisions.append(entries)
+    key = hold.decisions.key
+    hold.close()
+    monkeypatch.setattr("drain.sampling.hold.decisions._MOST_FOUND", 3)
+    again = opened(folder)
+    assert again.decisions.key == key
+    assert again.decisions.found.tolist() == entries[-3:].tolist()
+    again.decisions.append(entries[:1])
+    assert len(again.decisions) == 11
+    again.close()
+
+
+def test_decisions_of_a_large_hold_are_found_again(folder: Path, hold: Hold) -> None:
+    entries = np.zeros(((64 << 20) // 16 + 1, 2), np.uint64)  # of a hold of 512 MiB
+    hold.decisions.append(entries)
+    key = hold.decisions.key
+    hold.close()
+    again = opened(folder)
+    assert (again.decisions.key, len(again.decisions.found)) == (key, len(entries))
     again.close()
 
 
