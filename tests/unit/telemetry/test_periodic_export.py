@@ -81,7 +81,7 @@ class Counting:
         return of.read()
 
     def read_in_turn(self) -> Reading:
-        """Wait at the gate: whoever holds it while this waits knows that no request is under way."""
+        """Wait at the gate: who holds it while this waits knows that the export before has ended."""
         self.waits = True
         with self.gate:
             self.waits = False
@@ -138,11 +138,14 @@ def test_after_a_wrong_answer_the_next_export_has_what_that_one_had(wrong: str) 
 
 def test_deltas_add_up_over_an_outage_and_a_restart_of_the_receiver() -> None:
     counting = Counting()
-    with OtlpHttpServer() as server, exporting(server.url, counting.read, "delta") as export, ExitStack() as later:
+    read = counting.read_in_turn
+    with OtlpHttpServer() as server, exporting(server.url, read, "delta") as export, ExitStack() as later:
         counting.received = 3
         until(lambda: export.exports().delivered)
-        server.stop()
-        counting.received = 40
+        with counting.gate:
+            until(lambda: counting.waits)
+            server.stop()  # it has answered all that it got: no request is under way
+            counting.received = 40
         until(lambda: export.exports().failed > 1)
         again = later.enter_context(OtlpHttpServer(server.port))
         delivered = export.exports().delivered
