@@ -67,6 +67,7 @@ class Vandal:
             "tail runs": self.run_tail,
             "all at once": self.everything,
         }
+        self.not_yet = self.random.sample(list(self.fates), len(self.fates))
 
     def make_sound(self) -> bytearray:
         """Return the bytes of a ring with two lanes and some spans in the first."""
@@ -91,7 +92,7 @@ class Vandal:
 
     def wreck(self) -> None:
         """Make a ring, let the drain attach it or not, and see its fate through."""
-        fate = self.random.choice(list(self.fates))
+        fate = self.not_yet.pop() if self.not_yet else self.random.choice(list(self.fates))
         path, fd = self.place(self.sound)
         inode = os.fstat(fd).st_ino
         is_attached = self.random.random() < 0.7 and comes_true(lambda: self.is_attached(fd), within=PATIENCE)
@@ -208,10 +209,10 @@ def has_inode(path: Path, inode: int) -> bool:
 
 
 def main() -> None:
-    """Go on for the time that is asked for."""
+    """Go on for the time that is asked for, and until each fate has come true once."""
     vandal = Vandal(Path(sys.argv[1]), int(sys.argv[2]))
     end = time.monotonic() + float(sys.argv[3])
-    while time.monotonic() < end:
+    while vandal.not_yet or time.monotonic() < end:
         if vandal.random.randrange(4):
             vandal.wreck()
         else:
