@@ -132,7 +132,7 @@ const rb_decided *rb_decide(rb_traces *table, uint32_t number, uint32_t why, uin
     return decided;
 }
 
-void rb_traces_remember(rb_traces *table, const rb_decided *read)
+static void remember(rb_traces *table, const rb_decided *read)
 {
     rb_decided *decided = oldest_decision(table);
     *decided = *read;
@@ -140,4 +140,10 @@ void rb_traces_remember(rb_traces *table, const rb_decided *read)
         decided->rule = (uint8_t)(table->rule_count - 1);
     rb_index_add(table, read->hash, RB_DECIDED | (((uint32_t)table->decided_count & table->decided_mask) + 1));
     table->decided_count++;
+}
+
+void rb_traces_remember(rb_traces *table, const rb_decided *decided, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        remember(table, &decided[i]);
 }

@@ -272,3 +272,15 @@ int rb_traces_look(rb_traces *table, const rb_look *look)
     }
     return RB_OK;
 }
+
+int rb_traces_know(const rb_traces *table, const void *records, uint32_t slot_bytes, uint64_t count, uint8_t *known)
+{
+    if (table == NULL || slot_bytes < RB_CORE_BYTES || (count && (records == NULL || known == NULL)))
+        return RB_E_ARGUMENT;
+    const rb_look look = {.records = records, .slot_bytes = slot_bytes};
+    for (uint64_t i = 0; i < count; i++) {
+        const uint8_t *id = record_at(&look, i)->core.trace_id;
+        known[i] = rb_index_find(table, rb_siphash(table->key, id), id) != 0;
+    }
+    return RB_OK;
+}

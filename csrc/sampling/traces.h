@@ -183,8 +183,15 @@ void rb_traces_count(rb_traces *table, rb_traces_counts *counts);
  * passed over. *number becomes that of the next. Returns: how many.
  */
 int64_t rb_traces_decided(const rb_traces *table, uint64_t *number, rb_decided *decided, uint64_t most);
-/* rb_traces_remember - take a decision in that was read back. */
-void rb_traces_remember(rb_traces *table, const rb_decided *decided);
+/* rb_traces_remember - take decisions in that were read back, or are another table's; the oldest first. */
+void rb_traces_remember(rb_traces *table, const rb_decided *decided, uint64_t count);
+
+/*
+ * rb_traces_know - known[i] becomes whether the trace of record i waits here or was decided here. Nothing changes.
+ *
+ * Returns: RB_OK; RB_E_ARGUMENT.
+ */
+int rb_traces_know(const rb_traces *table, const void *records, uint32_t slot_bytes, uint64_t count, uint8_t *known);
 /* [/COLD] */
 
 #endif

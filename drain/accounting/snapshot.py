@@ -28,6 +28,7 @@ class Snapshot:
         quarantined_rings: how many files this drain has set aside.
         batches_in_flight: sent and without a verdict.
         hold: where spans wait for a decision; None without rules.
+        failed_reloads: signals of which something was not taken up.
     """
 
     services: Mapping[str, Sums] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Snapshot:
     quarantined_rings: int = 0
     batches_in_flight: int = 0
     hold: HoldStatus | None = None
+    failed_reloads: int = 0
 
 
 class SnapshotExchange:

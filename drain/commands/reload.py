@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.exporters.measured import MeasuredExporter
+    from drain.sampling.rules import Rules
     from drain.service.service import Service
     from drain.settings.configuration import Configuration
     from drain.standard_streams import StandardStream
@@ -84,6 +85,7 @@ class Reload:
             try:
                 self._reload()
             except Exception as error:  # noqa: BLE001 - the drain goes on with what it has, and hears the next signal
+                self._service.accounts.failed_reloads += 1
                 self._log.error("nothing is taken up", reason=repr(error))
 
     def _reload(self) -> None:
@@ -91,6 +93,7 @@ class Reload:
         try:
             new = self._reread()
         except ConfigurationError as error:
+            self._service.accounts.failed_reloads += 1
             self._log.error("the configuration is not taken up", reason=str(error))
             self._exporter.renew()
             self._service.request_renewal(assembly.admission(self._configuration))
@@ -104,15 +107,31 @@ class Reload:
         is_taken = self._took_exporter(new, changed)
         if "grpc" in sys.modules and not is_native:
             log_native_lines(self._log)
-        self._service.request_renewal(assembly.admission(new))
+        rules, has_rules = self._rules_of(new)
+        self._service.request_renewal(assembly.admission(new), rules)
+        if not (is_taken and has_rules):
+            self._service.accounts.failed_reloads += 1
+        # A drain that starts without rules has no hold, and one that starts with rules keeps it.
+        has_both = self._first.sampling is not None and new.settings.sampling is not None
+        taken_up = TAKEN_UP | {"sampling"} if has_both and has_rules else TAKEN_UP
         self._log.info(
             "reloaded",
-            taken_up=sorted(changed & TAKEN_UP if is_taken else changed & TAKEN_UP - EXPORTER_FIELDS),
-            need_a_restart=sorted(_changed(self._first, new.settings) - TAKEN_UP),
+            taken_up=sorted(changed & taken_up if is_taken else changed & taken_up - EXPORTER_FIELDS),
+            need_a_restart=sorted(_changed(self._first, new.settings) - taken_up),
             to=self._exporter.endpoint,
         )
         if is_taken:  # else it is tried again by the next signal
             self._configuration = new
+
+    def _rules_of(self, new: Configuration) -> tuple[Rules | None, bool]:
+        """Return the rules to be taken up, None: those in effect stay; and whether that is as it should be."""
+        if self._first.sampling is None:
+            return None, True
+        try:
+            return assembly.rules(new), True
+        except (ValueError, OSError) as error:
+            self._log.error("the rules are not taken up", reason=str(error))
+            return None, False
 
     def _took_exporter(self, new: Configuration, changed: set[str]) -> bool:
         """Make another exporter where its settings changed, else let it look at its files; return whether it did."""

@@ -235,6 +235,13 @@ class Traces:
         del kept
         return looked
 
+    def knows(self, records: np.ndarray) -> np.ndarray:
+        """Return of which records the trace waits or was decided here; nothing changes by it."""
+        contiguous, known = np.ascontiguousarray(records), np.zeros(len(records), np.bool_)
+        data = ffi.from_buffer("uint8_t[]", contiguous.view(np.uint8)), ffi.from_buffer("uint8_t[]", known)
+        _checked(lib.rb_traces_know(self._table, data[0], records.dtype.itemsize, len(records), data[1]))
+        return known
+
     def place(self, looked: Looked, places: np.ndarray) -> None:
         """Say where the records of a look wait, before the next `take`.
 
@@ -308,13 +315,18 @@ class Traces:
         return self._decisions_from(ffi.new("uint64_t *"))
 
     def remember(self, decided: np.ndarray) -> None:
-        """Take decisions in that were read back, the oldest first; `decided` does not return them."""
+        """Take decisions in that were read back, the oldest first; `decided` returns neither them nor any before."""
         self.decided()
         contiguous = np.ascontiguousarray(decided, DECIDED)
         data = ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", contiguous.view(np.uint8)))
-        for at in range(len(contiguous)):
-            lib.rb_traces_remember(self._table, data + at)
+        lib.rb_traces_remember(self._table, data, len(contiguous))
         self._decided[0] += len(contiguous)
+
+    @property
+    def decisions(self) -> int:
+        """How many decisions there were, remembered ones too, when `decided` was last asked."""
+        count: int = self._decided[0]
+        return count
 
     def counts(self) -> Counts:
         """Return what was decided so far."""

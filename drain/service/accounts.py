@@ -64,6 +64,7 @@ class Accounts:
         self._dead_letters = stores.dead_letters
         self._exporter = exporter
         self._late = late
+        self.failed_reloads = 0
         self._log = log
         self._audit_to = audit_to
         self._trouble = RepeatedTrouble(log, clock)
@@ -149,6 +150,7 @@ class Accounts:
             quarantined_rings=self._reader.quarantined,
             batches_in_flight=self._delivery.in_flight,
             hold=self.hold_status(),
+            failed_reloads=self.failed_reloads + (self._late.not_renewed if self._late else 0),
         )
 
     def tell_audit(self) -> None:

@@ -15,7 +15,7 @@ from drain.sampling.traces import Fates
 from ringbuf._ringbuf import lib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from drain.accounting.outcome import Outcome
     from drain.delivery.batch import Batch, Batcher
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding
     from drain.sampling.hold.hold import Group, Hold
     from drain.sampling.hold.origins import Origin
-    from drain.sampling.rules import Rules
 
 _MOST_ENCODERS: Final = 1024
 _ITSELF_AT: Final = lib.RB_FATE_ITSELF.bit_length() - 1
@@ -63,7 +62,6 @@ class HeldBatches:
 
     Args:
         hold: has the records.
-        rules: that kept them.
         batcher: gets what is encoded.
         encoding: of its batches.
         batch_bytes: of a batch, before compression: what makes more is halved.
@@ -78,7 +76,6 @@ class HeldBatches:
     def __init__(
         self,
         hold: Hold,
-        rules: Rules,
         batcher: Batcher,
         encoding: Encoding,
         batch_bytes: int,
@@ -87,25 +84,30 @@ class HeldBatches:
         trouble: RepeatedTrouble,
     ) -> None:
         self._hold = hold
-        self._names = [rule.name for rule in rules.rules]
         self._batcher = batcher
         self._is_json = encoding == "json"
         self._batch_bytes = batch_bytes
         self._clock = clock
         self._trouble = trouble
         self._encoders: dict[bytes, Encoder] = {}
-        self._kept: deque[tuple[np.ndarray, Fates]] = deque()
+        self._kept: deque[tuple[Sequence[str], np.ndarray, Fates]] = deque()
         self._unsent = 0
         self._added_at = 0.0
         self.not_delivered = 0
         self.on_their_way = 0
 
-    def add(self, places: np.ndarray, fates: Fates) -> None:
-        """Take spans that are kept; they are sent by the next `send`."""
+    def add(self, places: np.ndarray, fates: Fates, names: Sequence[str]) -> None:
+        """Take spans that are kept; they are sent by the next `send`.
+
+        Args:
+            places: of them.
+            fates: of each.
+            names: of the rules that decided, the same object as long as they are the same.
+        """
         if len(places):
             if not self._kept:
                 self._added_at = self._clock()
-            self._kept.append((places, fates))
+            self._kept.append((names, places, fates))
             self._unsent += len(places)
             self.on_their_way += len(places)
 
@@ -124,7 +126,7 @@ class HeldBatches:
         were_any = False
         while is_worth_it and self._kept and not self._batcher.full:
             were_any = True
-            places, fates = self._next()
+            names, places, fates = self._next()
             groups = self._hold.records(places)
             self.on_their_way -= len(places) - sum(len(group.places) for group in groups)  # else they are lost
             for group in groups:
@@ -132,23 +134,23 @@ class HeldBatches:
                 most = min(self._batcher.max_spans, _MOST_SPANS)
                 for start in range(0, len(at), most):
                     some = slice(start, start + most)
-                    self._send(group, some, Fates(*(array[at[some]] for array in fates)))
+                    self._send(group, some, Fates(*(array[at[some]] for array in fates)), names)
         return were_any
 
-    def _next(self) -> tuple[np.ndarray, Fates]:
-        """Return what was added first, about so much as a batch takes, in the order of the places."""
-        some, count = [], 0
-        while self._kept and count < self._batcher.max_spans:
-            some.append(self._kept.popleft())
+    def _next(self) -> tuple[Sequence[str], np.ndarray, Fates]:
+        """Return what was added first, by the same rules, about a batch of it, in the order of the places."""
+        some, count, names = [], 0, self._kept[0][0]
+        while self._kept and self._kept[0][0] is names and count < self._batcher.max_spans:
+            some.append(self._kept.popleft()[1:])
             count += len(some[-1][0])
         most = max(self._batcher.max_spans, 1)
         places = np.concatenate([places for places, _ in some])
         fates = Fates(*(np.concatenate(arrays) for arrays in zip(*(fates for _, fates in some), strict=True)))
         if len(places) > most:
-            self._kept.appendleft((places[most:], Fates(*(array[most:] for array in fates))))
+            self._kept.appendleft((names, places[most:], Fates(*(array[most:] for array in fates))))
         order = np.argsort(places[:most])
         self._unsent -= len(order)
-        return places[order], Fates(*(array[order] for array in fates))
+        return names, places[order], Fates(*(array[order] for array in fates))
 
     def settle(self, batches: Iterable[Batch]) -> None:
         """Say in the hold what became of the held spans of batches."""
@@ -172,8 +174,8 @@ class HeldBatches:
                 self._hold.settle(places[at : at + count], fate)
                 at += count
 
-    def _send(self, group: Group, some: slice, fates: Fates) -> None:
-        kept = self._rows(fates)
+    def _send(self, group: Group, some: slice, fates: Fates, names: Sequence[str]) -> None:
+        kept = _rows(fates, names)
         places = group.places[some]
         for part, encoded in self._encoded(group.origin, group.records[some], kept):
             if encoded.spans == len(places[part]):
@@ -184,24 +186,6 @@ class HeldBatches:
             self.on_their_way -= len(places[part])
             self._hold.settle(places[part], Fate.INVALID)
             self._trouble.warn("held records cannot be encoded", service=group.origin.service, of=len(places[part]))
-
-    def _rows(self, fates: Fates) -> Kept:
-        """Return what is to be written of each span."""
-        bits = fates.bits & (lib.RB_FATE_RULE | lib.RB_FATE_ITSELF)
-        _, first, rows = np.unique(_alike(bits, fates), return_index=True, return_inverse=True)
-        unique = zip(*(array[first].tolist() for array in (bits, fates.stated, fates.drew)), strict=True)
-        table = KeptTable(
-            [
-                KeptRow(
-                    self._names[one & lib.RB_FATE_RULE],
-                    stated - 1 if stated else None,
-                    drew - 1 if drew else None,
-                    is_alone=bool(one & lib.RB_FATE_ITSELF),
-                )
-                for one, stated, drew in unique
-            ]
-        )
-        return Kept(table, rows.reshape(-1).astype(np.uint16))
 
     def _encoded(
         self, origin: Origin, records: np.ndarray, kept: Kept, start: int = 0
@@ -233,6 +217,25 @@ class HeldBatches:
                 self._encoders.clear()
             encoder = self._encoders[origin.id] = Encoder(origin.layout, origin.resource)
         return encoder
+
+
+def _rows(fates: Fates, names: Sequence[str]) -> Kept:
+    """Return what is to be written of each span."""
+    bits = fates.bits & (lib.RB_FATE_RULE | lib.RB_FATE_ITSELF)
+    _, first, rows = np.unique(_alike(bits, fates), return_index=True, return_inverse=True)
+    unique = zip(*(array[first].tolist() for array in (bits, fates.stated, fates.drew)), strict=True)
+    table = KeptTable(
+        [
+            KeptRow(
+                names[one & lib.RB_FATE_RULE],
+                stated - 1 if stated else None,
+                drew - 1 if drew else None,
+                is_alone=bool(one & lib.RB_FATE_ITSELF),
+            )
+            for one, stated, drew in unique
+        ]
+    )
+    return Kept(table, rows.reshape(-1).astype(np.uint16))
 
 
 def _alike(bits: np.ndarray, fates: Fates) -> np.ndarray:

@@ -16,14 +16,14 @@ from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import HoldFullError
 from drain.sampling.rates_file import read_rates, write_rates
 from drain.sampling.sampler import Why
-from drain.sampling.seen_records import RecordLooker
 from drain.sampling.traces import Fates, Traces
 from drain.service.held_batches import HeldBatches
-from ringbuf._ringbuf import lib
+from drain.service.rules_in_effect import RulesInEffect, Tally, summed
+from ringbuf.exceptions import RingBufferError
 from ringbuf.ring.resource import resource_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from drain.rings.ring import Ring
     from drain.sampling.hold.hold import Found, Hold
     from drain.sampling.hold.origins import Origin
+    from drain.sampling.rates import RateState
     from drain.sampling.rules import Rules
-    from drain.sampling.traces import Counts
+    from drain.sampling.traces import Counts, Looked
 
 _SECOND: Final = 1_000_000_000
 _RATES: Final = "rates"  # the file of them, in the hold's folder
@@ -56,18 +57,23 @@ class Taken(NamedTuple):
     sampled_out: int
 
 
-class _Member(NamedTuple):
-    """A ring that is served.
+class _Part(NamedTuple):
+    """Records of a look that the same rules have looked at.
 
     Attributes:
-        number: of the trace table.
-        origin: of its records.
-        looker: at them.
+        by: these.
+        at: which records.
+        looked: what they decided of each.
     """
 
-    number: int
-    origin: Origin
-    looker: RecordLooker
+    by: RulesInEffect
+    at: slice | np.ndarray
+    looked: Looked
+
+    def add_kept(self, places: np.ndarray, batches: HeldBatches) -> None:
+        """Let what is kept be delivered; `places` are those of all records of the look."""
+        is_kept = self.looked.fates.is_kept
+        batches.add(places[self.at][is_kept], Fates(*(array[is_kept] for array in self.looked.fates)), self.by.names)
 
 
 class LateSampling:
@@ -75,7 +81,7 @@ class LateSampling:
 
     Args:
         hold: where they wait; what it found there is taken up.
-        rules: which.
+        rules: by which, until `renew` is given others.
         batcher: gets what is kept.
         encoding: of its batches.
         batch_bytes: of a batch, before compression.
@@ -85,6 +91,7 @@ class LateSampling:
 
     Attributes:
         hold: as given.
+        not_renewed: rules that could not be taken up.
 
     Raises:
         RingBufferError: there is no memory for the trace table.
@@ -103,23 +110,20 @@ class LateSampling:
         clock_nano: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.hold = hold
-        self._rules = rules
+        self.not_renewed = 0
+        self._log = log
         self._clock_nano = clock_nano
         self._trouble = RepeatedTrouble(log, clock)
-        self._batches = HeldBatches(hold, rules, batcher, encoding, batch_bytes, clock=clock, trouble=self._trouble)
-        slots = min(max(hold.capacity_bytes // _LEAST_SLOT, 1024), _MOST_SPANS)
-        self._decisions_room = min(slots // _SLOTS_A_TRACE, _MOST_TRACES)
-        self._traces = Traces(
-            rules,
-            hold.decisions.key,
-            traces=self._decisions_room,
-            spans=slots,
-            decided=self._decisions_room,
-            look=max(_MOST_AT_ONCE, batcher.max_spans),
-            rates=read_rates(hold.folder / _RATES, clock_nano()),
-        )
-        self._members: dict[RingKey, _Member] = {}
-        self._traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
+        self._batches = HeldBatches(hold, batcher, encoding, batch_bytes, clock=clock, trouble=self._trouble)
+        self._slots = min(max(hold.capacity_bytes // _LEAST_SLOT, 1024), _MOST_SPANS)
+        self._decisions_room = min(self._slots // _SLOTS_A_TRACE, _MOST_TRACES)
+        self._most_at_once = max(_MOST_AT_ONCE, batcher.max_spans)
+        self._origins: dict[RingKey, Origin] = {}
+        self._earlier: RulesInEffect | None = None  # as long as anything waits under them
+        self._current = self._made(rules, read_rates(hold.folder / _RATES, clock_nano()))
+        self._next: Rules | None = None  # after `_earlier` has ended: two tables at most
+        self._ended: list[Tally] = []  # one at most: the sum of all
+        self._current.traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
         # While there was no drain nothing could come: that time is no part of a wait.
         idle_nano = max(0, clock_nano() - max((found.arrived_nano for found in hold.found), default=0))
         for found in sorted(hold.found, key=lambda found: found.arrived_nano):
@@ -129,7 +133,8 @@ class LateSampling:
     @property
     def waiting(self) -> int:
         """How many held spans are not settled: they wait for the decision on their trace, or for their delivery."""
-        return self._traces.counts().waiting_spans + self.on_their_way
+        waiting = sum(one.traces.counts().waiting_spans for one in self._in_effect)
+        return waiting + self.on_their_way
 
     @property
     def on_their_way(self) -> int:
@@ -138,8 +143,8 @@ class LateSampling:
 
     @property
     def rule_names(self) -> list[str]:
-        """Of the rules, in their order."""
-        return [rule.name for rule in self._rules.rules]
+        """Of the rules in effect, in their order; behind them those that only traces which have begun are under."""
+        return list(dict.fromkeys(name for one in reversed(self._in_effect) for name in one.names))
 
     @property
     def not_delivered(self) -> int:
@@ -147,8 +152,32 @@ class LateSampling:
         return self._batches.not_delivered
 
     def counts(self) -> Counts:
-        """Return what was decided so far."""
-        return self._traces.counts()
+        """Return what was decided so far, by rule in the order of `rule_names`."""
+        in_effect = [Tally(one.names, one.traces.counts()) for one in self._in_effect]
+        return summed(self.rule_names, in_effect + self._ended)
+
+    def renew(self, rules: Rules) -> None:
+        """Let other rules decide on traces that begin from now on; those that have begun stay under theirs.
+
+        While some are still under rules that were replaced, it is done when these are decided.
+        Where it cannot be done, the log says so.
+        """
+        self._next = None
+        if rules == self._current.rules:
+            return
+        if self._earlier is not None:
+            self._next = rules
+            return
+        try:
+            made = self._made(rules, self._current.traces.rates())
+            for key, origin in self._origins.items():
+                made.join(key, origin)
+        except (RingBufferError, MemoryError) as error:
+            self.not_renewed += 1
+            self._log.error("the rules are not taken up", reason=str(error))
+            return
+        self._earlier, self._current = self._current, made
+        self._log.info("other rules decide on traces that begin from now on", rules=made.names)
 
     def join(self, ring: Ring) -> None:
         """Take a ring in that is to be read.
@@ -157,14 +186,17 @@ class LateSampling:
             HoldFullError: there is no room for what says how to read it.
         """
         origin = self.hold.origin(ring.layout.to_json(), resource_to_json(ring.resource), ring.root_threshold)
-        looker = RecordLooker(self._rules, origin.layout, origin.service, origin.root_threshold)
-        self._members[_key_of(ring)] = _Member(self._traces.join(), origin, looker)
+        key = _key_of(ring)
+        for one in self._in_effect:
+            one.join(key, origin)
+        self._origins[key] = origin
 
     def leave(self, ring: Ring) -> None:
         """Let a ring go; what waits of it goes on to wait."""
-        member = self._members.pop(_key_of(ring), None)
-        if member is not None:
-            self._traces.leave(member.number)
+        key = _key_of(ring)
+        for one in self._in_effect:
+            one.leave(key)
+        self._origins.pop(key, None)
 
     def has_room(self, ring: Ring, count: int) -> bool:
         """Return whether so many records of a ring can be held, now that what can be done for it is done.
@@ -172,12 +204,13 @@ class LateSampling:
         Where there is no room the oldest traces are decided early, of the ring with most spans waiting, then of the
         next. Room comes in chunks: more than is asked for has to go.
         """
-        slot_bytes = self._members[_key_of(ring)].origin.layout.slot_bytes
+        slot_bytes = self._origins[_key_of(ring)].layout.slot_bytes
         now_nano = self._clock_nano()
         spans = max(count, 1)
         while not self.hold.has_room(slot_bytes, count):
-            self._traces.decide_due(now_nano)
-            settled = self._traces.decide_early(spans, Why.HOLD, now_nano)
+            self._decide_due(now_nano)
+            early = (one.traces.decide_early(spans, Why.HOLD, now_nano) for one in self._in_effect)
+            settled = next(filter(None, early), 0)
             self._settle()
             if not settled:
                 return self.hold.has_room(slot_bytes, count)
@@ -199,40 +232,45 @@ class LateSampling:
             HoldFullError: there is no room all the same; the records are to stay in the ring, and come again.
         """
         key = _key_of(ring)
-        member = self._members[key]
         now_nano = self._clock_nano()
         places = np.full(len(records), _NOWHERE, np.uint64)
-        is_held, fates, place = self._look(member, records, now_nano)
+        parts = self._look(key, records, now_nano)
+        is_held = np.zeros(len(records), np.bool_)
+        for part in parts:
+            is_held[part.at] = part.looked.is_held
         held = int(is_held.sum())
         dropped = len(records) - held
         self._put_on_record()
         if held:
             try:
                 first = self.hold.append(
-                    *(member.origin, key, lane, start, upto, _some(records, is_held)),
+                    *(self._origins[key], key, lane, start, upto, _some(records, is_held)),
                     invalid=invalid,
                     sampled_out=dropped,
                 )
             except HoldFullError:  # a file was removed under it
-                place(places)
+                _place(parts, places)
                 raise
             places[is_held] = np.arange(first, first + held, dtype=np.uint64)
-        place(places)
-        is_kept = fates.is_kept
-        self._batches.add(places[is_kept], Fates(*(array[is_kept] for array in fates)))
+        _place(parts, places)
+        for part in parts:
+            part.add_kept(places, self._batches)
         self._settle()
         return Taken(held, dropped)
 
     def decide(self, now_nano: int) -> bool:
         """Decide on what is due, and give what is kept to the batcher; return whether there was anything."""
-        self._traces.decide_due(now_nano)
+        self._decide_due(now_nano)
         self._settle()
+        if self._earlier is not None and not self._earlier.traces.counts().waiting_spans:
+            self._end_earlier(self._earlier)
         return self._batches.send()
 
     def decide_all(self, now_nano: int) -> bool:
         """Decide on all that waits, by what is known of it."""
-        self._traces.decide_due(now_nano)
-        self._traces.decide_early(2**63, Why.STOP, now_nano)
+        self._decide_due(now_nano)
+        for one in self._in_effect:
+            one.traces.decide_early(2**63, Why.STOP, now_nano)
         self._settle()
         return self._batches.send(at_once=True)
 
@@ -245,7 +283,8 @@ class LateSampling:
         is_whole = self.hold.tend()
         if not is_whole or len(self.hold.decisions) > 2 * self._decisions_room:
             try:
-                self.hold.decisions.rewrite(packed(self._traces.remembered(), self._rules))
+                remembered = [packed(one.traces.remembered(), one.rules) for one in self._in_effect]
+                self.hold.decisions.rewrite(np.concatenate(remembered))
             except OSError as error:
                 self._trouble.warn("decisions cannot be put on record anew", reason=str(error))
         self._keep_rates()
@@ -257,82 +296,114 @@ class LateSampling:
 
     def seconds_until_due(self, now_nano: int) -> float | None:
         """Return when to call `decide` next at the latest; None: nothing waits."""
-        due, sent = self._traces.next_due(), self._batches.seconds_until_sent()
-        ends = [] if due is None else [max(0, due - now_nano) / _SECOND]
+        sent = self._batches.seconds_until_sent()
+        dues = [due for one in self._in_effect if (due := one.traces.next_due()) is not None]
+        ends = [max(0, due - now_nano) / _SECOND for due in dues]
         return min(ends + ([] if sent is None else [sent]), default=None)
 
-    def _look(
-        self, member: _Member, records: np.ndarray, now_nano: int
-    ) -> tuple[np.ndarray, Fates, Callable[[np.ndarray], None]]:
-        """Return which records are to be held, what became of each, and the function that takes their places."""
-        seen = member.looker.look(records)
-        self._traces.decide_due(now_nano)
-        self._settle()
-        looked = self._traces.look(
-            member.number,
-            records,
-            seen.masks,
-            now_nano,
-            root_threshold=member.origin.root_threshold,
-            thresholds=seen.thresholds,
-            randoms=seen.randoms,
-            has_alone=len(member.origin.layout.attributes) < lib.RB_MAX_ATTRIBUTES,
+    @property
+    def _in_effect(self) -> list[RulesInEffect]:
+        """The oldest first."""
+        return [self._current] if self._earlier is None else [self._earlier, self._current]
+
+    def _made(self, rules: Rules, rates: Mapping[str, RateState]) -> RulesInEffect:
+        traces = Traces(
+            rules,
+            self.hold.decisions.key,
+            traces=self._decisions_room,
+            spans=self._slots,
+            decided=self._decisions_room,
+            look=self._most_at_once,
+            rates=rates,
         )
-        return looked.is_held, looked.fates, lambda places: self._traces.place(looked, places)
+        return RulesInEffect(rules, traces)
+
+    def _end_earlier(self, earlier: RulesInEffect) -> None:
+        """Let go of rules under which nothing waits, and take up those that were waiting for that."""
+        self._current.take_over(earlier, self._decisions_room)
+        self._earlier = None
+        names = self._current.names
+        self._ended = [Tally(names, summed(names, [Tally(earlier.names, earlier.traces.counts()), *self._ended]))]
+        if self._next is not None:
+            self.renew(self._next)
+
+    def _decide_due(self, now_nano: int) -> None:
+        for one in self._in_effect:
+            one.traces.decide_due(now_nano)
+
+    def _look(self, key: RingKey, records: np.ndarray, now_nano: int) -> list[_Part]:
+        """Let each record be looked at by the rules under which its trace began."""
+        self._decide_due(now_nano)
+        self._settle()
+        is_earlier = np.zeros(len(records), np.bool_)
+        if self._earlier is not None:
+            is_earlier = self._earlier.traces.knows(records)
+        parts = []
+        for one, which in ((self._earlier, is_earlier), (self._current, ~is_earlier)):
+            if one is not None and which.any():
+                at = slice(None) if which.all() else which
+                parts.append(_Part(one, at, one.look(key, _some(records, which), now_nano)))
+        return parts
 
     def _settle(self) -> None:
         """Settle what was decided: first on record, then in the hold."""
         self._put_on_record()
-        settled = self._traces.take()
-        is_kept = settled.fates.is_kept
-        is_somewhere = settled.places != _NOWHERE
-        dropped = settled.places[~is_kept & is_somewhere]
-        if len(dropped):
-            self.hold.settle(dropped, Fate.SAMPLED_OUT)
-        is_kept &= is_somewhere
-        self._batches.add(settled.places[is_kept], Fates(*(array[is_kept] for array in settled.fates)))
+        for one in self._in_effect:
+            settled = one.traces.take()
+            is_kept = settled.fates.is_kept
+            is_somewhere = settled.places != _NOWHERE
+            dropped = settled.places[~is_kept & is_somewhere]
+            if len(dropped):
+                self.hold.settle(dropped, Fate.SAMPLED_OUT)
+            is_kept &= is_somewhere
+            self._batches.add(settled.places[is_kept], Fates(*(array[is_kept] for array in settled.fates)), one.names)
 
     def _put_on_record(self) -> None:
-        decided = self._traces.decided()
-        if not len(decided):
-            return
-        try:
-            self.hold.decisions.append(packed(decided, self._rules))
-        except OSError as error:  # better than to hold up all: only a kill would tear these traces
-            self._trouble.warn("decisions cannot be put on record", reason=str(error), traces=len(decided))
+        for one in self._in_effect:
+            decided = one.traces.decided()
+            if not len(decided):
+                continue
+            try:
+                self.hold.decisions.append(packed(decided, one.rules))
+            except OSError as error:  # better than to hold up all: only a kill would tear these traces
+                self._trouble.warn("decisions cannot be put on record", reason=str(error), traces=len(decided))
 
     def _keep_rates(self) -> None:
-        if not self._rules.have_rates:
+        if not self._current.rules.have_rates:
             return
         try:
-            write_rates(self.hold.folder / _RATES, self._traces.rates())
+            write_rates(self.hold.folder / _RATES, self._current.traces.rates())
         except OSError as error:
             self._trouble.warn("the rates of the last seconds cannot be kept", reason=str(error))
 
     def _take_up(self, found: Found, arrived_nano: int) -> None:
         """Look once more at what waited when an earlier drain ended, as if it came then."""
-        number = self._traces.join()
-        member = _Member(
-            number,
-            found.origin,
-            RecordLooker(self._rules, found.origin.layout, found.origin.service, found.origin.root_threshold),
-        )
+        one = self._current
+        member = one.member(found.origin)
         for start in range(0, len(found.places), _MOST_AT_ONCE):
             for group in self.hold.records(found.places[start : start + _MOST_AT_ONCE]):
-                _, fates, place = self._look(member, group.records, arrived_nano)
-                place(group.places)
-                is_kept = fates.is_kept
-                self._batches.add(group.places[is_kept], Fates(*(array[is_kept] for array in fates)))
-                dropped = group.places[fates.is_settled & ~is_kept]
+                self._decide_due(arrived_nano)
+                self._settle()
+                part = _Part(one, slice(None), one.look(member, group.records, arrived_nano))
+                _place([part], group.places)
+                part.add_kept(group.places, self._batches)
+                fates = part.looked.fates
+                dropped = group.places[fates.is_settled & ~fates.is_kept]
                 self._put_on_record()
                 if len(dropped):
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
                 self._settle()
-        self._traces.leave(number)
+        one.traces.leave(member.number)
 
 
 def _key_of(ring: Ring) -> RingKey:
     return RingKey(ring.file.inode, ring.created_unix_nano)
+
+
+def _place(parts: Iterable[_Part], places: np.ndarray) -> None:
+    """Say where the records of a look wait."""
+    for part in parts:
+        part.by.traces.place(part.looked, places[part.at])
 
 
 def _some(records: np.ndarray, which: np.ndarray) -> np.ndarray:

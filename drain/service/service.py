@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from drain.exporters.protocol import Exporter
     from drain.rings.admission import Admission
     from drain.rings.directory import RingDirectory
+    from drain.sampling.rules import Rules
     from drain.service.limits import Limits
     from drain.service.observer import Observer
     from drain.service.sampling_plan import SamplingPlan
@@ -157,6 +158,7 @@ class Service:
         )
         self._audit_requested = False
         self._renewal: Admission | None = None
+        self._rules: Rules | None = None
         self.why_broken = ""
 
     @property
@@ -173,8 +175,15 @@ class Service:
         self._shutdown.is_hopeless = True
         self._shutdown.is_requested = True
 
-    def request_renewal(self, admission: Admission) -> None:
-        """Let other files be taken in soon, and what waits be sent by what the exporter is now; any thread may ask."""
+    def request_renewal(self, admission: Admission, rules: Rules | None = None) -> None:
+        """Let other files be taken in soon, and what waits be sent by what the exporter is now; any thread may ask.
+
+        Args:
+            admission: which ring files are taken in.
+            rules: on whole traces; None: those in effect stay.
+        """
+        if rules is not None:
+            self._rules = rules
         self._renewal = admission
         self._doorbell.ring()
 
@@ -310,6 +319,9 @@ class Service:
         if admission is not None:
             self._reader.admit(admission)
             self._delivery.try_now(self._exporter.endpoint)
+        rules, self._rules = self._rules, None
+        if rules is not None and self._late is not None:
+            self._late.renew(rules)
 
     def _settle(self) -> bool:
         """Release what has its outcome; return whether there was anything."""

@@ -296,6 +296,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         "decided",
         unit="{span}",
     ),
+    _counter(
+        "failed_reloads",
+        lambda reading: values.one(reading.snapshot.failed_reloads),
+        "Signals to reload (SIGHUP) of which something was not taken up; the log says what.",
+        unit="{reload}",
+    ),
     _gauge("spool_spans", values.spool_spans, "Spans in the spool.", SERVICE_LABEL, unit="{span}"),
     _counter(
         "spool_spans_left",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def reload_that(reread: Callable[[], Any]) -> Reload:
-    anything: Any = SimpleNamespace(settings=None, reopen=lambda: None)
+    anything: Any = SimpleNamespace(settings=None, reopen=lambda: None, accounts=SimpleNamespace(failed_reloads=0))
     return Reload(anything, reread, anything, anything, anything, structlog.get_logger())
 
 

@@ -214,6 +214,11 @@ static void what_cannot_be_is_refused(void)
     assert(rb_traces_place(table, &span, &place, 1) == RB_OK);
     span = 1;
     assert(rb_traces_place(table, &span, &place, 1) == RB_E_ARGUMENT);
+    const rb_record two[2] = {record, record_of(2, 0)};
+    uint8_t known[2];
+    assert(rb_traces_know(table, two, sizeof *two, 2, known) == RB_OK && known[0] == 1 && known[1] == 0);
+    assert(rb_traces_know(table, two, 63, 1, known) == RB_E_ARGUMENT);
+    assert(rb_traces_know(table, two, 64, 1, NULL) == RB_E_ARGUMENT);
     assert(rb_traces_decide_early(table, 99, 1, RB_WHY_HOLD, SECOND) == RB_E_ARGUMENT);
     assert(rb_traces_decide_early(table, UINT32_MAX, 1, RB_WHYS, SECOND) == RB_E_ARGUMENT);
     assert(rb_traces_leave(table, 99) == RB_E_ARGUMENT);

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 import time
+import urllib.request
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
@@ -271,3 +273,33 @@ def test_a_lane_with_more_than_a_chunk_takes_is_held_bit_by_bit_and_then_decided
         (event,) = drain.events("audit")
     assert check_whole(output) == everything == failing
     assert event["adds_up"], event
+
+
+def test_rules_are_reloaded_and_a_wrong_file_changes_nothing(
+    ring_dir: Path, log: Path, tmp_path: Path, emitter: ringbuf.Emitter, rules: Path
+) -> None:
+    output = tmp_path / "spans.jsonl"
+    begin = '[sampling]\nwait_after_root = "10ms"\n[[sampling.rule]]\nname = "first"\nspan = "*"\n'
+    listening = ("--sampling", rules, "--listen", "127.0.0.1:0")
+    rules.write_text(begin + "ratio = 0\n")
+    with DrainProcess(log, ring_dir, *arguments(output, *listening)) as drain:
+
+        def emit_and_reload(text: str, event: str) -> dict[str, object]:
+            emit_traces(emitter, 10)
+            until(lambda: emitter.stats().pending == 0)
+            count = len(drain.events(event))
+            rules.write_text(text)
+            drain.signal(signal.SIGHUP)
+            return drain.wait_for_event(event, count + 1)
+
+        assert f"{rules}:" in str(emit_and_reload(begin + "ratio = 2\n", "the rules are not taken up")["reason"])
+        address = drain.wait_for_event("serving")["listen"]
+        with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+            assert b"\nringbuf_drain_failed_reloads_total 1.0\n" in answer.read()
+        emit_and_reload(begin, "other rules decide on traces that begin from now on")  # `first` keeps all now
+        emit_traces(emitter, 20)
+        until(lambda: len(spans_in_file(output)) == 20 * SPANS)
+        assert drain.stop() == 0
+    assert not drain.events("the configuration is not taken up")
+    assert len(drain.events("reloaded")) == 2
+    assert check_whole(output) == set(range(60))

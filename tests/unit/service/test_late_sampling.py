@@ -22,6 +22,7 @@ from drain.sampling.trace_state import stated
 from drain.service.held_batches import HeldSegment
 from drain.service.late_sampling import LateSampling
 from ringbuf.dataplane import DATAPLANE_LAYOUT as LAYOUT
+from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -290,3 +291,101 @@ def test_it_says_when_it_is_to_be_asked_next(bench: Bench) -> None:
     assert bench.late.waiting == 1
     assert bench.late.rule_names == ["errors", "half", DEFAULT]
     bench.late.tend()
+
+
+OTHERS = Rules((ERRORS, Rule("half", ratio=0.02, kinds=frozenset({3})), Rule(DEFAULT, ratio=0.9)), is_head_open=True)
+
+
+def name_and_threshold(span: Any) -> tuple[str, int | None]:
+    rule = next(item.value.string_value for item in span.attributes if item.key == "ringbuf.sampling.rule")
+    return rule, stated(span.trace_state).threshold
+
+
+def test_traces_that_have_begun_stay_under_their_rules(bench: Bench) -> None:
+    """Late spans too, in which the rules that decided are long gone."""
+    seed = secrets.randbelow(2**32)
+    source, samplers = np.random.default_rng(seed), (Sampler(RULES), Sampler(OTHERS))
+    under: dict[bytes, int] = {}
+    came: dict[int, bytes] = {}
+    fates = []
+    rings = [bench.ring(1), bench.ring(2)]
+    for look in range(90):
+        at = 0 if look < 30 or look >= 60 else 1  # with as much time between as the longest wait
+        bench.late.renew((RULES, OTHERS)[at])
+        bench.now_nano += int(source.integers(0, SECOND // 2))
+        records = drawn(source, int(source.integers(1, 40)), 25, look)
+        spans = seen(records, f"service {1 + look % 2}")
+        came |= {id(span): bytes(record["span_id"]) for span, record in zip(spans, records, strict=True)}
+        for span in spans:
+            fates += list(samplers[under.setdefault(span.trace_id, at)].take(span, bench.now_nano))
+        bench.late.read(rings[look % 2], 0, records, look * 100, look * 100 + len(records), 0)
+        bench.late.decide(bench.now_nano)
+        bench.deliver()
+        bench.check_law()
+    bench.now_nano += 10 * SECOND
+    for sampler in samplers:
+        fates += list(sampler.decide_due())
+    while bench.late.waiting:
+        bench.now_nano += SECOND // 10
+        bench.late.decide(bench.now_nano)
+        bench.deliver()
+    bench.check_law()
+    names = [rule.name for rule in RULES.rules]
+    expected = {
+        came[id(fate.span)]: (names[fate.decision.rule], fate.threshold)
+        for fate in fates
+        if fate.is_kept and fate.decision is not None
+    }
+    assert {span_id: name_and_threshold(span) for span_id, span in bench.delivered.items()} == expected, f"seed {seed}"
+    assert sum(bench.late.counts().traces) == len(under), f"seed {seed}"
+
+
+def span_of(trace: int, parent: int = 1) -> np.ndarray[Any, Any]:
+    record = drawn(np.random.default_rng(trace), 1, 1, trace)
+    record["status"], record["kind"], record["parent_span_id"] = 0, 1, parent
+    record["span_id"][0, :2] = trace, parent
+    return record
+
+
+def test_of_rules_that_come_one_after_the_other_the_last_are_taken_up(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Rules((Rule("first"), Rule(DEFAULT))))
+    ring = bench.ring(1)
+    bench.late.renew(Rules((ERRORS, Rule("second"))))
+    first, _, third, last = (Rules((ERRORS, Rule(name))) for name in ("first", "second", "third", "fourth"))
+    bench.late.read(ring, 0, span_of(1), 0, 1, 0)
+    bench.late.decide(bench.now_nano)
+    bench.late.renew(first)  # its trace began under the second
+    bench.late.renew(third)
+    bench.late.renew(last)
+    bench.late.read(ring, 0, span_of(2), 1, 2, 0)
+    assert bench.late.rule_names == ["errors", "first", "second"]
+    bench.now_nano += 6 * SECOND
+    bench.late.decide(bench.now_nano)
+    assert bench.late.rule_names == ["errors", "fourth", "first"]
+    bench.late.read(ring, 0, span_of(3), 2, 3, 0)
+    bench.now_nano += 6 * SECOND
+    for _ in range(2):
+        bench.late.decide(bench.now_nano)
+        bench.now_nano += SECOND
+    bench.deliver()
+    assert {span_id[0]: name_and_threshold(span)[0] for span_id, span in bench.delivered.items()} == {
+        1: "second",
+        2: "first",
+        3: "fourth",
+    }
+    bench.check_law()
+    bench.late.close()
+
+
+def test_without_memory_for_other_rules_those_in_effect_stay(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RingBufferError("no trace table")
+
+    monkeypatch.setattr("drain.service.late_sampling.Traces", fail)
+    bench.late.renew(OTHERS)
+    assert bench.late.not_renewed == 1
+    monkeypatch.undo()
+    bench.late.read(bench.ring(1), 0, span_of(1), 0, 1, 0)
+    assert bench.late.rule_names == ["errors", "half", DEFAULT]
+    bench.late.renew(OTHERS)
+    assert bench.late.not_renewed == 1

@@ -1,0 +1,134 @@
+"""Rules that decide, and what they need: their trace table, and how they look at the records of each ring.
+
+A reload puts others in their place for traces that begin. Those that have begun stay under their rules, so for a while
+there are two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drain.sampling.hold.chunk import RingKey
+from drain.sampling.seen_records import RecordLooker
+from drain.sampling.traces import DECIDED, Counts, Looked, Traces
+from ringbuf._ringbuf import lib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from drain.sampling.hold.origins import Origin
+    from drain.sampling.rules import Rules
+
+
+class Member(NamedTuple):
+    """A ring that is served.
+
+    Attributes:
+        number: of the trace table.
+        origin: of its records.
+        looker: at them.
+    """
+
+    number: int
+    origin: Origin
+    looker: RecordLooker
+
+
+class RulesInEffect:
+    """Decides on the traces that began under some rules.
+
+    Args:
+        rules: which.
+        traces: made for them.
+
+    Attributes:
+        rules: as given.
+        traces: as given.
+        names: of the rules, in their order.
+    """
+
+    def __init__(self, rules: Rules, traces: Traces) -> None:
+        self.rules = rules
+        self.traces = traces
+        self.names = [rule.name for rule in rules.rules]
+        self._members: dict[RingKey, Member] = {}
+
+    def join(self, key: RingKey, origin: Origin) -> None:
+        """Take a ring in."""
+        self._members[key] = self.member(origin)
+
+    def member(self, origin: Origin) -> Member:
+        """Return what is needed to look at records of an origin, which is to leave the table at the end."""
+        looker = RecordLooker(self.rules, origin.layout, origin.service, origin.root_threshold)
+        return Member(self.traces.join(), origin, looker)
+
+    def leave(self, key: RingKey) -> None:
+        """Let a ring go; what waits of it goes on to wait."""
+        member = self._members.pop(key, None)
+        if member is not None:
+            self.traces.leave(member.number)
+
+    def look(self, member: Member | RingKey, records: np.ndarray, now_nano: int) -> Looked:
+        """Take in records that come now; what is due was decided, and what is settled taken."""
+        if isinstance(member, RingKey):
+            member = self._members[member]
+        seen = member.looker.look(records)
+        return self.traces.look(
+            member.number,
+            records,
+            seen.masks,
+            now_nano,
+            root_threshold=member.origin.root_threshold,
+            thresholds=seen.thresholds,
+            randoms=seen.randoms,
+            has_alone=len(member.origin.layout.attributes) < lib.RB_MAX_ATTRIBUTES,
+        )
+
+    def take_over(self, earlier: RulesInEffect, most: int) -> None:
+        """Remember what earlier rules decided, for late spans; of a rule that is no more it was the default.
+
+        Args:
+            earlier: of which nothing waits.
+            most: decisions that are remembered; what these rules decided since does not give way to older ones.
+        """
+        room = max(0, most - self.traces.decisions)
+        remembered = earlier.traces.remembered()
+        decided = np.array(remembered[len(remembered) - min(room, len(remembered)) :], DECIDED)
+        at = {name: number for number, name in reversed(list(enumerate(self.names)))}
+        of = np.array([at.get(name, len(self.names) - 1) for name in earlier.names], np.uint8)
+        decided["rule"] = of[decided["rule"]]
+        self.traces.remember(decided)
+
+
+class Tally(NamedTuple):
+    """What was decided by some rules.
+
+    Attributes:
+        names: of the rules.
+        counts: by these.
+    """
+
+    names: Sequence[str]
+    counts: Counts
+
+
+def summed(names: Sequence[str], tallies: Iterable[Tally]) -> Counts:
+    """Return the sum: by rule only those of `names`, all the rest of all."""
+    tallies = list(tallies)
+    traces = dict.fromkeys(names, 0)
+    for tally in tallies:
+        for name, count in zip(tally.names, tally.counts.traces, strict=True):
+            if name in traces:
+                traces[name] += count
+    every = [tally.counts for tally in tallies]
+    return Counts(
+        list(traces.values()),
+        {why: sum(counts.why[why] for counts in every) for why in every[0].why},
+        sum(counts.late for counts in every),
+        sum(counts.late_kept for counts in every),
+        sum(counts.forgotten for counts in every),
+        sum(counts.waiting_spans for counts in every),
+        sum(counts.waiting_traces for counts in every),
+    )
