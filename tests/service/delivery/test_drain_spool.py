@@ -216,16 +216,19 @@ def test_when_the_spool_is_full_too_the_producer_counts_and_nothing_that_was_wri
     written = 0
     spool = drain.service.stores.spool
     assert spool is not None
-    # Most of its room goes at once, to what does not become smaller.
-    large = TracesData()
-    large.resource_spans.add(schema_url=random.Random(1).randbytes(250_000).hex())  # noqa: S311 - not to guard
-    spool.put(Request(large.SerializeToString(), 0, "protobuf")).result(SECONDS)
+    # What has no room beside this has little left: each row costs the disk a commit, and one more to go.
+    filling = TracesData()
+    filling.resource_spans.add(schema_url=random.Random(1).randbytes(20_000).hex())  # noqa: S311 - not to guard
+    while not spool.status().refused_full:
+        spool.put(Request(filling.SerializeToString(), 0, "protobuf")).exception(SECONDS)
+    refused = spool.status().refused_full
     before = 0
-    while not (spool.status().refused_full and emitter.stats().full > before):
-        before = before if spool.status().refused_full else emitter.stats().full
+    while not (spool.status().refused_full > refused and emitter.stats().full > before):
+        before = before if spool.status().refused_full > refused else emitter.stats().full
         written += emit(emitter, range(written, written + 40))
         drain.step()
     assert written == drain.sums().published
+    assert drain.sums().spooled
     backend.is_down = False
     drain.until(lambda: emitter.stats().pending == 0 and spool_sums(drain).waiting == 0)
     assert set(backend.numbers) == set(range(written))
@@ -347,7 +350,7 @@ def test_while_the_backend_is_down_it_is_not_hammered(
     emitter: ringbuf.Emitter, backend: Backend, start: Callable[..., SteppedDrain]
 ) -> None:
     drain = start(limits=Limits(10, 4_000_000, 0.0, 8, SECONDS))
-    drain.service._delivery._breaker_of("")._policy = drain.service._delivery._policy.__class__(
+    drain.service._delivery._route_of("").breaker._policy = drain.service._delivery._policy.__class__(
         initial=NEVER, maximum=NEVER
     )
     backend.is_down = True
