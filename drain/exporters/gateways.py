@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from drain.exporters.protocol import Renewable, Verdict
 from drain.otlp.destinations import Rendezvous
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
+    from structlog.typing import FilteringBoundLogger
 
     from drain.exporters.protocol import Exporter, Partitioner, Result
     from drain.otlp.request import Encoding, Request
@@ -33,11 +36,13 @@ class _Gateway:
         doubts: grows with each failure, and halves with each request that it took: one that comes and goes is trusted
             again by and by.
         away_until: it is passed over until then, on the clock.
+        doubted_at: when the doubts grew last: attempts that had begun before say nothing new.
     """
 
     exporter: Exporter
     doubts: int = 0
     away_until: float = 0.0
+    doubted_at: float = float("-inf")
 
 
 class Gateways:
@@ -48,6 +53,7 @@ class Gateways:
         balance: "trace": all spans of a trace go to the same, and wait for it while it is away; "round-robin": requests
             go to one after the other; "failover": to the first that is not away.
         clock: seconds that never go back.
+        log: hears when one is passed over, and when it is back; None: structlog's.
 
     Attributes:
         exporters: as given.
@@ -57,7 +63,11 @@ class Gateways:
     """
 
     def __init__(
-        self, exporters: Mapping[str, Exporter], balance: Balance, clock: Callable[[], float] = time.monotonic
+        self,
+        exporters: Mapping[str, Exporter],
+        balance: Balance,
+        clock: Callable[[], float] = time.monotonic,
+        log: FilteringBoundLogger | None = None,
     ) -> None:
         encodings = {exporter.encoding for exporter in exporters.values()}
         if len(encodings) != 1:
@@ -68,16 +78,18 @@ class Gateways:
         self.partitioner: Partitioner | None = _Homes(tuple(exporters)) if balance == "trace" else None
         self._takes_turns = balance == "round-robin"
         self._clock = clock
+        self._log: FilteringBoundLogger = structlog.get_logger() if log is None else log
         self._lock = threading.Lock()
         self._gateways = [_Gateway(exporter) for exporter in exporters.values()]  # in the order of their turns
 
     def export(self, request: Request) -> Result:
-        """Make one attempt, at the request's home if it has one; see `drain.exporters.protocol.Exporter`."""
-        if request.destination in self.exporters:
+        """Make one attempt, at the request's home if traces have one; see `drain.exporters.protocol.Exporter`."""
+        if self.partitioner is not None and request.destination in self.exporters:
             return self.exporters[request.destination].export(request)
+        started = self._clock()
         gateway = self._chosen()
         result = gateway.exporter.export(request)
-        self._note(gateway, result)
+        self._note(gateway, result, started)
         return result
 
     def renew(self) -> None:
@@ -106,15 +118,27 @@ class Gateways:
                 self._gateways.append(chosen)
             return chosen
 
-    def _note(self, gateway: _Gateway, result: Result) -> None:
+    def _note(self, gateway: _Gateway, result: Result, started: float) -> None:
         with self._lock:
+            doubts = gateway.doubts
             if result.verdict is not Verdict.RETRY:
                 gateway.doubts //= 2
                 gateway.away_until = 0.0
-                return
-            gateway.doubts += 1
-            seconds = min(_FIRST_AWAY_SECONDS * 2 ** min(gateway.doubts - 1, 10), _LONGEST_AWAY_SECONDS)
-            gateway.away_until = self._clock() + max(seconds, min(result.retry_after or 0.0, _LONGEST_AWAY_SECONDS))
+            elif started >= gateway.doubted_at:
+                gateway.doubts += 1
+                gateway.doubted_at = self._clock()
+                seconds = min(_FIRST_AWAY_SECONDS * 2 ** min(doubts, 10), _LONGEST_AWAY_SECONDS)
+                seconds = max(seconds, min(result.retry_after or 0.0, _LONGEST_AWAY_SECONDS))
+                gateway.away_until = gateway.doubted_at + seconds
+            is_away, is_back = gateway.doubts and not doubts, doubts and not gateway.doubts
+        if is_away:
+            self._log.warning(
+                "endpoint is passed over, others get its spans",
+                endpoint=gateway.exporter.endpoint,
+                reason=result.message,
+            )
+        elif is_back:
+            self._log.info("endpoint is used again", endpoint=gateway.exporter.endpoint)
 
 
 class _Homes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from drain import assembly
 from drain.exporters.gateways import Gateways
@@ -94,6 +95,50 @@ def test_the_first_that_is_there_gets_all_and_one_that_comes_and_goes_is_trusted
     assert fleet.send(2) == "ab"
     fleet.clock.now += 4
     assert fleet.send(1) == "b"
+
+
+def test_what_was_under_way_when_one_went_away_does_not_keep_it_away_for_longer() -> None:
+    fleet = Fleet("failover")
+    first = fleet.endpoints[NAMES[0]]
+    under_way = 0
+
+    def fail_together(request: Request) -> Result:
+        nonlocal under_way
+        under_way += 1
+        if under_way < 8:
+            fleet.gateways.export(request)  # before this one has its answer
+        fleet.clock.now += 0.1
+        return Result(Verdict.RETRY)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first, "export", fail_together)
+        fleet.send(1)
+    assert under_way == 8
+    fleet.clock.now += 6
+    assert fleet.send(1) == "a", "as after one failure"
+
+
+@pytest.mark.parametrize("balance", ["round-robin", "failover"])
+def test_what_waits_for_one_goes_to_others_once_traces_have_no_home_any_more(balance: Balance) -> None:
+    """It was spooled with --balance trace, and the operator lets others have it while its home is away."""
+    fleet = Fleet(balance)
+    fleet.endpoints[NAMES[0]].is_away = True
+    assert fleet.send(3, NAMES[0])[:2] == "ab"
+
+
+def test_the_log_says_which_is_passed_over_and_when_it_is_back() -> None:
+    with structlog.testing.capture_logs() as lines:
+        fleet = Fleet("failover")
+        fleet.endpoints[NAMES[0]].is_away = True
+        for _ in range(2):
+            fleet.send(3)
+            fleet.clock.now += 60
+        fleet.endpoints[NAMES[0]].is_away = False
+        fleet.send(9)
+    assert [(line["event"], line["endpoint"]) for line in lines] == [
+        ("endpoint is passed over, others get its spans", NAMES[0]),
+        ("endpoint is used again", NAMES[0]),
+    ]
 
 
 def test_one_is_tried_all_the_same_when_all_are_away() -> None:
