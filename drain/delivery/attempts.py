@@ -16,11 +16,11 @@ from drain.exporters.protocol import Bounded, GroupExporter, Partitioned, Result
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from drain.delivery.breaker import Breaker
     from drain.delivery.dead_letters import DeadLetters
     from drain.delivery.job import Job
     from drain.delivery.request_size import RequestSize
     from drain.delivery.retry import RetryPolicy
+    from drain.delivery.route import Route
     from drain.exporters.protocol import Exporter
     from drain.otlp.request import Request
 
@@ -38,7 +38,7 @@ class Attempts:
     Args:
         exporter: sends.
         policy: when to give up.
-        breaker_of: a destination's; is told what came of each attempt.
+        route_of: to a destination; its breaker is told what came of each attempt.
         size: how large requests may be.
         dead_letters: where refused batches are kept; None: nowhere.
         has_spool: whether batches that wait let their lanes go on.
@@ -49,7 +49,7 @@ class Attempts:
         self,
         exporter: Exporter,
         policy: RetryPolicy,
-        breaker_of: Callable[[str], Breaker],
+        route_of: Callable[[str], Route],
         size: RequestSize,
         dead_letters: DeadLetters | None,
         *,
@@ -58,7 +58,7 @@ class Attempts:
     ) -> None:
         self._exporter = exporter
         self._policy = policy
-        self._breaker_of = breaker_of
+        self._route_of = route_of
         self._size = size
         self._dead_letters = dead_letters
         self._has_spool = has_spool
@@ -121,16 +121,18 @@ class Attempts:
 
     def _pieces(self, job: Job, request: Request) -> int:
         """Return into how many requests one is cut before it is sent; 1: it is sent as it is."""
-        by_spans = 2 if request.spans > min(self._size.spans, job.most_spans) else 1
+        timely = self._route_of(job.request.destination).timely
+        by_spans = 2 if request.spans > min(timely.most, job.most_spans) else 1
         size, most = request.body_bytes, self.most_bytes
         by_bytes = 1 if size <= most else math.ceil(size / (most * _FILLED))
         return min(request.spans, max(by_spans, by_bytes))
 
     def _goes_on(self, job: Job, result: Result, started: float) -> bool:
         """Take note of what came of the first request; return whether the part goes on with what is left then."""
-        request, breaker = job.left[0], self._breaker_of(job.request.destination)
+        request, route = job.left[0], self._route_of(job.request.destination)
+        breaker = route.breaker
         if not result.is_timeout:
-            self._size.answered(request.spans)
+            route.timely.answered(request.spans)
         match result.verdict:
             case Verdict.DELIVERED:
                 rejected = min(result.rejected, request.spans)
@@ -145,7 +147,7 @@ class Attempts:
                 breaker.refused(request, result)
                 return self._is_put_away(job, request, result) or self._waits_to_be_kept(job, result)
             case Verdict.RETRY:
-                return self._failed(job, request, result, started, breaker)
+                return self._failed(job, request, result, started, route)
             case _:
                 assert_never(result.verdict)
         return True
@@ -162,11 +164,12 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - no memory, no thread: a batch that nobody settles would wait for ever
             return [Result(Verdict.RETRY, message=repr(error))] * len(requests)
 
-    def _failed(self, job: Job, request: Request, result: Result, started: float, breaker: Breaker) -> bool:
+    def _failed(self, job: Job, request: Request, result: Result, started: float, route: Route) -> bool:
         """Note an attempt in vain; return whether the part goes on with its next request: this one is given up."""
+        breaker = route.breaker
         job.failures += 1
         if result.is_timeout and request.spans > 1:
-            breaker.timed_out(request, result, self._size.timed_out(request.spans))
+            breaker.timed_out(request, result, route.timely.timed_out(request.spans))
         breaker.failed(request, result, started, job)
         if result.may_be_too_large and request.spans > 1:
             job.most_spans = (request.spans + 1) // 2

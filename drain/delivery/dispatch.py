@@ -30,7 +30,7 @@ from drain.delivery.attempts import Attempts
 from drain.delivery.breaker import Breaker
 from drain.delivery.job import Job, Keeping, Sending
 from drain.delivery.queue import LOOK_AGAIN_SECONDS, Send, Take, Wait, Which
-from drain.delivery.request_size import RequestSize
+from drain.delivery.request_size import ANY_SIZE, RequestSize
 from drain.delivery.route import Grip, Routes
 from drain.delivery.storing import STORE_AGAIN_SECONDS, Storing
 from drain.exporters.protocol import GroupExporter
@@ -94,7 +94,6 @@ class Dispatch:
         dead_letters: where refused batches are kept; None: nowhere.
 
     Attributes:
-        size: how large a request may be.
         spool_after: as given.
     """
 
@@ -117,10 +116,10 @@ class Dispatch:
         self._clock = clock
         self._exporter = exporter
         self._trouble = RepeatedTrouble(log, clock)
-        self.size = RequestSize()
+        self._size = RequestSize()
         self.spool_after = spool_after
         self._attempts = Attempts(
-            exporter, policy, self._breaker_of, self.size, dead_letters, has_spool=spool is not None, clock=clock
+            exporter, policy, self._route_of, self._size, dead_letters, has_spool=spool is not None, clock=clock
         )
         self._settled: deque[Batch] = deque()
         self._in_flight = 0
@@ -143,7 +142,7 @@ class Dispatch:
         Args:
             endpoint: where it sends now.
         """
-        self.size.forget()
+        self._size.forget()
         if self._storing is not None:
             self._storing.try_now()
         with self._changed:
@@ -168,6 +167,12 @@ class Dispatch:
     def most_bytes(self) -> int:
         """How large the body of a request may be."""
         return self._attempts.most_bytes
+
+    @property
+    def most_spans(self) -> int:
+        """How many spans a batch may have: as many as the quickest of the destinations takes in time."""
+        with self._changed:
+            return max((route.timely.most for route in self._routes.known()), default=ANY_SIZE)
 
     @property
     def is_idle(self) -> bool:
@@ -339,9 +344,9 @@ class Dispatch:
             grip.route.is_spools_turn = not is_from_spool
             self._changes += 1
 
-    def _breaker_of(self, destination: str) -> Breaker:
+    def _route_of(self, destination: str) -> Route:
         with self._changed:
-            return self._routes.to(destination).breaker
+            return self._routes.to(destination)
 
     def _most_fails(self) -> bool:
         with self._changed:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drain.delivery.queue import Send, Step, Take, Turns, Wait, next_step, seconds_until_attempt
+from drain.delivery.request_size import TimelySpans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -25,6 +26,7 @@ class Route:
     Attributes:
         destination: as given.
         breaker: as given.
+        timely: how many spans it takes in time: one that hangs makes no request to another smaller.
         waiting: parts that nobody sends now, in the order in which they came.
         is_spools_turn: the last that was sent had waited here, so that the next comes from the spool.
         since_suspect: attempts since the last that was to be made with a suspect part.
@@ -33,6 +35,7 @@ class Route:
     def __init__(self, destination: str, breaker: Breaker) -> None:
         self.destination = destination
         self.breaker = breaker
+        self.timely = TimelySpans()
         self.waiting: list[Job] = []
         self.is_spools_turn = False
         self.since_suspect = 0
@@ -136,7 +139,10 @@ class Routes:
             suspects_running=sum(grip.is_suspect for grip in under_way),
             most_suspects=max(1, self._concurrency // 2),
         )
-        spool = None if self._storing is None else self._storing.view(route.destination)
+        # What was taken out and delivered in part waits in memory: of a whole spool that would be too much.
+        in_parts = sum(job.entry is not None for job in route.waiting)
+        is_full = in_parts >= self._concurrency
+        spool = None if self._storing is None or is_full else self._storing.view(route.destination)
         return next_step(route.waiting, route.breaker.state(), spool, turns, self._clock())
 
     def to(self, destination: str) -> Route:

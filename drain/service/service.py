@@ -268,7 +268,7 @@ class Service:
             self._upkeep.look()
             if self.is_superseded:
                 return True
-        self._batcher.max_spans = min(self._limits.batch_spans, self._delivery.size.spans)
+        self._batcher.max_spans = min(self._limits.batch_spans, self._delivery.most_spans)
         self._batcher.max_bytes = self._copier.batch_bytes = min(self._limits.batch_bytes, self._delivery.most_bytes)
         worked |= self._serve_rings()
         worked |= self._decide()

@@ -6,25 +6,30 @@ import os
 import random
 import threading
 from collections import Counter, deque
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from drain.accounting.outcome import Outcome
+from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
 from drain.delivery.dispatch import WAITING_BYTES, Dispatch
+from drain.delivery.request_size import ANY_SIZE
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.measured import MeasuredExporter
 from drain.exporters.protocol import GroupExporter, Result, Verdict
-from tests.unit.delivery.world import FakeSpool, World, batch_of_parts
+from drain.otlp.request import Request
+from drain.rings.segment import Segment
+from tests.unit.delivery.world import LANE, RING, FakeSpool, World, batch_of_parts
 from tests.waiting import SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from drain.delivery.batch import Batch
-    from drain.otlp.request import Encoding, Request
+    from drain.otlp.request import Encoding
 
 TAKEN, AWAY = Result(Verdict.DELIVERED), Result(Verdict.RETRY, message="away")
 SEED = int(os.environ.get("RINGBUF_TEST_SEED") or 1)
@@ -85,6 +90,67 @@ def test_the_backend_is_down_when_every_destination_is() -> None:
     down.add("b")
     send(world, 60, "a", "b")
     assert world.dispatch.is_backend_down
+
+
+def test_one_that_hangs_makes_no_request_to_another_smaller() -> None:
+    """Its requests get no answer in time, and are halved; the others are as large as ever."""
+    hung = Result(Verdict.RETRY, message="no answer within 10 s", is_timeout=True)
+    world = World(lambda _body, _now: TAKEN, has_spool=True, seed=SEED)
+    taken: list[int] = []
+
+    def export(request: Request) -> Result:
+        if request.destination == "b":
+            return hung
+        taken.append(request.spans)
+        return TAKEN
+
+    world.export = export  # type: ignore[method-assign]
+    for _ in range(40):
+        parts = [spans_for(name, 64) for name in ("a", "b")]
+        world.dispatch.send(Batch(parts, [Segment(RING, LANE, 128, 0)]))
+        world.run(5.0)
+    assert taken == [64] * 40
+    assert world.dispatch.most_spans == ANY_SIZE, "batches, too"
+
+
+def test_of_a_spool_for_destinations_that_are_gone_memory_has_little_while_one_is_away() -> None:
+    """Each row is cut anew: what one takes of it is not sent again, while the rest waits for the other."""
+    is_away = True
+    world = World(lambda _body, _now: TAKEN, has_spool=True, seed=SEED)
+    taken: Counter[bytes] = Counter()
+
+    def export(request: Request) -> Result:
+        if request.destination == "b" and is_away:
+            return AWAY
+        taken.update(trace_ids_of(request))
+        return TAKEN
+
+    world.export = export  # type: ignore[method-assign]
+    partitioner = SimpleNamespace(names=("a", "b"), home=lambda trace_id, _service: "ab"[trace_id[0] % 2])
+    world.partitioner = partitioner  # type: ignore[attr-defined]
+    assert world.spool is not None
+    for _ in range(100):
+        world.spool.back(world.spool.put(spans_for("gone", 8)).result())
+    world.run(60.0)
+    in_memory = sum(len(route.waiting) for route in world.dispatch._routes.known())
+    assert in_memory <= 2 * 4, "as many as there are threads, of each destination"
+    is_away = False
+    world.run(600.0)
+    assert (len(taken), set(taken.values())) == (800, {1}), "each once"
+    assert world.spool.entries == {}
+
+
+def spans_for(destination: str, count: int) -> Request:
+    """Return a request of so many spans, every second of which has its home at "b"."""
+    traces = TracesData()
+    spans = traces.resource_spans.add().scope_spans.add().spans
+    spans.extend(Span(trace_id=bytes([number]) + os.urandom(15), span_id=bytes(8)) for number in range(count))
+    return Request(traces.SerializeToString(), count, "protobuf", destination, {"shop": count})
+
+
+def trace_ids_of(request: Request) -> list[bytes]:
+    (resource_spans,) = TracesData.FromString(request.body).resource_spans
+    return [span.trace_id for span in resource_spans.scope_spans[0].spans]
 
 
 class Together:

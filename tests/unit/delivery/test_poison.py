@@ -210,7 +210,7 @@ def test_what_the_backend_takes_slowly_is_made_smaller_and_larger_again() -> Non
     made.dispatch.send(batches[0])
     made.run(300.0)
     assert batches[0].segments[0].outcome == Outcome(delivered=spans)
-    assert 50 <= made.dispatch.size.spans <= 200
+    assert 50 <= made.dispatch.most_spans <= 200
     tried_in_vain = sum(size > largest for size in sizes)
     assert tried_in_vain <= 10, "it is not found out again and again"
     largest = spans
