@@ -200,7 +200,8 @@ class Settings(BaseSettings):
         256 << 20,
         ge=16 << 20,
         json_schema_extra={"needs": "sampling"},
-        description="Memory in which spans wait for the decision on their trace; at most a quarter of the file system.",
+        description="Of --sampling: memory in which spans wait for the decision on their trace; "
+        "at most a quarter of the file system.",
     )
     retry_initial: Seconds = Field(1.0, gt=0, le=_DAY, description="Seconds before the first retry, before jitter.")
     retry_maximum: Seconds = Field(30.0, gt=0, le=_DAY, description="Seconds that the wait between retries grows to.")
