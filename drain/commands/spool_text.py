@@ -15,7 +15,7 @@ from drain.tools.looking.table import Column, write_table
 from ringbuf.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from drain.delivery.letter_look import LettersLook
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _MOST_ROWS: Final = 20
 _UNITS: Final = ("B", "KiB", "MiB", "GiB")
 _STEP: Final = 1024
+_ANY: Final = "(any)"  # of several, or there was one only
 _NOT_KNOWN: Final = "?"  # the clock was not set yet, and the machine has been started anew since
 
 
@@ -43,6 +44,7 @@ def as_object(state_dir: Path, settings: Settings, spool: SpoolLook, letters: Le
                     "spans": stored.spans,
                     "bytes": stored.body_bytes,
                     "encoding": stored.encoding,
+                    "destination": stored.destination or None,
                     "since": _since(clock, stored),
                     "age_seconds": clock.known_age_seconds(stored.spooled),
                     "services": dict(stored.services),
@@ -91,7 +93,9 @@ def write(state_dir: Path, settings: Settings, spool: SpoolLook, letters: Letter
         typer.echo(f"set aside as damaged: {size(spool.set_aside_bytes)}, which `ringbuf-drain replay` reads")
     if spool.batches:
         typer.echo(f"next attempt, last error: {_attempts(spool.holder)}\n")
-        _write_services(spool, clock)
+        _write_shares("service", ((name, one, n) for one in spool.batches for name, n in one.services.items()), clock)
+        if any(stored.destination for stored in spool.batches):
+            _write_shares("destination", ((one.destination or _ANY, one, one.spans) for one in spool.batches), clock)
         _write_batches(spool.batches if shows_all else spool.batches[:_MOST_ROWS], clock)
         if not shows_all and len(spool.batches) > _MOST_ROWS:
             typer.echo(f"… and {len(spool.batches) - _MOST_ROWS:,} newer ones: --all")
@@ -157,30 +161,30 @@ def _age(clock: SpoolTime, stored: Stored) -> str:
     return _NOT_KNOWN if known is None else age(int(known * 1e9))
 
 
-def _write_services(spool: SpoolLook, clock: SpoolTime) -> None:
+def _write_shares(of: str, shares: Iterable[tuple[str, Stored, int]], clock: SpoolTime) -> None:
+    """Write what waits of each service, or for each destination: its name, a batch, and its spans in that."""
     spans: Counter[str] = Counter()
     batches: Counter[str] = Counter()
     first: dict[str, Stored] = {}
-    for stored in spool.batches:
-        spans.update(stored.services)
-        batches.update(stored.services.keys())
-        for service in stored.services:
-            first.setdefault(service, stored)
+    for name, stored, count in shares:
+        spans[name] += count
+        batches[name] += 1
+        first.setdefault(name, stored)
     columns = (
-        Column("service", is_text=True, keeps_end=True),
+        Column(of, is_text=True, keeps_end=True),
         *map(Column, ("spans", "batches")),
         Column("since", 1),
         Column("age"),
     )
     rows = [
         (
-            printable(service, 64, keep_end=True),
+            printable(name, 64, keep_end=True),
             f"{count:,}",
-            f"{batches[service]:,}",
-            _seconds(_since(clock, first[service])),
-            _age(clock, first[service]),
+            f"{batches[name]:,}",
+            _seconds(_since(clock, first[name])),
+            _age(clock, first[name]),
         )
-        for service, count in spans.most_common()
+        for name, count in spans.most_common()
     ]
     write_table(columns, rows)
     typer.echo()

@@ -69,13 +69,15 @@ class State:
         assert (ran.exit_code, ran.stderr) == (0, "")
         return json.loads(ran.stdout)
 
-    def put(self, services: Mapping[str, int], *, hours: int = 0, when: Moment | None = None) -> int:
+    def put(
+        self, services: Mapping[str, int], *, hours: int = 0, when: Moment | None = None, destination: str = ""
+    ) -> int:
         now = this_moment()
         spooled = when or Moment(now.unix_nano - hours * HOUR, now.boot_id, now.boot_nano - hours * HOUR)
         body = Request(BODY, sum(services.values()), "protobuf").gzip()
         with contextlib.closing(SpoolDatabase(self.database, 1 << 20, 1 << 20)) as database:
             database.begin()
-            stored = database.add(spooled, "protobuf", services, body)
+            stored = database.add(spooled, "protobuf", services, body, destination)
             database.commit()
         return stored.id
 
@@ -153,6 +155,18 @@ def test_a_time_that_is_not_known_is_not_invented(state: State) -> None:
     (batch,) = state.told(state.folder)["spool"]["batches"]
     assert (batch["since"], batch["age_seconds"]) == (None, None)
     assert state.spool(state.folder).stdout.count("?") == 4
+
+
+def test_it_is_said_what_waits_for_which_destination(state: State) -> None:
+    state.put({"shop": 3}, hours=2)
+    assert "destination" not in state.spool(state.folder).stdout, "there is one only"
+    for hours in (1, 0):
+        state.put({"shop": 4, "bank": 1}, hours=hours, destination="http://gateway-1:4318")
+    rows = [line.split() for line in state.spool(state.folder).stdout.splitlines()]
+    shown = {row[0]: [row[1], row[2], row[-1]] for row in rows if row[:1] in (["(any)"], ["http://gateway-1:4318"])}
+    assert shown == {"(any)": ["3", "1", "2h"], "http://gateway-1:4318": ["10", "2", "1h"]}
+    told = [batch["destination"] for batch in state.told(state.folder)["spool"]["batches"]]
+    assert told == [None, *["http://gateway-1:4318"] * 2]
 
 
 def test_of_many_batches_the_oldest_are_shown_and_all_where_that_is_asked_for(state: State) -> None:
