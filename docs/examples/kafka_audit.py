@@ -4,6 +4,7 @@
 
 Reads the topic from its beginning to its end, and commits nothing. Each message says in its headers which spans of
 which batch it has (docs/kafka.md). What a drain sent twice is counted once; what is absent between batches is told.
+What a killed drain had not released comes again from the next one, under a number of that one: it counts as others.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ _TEXT: Final = re.compile(r"([0-9a-f]{16})/([0-9]{1,18})/([0-9]{1,18})/([0-9]{1,
 
 
 class BatchNumber(NamedTuple):
-    """Which spans of which batch a request has; kept over retries, the spool, and restarts.
+    """Which spans of which batch a request has; kept over retries and, in the spool, over restarts.
 
     Attributes:
         drain: 16 hex digits, of one run of one drain.

@@ -173,9 +173,10 @@ class KafkaExporter:
         """Leave the producer for one with the secrets that are in their files now."""
         try:
             self._configuration = self._options.configuration()
-            self._replace(self._producer)
         except ValueError as error:
             self._trouble.warn("the Kafka client cannot be renewed", reason=str(error))
+        else:
+            self._replace(self._producer)
         self._asks_settings = True
         self._look_now.set()
 
@@ -203,8 +204,9 @@ class KafkaExporter:
     # ---- producers ----
 
     def _made(self) -> Producer:
+        made = Producer(self._configuration)
         self._producers += 1
-        return Producer(self._configuration)
+        return made
 
     def _take(self) -> Producer | None:
         with self._lock:
@@ -222,12 +224,19 @@ class KafkaExporter:
             producer.close()
 
     def _replace(self, old: Producer) -> None:
-        """Leave a producer for another, unless somebody else has; what is under way on it comes to its end there."""
-        with self._lock:
-            if self._is_closed or self._producer is not old:
-                return
-            self._producer = self._made()
-            is_unused = not old.calls
+        """Leave a producer for another, unless somebody else has; what is under way on it comes to its end there.
+
+        Where none can be made, since a certificate is being replaced, the old one stays: its next failure tries again.
+        """
+        try:
+            with self._lock:
+                if self._is_closed or self._producer is not old:
+                    return
+                self._producer = self._made()
+                is_unused = not old.calls
+        except ValueError as error:
+            self._trouble.warn("the Kafka client cannot be renewed", reason=str(error))
+            return
         if is_unused:
             old.close()
 

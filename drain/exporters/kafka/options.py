@@ -135,7 +135,10 @@ def _refuse(properties: Mapping[str, str]) -> None:
             raise ValueError(f"kafka: {name} cannot be: {reason}")
     if properties["acks"].lower() not in {"all", "-1"}:
         raise ValueError("kafka: acks below all: what one broker has is lost with it; the drain would have released it")
-    if properties["message.timeout.ms"].strip() == "0":
+    for name in ("message.timeout.ms", "message.max.bytes"):  # which we read, too: librdkafka knows 0x10 and 010
+        if not re.fullmatch(r"[0-9]+", properties[name].strip()):
+            raise ValueError(f"kafka: {name} {properties[name]!r} is no whole number in decimal digits")
+    if not int(properties["message.timeout.ms"]):
         raise ValueError("kafka: message.timeout.ms is an attempt's time-out: 0 would be an attempt without an end")
     _refuse_plain_text(properties)
 

@@ -106,6 +106,7 @@ class Producer:
         self.statistics = Statistics()
         self.calls = 0
         self._lock = threading.Lock()
+        self._asking = threading.Lock()  # some releases of the library crash where a client is closed that asks
         self._is_closed = False
         self.has_ended = False
         hooks: dict[str, Any] = {"error_cb": self._error, "stats_cb": self._note_statistics, "logger": self}
@@ -148,7 +149,10 @@ class Producer:
             RuntimeError: the producer is closed.
         """
         asked = () if topic is None else (topic,)
-        topics: Mapping[str, Any] = self._client.list_topics(*asked, timeout=seconds).topics
+        with self._asking:
+            if self.has_ended:
+                raise RuntimeError(_BROKEN)
+            topics: Mapping[str, Any] = self._client.list_topics(*asked, timeout=seconds).topics
         return topics
 
     def give_up(self) -> None:
@@ -168,7 +172,8 @@ class Producer:
             self._client.flush(_FLUSH_SECONDS)
             self._client.purge()  # of who was in `send` when it was closed
             self.has_ended = True
-            self._client.close()
+            with self._asking:
+                self._client.close()
 
     def log(self, level: int, form: str, *words: object, **_more: object) -> None:
         """Take a line of the library's log; called with a level of the logging module."""

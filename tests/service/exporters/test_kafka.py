@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +25,7 @@ from tests.kafka.cluster import MockCluster
 from tests.nursery import shared
 from tests.service.draining import DrainProcess, ProducerProcess, number_of, run_once, spans_of
 from tests.unit.test_kafka_audit import example
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra [kafka]")
 
@@ -32,6 +33,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from drain.exporters.kafka.exporter import KafkaExporter
 from drain.exporters.kafka.partition import KafkaPartitioner
+from drain.exporters.kafka.producer import Producer
 from tests.kafka.noida import NoidaBroker
 from tests.kafka.reader import headers_of, read_until
 
@@ -130,6 +132,56 @@ def test_after_a_fatal_error_one_new_producer_takes_over(cluster: MockCluster) -
         until(lambda: delivers(exporter))
         assert exporter.broker_state().producers == 2
         assert sum(thread.name == "kafka-reports" for thread in threading.enumerate()) == 1
+
+
+def test_a_fatal_error_while_no_new_producer_can_be_made_is_no_refusal(cluster: MockCluster) -> None:
+    with closing(exporter_to(cluster)) as exporter:
+        assert delivers(exporter)
+        sound, exporter._configuration = exporter._configuration, {"ssl.ca.location": "/nowhere/ca.pem"}
+        exporter._configuration |= {"security.protocol": "SSL", "bootstrap.servers": cluster.bootstrap}
+        cluster.fail([45])
+        for _ in range(2):  # a certificate is being replaced: this is no fault of the spans
+            assert exporter.export(REQUEST).verdict is Verdict.RETRY
+        assert exporter.broker_state().producers == 1
+        exporter._configuration = sound
+        until(lambda: delivers(exporter))
+        assert exporter.broker_state().producers == 2
+
+
+def test_a_producer_that_asks_for_topics_is_not_closed_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asks = threading.Event()
+    seen: list[str] = []
+
+    class Client:
+        def list_topics(self, **_arguments: object) -> Any:
+            asks.set()
+            time.sleep(0.3)  # no broker answers; in this time an unguarded producer is closed
+            seen.append("asked")
+            raise RuntimeError("no broker")
+
+        def close(self) -> None:
+            seen.append("closed")
+
+        def flush(self, _seconds: float) -> None:
+            pass
+
+        def purge(self) -> None:
+            pass
+
+        def poll(self, _seconds: float) -> None:
+            time.sleep(0.01)
+
+    monkeypatch.setattr("drain.exporters.kafka.producer.confluent_kafka.Producer", lambda _configuration: Client())
+    producer = Producer({})
+    with ThreadPoolExecutor(1) as threads:
+        under_way = threads.submit(producer.topics, 1.0)
+        assert asks.wait(SECONDS)
+        producer.close()
+        assert isinstance(under_way.exception(SECONDS), RuntimeError)
+    assert seen == ["asked", "closed"]
+    with pytest.raises(RuntimeError, match="closed"):
+        producer.topics(1.0)
+    assert seen == ["asked", "closed"]
 
 
 def test_a_message_that_no_broker_takes_ends_with_the_reason_and_close_does_not_wait(cluster: MockCluster) -> None:
