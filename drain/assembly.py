@@ -287,4 +287,5 @@ def limits(configuration: Configuration) -> Limits:
         concurrency=settings.concurrency,
         shutdown_timeout=settings.shutdown_timeout,
         counts_unsampled=settings.unsampled == "count",
+        decides_on_stop=settings.on_stop == "decide",
     )

@@ -21,7 +21,7 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "Kafka": (),
     "What waits on disk": ("state_dir",),
     "When an attempt fails": tuple(name for name in Settings.model_fields if name.startswith("retry_")),
-    "Which spans are delivered": ("sampling", "hold_bytes", "unsampled"),
+    "Which spans are delivered": ("sampling", "hold_bytes", "on_stop", "unsampled"),
     "Batches": ("batch_spans", "batch_bytes", "batch_delay", "concurrency"),
     "Metrics by OTLP": ("metrics_exporter",),
     "The service itself": ("config_file", "listen", "log_level", "max_series", "shutdown_timeout"),

@@ -15,6 +15,7 @@ class Limits:
         batch_delay: seconds that a batch waits for more spans.
         concurrency: batches that are sent at the same time.
         counts_unsampled: spans without the sampled flag are counted in the span metrics, and not delivered.
+        decides_on_stop: what waits in the hold is decided by a stop, and not left for the next drain.
         shutdown_timeout: seconds that a stop may take; of `drain_once`, the seconds without a delivery that end it.
     """
 
@@ -24,3 +25,4 @@ class Limits:
     concurrency: int
     shutdown_timeout: float
     counts_unsampled: bool = False
+    decides_on_stop: bool = False

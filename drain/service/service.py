@@ -153,6 +153,7 @@ class Service:
             self.accounts,
             limits.shutdown_timeout,
             late=self._late,
+            decides=limits.decides_on_stop,
             log=log,
             clock=clock,
         )

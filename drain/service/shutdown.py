@@ -32,6 +32,7 @@ class Shutdown:
         accounts: say what is left.
         timeout: seconds that it may take; with an emptied spool, the seconds without a delivery that end it.
         late: decides on traces; None: nobody does.
+        decides: what waits in the hold is decided now, and not by the next drain.
         log: a line for each thing that is left.
         clock: seconds that never go back.
 
@@ -51,6 +52,7 @@ class Shutdown:
         timeout: float,
         *,
         late: LateSampling | None = None,
+        decides: bool = False,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,6 +62,7 @@ class Shutdown:
         self._accounts = accounts
         self._timeout = timeout
         self._late = late
+        self._decides = decides
         self._log = log
         self._clock = clock
         self.is_finishing = False
@@ -79,10 +82,11 @@ class Shutdown:
         # So that there is time left to spool what is not delivered by then.
         self._delivery.spool_after = min(self._delivery.spool_after, self._timeout / 2)
         deadline = self._clock() + self._timeout
-        while not self._is_drained() or (with_spool and (self._spooled_batches() or self._held())):
+        decides = with_spool or self._decides
+        while not self._is_drained() or (with_spool and self._spooled_batches()) or (decides and self._held()):
             in_flight, spooled = self._delivery.in_flight, self._spooled_batches()
             # Only then: a trace may go on in what is not read.
-            if with_spool and self._late is not None and self._are_rings_read():
+            if decides and self._late is not None and self._are_rings_read():
                 self._late.decide_all(time.monotonic_ns())
             go_round()
             is_progress = self._delivery.in_flight < in_flight or (with_spool and self._spooled_batches() < spooled)

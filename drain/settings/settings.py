@@ -203,6 +203,12 @@ class Settings(BaseSettings):
         description="Of --sampling: memory in which spans wait for the decision on their trace; "
         "at most a quarter of the file system.",
     )
+    on_stop: Literal["keep", "decide"] = Field(
+        "keep",
+        json_schema_extra={"needs": "sampling"},
+        description="Of --sampling: what waits for a decision when the drain is stopped is left for the next one, or"
+        " decided on what is known and delivered.",
+    )
     retry_initial: Seconds = Field(1.0, gt=0, le=_DAY, description="Seconds before the first retry, before jitter.")
     retry_maximum: Seconds = Field(30.0, gt=0, le=_DAY, description="Seconds that the wait between retries grows to.")
     retry_attempts: int = Field(

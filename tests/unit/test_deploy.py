@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.resources
 import json
+import os
 import re
 import shlex
 import shutil
@@ -18,6 +19,8 @@ import typer.main
 import yaml
 
 from drain.command import app
+from drain.sampling.rules import Rules
+from drain.sampling.traces import Traces
 from drain.settings.address import Address
 from drain.settings.configuration import flag_of
 from drain.settings.settings import Settings
@@ -249,6 +252,31 @@ def test_the_sidecars_volume_is_memory() -> None:
     [variable] = shop["env"]
     arguments = drain_of(pod["spec"])["args"]
     assert variable == {"name": "RINGBUF_DIR", "value": arguments[arguments.index("--ring-dir") + 1]}
+
+
+def virtual_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("spec", POD_SPECS)
+def test_the_memory_limit_has_room_for_the_hold_and_two_trace_tables(spec: dict[str, Any]) -> None:
+    """The hold's pages are charged to the drain, which touches them first, wherever the volume is declared."""
+
+    def bytes_of(text: str) -> int:
+        return int(text.removesuffix("Mi")) << 20
+
+    drain, hold = drain_of(spec), Settings.model_fields["hold_bytes"].default
+    for volume in spec["volumes"]:
+        if volume.get("emptyDir", {}).get("medium") == "Memory":
+            hold = min(hold, bytes_of(volume["emptyDir"]["sizeLimit"]) // 4)
+    before = virtual_bytes()
+    table = Traces(Rules(), bytes(16), traces=hold // 256, spans=hold // 64, decided=hold // 256)
+    table_bytes = virtual_bytes() - before
+    assert table_bytes > hold, "each of its parts grows as it is used"
+    del table
+    resources = drain["resources"]
+    needed = bytes_of(resources["requests"]["memory"]) + hold + 2 * table_bytes
+    assert bytes_of(resources["limits"]["memory"]) >= needed, needed >> 20
 
 
 def built(program: str, folder: Path) -> list[dict[str, Any]]:

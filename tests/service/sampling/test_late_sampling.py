@@ -136,6 +136,24 @@ def test_what_waits_at_a_stop_is_for_the_next_drain(
     assert not (ring_dir / "hold").exists()
 
 
+def test_a_stop_decides_where_it_is_told_to(
+    ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
+) -> None:
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    rules.write_text(RULES.format(wait="1h"))
+    everything, failed = emit_traces(emitter, 100, failing=3)
+    more = ("--sampling", rules, "--on-stop", "decide")
+    with DrainProcess(log, ring_dir, *arguments(output, *more)) as drain:
+        until(lambda: emitter.stats().pending == 0)
+        assert drain.stop() == 0
+        assert not drain.events("spans wait in the hold, for the next drain")
+        (event,) = drain.events("audit")
+    kept = check_whole(output)
+    assert failed < kept < everything
+    sampled_out = len(everything) - len(kept)
+    assert event["hold"]["shop"] == {"held": len(everything), "delivered": len(kept), "sampled_out": sampled_out}
+
+
 def test_a_start_without_rules_delivers_what_waits(
     ring_dir: Path, tmp_path: Path, rules: Path, emitter: ringbuf.Emitter
 ) -> None:
