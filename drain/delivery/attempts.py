@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from drain.accounting.outcome import Outcome
 from drain.delivery.halves import by_destination, pieces
 from drain.delivery.request_size import ANY_SIZE
+from drain.delivery.route import where
 from drain.exporters.protocol import Bounded, GroupExporter, Partitioned, Result, Verdict
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Attempts:
         """Give the first, which is not to be sent again, its outcome; return False where it cannot be kept now."""
         if self._dead_letters is None:
             _decide(job, Outcome(rejected=request.spans))
-        elif self._dead_letters.keep(request, result.message, self._exporter.endpoint):
+        elif self._dead_letters.keep(request, result.message, where(self._exporter.endpoint, request.destination)):
             _decide(job, Outcome(dead_lettered=request.spans))
         else:
             return False

@@ -105,7 +105,7 @@ class Routes:
         """
         self._endpoint = endpoint
         for route in self._routes.values():
-            route.breaker.try_now(_where(endpoint, route.destination))
+            route.breaker.try_now(where(endpoint, route.destination))
             for job in route.waiting:
                 job.not_before = min(job.not_before, self._clock())
 
@@ -149,7 +149,7 @@ class Routes:
         """Return the way to a destination, which there is from then on."""
         route = self._routes.get(destination)
         if route is None:
-            breaker = self._make_breaker(_where(self._endpoint, destination))
+            breaker = self._make_breaker(where(self._endpoint, destination))
             route = self._routes[destination] = Route(destination, breaker)
         return route
 
@@ -164,7 +164,7 @@ class Routes:
         return seconds
 
 
-def _where(endpoint: str, destination: str) -> str:
+def where(endpoint: str, destination: str) -> str:
     """Return what the log calls a destination: one of several endpoints by its name, a partition beside its topic."""
     is_endpoint = destination and any(one.startswith(destination) for one in endpoint.split(", "))
     return destination if is_endpoint else f"{endpoint} {destination}".strip()

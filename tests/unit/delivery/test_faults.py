@@ -65,7 +65,7 @@ CALLERS = {
     "take_stock", "read_letters",
     "Breaker.__init__", "Attempts.__init__", "Storing.__init__", "RequestSize.__init__", "TimelySpans.__init__",
     "RetryPolicy.__post_init__",
-    "Job.__post_init__", "Route.__init__", "Routes.__init__", "Routes.to", "_where", "Routes.known",
+    "Job.__post_init__", "Route.__init__", "Routes.__init__", "Routes.to", "where", "Routes.known",
     "Routes.seconds_until_attempt", "Routes._seconds_of", "Routes.try_now",
     "Dispatch.__init__", "Dispatch.hand", "Dispatch.begin_stop", "Delivery.__init__", "Delivery.stop",
     "Delivery.why_broken", "Dispatch.why_not_stored", "Dispatch.has_settled", "Dispatch.in_flight", "Dispatch.has_room",

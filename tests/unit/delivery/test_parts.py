@@ -15,8 +15,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
+from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.delivery import Delivery
 from drain.delivery.dispatch import WAITING_BYTES, Dispatch
+from drain.delivery.letter_file import SUFFIX, read_letters
 from drain.delivery.request_size import ANY_SIZE
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.measured import MeasuredExporter
@@ -28,6 +30,7 @@ from tests.waiting import SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from drain.otlp.request import Encoding
 
@@ -138,6 +141,21 @@ def test_of_a_spool_for_destinations_that_are_gone_memory_has_little_while_one_i
     world.run(600.0)
     assert (len(taken), set(taken.values())) == (800, {1}), "each once"
     assert world.spool.entries == {}
+
+
+def test_a_dead_letter_says_which_of_several_endpoints_refused_it(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path / "letters", max_files=9, max_bytes=1 << 20, log=structlog.get_logger())
+    world = World(lambda _body, _now: TAKEN, has_spool=False, seed=SEED, dead_letters=letters)
+    world.endpoint = "http://a/v1/traces, http://b/v1/traces"
+    world.export = lambda request: (  # type: ignore[method-assign]
+        Result(Verdict.REFUSED, message="no") if request.destination == "http://b" else TAKEN
+    )
+    parts = [spans_for(name, 4) for name in ("http://a", "http://b")]
+    world.dispatch.send(Batch(parts, [Segment(RING, LANE, 8, 0)]))
+    world.run(1.0)
+    (path,) = (tmp_path / "letters").glob(f"*{SUFFIX}")
+    with path.open("rb") as file:
+        assert [letter.endpoint for letter in read_letters(file)] == ["http://b"]
 
 
 def spans_for(destination: str, count: int) -> Request:
