@@ -141,6 +141,11 @@ class Partitioned(Exporter, Protocol):
         ...
 
 
+def partitioner_of(exporter: Exporter) -> Partitioner | None:
+    """Return what sorts the spans of an exporter now; None: nothing does."""
+    return exporter.partitioner if isinstance(exporter, Partitioned) else None
+
+
 @runtime_checkable
 class Renewable(Exporter, Protocol):
     """An exporter that has files or connections which it can leave for new ones."""

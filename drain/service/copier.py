@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from drain.accounting.outcome import Outcome
-from drain.exporters.protocol import Partitioned
+from drain.exporters.protocol import partitioner_of
 from drain.log import RepeatedTrouble
 from drain.otlp.destinations import grouped
 from drain.otlp.encode_plan import find_spans
@@ -223,7 +223,7 @@ class Copier:
             return None
 
     def _by_destination(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        partitioner = self._exporter.partitioner if isinstance(self._exporter, Partitioned) else None
+        partitioner = partitioner_of(self._exporter)
         if partitioner is None or not len(records):
             yield "", records
             return

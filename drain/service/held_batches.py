@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from drain.accounting.outcome import Outcome
     from drain.delivery.batch import Batch, Batcher
+    from drain.exporters.protocol import Partitioner
     from drain.log import RepeatedTrouble
     from drain.otlp.request import Encoding
     from drain.sampling.hold.hold import Group, Hold
@@ -65,6 +66,7 @@ class HeldBatches:
         batcher: gets what is encoded.
         encoding: of its batches.
         batch_bytes: of a batch, before compression: what makes more is halved.
+        partitioner: gives what sorts spans by destination now; None: nothing does.
         clock: seconds, that of the batcher.
         trouble: a line for each kind.
 
@@ -79,6 +81,7 @@ class HeldBatches:
         batcher: Batcher,
         encoding: Encoding,
         batch_bytes: int,
+        partitioner: Callable[[], Partitioner | None],
         *,
         clock: Callable[[], float],
         trouble: RepeatedTrouble,
@@ -87,6 +90,7 @@ class HeldBatches:
         self._batcher = batcher
         self._is_json = encoding == "json"
         self._batch_bytes = batch_bytes
+        self._partitioner = partitioner
         self._clock = clock
         self._trouble = trouble
         self._encoders: dict[bytes, Encoder] = {}
@@ -129,12 +133,12 @@ class HeldBatches:
             names, places, fates = self._next()
             groups = self._hold.records(places)
             self.on_their_way -= len(places) - sum(len(group.places) for group in groups)  # else they are lost
-            for group in groups:
+            for destination, group in (pair for all_of_it in groups for pair in self._by_destination(all_of_it)):
                 at = np.searchsorted(places, group.places)
                 most = min(self._batcher.max_spans, _MOST_SPANS)
                 for start in range(0, len(at), most):
                     some = slice(start, start + most)
-                    self._send(group, some, Fates(*(array[at[some]] for array in fates)), names)
+                    self._send(destination, group, some, Fates(*(array[at[some]] for array in fates)), names)
         return were_any
 
     def _next(self) -> tuple[Sequence[str], np.ndarray, Fates]:
@@ -174,13 +178,27 @@ class HeldBatches:
                 self._hold.settle(places[at : at + count], fate)
                 at += count
 
-    def _send(self, group: Group, some: slice, fates: Fates, names: Sequence[str]) -> None:
+    def _by_destination(self, group: Group) -> Iterator[tuple[str, Group]]:
+        partitioner = self._partitioner()
+        if partitioner is None:
+            yield "", group
+            return
+        names = partitioner.names
+        records = np.ascontiguousarray(group.records)
+        destinations = partitioner.assign(records, group.origin.service)
+        raw = records.view(np.uint8).reshape(len(records), -1)  # as bytes: numpy copies a record field by field
+        for destination in np.unique(destinations).tolist():
+            is_its = destinations == destination
+            some = raw[is_its].view(records.dtype).reshape(-1)
+            yield names[destination], group._replace(places=group.places[is_its], records=some)
+
+    def _send(self, destination: str, group: Group, some: slice, fates: Fates, names: Sequence[str]) -> None:
         kept = _rows(fates, names)
         places = group.places[some]
         for part, encoded in self._encoded(group.origin, group.records[some], kept):
             if encoded.spans == len(places[part]):
                 segment = HeldSegment(group.origin.service, places[part], encoded.spans)
-                self._batcher.add(segment, [("", encoded)], self._clock())
+                self._batcher.add(segment, [(destination, encoded)], self._clock())
                 continue
             self.not_delivered += len(places[part])
             self.on_their_way -= len(places[part])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.delivery.batch import Batch, Batcher
+    from drain.exporters.protocol import Partitioner
     from drain.otlp.request import Encoding
     from drain.rings.ring import Ring
     from drain.sampling.hold.hold import Found, Hold
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from drain.sampling.rates import RateState
     from drain.sampling.rules import Rules
     from drain.sampling.traces import Counts, Looked
+    from drain.service.rules_in_effect import Member
 
 _SECOND: Final = 1_000_000_000
 _RATES: Final = "rates"  # the file of them, in the hold's folder
@@ -42,6 +44,7 @@ _LEAST_SLOT: Final = 64  # bytes
 _SLOTS_A_TRACE: Final = 4  # of the least: so many traces may wait as the hold has room for with so many slots each
 _MOST_SPANS, _MOST_TRACES = 1 << 28, 1 << 24  # of the trace table
 _NOWHERE: Final = 2**64 - 1
+_AT_ONCE_NANO: Final = 10_000_000  # within which looks of an earlier drain are one
 _MOST_AT_ONCE: Final = 65536  # records of a look
 
 
@@ -85,6 +88,7 @@ class LateSampling:
         batcher: gets what is kept.
         encoding: of its batches.
         batch_bytes: of a batch, before compression.
+        partitioner: gives what sorts spans by destination now; None: nothing does.
         log: a line for each trouble.
         clock: seconds, that of the batcher.
         clock_nano: CLOCK_MONOTONIC, that of the hold.
@@ -105,6 +109,7 @@ class LateSampling:
         encoding: Encoding,
         *,
         batch_bytes: int,
+        partitioner: Callable[[], Partitioner | None] = lambda: None,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
         clock_nano: Callable[[], int] = time.monotonic_ns,
@@ -114,7 +119,9 @@ class LateSampling:
         self._log = log
         self._clock_nano = clock_nano
         self._trouble = RepeatedTrouble(log, clock)
-        self._batches = HeldBatches(hold, batcher, encoding, batch_bytes, clock=clock, trouble=self._trouble)
+        self._batches = HeldBatches(
+            hold, batcher, encoding, batch_bytes, partitioner, clock=clock, trouble=self._trouble
+        )
         self._slots = min(max(hold.capacity_bytes // _LEAST_SLOT, 1024), _MOST_SPANS)
         self._decisions_room = min(self._slots // _SLOTS_A_TRACE, _MOST_TRACES)
         self._most_at_once = max(_MOST_AT_ONCE, batcher.max_spans)
@@ -126,8 +133,7 @@ class LateSampling:
         self._current.traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
         # While there was no drain nothing could come: that time is no part of a wait.
         idle_nano = max(0, clock_nano() - max((found.arrived_nano for found in hold.found), default=0))
-        for found in sorted(hold.found, key=lambda found: found.arrived_nano):
-            self._take_up(found, found.arrived_nano + idle_nano)
+        self._take_up(hold.found, idle_nano)
         hold.found.clear()
 
     @property
@@ -376,15 +382,34 @@ class LateSampling:
         except OSError as error:
             self._trouble.warn("the rates of the last seconds cannot be kept", reason=str(error))
 
-    def _take_up(self, found: Found, arrived_nano: int) -> None:
-        """Look once more at what waited when an earlier drain ended, as if it came then."""
-        one = self._current
-        member = one.member(found.origin)
-        for start in range(0, len(found.places), _MOST_AT_ONCE):
-            for group in self.hold.records(found.places[start : start + _MOST_AT_ONCE]):
+    def _take_up(self, every: Iterable[Found], idle_nano: int) -> None:
+        """Look once more at what waited when an earlier drain ended, as if it came then.
+
+        Looks of one ring that came at nearly the same time are taken as one: there may be a hundred thousand, and
+        while they are looked at no ring is read.
+
+        Args:
+            every: what waited.
+            idle_nano: since the last of it came.
+        """
+        looks: dict[tuple[int, RingKey, bytes], list[Found]] = {}
+        for found in every:
+            looks.setdefault((found.arrived_nano // _AT_ONCE_NANO, found.ring, found.origin.id), []).append(found)
+        members: dict[tuple[RingKey, bytes], Member] = {}
+        for (_, ring, identity), same in sorted(looks.items(), key=lambda item: _last_arrival(item[1])):
+            if (ring, identity) not in members:
+                members[ring, identity] = self._current.member(same[0].origin)
+            places = np.concatenate([found.places for found in same])
+            self._look_again(members[ring, identity], places, _last_arrival(same) + idle_nano)
+        for member in members.values():
+            self._current.traces.leave(member.number)
+
+    def _look_again(self, member: Member, places: np.ndarray, arrived_nano: int) -> None:
+        for start in range(0, len(places), _MOST_AT_ONCE):
+            for group in self.hold.records(places[start : start + _MOST_AT_ONCE]):
                 self._decide_due(arrived_nano)
                 self._settle()
-                part = _Part(one, slice(None), one.look(member, group.records, arrived_nano))
+                part = _Part(self._current, slice(None), self._current.look(member, group.records, arrived_nano))
                 _place([part], group.places)
                 part.add_kept(group.places, self._batches)
                 fates = part.looked.fates
@@ -393,7 +418,10 @@ class LateSampling:
                 if len(dropped):
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
                 self._settle()
-        one.traces.leave(member.number)
+
+
+def _last_arrival(every: Iterable[Found]) -> int:
+    return max(found.arrived_nano for found in every)
 
 
 def _key_of(ring: Ring) -> RingKey:

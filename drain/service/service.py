@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from drain.accounting.snapshot import SnapshotExchange
 from drain.delivery.batch import Batcher
 from drain.delivery.delivery import Delivery
 from drain.delivery.stores import Stores
+from drain.exporters.protocol import partitioner_of
 from drain.rings.doorbell import Doorbell
 from drain.rings.reader import Reader
 from drain.rings.upkeep import Upkeep
@@ -108,6 +110,7 @@ class Service:
                 self._batcher,
                 exporter.encoding,
                 batch_bytes=limits.batch_bytes,
+                partitioner=functools.partial(partitioner_of, exporter),
                 log=log,
                 clock=clock,
             )

@@ -40,6 +40,7 @@ class Bench:
         self.folder, self.rules, self.capacity_bytes = folder, rules, capacity_bytes
         self.now_nano = 1_000 * SECOND
         self.delivered: dict[bytes, Any] = {}
+        self.partitioner: Any = None
         self.open()
 
     def open(self) -> None:
@@ -54,6 +55,7 @@ class Bench:
             self.batcher,
             "protobuf",
             batch_bytes=1 << 20,
+            partitioner=lambda: self.partitioner,
             log=log,
             clock=lambda: self.now_nano / SECOND,
             clock_nano=lambda: self.now_nano,
@@ -373,6 +375,28 @@ def test_of_rules_that_come_one_after_the_other_the_last_are_taken_up(tmp_path: 
         2: "first",
         3: "fourth",
     }
+
+
+def test_what_is_kept_goes_where_its_trace_has_its_home(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, of_ratio(1.0))
+    gateways = ("a", "b", "c")
+    bench.partitioner = SimpleNamespace(
+        names=gateways, assign=lambda records, _: (records["trace_id"][:, 15] % 3).astype(np.uint16)
+    )
+    ring, count = bench.ring(1), 90
+    bench.late.read(ring, 0, drawn(np.random.default_rng(8), count, 40, 0), 0, count, 0)
+    bench.late.decide_all(bench.now_nano)
+    bench.batcher.close()
+    sent = 0
+    for batch in bench.batcher.full:
+        for number, part in enumerate(batch.parts):
+            for message in TracesData.FromString(part.body).resource_spans:
+                homes = {gateways[span.trace_id[15] % 3] for span in message.scope_spans[0].spans}
+                assert homes == {part.destination}
+            batch.decide(number, Outcome(delivered=part.spans))
+            sent += part.spans
+    bench.late.settle(bench.batcher.full)
+    assert (sent, bench.late.on_their_way) == (count, 0)
     bench.check_law()
     bench.late.close()
 
@@ -389,3 +413,25 @@ def test_without_memory_for_other_rules_those_in_effect_stay(bench: Bench, monke
     assert bench.late.rule_names == ["errors", "half", DEFAULT]
     bench.late.renew(OTHERS)
     assert bench.late.not_renewed == 1
+
+
+def test_looks_that_came_together_are_taken_up_together(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, ring = np.random.default_rng(9), bench.ring(1)
+    for look in range(200):
+        bench.late.read(ring, 0, drawn(source, 1, 10**6, 0), look, look + 1, 0)
+        bench.now_nano += 10_000
+    waiting = bench.late.waiting
+    assert waiting > 100
+    bench.late.close()
+    calls = []
+    records = Hold.records
+
+    def counted(hold: Hold, places: Any) -> Any:
+        calls.append(len(places))
+        return records(hold, places)
+
+    monkeypatch.setattr(Hold, "records", counted)
+    bench.open()
+    assert bench.late.waiting == waiting == sum(calls)
+    assert len(calls) <= 2, "else a hundred thousand looks take minutes, in which no ring is read"
+    bench.check_law()
