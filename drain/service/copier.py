@@ -58,6 +58,7 @@ class Copier:
 
     Attributes:
         batch_bytes: as given, until somebody changes it.
+        is_short: since somebody last said that it is not, there was no room in the hold for what a lane has.
         not_delivered: spans and records that were released without a delivery: rejected, dead letters, invalid.
     """
 
@@ -85,6 +86,7 @@ class Copier:
         self._holder = None if late is None else LaneHolder(late, self._summarise)
         self._late = late
         self.not_delivered = 0
+        self.is_short = False
 
     def came_late(self) -> bool:
         """Return whether a lane was found half full since this was last asked."""
@@ -143,6 +145,7 @@ class Copier:
             self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
             invalid = holder.read(ring, lane, self._batcher.max_spans)
             if invalid is None:
+                self.is_short = True
                 continue
             worked = True
             if invalid:

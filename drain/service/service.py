@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from drain.standard_streams import TextStream
 
 _TEND_SECONDS: Final = 1.0
+_SHORT_SECONDS: Final = 0.05  # a hold without room is looked at so often; what a delivery frees is seen at once
 
 
 class Service:
@@ -290,7 +291,7 @@ class Service:
 
     def _serve_rings(self) -> bool:
         """Copy a bounded part of each ring that has something; return whether there was anything."""
-        worked = False
+        worked = self._copier.is_short = False
         for ring in self._reader.watch.with_news():
             if self._is_full:
                 break
@@ -361,11 +362,12 @@ class Service:
         nap = seconds = self._pace.nap(came_late=self._copier.came_late())
         if self._batcher.spans and self._delivery.is_idle:
             seconds = min(nap, self._seconds_of_delay())
+        if self._copier.is_short:
+            seconds = _SHORT_SECONDS
         if self._late is not None and (due := self._late.seconds_until_due(time.monotonic_ns())) is not None:
             nap = seconds = min(seconds, due)
-        if (
-            self._batcher.full and self._late is None
-        ) or self._shutdown.is_finishing:  # then only a delivery brings anything on
+        # Only a delivery brings anything on then; a watch would see what waits in the rings, and return at once.
+        if self._is_full or self._copier.is_short or self._shutdown.is_finishing:
             self._doorbell.wait(self._rung, seconds)
             return
         is_waiting = self._late is not None and self._late.waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import signal
@@ -15,10 +16,24 @@ import pytest
 import structlog
 
 import ringbuf
+from drain.rings.watch import Watch
 from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import Hold
+from drain.sampling.rules import of_ratio
+from drain.service.sampling_plan import SamplingPlan
+from drain.service.service import Service
 from tests.consumer import Consumer
-from tests.service.draining import LAYOUT, DrainProcess, number_of, records, run_once, spans_in_file, until
+from tests.service.draining import (
+    LAYOUT,
+    DrainProcess,
+    MemoryBackend,
+    SteppedDrain,
+    number_of,
+    records,
+    run_once,
+    spans_in_file,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -321,3 +336,18 @@ def test_rules_are_reloaded_and_a_wrong_file_changes_nothing(
     assert not drain.events("the configuration is not taken up")
     assert len(drain.events("reloaded")) == 2
     assert check_whole(output) == set(range(60))
+
+
+def test_a_drain_whose_hold_has_no_room_does_not_go_round_without_a_pause(
+    ring_dir: Path, emitter: ringbuf.Emitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+    monkeypatch.setattr(hold, "has_room", lambda *_: False)
+    made = functools.partial(Service, sampling=SamplingPlan(of_ratio(1.0), hold))
+    monkeypatch.setattr("tests.service.draining.Service", made)
+    monkeypatch.setattr(Watch, "sleep", lambda *_: pytest.fail("what waits in the ring would end it at once"))
+    emit_traces(emitter, 8_000)  # above the quarter of a lap at which a producer is asked to ring
+    with SteppedDrain(ring_dir, MemoryBackend()) as drain:
+        drain.step()
+        assert emitter.stats().pending == 24_000
+        drain.service._sleep()
