@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -288,9 +289,10 @@ class KafkaExporter:
         self._partitions = found.partitions or self._partitions
         self.topic = replace(found, settings=known.settings)  # known now: its settings may be long in coming
         if found.is_there and self._asks_settings:  # seldom, since it takes connections of its own
-            settings = Administration(self._configuration, self._producer).settings(name, self._goes_on)
-            self._asks_settings = False
-            self.topic = replace(found, settings=settings)
+            with suppress(TimeoutError):  # brokers that are coming up: they are asked again at the next look
+                settings = Administration(self._configuration, self._producer).settings(name, self._goes_on)
+                self._asks_settings = False
+                self.topic = replace(found, settings=settings)
 
     def _goes_on(self) -> bool:
         return not self._is_closed

@@ -130,11 +130,18 @@ class Administration:
         self._client = admin.AdminClient(own, logger=logger)
 
     def settings(self, topic: str, goes_on: Callable[[], bool]) -> Mapping[str, str] | None:
-        """Return a topic's configuration; None: this user has no right to see it, or nobody answers."""
+        """Return a topic's configuration; None: this user may not see it, or the brokers do not tell.
+
+        Raises:
+            TimeoutError: nobody has answered.
+        """
         resource = admin.ConfigResource(admin.ResourceType.TOPIC, topic)
         (future,) = self._client.describe_configs([resource], request_timeout=_ANSWER_SECONDS).values()
-        with contextlib.suppress(KafkaException, TimeoutError):
+        try:
             return {name: str(entry.value) for name, entry in self._answer(future, goes_on).items()}
+        except KafkaException as error:
+            if error.args[0].code() < 0:  # the library's own: no broker has said it
+                raise TimeoutError from None
         return None
 
     def make(self, topic: str, new: NewTopic, goes_on: Callable[[], bool]) -> str:

@@ -29,11 +29,13 @@ from tests.waiting import SECONDS, until
 
 pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra [kafka]")
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its documents name both
 
 from drain.exporters.kafka.exporter import KafkaExporter
 from drain.exporters.kafka.partition import KafkaPartitioner
 from drain.exporters.kafka.producer import Producer
+from drain.exporters.kafka.topic import Administration
 from tests.kafka.noida import NoidaBroker
 from tests.kafka.reader import headers_of, read_until
 
@@ -286,6 +288,22 @@ def test_partitions_are_known_before_a_broker_has_told_the_topics_settings() -> 
         assert one.partitioner is not None
         assert one.partitioner.names == ("0", "1", "2", "3")
         assert not one._has_looked.is_set(), "of this cluster, which has no controller, the settings never come"
+
+
+def test_settings_that_nobody_told_are_asked_for_again(cluster: MockCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[KafkaError | None] = [None, KafkaError(-185), KafkaError(29), KafkaError(29)]
+
+    def answer(*_arguments: object) -> Any:
+        error = told.pop(0)
+        raise TimeoutError if error is None else KafkaException(error)
+
+    monkeypatch.setattr(Administration, "_answer", answer)
+    with closing(exporter_to(cluster)) as exporter:
+        until(lambda: len(told) == 3)
+        assert exporter.is_reachable()
+        for left in (2, 1, 1):  # who may not see them has an answer, and is not asked for ever
+            exporter._look()
+            assert len(told) == left
 
 
 @pytest.mark.parametrize("by", ["trace", "service"])
