@@ -229,7 +229,12 @@ class Service:
 
     def status(self) -> str:
         """Return one line about what it does now."""
-        return f"{counted(len(self._reader.rings), 'ring')}, {counted(self._reader.pending, 'span')} pending"
+        line = f"{counted(len(self._reader.rings), 'ring')}, {counted(self._reader.pending, 'span')} pending"
+        if self._late is None:
+            return line
+        hold = self._late.hold
+        full = hold.used_bytes / hold.capacity_bytes
+        return f"{line}, {counted(self._late.waiting, 'span')} in the hold ({full:.0%} full)"
 
     def close(self) -> bool:
         """Give the rings, the doorbell and the directory back; return whether all threads have ended."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from drain.accounting.sums import Sums
     from drain.delivery.stores import Stores
     from drain.otlp.request import Encoding, Request
+    from drain.service.sampling_plan import SamplingPlan
     from drain.telemetry.telemetry import Telemetry
     from tests.nursery import Child
 
@@ -141,6 +142,7 @@ class SteppedDrain:
         admission: Admission = ANY_RING,
         stores: Stores | None = None,
         telemetry: Telemetry | None = None,
+        sampling: SamplingPlan | None = None,
     ) -> None:
         assert lib.rb_guard_install() == lib.RB_OK
         self.backend = backend
@@ -154,6 +156,7 @@ class SteppedDrain:
             stores=stores,
             audit_to=sys.stderr,
             observer=telemetry,
+            sampling=sampling,
         )
         self.is_closed = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 import re
 import signal
@@ -19,9 +18,8 @@ import ringbuf
 from drain.rings.watch import Watch
 from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import Hold
-from drain.sampling.rules import of_ratio
+from drain.sampling.rules import DEFAULT, Rule, Rules, of_ratio
 from drain.service.sampling_plan import SamplingPlan
-from drain.service.service import Service
 from tests.consumer import Consumer
 from tests.service.draining import (
     LAYOUT,
@@ -343,11 +341,19 @@ def test_a_drain_whose_hold_has_no_room_does_not_go_round_without_a_pause(
 ) -> None:
     hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
     monkeypatch.setattr(hold, "has_room", lambda *_: False)
-    made = functools.partial(Service, sampling=SamplingPlan(of_ratio(1.0), hold))
-    monkeypatch.setattr("tests.service.draining.Service", made)
     monkeypatch.setattr(Watch, "sleep", lambda *_: pytest.fail("what waits in the ring would end it at once"))
     emit_traces(emitter, 8_000)  # above the quarter of a lap at which a producer is asked to ring
-    with SteppedDrain(ring_dir, MemoryBackend()) as drain:
+    with SteppedDrain(ring_dir, MemoryBackend(), sampling=SamplingPlan(of_ratio(1.0), hold)) as drain:
         drain.step()
         assert emitter.stats().pending == 24_000
         drain.service._sleep()
+
+
+def test_the_line_for_systemd_says_what_waits_in_the_hold(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
+    hour = 3600 * 10**9
+    rules = Rules((Rule("failures", statuses=frozenset({ERROR})), Rule(DEFAULT)), hour, hour, hour)
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+    with SteppedDrain(ring_dir, MemoryBackend(), sampling=SamplingPlan(rules, hold)) as drain:
+        emit_traces(emitter, 10)
+        drain.until(lambda: "30 spans in the hold" in drain.service.status())
+        assert re.fullmatch(r"1 ring, 0 spans pending, 30 spans in the hold \(\d+% full\)", drain.service.status())
