@@ -398,8 +398,9 @@ def test_a_backend_that_comes_back_gets_everything(ring_dir: Path, log: Path, em
         emit(emitter, range(500))
         drain.wait_for_event("backend is unavailable, spans wait")
         assert emitter.stats().pending == 500
-        with OtlpHttpServer(port) as server:
-            server.play(reply(503), reply(429, headers={"Retry-After": "0"}), success(rejected=2, message="two"))
+        server = OtlpHttpServer(port)
+        server.play(reply(503), reply(429, headers={"Retry-After": "0"}), success(rejected=2, message="two"))
+        with server:  # only now, as the drain asks every few milliseconds
             until(lambda: emitter.stats().pending == 0)
             assert drain.stop() == 1, "two were rejected"
             delivered = [number_of(span) for request in server.requests[2:] for span in request.spans]
