@@ -34,6 +34,7 @@ def test_a_kill_at_each_point_of_the_hold_loses_nothing(at: int, ring_dir: Path,
     folder, ledger = ring_dir / "hold", Ledger(tmp_path / "ledger")
     first = Walker(folder, ledger, dice)
     first.walk(3)
+    first.look()  # so that there is a chunk to take up
     first.hold.close()
     for kill in range(KILLS):
         nth = dice.randint(1, point.most)
@@ -45,5 +46,6 @@ def test_a_kill_at_each_point_of_the_hold_loses_nothing(at: int, ring_dir: Path,
         assert child.wait() == -signal.SIGKILL, child.log.read_text()
         walker = Walker(folder, ledger, dice)  # which looks at what is there
         walker.walk(3)
+        walker.look()
         walker.hold.close()
     ledger.close()
