@@ -135,7 +135,7 @@ DRAIN_POINTS: Final = (
     *_both("service.copier.Copier._read", "delivery.batch.Batcher.add", most=5),
     *_both("delivery.batch.Batcher.close", "delivery.dispatch.Dispatch.send", most=3),
     # delivering
-    *_both("exporters.measured.MeasuredExporter.export", most=4),
+    *_both("exporters.measured.MeasuredExporter.export_together", most=4),
     *_both("delivery.dispatch.Dispatch._settle", most=4),
     DrainPoint("word_unrung", 4),
     *_both("service.service.Service._settle", most=5),
