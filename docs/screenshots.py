@@ -138,7 +138,7 @@ def _demo(environment: dict[str, str], scratch: Path) -> str:
 def _printed(
     command: Sequence[str], environment: dict[str, str], folder: Path, *, seconds: float = _WAIT_SECONDS
 ) -> str:
-    """Return what a command writes to a terminal until it ends, or Ctrl-C ends it.
+    """Return what a command writes to a terminal until it ends, or a pressed q ends it.
 
     Where it moves the cursor to the top, a form feed stands.
     """
@@ -148,8 +148,9 @@ def _printed(
         command, env=environment, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as process:
         os.close(theirs)
-        interrupt = threading.Timer(seconds, process.send_signal, [signal.SIGINT])
-        interrupt.start()
+        # Not Ctrl-C: what is started in the background may have been told to take no notice of it.
+        quitting = threading.Timer(seconds, os.write, [ours, b"q"])
+        quitting.start()
         written = bytearray()
         try:
             while True:
@@ -162,9 +163,9 @@ def _printed(
             process.wait(_WAIT_SECONDS)
             raise
         finally:
-            interrupt.cancel()
+            quitting.cancel()
         os.close(ours)
-    if process.returncode not in (0, 1, 128 + signal.SIGINT):
+    if process.returncode not in (0, 1):
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{written.decode()}")
     text = written.decode().replace("\r\n", "\n").replace("\x1b[H", _HOME)
     return re.sub(r"\x1b\[\??\d*[A-GJKhl]|\r", "", text)

@@ -79,7 +79,7 @@ def test_producer_depends_on_cffi_alone(wheel: Path) -> None:
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(line.partition(">")[0] for line in required) == ["cffi"]
     assert set(metadata.get_all("Provides-Extra", [])) == {
-        *("drain", "numpy", "otel", "parquet"),
+        *("drain", "kafka", "numpy", "otel", "parquet"),
         *("docs", "test", "bench", "dev"),
     }
 
