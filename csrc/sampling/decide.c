@@ -80,6 +80,7 @@ static void settle_spans(rb_traces *table, const rb_trace *trace, const rb_decid
                                   &span->stated) |
                        (uint32_t)decided->why << RB_FATE_WHY_SHIFT;
         span->drew = rb_drawn_of(decided);
+        rb_count_span(table, span->origin);
     }
     if (table->settled.last == RB_NONE)
         table->settled.first = trace->first_span;
@@ -125,7 +126,10 @@ const rb_decided *rb_decide(rb_traces *table, uint32_t number, uint32_t why, uin
     settle_spans(table, trace, decided);
     table->counts.traces[rule]++;
     table->counts.spans[rule] += trace->span_count;
-    table->counts.why[why]++;
+    table->totals.traces[rule][why]++;
+    uint64_t stated;
+    uint32_t fate = rb_fate_of(rule, decided->threshold, decided->known, random, 0, &stated);
+    table->totals.kept_traces[rule] += (fate & RB_FATE_KEPT) != 0;
     table->counts.waiting_traces--;
     trace->span_count = 0;
     rb_pool_give(&table->trace_pool, number);

@@ -4,7 +4,7 @@
  */
 #include "sampling/table.h"
 
-static uint64_t oldest_of_all(const rb_traces *table)
+uint64_t rb_traces_oldest(const rb_traces *table)
 {
     uint64_t oldest = RB_NEVER;
     for (uint32_t i = 0; i < table->origin_room; i++) {
@@ -62,6 +62,6 @@ int64_t rb_traces_decide_due(rb_traces *table, uint64_t upto_nano, uint64_t most
     for (uint32_t i = 0; i < table->origin_room; i++)
         while (decided < most && decide_first(table, table->origins[i].by_age.first, upto_nano))
             decided++;
-    table->age_bound = oldest_of_all(table);
+    table->age_bound = rb_traces_oldest(table);
     return (int64_t)decided;
 }

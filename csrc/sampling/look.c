@@ -64,10 +64,11 @@ static uint32_t decide_by_itself(rb_traces *table, const rb_look *look, uint64_t
     look->drew[i] = span->random;
     table->counts.traces[rule]++;
     table->counts.spans[rule]++;
-    table->counts.why[why]++;
-    return rb_fate_of(rule, table->choices[rule].threshold, table->is_head_open, random, span->stated,
-                      &look->stated[i]) |
-           why << RB_FATE_WHY_SHIFT;
+    table->totals.traces[rule][why]++;
+    uint32_t fate =
+        rb_fate_of(rule, table->choices[rule].threshold, table->is_head_open, random, span->stated, &look->stated[i]);
+    table->totals.kept_traces[rule] += (fate & RB_FATE_KEPT) != 0;
+    return fate | why << RB_FATE_WHY_SHIFT;
 }
 
 static uint32_t fate_of_late(rb_traces *table, const rb_look *look, uint64_t i, const arrival *span)
@@ -78,7 +79,7 @@ static uint32_t fate_of_late(rb_traces *table, const rb_look *look, uint64_t i, 
     uint32_t fate = rb_fate_of(decided->rule, decided->threshold, decided->known, random, own, &look->stated[i]);
     fate |= RB_FATE_LATE | (uint32_t)decided->why << RB_FATE_WHY_SHIFT;
     look->drew[i] = rb_drawn_of(decided);
-    table->counts.late++;
+    table->totals.late++;
     table->counts.late_shares += (double)decided->share;
     if (fate & RB_FATE_KEPT)
         return fate;
@@ -87,7 +88,7 @@ static uint32_t fate_of_late(rb_traces *table, const rb_look *look, uint64_t i, 
         return fate;
     /* For itself: the trace is not kept after all, as then one of its spans would have decided by its being late. */
     look->stated[i] = own != 0 && random >= own - 1 ? own : decided->known;
-    table->counts.late_kept++;
+    table->totals.late_kept++;
     return fate | RB_FATE_KEPT | RB_FATE_ITSELF;
 }
 
@@ -179,7 +180,7 @@ static uint32_t meet(rb_traces *table, const rb_look *look, uint64_t i, const ar
     if (number == RB_NONE && rb_pool_has(&table->trace_pool))
         number = begin_trace(table, span, look->now_nano);
     if (number == RB_NONE) {
-        table->counts.forgotten++;
+        table->totals.forgotten++;
         return decide_by_itself(table, look, i, span, RB_WHY_LIMIT);
     }
     rb_trace *trace = &table->traces[number];
@@ -267,7 +268,11 @@ int rb_traces_look(rb_traces *table, const rb_look *look)
         for (uint64_t i = 0; i < count; i++) {
             look->spans[start + i] = RB_NONE;
             look->stated[start + i] = look->drew[start + i] = 0;
-            look->fates[start + i] = fate_now(table, look, start + i, &spans[i]);
+            uint32_t fate = look->fates[start + i] = fate_now(table, look, start + i, &spans[i]);
+            if (fate & RB_FATE_UNSAMPLED)
+                table->totals.unsampled++;
+            else if (fate & RB_FATE_SETTLED)
+                rb_count_span(table, fate);
         }
     }
     return RB_OK;

@@ -111,6 +111,7 @@ struct rb_traces {
     uint32_t fair_share; /* of the room for spans: 1 / joined */
     uint64_t bytes;      /* of the mapping that has it all but the origins */
     rb_traces_counts counts;
+    rb_traces_totals totals;
 };
 
 /* ---- pools ---- */
@@ -181,6 +182,13 @@ uint64_t rb_random_of(const rb_decided *decided, const uint8_t id[16]);
 uint64_t rb_drawn_of(const rb_decided *decided);
 /* Of a trace id: its low 56 bits. */
 uint64_t rb_randomness(const uint8_t id[16]);
+
+/* A span is settled. */
+static inline void rb_count_span(rb_traces *table, uint32_t fate)
+{
+    uint64_t *spans = fate & RB_FATE_KEPT ? table->totals.kept_spans : table->totals.dropped_spans;
+    spans[fate & RB_FATE_RULE]++;
+}
 
 /* ---- lists.c ---- */
 

@@ -113,14 +113,22 @@ typedef struct rb_decided {
 typedef struct rb_traces_counts {
     uint64_t traces[64]; /* by rule */
     uint64_t spans[64];  /* of these, without late ones */
-    uint64_t why[9];     /* traces */
-    uint64_t late;
-    uint64_t late_kept;
-    double late_shares; /* the sum of the shares of the late spans' rules */
-    uint64_t forgotten; /* spans whose trace could not be remembered: both its places in the table are full */
+    double late_shares;  /* the sum of the shares of the late spans' rules */
     uint64_t waiting_spans;
     uint64_t waiting_traces;
 } rb_traces_counts;
+
+/* What was decided since the table was made. */
+typedef struct rb_traces_totals {
+    uint64_t traces[64][9];   /* by rule and why */
+    uint64_t kept_traces[64]; /* of these, those whose spans are kept where none states a higher threshold of its own */
+    uint64_t kept_spans[64];  /* late ones too, by the rule of their trace */
+    uint64_t dropped_spans[64]; /* the same */
+    uint64_t unsampled;         /* spans that their head did not want */
+    uint64_t late;
+    uint64_t late_kept;
+    uint64_t forgotten; /* spans whose trace could not be remembered: both its places in the table are full */
+} rb_traces_totals;
 
 typedef struct rb_traces rb_traces;
 /* [/ABI] */
@@ -177,6 +185,10 @@ int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32
 
 /* rb_traces_count - read the counts, and begin anew. */
 void rb_traces_count(rb_traces *table, rb_traces_counts *counts);
+/* rb_traces_total - read the totals. */
+void rb_traces_total(const rb_traces *table, rb_traces_totals *totals);
+/* rb_traces_oldest - when the first span of the oldest trace that waits came; UINT64_MAX: none waits. */
+uint64_t rb_traces_oldest(const rb_traces *table);
 
 /*
  * rb_traces_decided - copy decisions from the one numbered *number on, up to `most`; those that were overwritten are

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -56,19 +56,11 @@ class HoldStatus:
         used_bytes: of its memory.
         capacity_bytes: what it may take.
         remade: files that somebody removed or cut.
-        waiting_traces: that are not decided.
-        decided: traces that were decided, by rule.
-        reasons: the same, by what ended the wait.
-        late: spans of traces that were decided before they came.
-        late_kept: of these, those that were kept for themselves.
+        kept_spans: that are to be delivered, of those that wait.
     """
 
     services: Mapping[str, HoldSums]
     used_bytes: int
     capacity_bytes: int
     remade: int = 0
-    waiting_traces: int = 0
-    decided: Mapping[str, int] = field(default_factory=dict)
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    late: int = 0
-    late_kept: int = 0
+    kept_spans: int = 0

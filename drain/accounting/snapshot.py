@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from drain.accounting.hold_sums import HoldStatus
+    from drain.accounting.sampling_status import SamplingStatus
     from drain.accounting.sums import Sums
 
 # However many ask, the loop makes no more than four pictures a second: each looks at every lane.
@@ -28,6 +29,7 @@ class Snapshot:
         quarantined_rings: how many files this drain has set aside.
         batches_in_flight: sent and without a verdict.
         hold: where spans wait for a decision; None without rules.
+        sampling: what the rules do; None without rules.
         failed_reloads: signals of which something was not taken up.
     """
 
@@ -37,6 +39,7 @@ class Snapshot:
     quarantined_rings: int = 0
     batches_in_flight: int = 0
     hold: HoldStatus | None = None
+    sampling: SamplingStatus | None = None
     failed_reloads: int = 0
 
 

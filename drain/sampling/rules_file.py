@@ -7,8 +7,8 @@ import math
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
+from drain.accounting.sampling_status import UNSAMPLED
 from drain.sampling.rules import DEFAULT, MOST_RULES, AttributeTest, Rule, Rules
-from drain.sampling.sampler import UNSAMPLED
 from drain.settings.units import LONGEST_SECONDS, seconds_of
 from ringbuf._ringbuf import lib
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import heapq
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from drain.sampling.rates import Rate
 from drain.sampling.trace_state import Stated, randomness_of
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from drain.sampling.rules import Rules
     from drain.sampling.seen_span import SeenSpan
-
-UNSAMPLED: Final = "unsampled"
-"""The built-in rule of the spans that the head did not want."""
 
 
 class Why(enum.Enum):

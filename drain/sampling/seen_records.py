@@ -39,11 +39,13 @@ class SeenRecords(NamedTuple):
         masks: u8, bit i: the record meets all conditions of rule i on spans.
         thresholds: u8, 1 + T that each states, 0 none; None: none carries a tracestate, and roots state their ring's.
         randoms: u8, 1 + R that each states, 0 none; None: the same.
+        malformed: how many tracestates have an `ot` entry that is none.
     """
 
     masks: np.ndarray
     thresholds: np.ndarray | None = None
     randoms: np.ndarray | None = None
+    malformed: int = 0
 
 
 class RecordLooker:
@@ -66,7 +68,7 @@ class RecordLooker:
         met = [rule.met_by(records) for rule in self._rules]
         if self._otlp is None:
             return SeenRecords(_masks(met))
-        thresholds, randoms = self._of_roots(records), np.zeros(len(records), np.uint64)
+        thresholds, randoms, malformed = self._of_roots(records), np.zeros(len(records), np.uint64), 0
         for row, otlp in enumerate(carried(records, self._otlp)):
             if not otlp:
                 continue
@@ -77,7 +79,8 @@ class RecordLooker:
                 says = stated(span.trace_state)
                 thresholds[row] = 0 if says.threshold is None else 1 + says.threshold
                 randoms[row] = 0 if says.randomness is None else 1 + says.randomness
-        return SeenRecords(_masks(met), thresholds, randoms)
+                malformed += says.is_malformed
+        return SeenRecords(_masks(met), thresholds, randoms, malformed)
 
     def _of_roots(self, records: np.ndarray) -> np.ndarray:
         """Return 1 + T of the roots that their ring's sampler kept, and 0 for all others."""

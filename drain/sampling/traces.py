@@ -104,11 +104,28 @@ class Settled(NamedTuple):
     fates: Fates
 
 
+class RuleCounts(NamedTuple):
+    """What a rule decided since the table was made.
+
+    Attributes:
+        traces: by why.
+        kept_traces: of these; a span of such a trace is dropped where it states a higher threshold of its own.
+        kept_spans: late ones too.
+        dropped_spans: the same.
+    """
+
+    traces: Mapping[Why, int]
+    kept_traces: int
+    kept_spans: int
+    dropped_spans: int
+
+
 class Counts(NamedTuple):
     """What was decided since the table was made, and what waits.
 
     Attributes:
-        traces: that were decided, by rule and why.
+        rules: by each.
+        unsampled: spans that their head did not want.
         late: spans of traces that were decided before they came.
         late_kept: of these, those kept for themselves.
         forgotten: spans that were decided on by themselves, as there was no place in the table for their trace.
@@ -116,8 +133,8 @@ class Counts(NamedTuple):
         waiting_traces: now.
     """
 
-    traces: list[int]
-    why: dict[Why, int]
+    rules: Sequence[RuleCounts]
+    unsampled: int
     late: int
     late_kept: int
     forgotten: int
@@ -172,7 +189,8 @@ class Traces:
         self._choices: list[Choice] = []
         self._second: int | None = None
         self._counts = ffi.new("rb_traces_counts *")
-        self._totals = Counts([0] * len(rules.rules), dict.fromkeys(WHYS, 0), 0, 0, 0, 0, 0)
+        self._totals = ffi.new("rb_traces_totals *")
+        self._rule_count = len(rules.rules)
         self._decided = ffi.new("uint64_t *")
 
     def join(self) -> int:
@@ -328,16 +346,40 @@ class Traces:
         count: int = self._decided[0]
         return count
 
+    @property
+    def waiting_spans(self) -> int:
+        """How many spans wait for a decision."""
+        count: int = self._counts.waiting_spans
+        return count
+
     def counts(self) -> Counts:
         """Return what was decided so far."""
-        return self._totals
+        totals = self._totals
+        lib.rb_traces_total(self._table, totals)
+        rules = [
+            RuleCounts(
+                dict(zip(WHYS, totals.traces[at], strict=True)),
+                totals.kept_traces[at],
+                totals.kept_spans[at],
+                totals.dropped_spans[at],
+            )
+            for at in range(self._rule_count)
+        ]
+        late = totals.late, totals.late_kept
+        waiting = self._counts.waiting_spans, self._counts.waiting_traces
+        return Counts(rules, totals.unsampled, *late, totals.forgotten, *waiting)
+
+    def oldest(self) -> int | None:
+        """Return when the first span of the oldest trace came that waits; None: none does."""
+        nano: int = lib.rb_traces_oldest(self._table)
+        return None if nano == 2**64 - 1 else nano
 
     def rates(self) -> dict[str, RateState]:
         """Return what the next drain of this boot goes on with."""
         return self._thresholds.states()
 
     def thresholds(self) -> Sequence[Choice]:
-        """Return what each rule keeps in the second of the last look."""
+        """Return what each rule keeps in the second of the last look; nothing before the first."""
         return self._choices
 
     def _decisions_from(self, number: Any) -> np.ndarray:
@@ -371,16 +413,6 @@ class Traces:
             count * choice.share for count, choice in zip(spans, self._choices, strict=True)
         )
         self._thresholds.add(traces, wanted, now_nano)
-        before = self._totals
-        self._totals = Counts(
-            [total + new for total, new in zip(before.traces, traces, strict=True)],
-            {why: before.why[why] + counts.why[at] for at, why in enumerate(WHYS)},
-            before.late + counts.late,
-            before.late_kept + counts.late_kept,
-            before.forgotten + counts.forgotten,
-            counts.waiting_spans,
-            counts.waiting_traces,
-        )
 
 
 def _has(bits: np.ndarray, bit: int) -> np.ndarray:

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drain.sampling.sampler import UNSAMPLED, Decision, Fate, Sampler
+from drain.accounting.sampling_status import UNSAMPLED
+from drain.sampling.sampler import Decision, Fate, Sampler
 from ringbuf.sampling import THRESHOLDS, threshold_text
 
 if TYPE_CHECKING:

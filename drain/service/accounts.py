@@ -99,18 +99,8 @@ class Accounts:
         """Return what the hold does now; None where nobody decides."""
         if self._late is None:
             return None
-        hold, counts = self._late.hold, self._late.counts()
-        return HoldStatus(
-            hold.sums(),
-            hold.used_bytes,
-            hold.capacity_bytes,
-            hold.remade,
-            counts.waiting_traces,
-            dict(zip(self._late.rule_names, counts.traces, strict=True)),
-            {why.value: count for why, count in counts.why.items()},
-            counts.late,
-            counts.late_kept,
-        )
+        hold = self._late.hold
+        return HoldStatus(hold.sums(), hold.used_bytes, hold.capacity_bytes, hold.remade, self._late.on_their_way)
 
     def spool_waiting(self) -> int:
         """Return how many spans wait in the spool."""
@@ -150,6 +140,7 @@ class Accounts:
             quarantined_rings=self._reader.quarantined,
             batches_in_flight=self._delivery.in_flight,
             hold=self.hold_status(),
+            sampling=self._late.status() if self._late else None,
             failed_reloads=self.failed_reloads + (self._late.not_renewed if self._late else 0),
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from drain.accounting.sampling_status import RuleStatus, SamplingStatus
 from drain.log import RepeatedTrouble
 from drain.sampling.decision_words import packed, unpacked
 from drain.sampling.hold.chunk import Fate, RingKey
@@ -130,6 +131,7 @@ class LateSampling:
         self._current = self._made(rules, read_rates(hold.folder / _RATES, clock_nano()))
         self._next: Rules | None = None  # after `_earlier` has ended: two tables at most
         self._ended: list[Tally] = []  # one at most: the sum of all
+        self._malformed = 0  # tracestates, under rules that are no more
         self._current.traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
         # While there was no drain nothing could come: that time is no part of a wait.
         idle_nano = max(0, clock_nano() - max((found.arrived_nano for found in hold.found), default=0))
@@ -139,8 +141,7 @@ class LateSampling:
     @property
     def waiting(self) -> int:
         """How many held spans are not settled: they wait for the decision on their trace, or for their delivery."""
-        waiting = sum(one.traces.counts().waiting_spans for one in self._in_effect)
-        return waiting + self.on_their_way
+        return sum(one.traces.waiting_spans for one in self._in_effect) + self.on_their_way
 
     @property
     def on_their_way(self) -> int:
@@ -161,6 +162,35 @@ class LateSampling:
         """Return what was decided so far, by rule in the order of `rule_names`."""
         in_effect = [Tally(one.names, one.traces.counts()) for one in self._in_effect]
         return summed(self.rule_names, in_effect + self._ended)
+
+    def status(self) -> SamplingStatus:
+        """Return what was decided so far, and what waits, for those who watch."""
+        counts = self.counts()
+        probabilities = {
+            name: probability
+            for one in self._in_effect
+            for name, probability in zip(one.names, one.probabilities(), strict=True)
+        }
+        oldest = min((at for one in self._in_effect if (at := one.traces.oldest()) is not None), default=None)
+        return SamplingStatus(
+            {
+                name: RuleStatus(
+                    {why.value: count for why, count in rule.traces.items()},
+                    rule.kept_traces,
+                    rule.kept_spans,
+                    rule.dropped_spans,
+                    probabilities[name],
+                )
+                for name, rule in zip(self.rule_names, counts.rules, strict=True)
+            },
+            unsampled=counts.unsampled,
+            late=counts.late,
+            late_kept=counts.late_kept,
+            waiting_spans=counts.waiting_spans,
+            waiting_traces=counts.waiting_traces,
+            oldest_wait_seconds=0.0 if oldest is None else max(0, self._clock_nano() - oldest) / _SECOND,
+            malformed_trace_states=self._malformed + sum(one.malformed for one in self._in_effect),
+        )
 
     def renew(self, rules: Rules) -> None:
         """Let other rules decide on traces that begin from now on; those that have begun stay under theirs.
@@ -268,7 +298,7 @@ class LateSampling:
         """Decide on what is due, and give what is kept to the batcher; return whether there was anything."""
         self._decide_due(now_nano)
         self._settle()
-        if self._earlier is not None and not self._earlier.traces.counts().waiting_spans:
+        if self._earlier is not None and not self._earlier.traces.waiting_spans:
             self._end_earlier(self._earlier)
         return self._batches.send()
 
@@ -328,6 +358,7 @@ class LateSampling:
         """Let go of rules under which nothing waits, and take up those that were waiting for that."""
         self._current.take_over(earlier, self._decisions_room)
         self._earlier = None
+        self._malformed += earlier.malformed
         names = self._current.names
         self._ended = [Tally(names, summed(names, [Tally(earlier.names, earlier.traces.counts()), *self._ended]))]
         if self._next is not None:

@@ -12,8 +12,9 @@ import numpy as np
 
 from drain.sampling.hold.chunk import RingKey
 from drain.sampling.seen_records import RecordLooker
-from drain.sampling.traces import DECIDED, Counts, Looked, Traces
+from drain.sampling.traces import DECIDED, WHYS, Counts, Looked, RuleCounts, Traces
 from ringbuf._ringbuf import lib
+from ringbuf.sampling import THRESHOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,13 +48,21 @@ class RulesInEffect:
         rules: as given.
         traces: as given.
         names: of the rules, in their order.
+        malformed: tracestates that could not be read.
     """
 
     def __init__(self, rules: Rules, traces: Traces) -> None:
         self.rules = rules
         self.traces = traces
+        self.malformed = 0
         self.names = [rule.name for rule in rules.rules]
         self._members: dict[RingKey, Member] = {}
+
+    def probabilities(self) -> list[float]:
+        """Return which share of its traces each rule keeps now, 0 to 1."""
+        if choices := self.traces.thresholds():
+            return [1.0 - choice.threshold / THRESHOLDS for choice in choices]
+        return [rule.ratio for rule in self.rules.rules]
 
     def join(self, key: RingKey, origin: Origin) -> None:
         """Take a ring in."""
@@ -75,6 +84,7 @@ class RulesInEffect:
         if isinstance(member, RingKey):
             member = self._members[member]
         seen = member.looker.look(records)
+        self.malformed += seen.malformed
         return self.traces.look(
             member.number,
             records,
@@ -117,18 +127,27 @@ class Tally(NamedTuple):
 def summed(names: Sequence[str], tallies: Iterable[Tally]) -> Counts:
     """Return the sum: by rule only those of `names`, all the rest of all."""
     tallies = list(tallies)
-    traces = dict.fromkeys(names, 0)
+    rules = dict.fromkeys(names, RuleCounts(dict.fromkeys(WHYS, 0), 0, 0, 0))
     for tally in tallies:
-        for name, count in zip(tally.names, tally.counts.traces, strict=True):
-            if name in traces:
-                traces[name] += count
+        for name, counts in zip(tally.names, tally.counts.rules, strict=True):
+            if name in rules:
+                rules[name] = _both(rules[name], counts)
     every = [tally.counts for tally in tallies]
     return Counts(
-        list(traces.values()),
-        {why: sum(counts.why[why] for counts in every) for why in every[0].why},
+        list(rules.values()),
+        sum(counts.unsampled for counts in every),
         sum(counts.late for counts in every),
         sum(counts.late_kept for counts in every),
         sum(counts.forgotten for counts in every),
         sum(counts.waiting_spans for counts in every),
         sum(counts.waiting_traces for counts in every),
+    )
+
+
+def _both(one: RuleCounts, other: RuleCounts) -> RuleCounts:
+    return RuleCounts(
+        {why: count + other.traces[why] for why, count in one.traces.items()},
+        one.kept_traces + other.kept_traces,
+        one.kept_spans + other.kept_spans,
+        one.dropped_spans + other.dropped_spans,
     )

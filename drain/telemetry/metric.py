@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _NAMESPACES: Final = ("ringbuf_drain_", "ringbuf_span_")
-_UNIT_SUFFIXES: Final = {"s": "_seconds", "By": "_bytes"}
+_UNIT_SUFFIXES: Final = {"s": "_seconds", "By": "_bytes", "1": "_ratio"}
 
 
 @dataclass(frozen=True, slots=True)

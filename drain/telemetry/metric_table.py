@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from drain.accounting.broker_state import BrokerState
     from drain.accounting.hold_sums import HoldStatus
     from drain.accounting.letter_sums import LetterStatus
+    from drain.accounting.sampling_status import SamplingStatus
     from drain.accounting.spool_status import SpoolStatus
     from drain.accounting.sums import Sums
     from drain.telemetry.metric import Reading, Values
@@ -45,6 +46,10 @@ def _spool_gauge(name: str, value: Callable[[SpoolStatus], float], help_text: st
 
 def _hold_gauge(name: str, value: Callable[[HoldStatus], float], help_text: str, *, unit: str) -> Metric:
     return _gauge(name, lambda reading: values.of_hold(reading, value), help_text, unit=unit)
+
+
+def _sampling_gauge(name: str, value: Callable[[SamplingStatus], float], help_text: str, *, unit: str) -> Metric:
+    return _gauge(name, lambda reading: values.of_sampling(reading, value), help_text, unit=unit)
 
 
 def _letters_gauge(name: str, value: Callable[[LetterStatus], float], help_text: str, *, unit: str) -> Metric:
@@ -268,32 +273,83 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     _hold_gauge("hold_used_bytes", lambda hold: hold.used_bytes, "Memory of the hold that is in use.", unit="By"),
     _hold_gauge("hold_capacity_bytes", lambda hold: hold.capacity_bytes, "Memory that the hold may have.", unit="By"),
-    _hold_gauge("hold_traces", lambda hold: hold.waiting_traces, "Traces that wait for a decision.", unit="{trace}"),
+    _hold_gauge(
+        "hold_kept_spans",
+        lambda hold: hold.kept_spans,
+        "Spans that are kept, of those that wait in the hold: they wait for their delivery.",
+        unit="{span}",
+    ),
     _counter(
         "hold_files_remade",
         lambda reading: values.of_hold(reading, lambda hold: hold.remade),
         "Files of the hold that somebody has removed or cut.",
         unit="{file}",
     ),
+    _sampling_gauge(
+        "sampling_dry_run",
+        lambda sampling: sampling.is_dry_run,
+        "1: all is delivered, and the rules only count what they would have kept (dry_run).",
+        unit="",
+    ),
+    _sampling_gauge(
+        "sampling_waiting_traces",
+        lambda sampling: sampling.waiting_traces,
+        "Traces that wait for a decision.",
+        unit="{trace}",
+    ),
+    _sampling_gauge(
+        "sampling_waiting_spans",
+        lambda sampling: sampling.waiting_spans,
+        "Spans of these that have come.",
+        unit="{span}",
+    ),
+    _sampling_gauge(
+        "sampling_oldest_wait_seconds",
+        lambda sampling: sampling.oldest_wait_seconds,
+        "For how long the oldest of these traces waits, from its first span; 0 where none does.",
+        unit="s",
+    ),
     _counter(
         "sampling_traces",
-        lambda reading: values.decided(reading, lambda hold: hold.decided),
-        "Traces that were decided, by the rule that decided.",
+        values.decided_traces,
+        "Traces that were decided, by rule and by what ended the wait; limit, hold, share: early, for want of room.",
+        "rule",
+        "reason",
+        unit="{trace}",
+    ),
+    _counter(
+        "sampling_kept_traces",
+        lambda reading: values.by_rule(reading, lambda rule: rule.kept_traces),
+        "Traces of these that are kept.",
         "rule",
         unit="{trace}",
     ),
     _counter(
-        "sampling_decisions",
-        lambda reading: values.decided(reading, lambda hold: hold.reasons),
-        "Traces that were decided, by what ended the wait; limit, hold, share: early, for want of room.",
-        "reason",
-        unit="{trace}",
+        "sampling_spans",
+        values.decided_spans,
+        "Spans of decided traces, late ones too, by rule and decision; rule unsampled: their head did not want them.",
+        "rule",
+        "decision",
+        unit="{span}",
+    ),
+    _gauge(
+        "sampling_kept_ratio",
+        lambda reading: values.by_rule(reading, lambda rule: rule.probability),
+        "Share of its traces that a rule keeps now: 1 - T / 2^56 of the threshold T in effect.",
+        "rule",
+        unit="1",
     ),
     _counter(
         "sampling_late_spans",
         values.late_spans,
         "Spans of traces that were decided before they came, by what became of them: as_trace, for_itself.",
         "decided",
+        unit="{span}",
+    ),
+    _counter(
+        "sampling_malformed_trace_states",
+        lambda reading: values.of_sampling(reading, lambda sampling: sampling.malformed_trace_states),
+        "Tracestates whose `ot` entry could not be read: they state nothing, and are delivered as they are.",
         unit="{span}",
     ),
     _counter(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from drain.accounting.export_state import LATENCY_BOUNDS
 from drain.accounting.hold_sums import HOLD_SUM_NAMES
 from drain.accounting.label_names import label_value
+from drain.accounting.sampling_status import UNSAMPLED
 from drain.telemetry.metric import Distribution
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from drain.accounting.broker_state import Broker, BrokerState
     from drain.accounting.hold_sums import HoldStatus
     from drain.accounting.letter_sums import LetterStatus
+    from drain.accounting.sampling_status import RuleStatus, SamplingStatus
     from drain.accounting.spool_status import SpoolStatus
     from drain.accounting.sums import Sums
     from drain.telemetry.metric import Reading, Values
@@ -103,16 +105,42 @@ def left_the_hold(reading: Reading) -> Values:
             yield (service, outcome), count
 
 
-def decided(reading: Reading, counts: Callable[[HoldStatus], Mapping[str, int]]) -> Values:
-    """Return counts of decided traces, by a name."""
-    hold = reading.snapshot.hold
-    return [] if hold is None else [((name,), count) for name, count in counts(hold).items()]
+def of_sampling(reading: Reading, value: Callable[[SamplingStatus], float]) -> Values:
+    """Return a number of late sampling, nothing without it."""
+    return [] if reading.snapshot.sampling is None else one(value(reading.snapshot.sampling))
+
+
+def by_rule(reading: Reading, value: Callable[[RuleStatus], float]) -> Values:
+    """Return a number of each rule."""
+    sampling = reading.snapshot.sampling
+    return [] if sampling is None else [((name,), value(rule)) for name, rule in sampling.rules.items()]
+
+
+def decided_traces(reading: Reading) -> Values:
+    """Return the traces that were decided, by rule and by what ended the wait."""
+    sampling = reading.snapshot.sampling
+    for name, rule in {} if sampling is None else sampling.rules.items():
+        for reason, count in rule.traces.items():
+            yield (name, reason), count
+
+
+def decided_spans(reading: Reading) -> Values:
+    """Return the spans of decided traces by rule and decision, and those that the head did not want."""
+    sampling = reading.snapshot.sampling
+    if sampling is None:
+        return
+    for name, rule in sampling.rules.items():
+        yield (name, "kept"), rule.kept_spans
+        yield (name, "sampled_out"), rule.sampled_out_spans
+    yield (UNSAMPLED, "sampled_out"), sampling.unsampled
 
 
 def late_spans(reading: Reading) -> Values:
     """Return the spans that came after the decision, by what became of them."""
-    hold = reading.snapshot.hold
-    return [] if hold is None else [(("as_trace",), hold.late - hold.late_kept), (("for_itself",), hold.late_kept)]
+    sampling = reading.snapshot.sampling
+    if sampling is None:
+        return []
+    return [(("as_trace",), sampling.late - sampling.late_kept), (("for_itself",), sampling.late_kept)]
 
 
 def spool_spans(reading: Reading) -> Values:

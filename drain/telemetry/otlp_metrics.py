@@ -125,7 +125,7 @@ class OtlpMetrics:
                 start_time_unix_nano=point.start_unix_nano, time_unix_nano=request.until_unix_nano
             )
             (value,) = point.numbers
-        if metric.unit == "s":
+        if metric.unit in ("s", "1"):
             data.as_double = value
         else:
             data.as_int = min(int(value), _MOST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -25,9 +26,10 @@ from tests.property.strategies import make_records
 from tests.property.test_sampling import SECOND, arriving, drawn_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from drain.sampling.trace_state import Stated
+    from drain.sampling.traces import Counts
 
 NAMES: Final = ["flush", "read", "write"]
 PLAIN: Final = SpanLayout(span_names=NAMES, attributes=[Attribute("n", "u8"), Attribute("hit", "bool")])
@@ -108,6 +110,7 @@ class Fixture:
             for layout in (PLAIN, CARRYING)
         }
         self.outcomes: dict[int, Outcome] = {}
+        self.malformed = 0
 
     def run(self, arrivals: list[tuple[int, SeenSpan]]) -> dict[int, Outcome]:
         numbered = list(enumerate(arrivals))
@@ -125,6 +128,7 @@ class Fixture:
         self._take()
         records = ring.records([span for _, span in numbered])
         seen = ring.looker.look(records)
+        self.malformed += seen.malformed
         looked = self.table.look(ring.origin, records, seen.masks, at, thresholds=seen.thresholds, randoms=seen.randoms)
         places = np.array([number for number, _ in numbered], np.uint64)
         for place, bits, stated, drew in zip(places, *looked.fates, strict=True):
@@ -177,6 +181,14 @@ def by_oracle(arrivals: list[tuple[int, SeenSpan]], rules: Rules) -> dict[int, O
     }
 
 
+def assert_counts_are_of(outcomes: Collection[Outcome], counts: Counts) -> None:
+    spans = Counter((outcome.rule, outcome.is_kept) for outcome in outcomes)
+    assert [(rule.kept_spans, rule.dropped_spans) for rule in counts.rules] == [
+        (spans[at, True], spans[at, False]) for at in range(len(counts.rules))
+    ]
+    assert counts.unsampled == spans[None, False]
+
+
 @settings(max_examples=examples(150))
 @given(arriving(alone=True, rv=True), drawn_rules)
 def test_the_table_decides_as_the_sampler(arrivals: list[tuple[int, SeenSpan]], rules: Rules) -> None:
@@ -192,6 +204,8 @@ def test_the_table_decides_as_the_sampler(arrivals: list[tuple[int, SeenSpan]], 
     assert (counts.waiting_spans, counts.waiting_traces, counts.forgotten) == (0, 0, 0)
     assert counts.late == sum(outcome.is_late for outcome in expected.values())
     assert counts.late_kept == sum(outcome.is_for_itself for outcome in expected.values())
+    assert_counts_are_of(expected.values(), counts)
+    assert fixture.malformed == sum(span.says.is_malformed for _, span in arrivals)
 
 
 @settings(max_examples=examples(60))
@@ -210,6 +224,11 @@ def test_decisions_are_told_once_and_say_when(arrivals: list[tuple[int, SeenSpan
     assert {bytes(one["id"]): (int(one["rule"]), WHYS[one["why"]], int(one["at_nano"])) for one in decided} == expected
     assert len(decided) == len(expected)
     assert len(fixture.table.decided()) == 0
+    traces = Counter((rule, why) for rule, why, _ in expected.values())
+    is_kept = decided["random"] >= np.maximum(decided["threshold"], decided["known"] - np.minimum(decided["known"], 1))
+    for at, counted in enumerate(fixture.table.counts().rules):
+        assert counted.traces == {why: traces[at, why] for why in WHYS}
+        assert counted.kept_traces == (is_kept & (decided["rule"] == at)).sum()
 
 
 @settings(max_examples=examples(100))

@@ -425,7 +425,7 @@ FIRING = {
         'ringbuf_drain_hold_used_bytes{instance="a"} 81x20',
         'ringbuf_drain_hold_capacity_bytes{instance="a"} 100x20',
     ],
-    "RingbufTracesDecidedEarly": ['ringbuf_drain_sampling_decisions_total{instance="a",reason="hold"} 0x10 5x10'],
+    "RingbufTracesDecidedEarly": ['ringbuf_drain_sampling_traces_total{instance="a",reason="hold"} 0x10 5x10'],
     "RingbufHoldLost": ['ringbuf_drain_hold_spans_left_total{instance="a",service="shop",outcome="lost"} 0x10 5x10'],
     "RingbufHoldRemade": ['ringbuf_drain_hold_files_remade_total{instance="a"} 0x10 1x10'],
     "RingbufReloadFailed": ['ringbuf_drain_failed_reloads_total{instance="a"} 0x10 1x10'],

@@ -49,7 +49,33 @@ typedef struct tally {
     uint8_t *settled;
     uint64_t next;
     uint64_t count;
+    uint64_t kept[2]; /* by rule */
 } tally;
+
+static void note(tally *all, uint32_t fate)
+{
+    assert(fate & RB_FATE_SETTLED);
+    all->count++;
+    if (fate & RB_FATE_KEPT)
+        all->kept[fate & RB_FATE_RULE]++;
+}
+
+/* Whether the table counted what it told. */
+static int adds_up(const rb_traces *table, const tally *all)
+{
+    rb_traces_totals totals;
+    rb_traces_total(table, &totals);
+    uint64_t spans = totals.unsampled;
+    for (int i = 0; i < 2; i++) {
+        uint64_t traces = 0;
+        for (int why = 0; why < RB_WHYS; why++)
+            traces += totals.traces[i][why];
+        spans += totals.kept_spans[i] + totals.dropped_spans[i];
+        if (totals.kept_spans[i] != all->kept[i] || totals.kept_traces[i] > traces)
+            return 0;
+    }
+    return spans == all->count && totals.kept_traces[0] > 0 && totals.dropped_spans[1] > 0;
+}
 
 static void take(rb_traces *table, tally *all)
 {
@@ -59,8 +85,7 @@ static void take(rb_traces *table, tally *all)
         taken = rb_traces_take(table, 100, places, fates, stated, drew);
         for (int64_t i = 0; i < taken; i++) {
             assert(places[i] < all->next && all->settled[places[i]]++ == 0);
-            assert(fates[i] & RB_FATE_SETTLED);
-            all->count++;
+            note(all, fates[i]);
         }
     }
 }
@@ -84,8 +109,8 @@ static void look(rb_traces *table, uint32_t origin, rb_record *records, const ui
     assert(rb_traces_look(table, &look) == RB_OK);
     for (uint64_t i = 0; i < count; i++, all->next++) {
         if (spans[i] == UINT32_MAX) {
-            assert(fates[i] & RB_FATE_SETTLED && all->settled[all->next]++ == 0);
-            all->count++;
+            assert(all->settled[all->next]++ == 0);
+            note(all, fates[i]);
             continue;
         }
         assert(fates[i] == 0);
@@ -140,7 +165,7 @@ static void every_span_is_settled_once(uint32_t traces, uint32_t spans, uint32_t
     }
     rb_traces_decide_early(table, UINT32_MAX, UINT64_MAX, RB_WHY_STOP, now);
     take(table, &all);
-    assert(all.count == all.next);
+    assert(all.count == all.next && adds_up(table, &all));
     free(all.settled);
     rb_traces_free(table);
 }
@@ -178,9 +203,9 @@ static void a_flooding_ring_hurts_itself(void)
         look(table, bad, records, masks, LOOK, ++now, &all);
     for (int i = 1; i < 16 * GOOD; i++)
         assert(all.settled[i] == 0);
-    rb_traces_counts counts;
-    rb_traces_count(table, &counts);
-    assert(counts.why[RB_WHY_SHARE] > 0 && counts.forgotten == 0);
+    rb_traces_totals totals;
+    rb_traces_total(table, &totals);
+    assert(totals.traces[0][RB_WHY_SHARE] + totals.traces[1][RB_WHY_SHARE] > 0 && totals.forgotten == 0);
     free(all.settled);
     rb_traces_free(table);
 }

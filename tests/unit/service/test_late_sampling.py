@@ -204,7 +204,7 @@ def test_without_room_the_oldest_traces_are_decided_early_and_nothing_is_lost(tm
         count += len(records)
         bench.check_law()
     counts = bench.late.counts()
-    assert counts.why[Why.HOLD] > 0
+    assert sum(rule.traces[Why.HOLD] for rule in counts.rules) > 0
     assert bench.late.decide_all(bench.now_nano) is False  # nothing is kept
     assert bench.hold.sums()["service 1"].sampled_out == count
     bench.check_law()
@@ -339,7 +339,22 @@ def test_traces_that_have_begun_stay_under_their_rules(bench: Bench) -> None:
         if fate.is_kept and fate.decision is not None
     }
     assert {span_id: name_and_threshold(span) for span_id, span in bench.delivered.items()} == expected, f"seed {seed}"
-    assert sum(bench.late.counts().traces) == len(under), f"seed {seed}"
+    status = bench.late.status()
+    assert list(status.rules) == names
+    assert sum(sum(rule.traces.values()) for rule in status.rules.values()) == len(under), f"seed {seed}"
+    assert sum(rule.kept_spans for rule in status.rules.values()) == len(expected)
+    assert sum(rule.sampled_out_spans for rule in status.rules.values()) == len(came) - len(expected)
+    assert (status.waiting_spans, status.waiting_traces, status.oldest_wait_seconds) == (0, 0, 0.0)
+
+
+def test_it_says_how_long_the_oldest_trace_waits_and_what_each_rule_keeps_now(bench: Bench) -> None:
+    assert [rule.probability for rule in bench.late.status().rules.values()] == [1.0, 0.5, 0.1]  # before any look
+    for _ in range(2):
+        bench.late.read(bench.ring(1), 0, span_of(1), 0, 1, 0)
+        bench.now_nano += SECOND
+    status = bench.late.status()
+    assert (status.waiting_spans, status.waiting_traces, status.oldest_wait_seconds) == (2, 1, 2.0)
+    assert [round(rule.probability, 4) for rule in status.rules.values()] == [1.0, 0.5, 0.1]
 
 
 def span_of(trace: int, parent: int = 1) -> np.ndarray[Any, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from drain.accounting.broker_state import Broker, BrokerState
 from drain.accounting.hold_sums import HoldStatus, HoldSums
 from drain.accounting.letter_sums import LetterStatus, LetterSums
+from drain.accounting.sampling_status import RuleStatus, SamplingStatus
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.span_metrics import SpanMetrics
 from drain.accounting.spool_status import SpoolStatus
@@ -68,11 +69,21 @@ FULL = Snapshot(
         used_bytes=4 << 20,
         capacity_bytes=8 << 20,
         remade=2,
-        waiting_traces=3,
-        decided={"failures": 17, "rest": 18},
-        reasons={"rule": 17, "timeout": 18},
+        kept_spans=6,
+    ),
+    sampling=SamplingStatus(
+        {
+            "failures": RuleStatus({"rule": 17, "hold": 1}, kept_traces=18, kept_spans=40, sampled_out_spans=2),
+            "rest": RuleStatus({"timeout": 18}, kept_traces=3, kept_spans=7, sampled_out_spans=35, probability=0.125),
+        },
+        is_dry_run=True,
+        unsampled=5,
         late=9,
         late_kept=4,
+        waiting_spans=8,
+        waiting_traces=3,
+        oldest_wait_seconds=2.5,
+        malformed_trace_states=19,
     ),
 )
 SPOOL = SpoolStatus(

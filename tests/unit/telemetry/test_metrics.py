@@ -157,10 +157,23 @@ def test_what_waits_for_a_decision_is_told_with_its_law(full_registry: Collector
     assert value(full_registry, "drain_hold_spans_left_total", service="shop", outcome="sampled_out") == 14
     assert value(full_registry, "drain_hold_used_bytes") == 4 << 20
     assert value(full_registry, "drain_hold_capacity_bytes") == 8 << 20
-    assert value(full_registry, "drain_hold_traces") == 3
+    assert value(full_registry, "drain_hold_kept_spans") == 6
     assert value(full_registry, "drain_hold_files_remade_total") == 2
-    assert value(full_registry, "drain_sampling_traces_total", rule="rest") == 18
-    assert value(full_registry, "drain_sampling_decisions_total", reason="timeout") == 18
+
+
+def test_what_rules_decide_is_told_by_rule_and_reason(full_registry: CollectorRegistry) -> None:
+    assert value(full_registry, "drain_sampling_dry_run") == 1
+    assert value(full_registry, "drain_sampling_waiting_traces") == 3
+    assert value(full_registry, "drain_sampling_waiting_spans") == 8
+    assert value(full_registry, "drain_sampling_oldest_wait_seconds") == 2.5
+    assert value(full_registry, "drain_sampling_traces_total", rule="failures", reason="hold") == 1
+    assert value(full_registry, "drain_sampling_traces_total", rule="rest", reason="timeout") == 18
+    assert value(full_registry, "drain_sampling_kept_traces_total", rule="rest") == 3
+    assert value(full_registry, "drain_sampling_spans_total", rule="rest", decision="kept") == 7
+    assert value(full_registry, "drain_sampling_spans_total", rule="rest", decision="sampled_out") == 35
+    assert value(full_registry, "drain_sampling_spans_total", rule="unsampled", decision="sampled_out") == 5
+    assert value(full_registry, "drain_sampling_kept_ratio", rule="rest") == 0.125
+    assert value(full_registry, "drain_sampling_malformed_trace_states_total") == 19
     assert value(full_registry, "drain_sampling_late_spans_total", decided="as_trace") == 5
     assert value(full_registry, "drain_sampling_late_spans_total", decided="for_itself") == 4
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from drain.telemetry.sources import Sources
 
 START, NOW = 10_000, 20_000
-_SUFFIXES = {"s": "_seconds", "By": "_bytes"}
+_SUFFIXES = {"s": "_seconds", "By": "_bytes", "1": "_ratio"}
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -96,7 +96,7 @@ def test_a_metric_has_its_unit_and_meaning() -> None:
     found = {metric.name: (metric.unit, metric.description) for _, metric in messages(sent(full_sources()))}
     assert found == {metric.otlp_name: (metric.unit, metric.help) for metric in METRICS}
     for metric in METRICS:
-        assert metric.unit in {"", "s", "By"} or (metric.unit[0], metric.unit[-1]) == ("{", "}")
+        assert metric.unit in {"", "s", "By", "1"} or (metric.unit[0], metric.unit[-1]) == ("{", "}")
 
 
 def test_counters_say_since_when_and_gauges_do_not() -> None:
