@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -91,3 +91,8 @@ def settled(spool: Spool) -> SpoolStatus:
     spool.take(0)
     spool.take(0)
     return spool.status()
+
+
+def connection(spool: Spool) -> Any:
+    assert spool._store._database is not None
+    return spool._store._database._connection
