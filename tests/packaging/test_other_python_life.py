@@ -50,21 +50,31 @@ ALL = [
 ]
 
 
-def other_pythons() -> dict[str, str]:
-    """Return the newest interpreter of each other version, by its version; a `t` marks a free-threaded build."""
-    question = "import sys, sysconfig; print('%d.%d' % sys.version_info[:2] + sysconfig.get_config_var('abiflags'))"
+def other_pythons() -> dict[str, list[str]]:
+    """Return where interpreters may be, by version, or by the path that was named; nothing is started to know it."""
     named = [path for path in os.environ.get("RINGBUF_OTHER_PYTHONS", "").split(":") if path]
-    found: dict[str, str] = {}
-    for path in [*named, *(path for minor in OTHER_MINORS for path in installed_pythons(minor))]:
-        done = subprocess.run([path, "-Ic", question], capture_output=True, text=True, check=False)
-        if done.returncode == 0 and path not in found.values():
-            found.setdefault(done.stdout.strip(), path)
-        elif path in named:
-            pytest.exit(f"RINGBUF_OTHER_PYTHONS: {path} does not run: {done.stderr}")
+    found: dict[str, list[str]] = {path: [path] for path in named}
+    for minor in OTHER_MINORS:
+        for path in installed_pythons(minor):
+            folder = Path(path).parent.parent.name
+            free_threaded = "t" if folder.startswith("3.") and folder.endswith("t") else ""  # pyenv's 3.13.1t
+            found.setdefault(f"3.{minor}{free_threaded}", []).append(path)
     return found
 
 
 OTHERS = other_pythons()
+
+
+@pytest.fixture
+def interpreter(version: str) -> str:
+    """Return an interpreter of the version; a shim for one that is not installed is none."""
+    question = "import sys, sysconfig; print('%d.%d' % sys.version_info[:2] + sysconfig.get_config_var('abiflags'))"
+    for path in OTHERS[version]:
+        done = subprocess.run([path, "-Ic", question], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and (version == path or done.stdout.strip() == version):
+            return path
+        assert version != path, f"RINGBUF_OTHER_PYTHONS: {path} does not run: {done.stderr}"
+    pytest.skip(f"none of these is a Python {version} that runs: {OTHERS[version]}")
 
 
 def test_what_is_run_under_them_is_there() -> None:
@@ -90,12 +100,12 @@ def run_under(interpreter: str, tests: list[str], wheel: Path, clone: Path, fold
 @pytest.mark.prove
 @pytest.mark.skipif(not OTHERS, reason="no other Python here: name some in RINGBUF_OTHER_PYTHONS")
 @pytest.mark.parametrize("version", OTHERS)
-def test_forks_and_interpreters_under_python(version: str, wheel: Path, clone: Path, tmp_path: Path) -> None:
-    run_under(OTHERS[version], IN_CI, wheel, clone, tmp_path)
+def test_forks_and_interpreters_under_python(interpreter: str, wheel: Path, clone: Path, tmp_path: Path) -> None:
+    run_under(interpreter, IN_CI, wheel, clone, tmp_path)
 
 
 @pytest.mark.soak
 @pytest.mark.skipif(not OTHERS, reason="no other Python here: name some in RINGBUF_OTHER_PYTHONS")
 @pytest.mark.parametrize("version", OTHERS)
-def test_all_of_a_producers_life_under_python(version: str, wheel: Path, clone: Path, tmp_path: Path) -> None:
-    run_under(OTHERS[version], ALL, wheel, clone, tmp_path)
+def test_all_of_a_producers_life_under_python(interpreter: str, wheel: Path, clone: Path, tmp_path: Path) -> None:
+    run_under(interpreter, ALL, wheel, clone, tmp_path)
