@@ -12,6 +12,8 @@ from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ringbuf.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -133,7 +135,7 @@ class Site:
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         positional = [argument for argument in self._arguments if not argument.is_keyword]
         if len(args) > len(positional):
-            raise TypeError(f"emit() takes {len(positional)} arguments, not {len(args)}")
+            raise TypeError(f"emit() takes {counted(len(positional), 'argument')}, not {len(args)}")
         given = {argument.name for argument in positional[: len(args)]}
         for name in kwargs:
             if name in given or all(name != argument.name for argument in self._arguments):
@@ -164,7 +166,7 @@ def _emit_under(site: Site, parent: Any, /, *args: Any, **kwargs: Any) -> bool:
 def _span(site: Site, /, *values: Any, traceparent: Any = None) -> Span:
     positional = [value for value in site._values if not value.is_keyword]
     if len(values) > len(positional):
-        raise TypeError(f"span() takes {len(positional)} values, not {len(values)}")
+        raise TypeError(f"span() takes {counted(len(positional), 'value')}, not {len(values)}")
     for value in site._values[len(values) :]:
         if value.required and value.only is not None:
             raise TypeError(f"span() missing required argument {value.name!r}")

@@ -7,6 +7,7 @@ from enum import Enum, IntEnum
 from typing import Final, Self, assert_never
 
 from ringbuf.layout.layout import Attribute, SpanLayout
+from ringbuf.wording import counted
 
 __all__ = [
     "DATAPLANE_LAYOUT",
@@ -242,7 +243,7 @@ def lease_bytes(value: object) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         data = bytes(value)
         if len(data) != LEASE_BYTES:
-            raise ValueError(f"lease id: {len(data)} bytes, where {LEASE_BYTES} are needed")
+            raise ValueError(f"lease id: {counted(len(data), 'byte')}, where {LEASE_BYTES} are needed")
         return data
     if isinstance(value, str):
         # bytes.fromhex skips white space, and so would take 32 characters that are fewer digits.

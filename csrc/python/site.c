@@ -216,7 +216,8 @@ static int fill(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, 
                 rb_tally *tally)
 {
     if (count > (Py_ssize_t)site->positional_count) {
-        PyErr_Format(PyExc_TypeError, "emit() takes %u arguments, not %zd", site->positional_count, count);
+        PyErr_Format(PyExc_TypeError, "emit() takes %u argument%s, not %zd", site->positional_count,
+                     site->positional_count == 1 ? "" : "s", count);
         return -1;
     }
     memcpy(record, site->template, site->slot_bytes);

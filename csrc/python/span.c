@@ -42,7 +42,8 @@ PyObject *rb_span_new(rb_py_site *site, PyObject *const *arguments, Py_ssize_t c
     if (take_names(arguments, count, names, &header) < 0)
         return NULL;
     if (count > (Py_ssize_t)site->positional_values) {
-        PyErr_Format(PyExc_TypeError, "span() takes %u values, not %zd", site->positional_values, count);
+        PyErr_Format(PyExc_TypeError, "span() takes %u value%s, not %zd", site->positional_values,
+                     site->positional_values == 1 ? "" : "s", count);
         return NULL;
     }
     for (uint32_t i = 0; i < site->value_count; i++) {

@@ -124,7 +124,8 @@ def _stop_on_signal(stop: Callable[[], None]) -> Iterator[list[int]]:
 def _work(producers: Producers, options: argparse.Namespace) -> tuple[list[EmitterStats], float]:
     """Let the producers work; return their statistics and the seconds that it took."""
     print(
-        f"{len(producers)} processes, at most {options.seconds:g} s or {options.operations:,} operations each …",
+        f"{len(producers)} process{'' if len(producers) == 1 else 'es'}, at most {options.seconds:g} s "
+        f"or {options.operations:,} operations each …",
         flush=True,
     )
     producers.begin()

@@ -113,14 +113,14 @@ def problems(sums: Sums, producers: Iterable[EmitterStats], audit: Mapping[str, 
     """Return what does not add up, in words; nothing when all does."""
     published = sum(count.published for count in producers)
     checks = [
-        (sums.difference == 0, f"{sums.difference:,} spans are unaccounted for"),
+        (sums.difference == 0, f"spans that are unaccounted for: {sums.difference:,}"),
         (audit.get("published", 0) == published, f"the rings had {audit.get('published', 0):,} spans of {published:,}"),
         (sums.delivered > 0 or sums.emitted == 0, "no span was delivered"),
     ]
     if found is not None:
         delivered = audit.get("delivered", 0)
         checks += [
-            (found.repeated == 0, f"{found.repeated:,} spans are in the file twice"),
+            (found.repeated == 0, f"spans that are in the file twice: {found.repeated:,}"),
             (delivered == sums.delivered, f"the drain delivered {delivered:,} spans, the file has {sums.delivered:,}"),
         ]
     return tuple(words for is_right, words in checks if not is_right)

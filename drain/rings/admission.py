@@ -6,6 +6,8 @@ import os
 import stat
 from dataclasses import dataclass
 
+from ringbuf.wording import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:
@@ -34,5 +36,5 @@ class Admission:
         if status.st_nlink > 1:
             return f"has {status.st_nlink} names"
         if status.st_size > self.max_ring_bytes:
-            return f"has {status.st_size} bytes, --max-ring-bytes is {self.max_ring_bytes}"
+            return f"has {counted(status.st_size, 'byte')}, --max-ring-bytes is {self.max_ring_bytes}"
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from drain.accounting.sampling_status import UNSAMPLED
 from drain.sampling.sampler import Decision, Fate, Sampler
 from ringbuf.sampling import THRESHOLDS, threshold_text
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,7 +92,7 @@ def shown(results: list[RuleResult]) -> str:
         ).rstrip()
         for row in rows
     ]
-    lines.append(f"{_number(spans)} spans = {_number(kept)} kept + {_number(spans - kept)} sampled out")
+    lines.append(f"{counted(spans, 'span')} = {_number(kept)} kept + {_number(spans - kept)} sampled out")
     return "\n".join(lines) + "\n"
 
 

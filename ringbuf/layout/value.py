@@ -23,6 +23,7 @@ import sys
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 
 from ringbuf.layout.attribute_types import Shape
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from ringbuf.layout.attribute import LayoutField
@@ -51,12 +52,12 @@ def pack_value(field: LayoutField, value: Any) -> tuple[bytes, bool]:
         case Shape.EXACT:
             content = _bytes(key, value)
             if len(content) != size:
-                raise ValueError(f"{key}: {len(content)} bytes, where it takes exactly {size}")
+                raise ValueError(f"{key}: {counted(len(content), 'byte')}, where it takes exactly {size}")
             return content, False
         case Shape.INLINE:
             content = _text(key, value) if row.python is str else _bytes(key, value)
             if len(content) > size and not row.is_cut:
-                raise ValueError(f"{key}: {len(content)} bytes, where it takes at most {size}")
+                raise ValueError(f"{key}: {counted(len(content), 'byte')}, where it takes at most {size}")
             kept = cut_utf8(content, size) if row.python is str else content[:size]
             return struct.pack("<" + field.format, len(kept), kept), len(kept) < len(content)
 

@@ -160,7 +160,7 @@ def test_a_time_that_is_none_leaves_a_span_in_the_counts(tmp_path: Path, value: 
     page = report(tmp_path, tmp_path / "spans.jsonl")
     assert page.result.exit_code == 0
     assert page.tiles()["Spans"] == "2"
-    assert "1 spans have no start" in page.section("reading").text
+    assert "1 span without a start" in page.section("reading").text
     assert sum(int(row["Spans"]) for row in table(page.card("read"), "Distribution")) == 1
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from drain.tools.report import sections
 from drain.tools.report.durations import EDGES
 from tests.tools.otlp_lines import START, Made, lines, many_spans
 from tests.tools.report_pages import Element, Page, cells_of, report, table
@@ -212,3 +213,18 @@ def test_an_attribute_that_was_named_is_the_outcome(tmp_path: Path) -> None:
     page = report(tmp_path, tmp_path / "spans.jsonl", "--outcome", "code")
     rows = table(page.section("errors"), "Spans by outcome")
     assert [(row["Outcome"], row["Spans"]) for row in rows] == [("0", "3"), ("1", "2")]
+
+
+def test_a_count_of_one_is_of_one(tmp_path: Path) -> None:
+    (tmp_path / "spans.jsonl").write_bytes(lines([Made(status=2)]))
+    page = report(tmp_path, tmp_path / "spans.jsonl")
+    assert "1 span" in page.root.text
+    assert re.findall(r"\b1 (?:more |other )?[a-z]+s\b", page.html) == []
+
+
+def test_what_is_left_out_is_counted_in_words_that_fit() -> None:
+    assert [re.sub("<[^>]*>", "", sections._more(there, 3, "kind")) for there in (3, 4, 5)] == [
+        "",
+        "1 more kind is left out.",
+        "2 more kinds are left out.",
+    ]

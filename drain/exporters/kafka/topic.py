@@ -71,7 +71,8 @@ class Topic:
         if self.problem:
             yield f"the topic {name}: {self.problem}"
         if self.without_leader:
-            yield f"{self.without_leader} of {self.partitions} partitions of {name} have no leader"
+            verb = "has" if self.without_leader == 1 else "have"
+            yield f"{self.without_leader} of {self.partitions} partitions of {name} {verb} no leader"
         if self.replicas == 1:
             yield f"the topic {name} has one replica: what a broker's disk has is lost with it"
         settings = self.settings or {}

@@ -24,6 +24,7 @@ from drain.sampling.hold.origins import Origin, Origins
 from drain.sampling.hold.recovery import Recovery
 from drain.sampling.hold.unreleased import Unreleased
 from ringbuf.exceptions import RingBufferError
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -220,7 +221,7 @@ class Hold:
             sums.waiting += len(records)
             self._ring_bytes[ring] += len(records) * slot_bytes
             return chunk.serial << SLOT_BITS | segment.first_slot
-        raise HoldFullError(f"{self.folder}: no room for {len(records)} records")
+        raise HoldFullError(f"{self.folder}: no room for {counted(len(records), 'record')}")
 
     def settle(self, places: np.ndarray, fate: Fate) -> None:
         """Say what became of records, by one store into each one's own word; in any order, and once.

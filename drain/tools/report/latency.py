@@ -19,6 +19,7 @@ from drain.tools.report.axes import (
 from drain.tools.report.durations import PERCENTILES, coarse_percentile, duration_text, edge_text, range_text
 from drain.tools.report.html import count_text, details, percent_text, short_count, table
 from drain.tools.report.over_time import spans_of_columns
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,7 +112,7 @@ def heat_map(series: Series, window: Window, axis: Axis) -> str:
         Plot(window.columns, axis.bins, f'<g class="cells">{paths}</g>'),
         time_ticks(window),
         duration_ticks(*axis),
-        f"Heat map of durations over time, at most {count_text(greatest)} spans in a cell; the table below says it too",
+        f"Heat map of durations over time, at most {counted(greatest, 'span')} in a cell; the table below says it too",
         kind="tall",
     )
     ends = [

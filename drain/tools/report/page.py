@@ -26,6 +26,7 @@ from drain.tools.report.sections import (
     time_section,
     traces_section,
 )
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -133,8 +134,9 @@ def _tiles(report: Report, window: Window) -> str:
     traces = statistics.traces.count()
     about = "" if statistics.traces.is_exact else "≈ "
     services = len(statistics.services)
+    names = len({group.name for group in statistics.groups})
     tiles = [
-        ("Spans", count_text(statistics.spans), f"of {len({group.name for group in statistics.groups})} names"),
+        ("Spans", count_text(statistics.spans), f"of {counted(names, 'name')}"),
         ("Traces", about + count_text(traces), "distinct ids"),
         ("Services", count_text(services), _first(statistics.services)),
     ]
@@ -145,9 +147,7 @@ def _tiles(report: Report, window: Window) -> str:
             start, length = window.start_unix_nano, window.length_nanos
             note = f'; <a href="#reading">{count_text(window.outside)} far from it</a>'
         tiles.append(("Time", duration_text(length), f"from {instant_text(start)}{note}"))
-    tiles.append(
-        ("Errors", percent_text(statistics.errors, statistics.spans), f"{count_text(statistics.errors)} spans")
-    )
+    tiles.append(("Errors", percent_text(statistics.errors, statistics.spans), counted(statistics.errors, "span")))
     greatest = max((group.durations.greatest for group in statistics.groups), default=0)
     tiles.append(("Longest span", duration_text(greatest), ""))
     if report.rings:

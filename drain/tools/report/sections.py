@@ -22,6 +22,7 @@ from drain.tools.report.html import align, count_text, named, percent_text, show
 from drain.tools.report.latency import Axis, distribution, heat_map, latency_table
 from drain.tools.report.over_time import MOST_LAYERS, Layer, errors, over_time_table, throughput
 from drain.tools.report.waterfall import waterfall
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +43,7 @@ def time_section(statistics: Statistics, window: Window) -> str:
     layers = [Layer(name, statistics.series(groups, window)) for name, groups in families[:MOST_LAYERS]]
     rest = [group for _, groups in families[MOST_LAYERS:] for group in groups]
     if rest:
-        layers.append(Layer(f"{len(families) - MOST_LAYERS} other names", statistics.series(rest, window)))
+        layers.append(Layer(counted(len(families) - MOST_LAYERS, "other name"), statistics.series(rest, window)))
     total = statistics.series(statistics.groups, window)
     return _section(
         "time",
@@ -79,7 +80,7 @@ def groups_section(statistics: Statistics, filters: Filters, most: int) -> str:
     return _section(
         "kinds",
         "By span name and operation",
-        _sortable("Spans by name and operation", head, len(words), rows) + _more(len(groups), most, "kinds"),
+        _sortable("Spans by name and operation", head, len(words), rows) + _more(len(groups), most, "kind"),
     )
 
 
@@ -112,7 +113,7 @@ def latency_section(statistics: Statistics, window: Window, filters: Filters, mo
             ]
     if not families:
         words = '<p class="empty">No span has a start and an end.</p>'
-    return _section("latency", "Latency", words + "".join(parts) + _more(len(families) + operations, most, "pictures"))
+    return _section("latency", "Latency", words + "".join(parts) + _more(len(families) + operations, most, "picture"))
 
 
 def errors_section(statistics: Statistics, filters: Filters, most: int) -> str:
@@ -154,7 +155,7 @@ def errors_section(statistics: Statistics, filters: Filters, most: int) -> str:
     return _section(
         "errors",
         "Errors by outcome",
-        f'<div class="card">{content}{outcomes}{_more(len(found), most, "outcomes")}</div>',
+        f'<div class="card">{content}{outcomes}{_more(len(found), most, "outcome")}</div>',
     )
 
 
@@ -177,7 +178,7 @@ def traces_section(traces: Sequence[Trace], statistics: Statistics, filters: Fil
     words = '<p class="note">By their longest span: the slowest of all, and the slowest with each span name.</p>'
     if not traces:
         words = '<p class="empty">No trace to show: none was asked for, or no span has a trace id and a duration.</p>'
-    return _section("traces", "Slowest traces", words + content + _more(found, len(traces), "traces"))
+    return _section("traces", "Slowest traces", words + content + _more(found, len(traces), "trace"))
 
 
 def rings_section(rings: Sequence[RingCount]) -> str:
@@ -206,25 +207,25 @@ def rings_section(rings: Sequence[RingCount]) -> str:
 def reading_section(sources: Sequence[Source], statistics: Statistics, window: Window, by: Sequence[str]) -> str:
     """Return what was read, what could not be, and how the numbers are to be understood."""
     inputs = "".join(
-        f"<li>{named(source.name)}: {count_text(source.spans)} spans"
+        f"<li>{named(source.name)}: {counted(source.spans, 'span')}"
         + (f', <b class="error">{count_text(source.unreadable)} unreadable</b>' if source.unreadable else "")
         + "".join(f"<br><small>{named(note)}</small>" for note in source.notes)
         + "</li>"
         for source in sources
     )
     left_out = "".join(
-        f"<li>{count_text(count)} spans {words}.</li>"
+        f"<li>{counted(count, 'span')} {words}.</li>"
         for count, words in (
-            (statistics.without_start, "have no start: they are in the counts, and in no picture"),
+            (statistics.without_start, "without a start: in the counts, and in no picture"),
             (
                 statistics.without_duration - statistics.without_start,
-                "have no end, or one before their start: no picture of durations has them",
+                "without an end, or with one before the start: in no picture of durations",
             ),
-            (statistics.without_trace, "have no trace id: they are in no trace"),
+            (statistics.without_trace, "without a trace id: in no trace"),
             (
                 window.outside,
                 f"started long before {instant_text(window.start_unix_nano)}, or more than "  # noqa: ISC004 - one text
-                f"{duration_text(window.length_nanos)} after it: no picture over time has them",
+                f"{duration_text(window.length_nanos)} after it: in no picture over time",
             ),
         )
         if count > 0
@@ -254,7 +255,7 @@ def _card(
     series = statistics.series(groups, window)
     spans, failed = sum(group.spans for group in groups), sum(group.errors for group in groups)
     counts = sum((group.coarse for group in groups), np.zeros(COARSE_BINS, np.int64))
-    note = f"{count_text(spans)} spans" + (f', <b class="error">{count_text(failed)} errors</b>' if failed else "")
+    note = counted(spans, "span") + (f', <b class="error">{counted(failed, "error")}</b>' if failed else "")
     tag = "h4" if part else "h3"
     return (
         f'<article class="card f{" part" if part else ""}" {filters.of_groups(groups)}><{tag}>{title} '
@@ -301,4 +302,5 @@ def _duration(durations: Durations, nanos: float) -> tuple[float, str]:
 
 
 def _more(there: int, most: int, what: str) -> str:
-    return f'<p class="note">{count_text(there - most)} more {what} are left out.</p>' if there > most else ""
+    words = counted(there - most, f"more {what} is", f"more {what}s are")
+    return f'<p class="note">{words} left out.</p>' if there > most else ""

@@ -8,6 +8,7 @@ from drain.tools.report.axes import instant_text
 from drain.tools.report.durations import duration_text
 from drain.tools.report.html import count_text, named, shown
 from drain.tools.report.over_time import MOST_LAYERS
+from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +39,7 @@ def waterfall(trace: Trace, colours: Mapping[str, int], *, is_open: bool, data: 
     what = named(first.operation or first.name)
     return (
         f'<details class="trace f"{" open" if is_open else ""} {data}><summary><b>{duration_text(trace.longest)}</b> '
-        f"{what} <small>{count_text(trace.spans)} span{'s' if trace.spans != 1 else ''}, {len(trace.services)} "
-        f"service{'s' if len(trace.services) != 1 else ''}</small></summary>"
+        f"{what} <small>{counted(trace.spans, 'span')}, {counted(len(trace.services), 'service')}</small></summary>"
         f'<p class="note">Trace <code>{shown(trace.trace_id)}</code>, {instant_text(trace.start)}, '
         f"{duration_text(trace.end - trace.start)} from first to last</p>"
         f'<ul class="legend">{legend}</ul><table class="waterfall"><thead><tr><th scope="col">Span</th>'

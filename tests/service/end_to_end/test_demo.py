@@ -152,7 +152,7 @@ def test_a_missing_span_is_a_problem(report: ModuleType, tmp_path: Path) -> None
     found = report.read_back(file_of(tmp_path, ["01", "02"]))
     sums = report.sums_of([stats(3)], {"published": 3, "delivered": 3}, len(found.span_ids))
     assert report.problems(sums, [stats(3)], {"published": 3, "delivered": 3}, found) == (
-        "1 spans are unaccounted for",
+        "spans that are unaccounted for: 1",
         "the drain delivered 3 spans, the file has 2",
     )
 
@@ -162,7 +162,7 @@ def test_a_span_that_is_there_twice_is_a_problem(report: ModuleType, tmp_path: P
     sums = report.sums_of([stats(3)], {"published": 3, "delivered": 3}, len(found.span_ids))
     assert str(sums) == "emitted 3 = delivered 3 + dropped 0 + pending 0"
     assert report.problems(sums, [stats(3)], {"published": 3, "delivered": 3}, found) == (
-        "1 spans are in the file twice",
+        "spans that are in the file twice: 1",
     )
 
 

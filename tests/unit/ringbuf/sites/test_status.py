@@ -87,7 +87,7 @@ def test_a_status_takes_no_place_among_the_values(shop: ringbuf.Emitter) -> None
     site = shop.site("checkout", varying=["shop.items"])
     with pytest.raises(TypeError, match="takes 3 arguments"):
         site.emit(1, 2, 7, Status.ERROR)
-    with pytest.raises(TypeError, match="takes 1 values"):
+    with pytest.raises(TypeError, match="takes 1 value,"):
         site.span(7, Status.ERROR)
 
 
