@@ -108,6 +108,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 state_dir=None if stores.spool is None else str(settings.state_dir),
                 unsampled=settings.unsampled,
                 sampling=None if settings.sampling is None else str(settings.sampling),
+                dry_run=sampling is not None and sampling.rules.is_dry_run,
                 listen=listen,
                 metrics_to=None if metric_exporter is None else metric_exporter.endpoint,
             )

@@ -133,6 +133,7 @@ class Rules:
         wait_after_entry_nano: from its last span whose parent is remote, where no root has come.
         is_head_open: nobody samples upstream: a trace that states no threshold has that of all.
         kept_spans_per_second: above it all thresholds rise together; None: no bound.
+        is_dry_run: a drain delivers all at once, as it is; the rules only count.
     """
 
     rules: tuple[Rule, ...] = (Rule(DEFAULT, ratio=0.0),)
@@ -141,6 +142,7 @@ class Rules:
     wait_after_entry_nano: int = 2 * _SECOND
     is_head_open: bool = False
     kept_spans_per_second: float | None = None
+    is_dry_run: bool = False
 
     def match(self, spans: Sequence[SeenSpan]) -> int:
         """Return the index of the first rule that matches; the default always does."""

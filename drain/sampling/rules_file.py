@@ -27,6 +27,7 @@ _KINDS: Final[dict[str, int]] = {
     "consumer": lib.RB_KIND_CONSUMER,
 }
 _WAITS: Final = ("wait", "wait_after_root", "wait_after_entry")
+_OTHERS: Final = ("default", "dry_run", "incoming", "kept_spans_per_second", "rule")
 
 
 class RulesError(ValueError):
@@ -77,7 +78,7 @@ class _Reader:
         self.mistakes: list[str] = []
 
     def rules(self, table: object) -> Rules:
-        values = self._table("sampling", table, {*_WAITS, "default", "incoming", "kept_spans_per_second", "rule"})
+        values = self._table("sampling", table, {*_WAITS, *_OTHERS})
         defaults = Rules()
         waits = {
             f"{name}_nano": self._read(f"sampling.{name}", values[name], self._nano)
@@ -92,6 +93,7 @@ class _Reader:
         default = self._word("sampling.default", values.get("default", "drop"), {"drop": 0.0, "keep": 1.0})
         is_open = self._word("sampling.incoming", values.get("incoming", "unknown"), {"unknown": False, "all": True})
         bound = self._optional("sampling", values, "kept_spans_per_second", self._rate)
+        is_dry_run = self._optional("sampling", values, "dry_run", self._bool)
         rules = self._all(values.get("rule", []))
         self._check_order(rules, is_default_given="default" in values)
         return Rules(
@@ -99,6 +101,7 @@ class _Reader:
             **waits,
             is_head_open=bool(is_open),
             kept_spans_per_second=bound,
+            is_dry_run=bool(is_dry_run),
         )
 
     def _all(self, given: object) -> list[Rule]:
@@ -166,6 +169,11 @@ class _Reader:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_SECONDS:
             raise ValueError(f'{value!r} is no time, as "10ms", "5s", or a number of seconds')
         return round(seconds * _SECOND)
+
+    def _bool(self, value: object) -> bool:
+        if value is not True and value is not False:
+            raise ValueError(f"{value!r} is not true or false, without quotes")
+        return value
 
     def _ratio(self, value: object) -> float:
         number = self._number(value)

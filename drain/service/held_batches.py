@@ -58,6 +58,10 @@ class HeldSegment:
         return False
 
 
+AS_THEY_ARE: Final[Sequence[str]] = ()
+"""In the place of the rules' names: of the spans nothing is written but what they are."""
+
+
 class HeldBatches:
     """Encodes what is kept, and settles it.
 
@@ -106,7 +110,7 @@ class HeldBatches:
         Args:
             places: of them.
             fates: of each.
-            names: of the rules that decided, the same object as long as they are the same.
+            names: of the rules that decided, the same object as long as they are the same; or AS_THEY_ARE.
         """
         if len(places):
             if not self._kept:
@@ -193,7 +197,7 @@ class HeldBatches:
             yield names[destination], group._replace(places=group.places[is_its], records=some)
 
     def _send(self, destination: str, group: Group, some: slice, fates: Fates, names: Sequence[str]) -> None:
-        kept = _rows(fates, names)
+        kept = None if names is AS_THEY_ARE else _rows(fates, names)
         places = group.places[some]
         for part, encoded in self._encoded(group.origin, group.records[some], kept):
             if encoded.spans == len(places[part]):
@@ -206,7 +210,7 @@ class HeldBatches:
             self._trouble.warn("held records cannot be encoded", service=group.origin.service, of=len(places[part]))
 
     def _encoded(
-        self, origin: Origin, records: np.ndarray, kept: Kept, start: int = 0
+        self, origin: Origin, records: np.ndarray, kept: Kept | None, start: int = 0
     ) -> Iterator[tuple[slice, Encoded]]:
         """Encode records, in halves where they make more bytes than a batch may have, or one cannot be encoded."""
         encoded = self._encode(origin, records, kept)
@@ -215,10 +219,10 @@ class HeldBatches:
             yield slice(start, start + len(records)), encoded or Encoded(b"", 0, len(records))
             return
         middle = len(records) // 2
-        yield from self._encoded(origin, records[:middle], kept.of(slice(0, middle)), start)
-        yield from self._encoded(origin, records[middle:], kept.of(slice(middle, None)), start + middle)
+        yield from self._encoded(origin, records[:middle], kept and kept.of(slice(0, middle)), start)
+        yield from self._encoded(origin, records[middle:], kept and kept.of(slice(middle, None)), start + middle)
 
-    def _encode(self, origin: Origin, records: np.ndarray, kept: Kept) -> Encoded | None:
+    def _encode(self, origin: Origin, records: np.ndarray, kept: Kept | None) -> Encoded | None:
         try:
             encoder = self._encoder_of(origin)
             return encoder.encode_json(records, kept) if self._is_json else encoder.encode(records, kept)

@@ -18,8 +18,9 @@ from drain.sampling.hold.hold import HoldFullError
 from drain.sampling.rates_file import read_rates, write_rates
 from drain.sampling.sampler import Why
 from drain.sampling.traces import Fates, Traces
-from drain.service.held_batches import HeldBatches
+from drain.service.held_batches import AS_THEY_ARE, HeldBatches
 from drain.service.rules_in_effect import RulesInEffect, Tally, summed
+from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 from ringbuf.ring.resource import resource_to_json
 
@@ -68,16 +69,24 @@ class _Part(NamedTuple):
         by: these.
         at: which records.
         looked: what they decided of each.
+        is_held: which of these wait, or are to be delivered.
     """
 
     by: RulesInEffect
     at: slice | np.ndarray
     looked: Looked
+    is_held: np.ndarray
+
+    def place(self, places: np.ndarray) -> None:
+        """Say where the records wait; `places` are those of all records of the look."""
+        mine = places[self.at]
+        self.by.traces.place(self.looked, np.full_like(mine, _NOWHERE) if self.by.are_dry else mine)
 
     def add_kept(self, places: np.ndarray, batches: HeldBatches) -> None:
         """Let what is kept be delivered; `places` are those of all records of the look."""
-        is_kept = self.looked.fates.is_kept
-        batches.add(places[self.at][is_kept], Fates(*(array[is_kept] for array in self.looked.fates)), self.by.names)
+        which = self.is_held if self.by.are_dry else self.looked.fates.is_kept
+        names = AS_THEY_ARE if self.by.are_dry else self.by.names
+        batches.add(places[self.at][which], Fates(*(array[which] for array in self.looked.fates)), names)
 
 
 class LateSampling:
@@ -90,6 +99,7 @@ class LateSampling:
         encoding: of its batches.
         batch_bytes: of a batch, before compression.
         partitioner: gives what sorts spans by destination now; None: nothing does.
+        counts_unsampled: spans without the sampled flag are not delivered in a dry run either.
         log: a line for each trouble.
         clock: seconds, that of the batcher.
         clock_nano: CLOCK_MONOTONIC, that of the hold.
@@ -111,6 +121,7 @@ class LateSampling:
         *,
         batch_bytes: int,
         partitioner: Callable[[], Partitioner | None] = lambda: None,
+        counts_unsampled: bool = False,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
         clock_nano: Callable[[], int] = time.monotonic_ns,
@@ -119,6 +130,7 @@ class LateSampling:
         self.not_renewed = 0
         self._log = log
         self._clock_nano = clock_nano
+        self._counts_unsampled = counts_unsampled
         self._trouble = RepeatedTrouble(log, clock)
         self._batches = HeldBatches(
             hold, batcher, encoding, batch_bytes, partitioner, clock=clock, trouble=self._trouble
@@ -132,6 +144,7 @@ class LateSampling:
         self._next: Rules | None = None  # after `_earlier` has ended: two tables at most
         self._ended: list[Tally] = []  # one at most: the sum of all
         self._malformed = 0  # tracestates, under rules that are no more
+        self._is_record_whole = True  # that of decisions
         self._current.traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
         # While there was no drain nothing could come: that time is no part of a wait.
         idle_nano = max(0, clock_nano() - max((found.arrived_nano for found in hold.found), default=0))
@@ -141,7 +154,7 @@ class LateSampling:
     @property
     def waiting(self) -> int:
         """How many held spans are not settled: they wait for the decision on their trace, or for their delivery."""
-        return sum(one.traces.waiting_spans for one in self._in_effect) + self.on_their_way
+        return sum(one.traces.waiting_spans for one in self._in_effect if not one.are_dry) + self.on_their_way
 
     @property
     def on_their_way(self) -> int:
@@ -183,6 +196,7 @@ class LateSampling:
                 )
                 for name, rule in zip(self.rule_names, counts.rules, strict=True)
             },
+            is_dry_run=self._current.are_dry,
             unsampled=counts.unsampled,
             late=counts.late,
             late_kept=counts.late_kept,
@@ -213,7 +227,9 @@ class LateSampling:
             self._log.error("the rules are not taken up", reason=str(error))
             return
         self._earlier, self._current = self._current, made
-        self._log.info("other rules decide on traces that begin from now on", rules=made.names)
+        self._log.info(
+            "other rules decide on traces that begin from now on", rules=made.names, dry_run=rules.is_dry_run
+        )
 
     def join(self, ring: Ring) -> None:
         """Take a ring in that is to be read.
@@ -245,7 +261,8 @@ class LateSampling:
         spans = max(count, 1)
         while not self.hold.has_room(slot_bytes, count):
             self._decide_due(now_nano)
-            early = (one.traces.decide_early(spans, Why.HOLD, now_nano) for one in self._in_effect)
+            waited_for = [one for one in self._in_effect if not one.are_dry]
+            early = (one.traces.decide_early(spans, Why.HOLD, now_nano) for one in waited_for)
             settled = next(filter(None, early), 0)
             self._settle()
             if not settled:
@@ -273,7 +290,7 @@ class LateSampling:
         parts = self._look(key, records, now_nano)
         is_held = np.zeros(len(records), np.bool_)
         for part in parts:
-            is_held[part.at] = part.looked.is_held
+            is_held[part.at] = part.is_held
         held = int(is_held.sum())
         dropped = len(records) - held
         self._put_on_record()
@@ -285,11 +302,12 @@ class LateSampling:
                     sampled_out=dropped,
                 )
             except HoldFullError:  # a file was removed under it
-                _place(parts, places)
+                for part in parts:
+                    part.place(places)
                 raise
             places[is_held] = np.arange(first, first + held, dtype=np.uint64)
-        _place(parts, places)
         for part in parts:
+            part.place(places)
             part.add_kept(places, self._batches)
         self._settle()
         return Taken(held, dropped)
@@ -316,11 +334,11 @@ class LateSampling:
 
     def tend(self) -> None:
         """Do what is to be done once a second."""
-        is_whole = self.hold.tend()
-        if not is_whole or len(self.hold.decisions) > 2 * self._decisions_room:
+        self._is_record_whole &= self.hold.tend()
+        if not self._is_record_whole or len(self.hold.decisions) > 2 * self._decisions_room:
             try:
-                remembered = [packed(one.traces.remembered(), one.rules) for one in self._in_effect]
-                self.hold.decisions.rewrite(np.concatenate(remembered))
+                self.hold.decisions.rewrite(self._remembered())
+                self._is_record_whole = True
             except OSError as error:
                 self._trouble.warn("decisions cannot be put on record anew", reason=str(error))
         self._keep_rates()
@@ -357,6 +375,7 @@ class LateSampling:
     def _end_earlier(self, earlier: RulesInEffect) -> None:
         """Let go of rules under which nothing waits, and take up those that were waiting for that."""
         self._current.take_over(earlier, self._decisions_room)
+        self._is_record_whole &= not earlier.are_dry  # what was only counted is not on it
         self._earlier = None
         self._malformed += earlier.malformed
         names = self._current.names
@@ -379,8 +398,19 @@ class LateSampling:
         for one, which in ((self._earlier, is_earlier), (self._current, ~is_earlier)):
             if one is not None and which.any():
                 at = slice(None) if which.all() else which
-                parts.append(_Part(one, at, one.look(key, _some(records, which), now_nano)))
+                parts.append(self._part(one, at, key, _some(records, which), now_nano))
         return parts
+
+    def _part(
+        self, by: RulesInEffect, at: slice | np.ndarray, member: Member | RingKey, records: np.ndarray, now_nano: int
+    ) -> _Part:
+        looked = by.look(member, records, now_nano)
+        if not by.are_dry:
+            return _Part(by, at, looked, looked.is_held)
+        is_held = np.full(len(records), fill_value=True)
+        if self._counts_unsampled:
+            is_held = (records["flags"] & lib.RB_SPAN_SAMPLED) != 0
+        return _Part(by, at, looked, is_held)
 
     def _settle(self) -> None:
         """Settle what was decided: first on record, then in the hold."""
@@ -398,12 +428,17 @@ class LateSampling:
     def _put_on_record(self) -> None:
         for one in self._in_effect:
             decided = one.traces.decided()
-            if not len(decided):
+            if not len(decided) or one.are_dry:
                 continue
             try:
                 self.hold.decisions.append(packed(decided, one.rules))
             except OSError as error:  # better than to hold up all: only a kill would tear these traces
                 self._trouble.warn("decisions cannot be put on record", reason=str(error), traces=len(decided))
+
+    def _remembered(self) -> np.ndarray:
+        """Return what is to be on record of decisions."""
+        every = [packed(one.traces.remembered(), one.rules) for one in self._in_effect if not one.are_dry]
+        return np.concatenate([np.empty((0, 2), np.uint64), *every])
 
     def _keep_rates(self) -> None:
         if not self._current.rules.have_rates:
@@ -440,11 +475,10 @@ class LateSampling:
             for group in self.hold.records(places[start : start + _MOST_AT_ONCE]):
                 self._decide_due(arrived_nano)
                 self._settle()
-                part = _Part(self._current, slice(None), self._current.look(member, group.records, arrived_nano))
-                _place([part], group.places)
+                part = self._part(self._current, slice(None), member, group.records, arrived_nano)
+                part.place(group.places)
                 part.add_kept(group.places, self._batches)
-                fates = part.looked.fates
-                dropped = group.places[fates.is_settled & ~fates.is_kept]
+                dropped = group.places[~part.is_held]
                 self._put_on_record()
                 if len(dropped):
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
@@ -457,12 +491,6 @@ def _last_arrival(every: Iterable[Found]) -> int:
 
 def _key_of(ring: Ring) -> RingKey:
     return RingKey(ring.file.inode, ring.created_unix_nano)
-
-
-def _place(parts: Iterable[_Part], places: np.ndarray) -> None:
-    """Say where the records of a look wait."""
-    for part in parts:
-        part.by.traces.place(part.looked, places[part.at])
 
 
 def _some(records: np.ndarray, which: np.ndarray) -> np.ndarray:

@@ -64,6 +64,11 @@ class RulesInEffect:
             return [1.0 - choice.threshold / THRESHOLDS for choice in choices]
         return [rule.ratio for rule in self.rules.rules]
 
+    @property
+    def are_dry(self) -> bool:
+        """Whether all is delivered as it is, and they only count: nothing waits for them."""
+        return self.rules.is_dry_run
+
     def join(self, key: RingKey, origin: Origin) -> None:
         """Take a ring in."""
         self._members[key] = self.member(origin)
@@ -99,6 +104,8 @@ class RulesInEffect:
     def take_over(self, earlier: RulesInEffect, most: int) -> None:
         """Remember what earlier rules decided, for late spans; of a rule that is no more it was the default.
 
+        What they only counted was kept, whatever they would have done.
+
         Args:
             earlier: of which nothing waits.
             most: decisions that are remembered; what these rules decided since does not give way to older ones.
@@ -109,6 +116,8 @@ class RulesInEffect:
         at = {name: number for number, name in reversed(list(enumerate(self.names)))}
         of = np.array([at.get(name, len(self.names) - 1) for name in earlier.names], np.uint8)
         decided["rule"] = of[decided["rule"]]
+        if earlier.are_dry:
+            decided["threshold"] = 0
         self.traces.remember(decided)
 
 

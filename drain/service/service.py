@@ -112,6 +112,7 @@ class Service:
                 exporter.encoding,
                 batch_bytes=limits.batch_bytes,
                 partitioner=functools.partial(partitioner_of, exporter),
+                counts_unsampled=limits.counts_unsampled,
                 log=log,
                 clock=clock,
             )

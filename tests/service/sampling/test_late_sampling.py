@@ -336,6 +336,35 @@ def test_rules_are_reloaded_and_a_wrong_file_changes_nothing(
     assert check_whole(output) == set(range(60))
 
 
+def test_a_dry_run_delivers_all_until_a_reload_lets_the_rules_decide(
+    ring_dir: Path, log: Path, tmp_path: Path, emitter: ringbuf.Emitter, rules: Path
+) -> None:
+    output = tmp_path / "spans.jsonl"
+    drop_all = '[sampling]\ndry_run = {}\nwait_after_root = "10ms"\n[[sampling.rule]]\nname = "all"\nratio = 0\n'
+    rules.write_text(drop_all.format("true"))
+    with DrainProcess(log, ring_dir, *arguments(output, "--sampling", rules, "--listen", "127.0.0.1:0")) as drain:
+        address = drain.wait_for_event("serving")["listen"]
+
+        def has_metrics(*lines: str) -> bool:
+            with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+                return {f"ringbuf_drain_sampling_{line}.0" for line in lines} <= set(answer.read().decode().split("\n"))
+
+        emit_traces(emitter, 10)
+        until(lambda: len(spans_in_file(output)) == 10 * SPANS)
+        until(lambda: has_metrics("dry_run 1", 'spans_total{decision="sampled_out",rule="all"} 30'))
+        rules.write_text(drop_all.format("false"))
+        drain.signal(signal.SIGHUP)
+        assert not drain.wait_for_event("other rules decide on traces that begin from now on")["dry_run"]
+        emit_traces(emitter, 20)
+        until(lambda: has_metrics("dry_run 0", 'spans_total{decision="sampled_out",rule="all"} 90'))
+        assert drain.stop() == 0
+        (audit,) = drain.events("audit")
+    assert audit["adds_up"], audit
+    assert audit["hold"]["shop"] == {"held": 30, "delivered": 30}
+    assert {(span.trace_state, len(span.attributes)) for span in spans_in_file(output)} == {("", 1)}
+    assert check_whole(output) == set(range(10 * SPANS))
+
+
 def test_a_drain_whose_hold_has_no_room_does_not_go_round_without_a_pause(
     ring_dir: Path, emitter: ringbuf.Emitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

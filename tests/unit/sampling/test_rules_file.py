@@ -23,6 +23,7 @@ wait_after_entry = 2
 default = "keep"
 incoming = "all"
 kept_spans_per_second = 50000
+dry_run = true
 
 [[sampling.rule]]
 name = "failures"
@@ -73,6 +74,7 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
         wait_after_entry_nano=2 * 10**9,
         is_head_open=True,
         kept_spans_per_second=50000.0,
+        is_dry_run=True,
     )
 
 
@@ -103,6 +105,7 @@ MISTAKES = {
     ),
     "[sampling]\ndefault = 'dorp'": "sampling.default: 'dorp' is not known; did you mean 'drop'?",
     "[sampling]\nincoming = 1": "sampling.incoming: 1 is not known; known are all, unknown",
+    '[sampling]\ndry_run = "false"': "sampling.dry_run: 'false' is not true or false, without quotes",
     "[sampling]\nkept_spans_per_second = 0": (
         "sampling.kept_spans_per_second: 0 is not above 0; to keep none is ratio = 0"
     ),

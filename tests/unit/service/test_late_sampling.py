@@ -36,8 +36,11 @@ RULES = Rules((ERRORS, Rule("half", ratio=0.5, kinds=frozenset({3})), Rule(DEFAU
 class Bench:
     """Late sampling in a folder, its clock, and what was delivered."""
 
-    def __init__(self, folder: Path, rules: Rules = RULES, capacity_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self, folder: Path, rules: Rules = RULES, capacity_bytes: int = 1 << 20, *, counts_unsampled: bool = False
+    ) -> None:
         self.folder, self.rules, self.capacity_bytes = folder, rules, capacity_bytes
+        self.counts_unsampled = counts_unsampled
         self.now_nano = 1_000 * SECOND
         self.delivered: dict[bytes, Any] = {}
         self.partitioner: Any = None
@@ -56,6 +59,7 @@ class Bench:
             "protobuf",
             batch_bytes=1 << 20,
             partitioner=lambda: self.partitioner,
+            counts_unsampled=self.counts_unsampled,
             log=log,
             clock=lambda: self.now_nano / SECOND,
             clock_nano=lambda: self.now_nano,
