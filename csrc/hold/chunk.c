@@ -1,5 +1,5 @@
 /* A chunk of the hold, see hold.h: mapped, begun, appended to, settled; and read again by the next drain. */
-#include "hold/hold.h"
+#include "hold/chunk.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -22,33 +22,6 @@ _Static_assert(sizeof(uint32_t) * RB_MAX_CHUNK_BYTES / RB_CORE_BYTES < INT32_MAX
 
 #define MAGIC "rb-hold"
 #define ALIGN_BYTES 64U
-
-struct rb_chunk {
-    uint8_t *map;
-    uint64_t bytes;
-    uint64_t number;
-    uint64_t used;  /* bytes of head and segments */
-    uint32_t slots; /* words that belong to records */
-    uint32_t is_begun;
-    uint32_t faulted; /* set by the SIGBUS guard */
-};
-
-static void enter(rb_chunk *chunk)
-{
-    rb_guard_check();
-    rb_guard_enter(chunk->map, chunk->bytes, &chunk->faulted);
-}
-
-static int leave(rb_chunk *chunk)
-{
-    rb_guard_leave();
-    return rb_load32_acquire(&chunk->faulted) ? RB_E_TRUNCATED : RB_OK; /* pairs with on_sigbus()'s release */
-}
-
-static uint32_t *word_of(const rb_chunk *chunk, uint64_t slot)
-{
-    return (uint32_t *)(void *)(chunk->map + chunk->bytes - 4 * (slot + 1));
-}
 
 static uint64_t sources_bytes(uint64_t count, int is_moved)
 {
@@ -99,6 +72,13 @@ int rb_chunk_open(int fd, rb_chunk **chunk, rb_error *error)
         return rv;
     }
     made->map = map;
+    made->account.room = made->bytes / (RB_CORE_BYTES + 4);
+    made->account.fates = calloc(made->account.room, sizeof *made->account.fates);
+    made->account.owners = calloc(made->account.room, sizeof *made->account.owners);
+    if (made->account.fates == NULL || made->account.owners == NULL) {
+        rb_chunk_free(made);
+        return rb_fail(error, RB_E_SYSTEM, ENOMEM, "%m");
+    }
 #ifdef MADV_POPULATE_WRITE
     madvise(map, made->bytes, MADV_POPULATE_WRITE); /* at once, which takes a tenth of the faults one by one */
 #endif
@@ -111,15 +91,19 @@ void rb_chunk_free(rb_chunk *chunk)
     if (chunk == NULL)
         return;
     munmap(chunk->map, chunk->bytes);
+    free(chunk->account.fates);
+    free(chunk->account.owners);
     free(chunk);
 }
+
+rb_account *rb_chunk_account(rb_chunk *chunk) { return &chunk->account; }
 
 int rb_chunk_begin(rb_chunk *chunk, uint64_t number, const uint8_t boot_id[16])
 {
     if (number == 0 || number == chunk->number)
         return RB_E_ARGUMENT;
     rb_chunk_head *head = (rb_chunk_head *)(void *)chunk->map;
-    enter(chunk);
+    rb_chunk_enter(chunk);
     RB_POINT(hold_unbegun);
     memcpy(head->magic, MAGIC, sizeof head->magic);
     head->version = RB_CHUNK_VERSION;
@@ -131,15 +115,17 @@ int rb_chunk_begin(rb_chunk *chunk, uint64_t number, const uint8_t boot_id[16])
     chunk->used = RB_CHUNK_HEAD_BYTES;
     chunk->slots = 0;
     chunk->is_begun = 1;
-    return leave(chunk);
+    memset(chunk->account.fates, RB_HELD_WAITING, chunk->account.room);
+    chunk->account.waiting = 0;
+    return rb_chunk_leave(chunk);
 }
 
 int rb_chunk_take_up(rb_chunk *chunk, rb_chunk_head *head, rb_error *error)
 {
-    enter(chunk);
+    rb_chunk_enter(chunk);
     uint64_t number = rb_load_acquire(&((rb_chunk_head *)(void *)chunk->map)->number); /* pairs with rb_chunk_begin */
     memcpy(head, chunk->map, sizeof *head);
-    if (leave(chunk) != RB_OK)
+    if (rb_chunk_leave(chunk) != RB_OK)
         return rb_fail(error, RB_E_TRUNCATED, 0, "the file lost pages while it was read");
     if (memcmp(head->magic, MAGIC, sizeof head->magic) != 0)
         return rb_fail(error, RB_E_NOT_A_RING, 0, "the file does not begin with the magic \"" MAGIC "\"");
@@ -165,11 +151,11 @@ int rb_chunk_next(rb_chunk *chunk, rb_segment *segment, uint64_t *records_offset
         return RB_E_ARGUMENT;
     if (chunk->used + sizeof *segment + 4 * (uint64_t)chunk->slots > chunk->bytes)
         return 0;
-    enter(chunk);
+    rb_chunk_enter(chunk);
     const rb_segment *shared = (const rb_segment *)(void *)(chunk->map + chunk->used);
     uint64_t number = rb_load_acquire(&shared->number); /* pairs with rb_chunk_append: all of it is there */
     memcpy(segment, shared, sizeof *segment);
-    int rv = leave(chunk);
+    int rv = rb_chunk_leave(chunk);
     if (rv != RB_OK || number != chunk->number)
         return rv;
     if (segment->crc32 != crc_of(segment))
@@ -189,10 +175,10 @@ int rb_chunk_words(rb_chunk *chunk, uint32_t first_slot, uint32_t count, uint32_
 {
     if (first_slot > chunk->slots || count > chunk->slots - first_slot)
         return RB_E_ARGUMENT;
-    enter(chunk);
+    rb_chunk_enter(chunk);
     for (uint32_t i = 0; i < count; i++)
-        words[i] = rb_load32_relaxed(word_of(chunk, first_slot + i)); /* of a drain that is gone */
-    return leave(chunk);
+        words[i] = rb_load32_relaxed(rb_chunk_word(chunk, first_slot + i)); /* of a drain that is gone */
+    return rb_chunk_leave(chunk);
 }
 
 int rb_chunk_sources(rb_chunk *chunk, const rb_segment *segment, uint64_t records_offset, uint32_t *sources)
@@ -201,9 +187,9 @@ int rb_chunk_sources(rb_chunk *chunk, const rb_segment *segment, uint64_t record
     if (segment->moved_from == 0 || records_offset > chunk->bytes ||
         records_offset < RB_CHUNK_HEAD_BYTES + RB_SEGMENT_HEAD_BYTES + bytes)
         return RB_E_ARGUMENT;
-    enter(chunk);
+    rb_chunk_enter(chunk);
     memcpy(sources, chunk->map + records_offset - bytes, 4 * (uint64_t)segment->count);
-    int rv = leave(chunk);
+    int rv = rb_chunk_leave(chunk);
     if (rv == RB_OK && rb_crc32(sources, 4 * (uint64_t)segment->count) != segment->sources_crc32)
         rv = RB_E_CRC;
     return rv;
@@ -217,40 +203,55 @@ uint64_t rb_chunk_room(const rb_chunk *chunk, uint32_t slot_bytes, uint32_t is_m
     return (chunk->bytes - taken) / (slot_bytes + 4ULL + (is_moved ? 4 : 0));
 }
 
-int64_t rb_chunk_append(rb_chunk *chunk, rb_segment *segment, const void *records, const uint32_t *sources,
-                        uint64_t *records_offset)
+/* The records of a segment, behind each other. */
+static void copy_records(uint8_t *to, const rb_new_segment *added, uint32_t count, uint32_t slot_bytes)
+{
+    const uint8_t *records = added->records;
+    if (added->which == NULL)
+        memcpy(to, records, (uint64_t)count * slot_bytes);
+    else
+        for (uint32_t i = 0; i < count; i++)
+            memcpy(to + (uint64_t)i * slot_bytes, records + (uint64_t)added->which[i] * slot_bytes, slot_bytes);
+}
+
+int64_t rb_chunk_append(rb_chunk *chunk, rb_segment *segment, const rb_new_segment *added, uint64_t *records_offset)
 {
     int is_moved = segment->moved_from != 0;
-    if (!chunk->is_begun || is_moved != (sources != NULL) || segment->lane >= RB_MAX_LANES ||
+    if (!chunk->is_begun || is_moved != (added->sources != NULL) || segment->lane >= RB_MAX_LANES ||
         !fits(chunk, segment->count, segment->slot_bytes, is_moved))
         return RB_E_ARGUMENT;
-    uint64_t count = segment->count;
+    uint32_t count = segment->count;
     segment->number = chunk->number;
     segment->bytes = (uint32_t)segment_bytes(count, segment->slot_bytes, is_moved);
     segment->first_slot = chunk->slots;
-    segment->sources_crc32 = is_moved ? rb_crc32(sources, 4 * count) : 0;
+    segment->sources_crc32 = is_moved ? rb_crc32(added->sources, 4 * (uint64_t)count) : 0;
     segment->crc32 = crc_of(segment);
-    *records_offset = chunk->used + segment->bytes - count * segment->slot_bytes;
+    *records_offset = chunk->used + segment->bytes - (uint64_t)count * segment->slot_bytes;
 
-    enter(chunk);
+    rb_chunk_enter(chunk);
     RB_POINT(hold_append_begin);
     uint8_t *at = chunk->map + chunk->used;
-    memcpy(chunk->map + *records_offset, records, count * segment->slot_bytes);
+    copy_records(chunk->map + *records_offset, added, count, segment->slot_bytes);
     if (is_moved)
-        memcpy(at + RB_SEGMENT_HEAD_BYTES, sources, 4 * count);
+        memcpy(at + RB_SEGMENT_HEAD_BYTES, added->sources, 4 * (uint64_t)count);
     RB_POINT(hold_append_half);
-    for (uint64_t i = 0; i < count; i++)
-        rb_store32_relaxed(word_of(chunk, chunk->slots + i), RB_HELD_WAITING); /* published with the rest */
+    for (uint32_t i = 0; i < count; i++)
+        rb_store32_relaxed(rb_chunk_word(chunk, chunk->slots + i), RB_HELD_WAITING); /* published with the rest */
     memcpy(at + sizeof segment->number, (uint8_t *)segment + sizeof segment->number,
            sizeof *segment - sizeof segment->number);
     RB_POINT(hold_unpublished);
     rb_store_release((uint64_t *)(void *)at, chunk->number); /* pairs with rb_chunk_next */
     RB_POINT(hold_published);
-    int64_t first_slot = chunk->slots;
+    uint32_t first_slot = chunk->slots;
     chunk->used += segment->bytes;
-    chunk->slots += segment->count;
-    int rv = leave(chunk);
-    return rv == RB_OK ? first_slot : rv;
+    chunk->slots += count;
+    int rv = rb_chunk_leave(chunk);
+    if (rv != RB_OK)
+        return rv;
+    for (uint32_t i = 0; i < count; i++)
+        chunk->account.owners[first_slot + i] = added->owner;
+    chunk->account.waiting += count;
+    return first_slot;
 }
 
 int rb_chunk_settle(rb_chunk *chunk, const uint64_t *places, uint64_t count, uint32_t fate)
@@ -258,15 +259,10 @@ int rb_chunk_settle(rb_chunk *chunk, const uint64_t *places, uint64_t count, uin
     for (uint64_t i = 0; i < count; i++)
         if ((uint32_t)places[i] >= chunk->slots)
             return RB_E_ARGUMENT;
-    enter(chunk);
-    for (uint64_t i = 0; i < count; i++) {
-        RB_POINT(hold_unsettled);
-        /* Behind whatever this rests on: a decision, a delivery, the segment that a record was moved to. */
-        rb_store32_release(word_of(chunk, (uint32_t)places[i]),
-                           fate); /* pairs with nothing: who reads it comes later */
-        RB_POINT(hold_settled);
-    }
-    return leave(chunk);
+    rb_chunk_enter(chunk);
+    for (uint64_t i = 0; i < count; i++)
+        rb_chunk_settle_slot(chunk, (uint32_t)places[i], fate);
+    return rb_chunk_leave(chunk);
 }
 
 int rb_chunk_copy(rb_chunk *chunk, const uint64_t *offsets, uint64_t count, uint32_t slot_bytes, void *records)
@@ -274,8 +270,8 @@ int rb_chunk_copy(rb_chunk *chunk, const uint64_t *offsets, uint64_t count, uint
     for (uint64_t i = 0; i < count; i++)
         if (slot_bytes > chunk->bytes || offsets[i] > chunk->bytes - slot_bytes)
             return RB_E_ARGUMENT;
-    enter(chunk);
+    rb_chunk_enter(chunk);
     for (uint64_t i = 0; i < count; i++)
         memcpy((uint8_t *)records + i * slot_bytes, chunk->map + offsets[i], slot_bytes);
-    return leave(chunk);
+    return rb_chunk_leave(chunk);
 }

@@ -80,10 +80,36 @@ enum rb_held {
     RB_HELD_SAMPLED_OUT = 5,
     RB_HELD_INVALID = 6,
     RB_HELD_MOVED = 7,
-    RB_HELD_LOST = 8 /* its origin or its bytes are gone */
+    RB_HELD_LOST = 8, /* its origin or its bytes are gone */
+    RB_HELDS = 9
 };
 
+/* What is appended to a chunk. */
+typedef struct rb_new_segment {
+    const void *records;
+    const uint32_t *which;   /* numbers of those that it shall have, NULL: all, from the first on */
+    const uint32_t *sources; /* the slots that they had, NULL where moved_from is zero */
+    uint32_t owner;          /* whose they are, see rb_chunks_settle */
+    uint32_t pad;
+} rb_new_segment;
+
+/* The drain's own account of a chunk, of which the file has a copy. It is not where a file can be cut. */
+typedef struct rb_account {
+    uint8_t *fates;   /* of each slot, enum rb_held */
+    uint32_t *owners; /* of each slot */
+    uint64_t room;    /* slots */
+    uint64_t waiting; /* records that wait */
+    uint32_t is_lost; /* the file was cut; also set by the SIGBUS guard */
+    uint32_t pad;
+} rb_account;
+
+/* Records of an owner, by what became of them. */
+typedef struct rb_held_counts {
+    uint64_t held[9]; /* RB_HELDS */
+} rb_held_counts;
+
 typedef struct rb_chunk rb_chunk;
+typedef struct rb_chunks rb_chunks;
 /* [/ABI] */
 
 /*
@@ -98,6 +124,8 @@ typedef struct rb_chunk rb_chunk;
  * RB_E_SYSTEM.
  */
 int rb_chunk_open(int fd, rb_chunk **chunk, rb_error *error);
+/* rb_chunk_account - the account of it, which lives as long as the chunk. */
+rb_account *rb_chunk_account(rb_chunk *chunk);
 /* rb_chunk_free - unmap it without a word in it; NULL is ignored. */
 void rb_chunk_free(rb_chunk *chunk);
 
@@ -137,24 +165,40 @@ int rb_chunk_sources(rb_chunk *chunk, const rb_segment *segment, uint64_t record
 /*
  * rb_chunk_append - publish a segment.
  *
- * Of `segment` the caller fills what its records are; number, checksums, bytes and first_slot are filled here. `records`
- * has count * slot_bytes bytes, `sources` count slots, or is NULL where moved_from is zero. *records_offset: as above.
+ * Of `segment` the caller fills what its records are; number, checksums, bytes and first_slot are filled here.
+ * *records_offset: as above.
  *
  * Returns: the first slot; RB_E_ARGUMENT when there is no room (rb_chunk_room) or the chunk was not begun here,
  * RB_E_TRUNCATED.
  */
-int64_t rb_chunk_append(rb_chunk *chunk, rb_segment *segment, const void *records, const uint32_t *sources,
-                        uint64_t *records_offset);
+int64_t rb_chunk_append(rb_chunk *chunk, rb_segment *segment, const rb_new_segment *added, uint64_t *records_offset);
 
 /* rb_chunk_room - how many records of a size one more segment may have. */
 uint64_t rb_chunk_room(const rb_chunk *chunk, uint32_t slot_bytes, uint32_t is_moved);
 
 /*
- * rb_chunk_settle - store `fate` into the words of `count` slots: the low 32 bits of each of `places`.
+ * rb_chunk_settle - store `fate` into the words of those of `count` slots whose records wait: the low 32 bits of each of
+ * `places`.
  *
  * Returns: RB_OK; RB_E_ARGUMENT for a slot that the chunk has not: nothing is stored then. RB_E_TRUNCATED.
  */
 int rb_chunk_settle(rb_chunk *chunk, const uint64_t *places, uint64_t count, uint32_t fate);
+
+/* rb_chunks_new - no chunks yet; NULL without memory. */
+rb_chunks *rb_chunks_new(void);
+/* rb_chunks_free - forget them; they are the caller's. NULL is ignored. */
+void rb_chunks_free(rb_chunks *chunks);
+/* rb_chunks_set - from now on it has these, each under a serial of its own. Returns: RB_OK; RB_E_SYSTEM. */
+int rb_chunks_set(rb_chunks *chunks, const uint32_t *serials, rb_chunk *const *all, uint32_t count);
+/*
+ * rb_chunks_settle - rb_chunk_settle over all chunks: a place has the serial in its upper half. One that no chunk has is
+ * passed over; where a file was cut its account alone goes on.
+ *
+ * Each record that is settled is counted at its owner, who is below `owners`: one less waits. Returns: RB_OK,
+ * RB_E_ARGUMENT.
+ */
+int rb_chunks_settle(const rb_chunks *chunks, const uint64_t *places, uint64_t count, uint32_t fate,
+                     rb_held_counts *counts, uint32_t owners);
 
 /*
  * rb_chunk_copy - copy `count` records of slot_bytes bytes, which begin at `offsets` in the file.

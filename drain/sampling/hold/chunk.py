@@ -102,10 +102,9 @@ class Chunk:
     Attributes:
         segments: in the order of their slots.
         fates: of each slot, a `Fate`; this drain's own account, of which the file has a copy.
-        waiting: how many records wait.
+        owners: of each slot, u32: whose record it is, see `Owners`.
         pins: how many lanes need it since the ring does not know yet that it was released so far.
         is_open: whether records are appended to it.
-        is_lost: the file was cut: only the account is left.
 
     Raises:
         ChunkError: it can be no chunk.
@@ -126,13 +125,33 @@ class Chunk:
         self.boot_id = b""
         self.segments: list[Segment] = []
         self._table: np.ndarray | None = None
-        self.fates = np.zeros(self.file_bytes // (lib.RB_CORE_BYTES + 4), np.uint8)
+        self._account: Any = lib.rb_chunk_account(self._handle)
+        room = int(self._account.room)
+        self.fates = np.frombuffer(ffi.buffer(self._account.fates, room), np.uint8)
+        self.owners = np.frombuffer(ffi.buffer(self._account.owners, 4 * room), np.uint32)
         self.slots = 0
         self._record_bytes = 0
-        self.waiting = 0
         self.pins = 0
         self.is_open = False
-        self.is_lost = False
+
+    @property
+    def handle(self) -> Any:
+        """The `rb_chunk *`, which lives as long as this."""
+        return self._handle
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait."""
+        return int(self._account.waiting)
+
+    @property
+    def is_lost(self) -> bool:
+        """The file was cut: only the account is left."""
+        return bool(self._account.is_lost)
+
+    def lose(self) -> None:
+        """Note that the file was cut."""
+        self._account.is_lost = 1
 
     def begin(self, number: int, boot_id: bytes, serial: int) -> None:
         """Void what was in it, of which nothing waits, and let records be appended.
@@ -146,8 +165,7 @@ class Chunk:
         self.number, self.boot_id, self.serial = number, boot_id, serial
         self.segments.clear()
         self._table = None
-        self.slots = self.waiting = self._record_bytes = 0
-        self.fates[:] = Fate.WAITING
+        self.slots = self._record_bytes = 0
         self.is_open = True
 
     def take_up(self) -> None:
@@ -185,35 +203,41 @@ class Chunk:
         self._check(lib.rb_chunk_sources(self._handle, found, offset, ffi.from_buffer("uint32_t[]", sources)))
         return sources
 
-    def add(self, segment: Segment, words: np.ndarray | None = None) -> None:
-        """Account for a segment; `words` are its records' in the file, None: all wait."""
-        self.segments.append(segment)
-        self._table = None
-        end = segment.first_slot + segment.count
-        self.slots = end
-        self._record_bytes += segment.count * segment.slot_bytes
-        if words is None:
-            self.waiting += segment.count
-        else:
-            # A word that no drain has stored is none: its record waits.
-            known = np.where((words == Fate.WAITING) | (words > Fate.LOST), Fate.WAITING, words)
-            self.fates[segment.first_slot : end] = known
-            self.waiting += int((known == Fate.WAITING).sum())
+    def add_found(self, segment: Segment, words: np.ndarray) -> None:
+        """Account for a segment that was found; `words` are its records' in the file."""
+        self._add(segment)
+        # A word that no drain has stored is none: its record waits.
+        known = np.where((words == Fate.WAITING) | (words > Fate.LOST), Fate.WAITING, words)
+        self.fates[segment.first_slot : self.slots] = known
+        self._account.waiting += int((known == Fate.WAITING).sum())
+
+    def own(self, segment: Segment, owner: int) -> None:
+        """Say whose the records of a segment are that was found."""
+        self.owners[segment.first_slot : segment.first_slot + segment.count] = owner
 
     def room(self, slot_bytes: int, *, is_moved: bool) -> int:
         """Return how many records of a size one more segment may have."""
         return int(lib.rb_chunk_room(self._handle, slot_bytes, is_moved)) if self.is_open and not self.is_lost else 0
 
     def append(
-        self, segment: Segment, records: np.ndarray, moved_from: int = 0, sources: np.ndarray | None = None
+        self,
+        segment: Segment,
+        records: np.ndarray,
+        owner: int,
+        *,
+        which: np.ndarray | None = None,
+        moved_from: int = 0,
+        sources: np.ndarray | None = None,
     ) -> Segment:
         """Publish records; return the segment that they are.
 
         Args:
-            segment: what they are; first slot and offset are not looked at.
+            segment: what they are, `count` of them; first slot and offset are not looked at.
             records: their bytes, contiguous.
+            owner: whose they are.
+            which: u32, shape (count,): the numbers of those that are meant; None: all.
             moved_from: the number of the chunk in which they were.
-            sources: the slots that they had there, u32.
+            sources: the slots that they had there, u32, shape (count,).
 
         Raises:
             ChunkLostError: the file was cut.
@@ -225,17 +249,16 @@ class Chunk:
         head.invalid, head.sampled_out = segment.invalid, segment.sampled_out
         head.moved_from, head.arrived_nano = moved_from, segment.arrived_nano
         head.origin = b"" if segment.origin is None else segment.origin.id
+        parts = [
+            ffi.NULL if part is None else ffi.from_buffer(c_type, part)
+            for c_type, part in (("uint8_t[]", records.view(np.uint8)), ("uint32_t[]", which), ("uint32_t[]", sources))
+        ]
+        added: Any = ffi.new("rb_new_segment *", [*parts, owner])
         offset: Any = ffi.new("uint64_t *")
-        slot = lib.rb_chunk_append(
-            self._handle,
-            head,
-            ffi.from_buffer(records.view(np.uint8)),
-            ffi.NULL if sources is None else ffi.from_buffer("uint32_t[]", sources),
-            offset,
-        )
+        slot = lib.rb_chunk_append(self._handle, head, added, offset)
         self._check(slot)
         made = replace(segment, first_slot=int(slot), offset=int(offset[0]))
-        self.add(made)
+        self._add(made)
         return made
 
     @property
@@ -256,14 +279,9 @@ class Chunk:
             places: u64, whose lower halves are the slots.
             fate: of all of them.
         """
-        if not self.is_lost:
-            status = lib.rb_chunk_settle(self._handle, ffi.from_buffer("uint64_t[]", places), len(places), fate)
-            if status == lib.RB_E_TRUNCATED:
-                self.is_lost = True
-            else:
-                self._check(status)
-        self.fates[(places & SLOTS).astype(np.int64)] = fate
-        self.waiting -= len(places)
+        status = lib.rb_chunk_settle(self._handle, ffi.from_buffer("uint64_t[]", places), len(places), fate)
+        if status != lib.RB_E_TRUNCATED:
+            self._check(status)
 
     def segments_of(self, slots: np.ndarray) -> np.ndarray:
         """Return the index of each slot's segment: i64, shape (n,)."""
@@ -299,6 +317,12 @@ class Chunk:
         )
         return records
 
+    def _add(self, segment: Segment) -> None:
+        self.segments.append(segment)
+        self._table = None
+        self.slots = segment.first_slot + segment.count
+        self._record_bytes += segment.count * segment.slot_bytes
+
     def _numbers(self) -> np.ndarray:
         """Return first slot and offset of each segment: i64, shape (2, n)."""
         if self._table is None:
@@ -318,7 +342,8 @@ class Chunk:
         if not self.has_its_name():
             return False
         with contextlib.suppress(OSError):
-            self.is_lost |= self.path.lstat().st_size < self.file_bytes
+            if self.path.lstat().st_size < self.file_bytes:
+                self.lose()
         return True
 
     def _check(self, status: int, error: Any = None) -> None:
@@ -328,6 +353,6 @@ class Chunk:
         if status == lib.RB_E_SYSTEM:
             raise OSError(error.os_errno, detail, str(self.path))
         if status == lib.RB_E_TRUNCATED:
-            self.is_lost = True
+            self.lose()
             raise ChunkLostError(f"{self.path}: the file was cut")
         raise ChunkError(f"{self.path}: {detail or ffi.string(lib.rb_strerror(status)).decode()}")

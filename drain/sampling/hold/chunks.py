@@ -6,7 +6,7 @@ import itertools
 import secrets
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -15,12 +15,15 @@ from drain.sampling.hold.chunk import SLOT_BITS, SLOTS, Chunk, ChunkError, Chunk
 from drain.sampling.hold.files import whole_file
 from drain.sampling.hold.moved import Moved
 from drain.sampling.hold.recovery import CHUNK_PREFIX
+from ringbuf._ringbuf import ffi, lib
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
+
+    from drain.sampling.hold.owners import Owners
 
 _SHIFT: Final = np.uint64(SLOT_BITS)
 _SPARSE_SHARE: Final = 2  # a chunk of which no more than this part waits may be emptied
@@ -53,6 +56,8 @@ class Chunks:
         self._log = log
         self._trouble = RepeatedTrouble(log, time.monotonic)
         self._by_serial: dict[int, Chunk] = {}
+        self._listed: Any = ffi.gc(lib.rb_chunks_new(), lib.rb_chunks_free)  # the same, in C
+        self._handles: list[Any] = []  # of those that are listed there: they live as long
         self._moved = Moved()
         self.serials = itertools.count(1)
         self.filled: Chunk | None = None
@@ -65,6 +70,7 @@ class Chunks:
     def take(self, chunks: Iterable[Chunk]) -> None:
         """Have chunks that were found."""
         self._by_serial |= {chunk.serial: chunk for chunk in chunks}
+        self._note_serials()
 
     @property
     def used_bytes(self) -> int:
@@ -99,6 +105,21 @@ class Chunks:
                 if chunk is not None:
                     yield chunk, slice(begin, end)
 
+    def settle(self, places: np.ndarray, fate: Fate, owners: Owners) -> None:
+        """Say what became of records that wait, wherever they are now; of others it is known.
+
+        Args:
+            places: u64, shape (n,).
+            fate: of all of them.
+            owners: whose they are; each record is counted there.
+        """
+        now = np.ascontiguousarray(self.now(places))
+        counts = ffi.cast("rb_held_counts *", ffi.from_buffer(owners.counts))
+        data = ffi.from_buffer("uint64_t[]", now)
+        status = lib.rb_chunks_settle(self._listed, data, len(now), fate, counts, len(owners.counts))
+        if status != lib.RB_OK:
+            raise ChunkError(f"{self._folder}: {ffi.string(lib.rb_strerror(status)).decode()}")
+
     def tend(self) -> None:
         """Bring home what lies in files that were removed, give memory back, and empty a sparse chunk in time."""
         for chunk in [*self]:
@@ -121,6 +142,7 @@ class Chunks:
     def close(self) -> None:
         """Unmap them all; the files stay."""
         self._by_serial.clear()
+        self._note_serials()
         self.filled = None
 
     def _fits(self, slot_bytes: int, count: int, *, is_moved: bool = False) -> bool:
@@ -145,6 +167,7 @@ class Chunks:
             self.filled = None
             return False
         self._by_serial[chunk.serial] = self.filled = chunk
+        self._note_serials()
         return True
 
     def _made(self) -> Chunk | None:
@@ -190,7 +213,13 @@ class Chunks:
                 try:
                     records = chunk.copy(slots, segment.slot_bytes)
                     as_moved = replace(segment, is_of_ring=False, invalid=0, sampled_out=0, count=len(mine))
-                    made = to.append(as_moved, records, chunk.number, slots.astype(np.uint32))
+                    made = to.append(
+                        as_moved,
+                        records,
+                        int(chunk.owners[slots[0]]),
+                        moved_from=chunk.number,
+                        sources=slots.astype(np.uint32),
+                    )
                 except ChunkLostError:
                     if to.is_lost:
                         self.filled_is_lost()
@@ -208,14 +237,22 @@ class Chunks:
         if self._move_out(chunk):
             self._log.error("a file of the hold was removed: what waited in it is in another", waiting=waiting)
             del self._by_serial[chunk.serial]
+            self._note_serials()
         else:
             self.remade -= 1  # it is, when there is room
             self._trouble.warn("a file of the hold was removed, and there is no room for another", waiting=waiting)
 
     def _drop(self, chunk: Chunk) -> None:
         self._by_serial.pop(chunk.serial, None)
+        self._note_serials()
         if chunk.has_its_name():
             chunk.path.unlink(missing_ok=True)
+
+    def _note_serials(self) -> None:
+        serials, handles = [*self._by_serial], [chunk.handle for chunk in self]
+        if lib.rb_chunks_set(self._listed, serials, handles, len(serials)) != lib.RB_OK:
+            raise MemoryError
+        self._handles = handles
 
     def _waits(self, places: np.ndarray) -> bool:
         """Return whether one of these records does; a chunk that was begun again has other places."""

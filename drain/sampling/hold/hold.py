@@ -7,20 +7,18 @@ record is moved to.
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from drain.accounting.hold_sums import HoldSums
 from drain.log import RepeatedTrouble
 from drain.private_folder import ensure_private_folder
-from drain.sampling.hold.chunk import SLOT_BITS, SLOTS, Chunk, ChunkLostError, Fate, RingKey, Segment
+from drain.sampling.hold.chunk import SLOT_BITS, SLOTS, ChunkLostError, Fate, RingKey, Segment
 from drain.sampling.hold.chunks import Chunks
 from drain.sampling.hold.decisions import Decisions
 from drain.sampling.hold.origins import Origin, Origins
+from drain.sampling.hold.owners import Owners
 from drain.sampling.hold.recovery import Recovery
 from drain.sampling.hold.unreleased import Unreleased
 from ringbuf.exceptions import RingBufferError
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from structlog.typing import FilteringBoundLogger
+
+    from drain.accounting.hold_sums import HoldSums
 
 HOLD_FOLDER: Final = "hold"
 """Of a ring directory."""
@@ -113,8 +113,7 @@ class Hold:
         self._origins = Origins(folder)
         self.decisions = Decisions(folder)
         self.unreleased = Unreleased()
-        self._sums: defaultdict[str, HoldSums] = defaultdict(HoldSums)
-        self._ring_bytes: Counter[RingKey] = Counter()
+        self._owners = Owners()
         self._chunks = Chunks(folder, self.capacity_bytes, chunk_bytes, boot_id, log)
         recovery = Recovery(
             folder, self._origins, self._chunks.serials, boot_id=boot_id, now_nano=clock_nano(), log=log
@@ -122,8 +121,7 @@ class Hold:
         self.unsound = recovery.unsound
         self._chunks.take(recovery.chunks)
         for service, lost in recovery.lost.items():
-            self._sums[service].taken_up += lost
-            self._sums[service].lost += lost
+            self._owners.lose(service, lost)
         self.found = list(self._take_up())
 
     @property
@@ -138,11 +136,11 @@ class Hold:
 
     def waiting_bytes(self, ring: RingKey) -> int:
         """Return how many bytes of a ring's records wait."""
-        return self._ring_bytes[ring]
+        return self._owners.waiting_bytes(ring)
 
     def sums(self) -> dict[str, HoldSums]:
         """Return what became of the held spans of each service, since the drain began."""
-        return {service: replace(sums) for service, sums in self._sums.items()}
+        return self._owners.sums()
 
     def has_room(self, slot_bytes: int, count: int) -> bool:
         """Return whether there is room for a look, now that what can be done for it is done.
@@ -183,6 +181,7 @@ class Hold:
         upto: int,
         records: np.ndarray,
         *,
+        which: np.ndarray | None = None,
         invalid: int = 0,
         sampled_out: int = 0,
     ) -> int:
@@ -195,6 +194,7 @@ class Hold:
             start: position at which the look began.
             upto: position at which it ended.
             records: array of the origin's layout, at least one.
+            which: u32, shape (n,), at least one: the numbers of those that are to be held; None: all.
             invalid: records of the look that are no spans.
             sampled_out: spans of it that were decided at once.
 
@@ -204,24 +204,20 @@ class Hold:
         Raises:
             HoldFullError: there is no room (see `has_room`); nothing was held.
         """
-        slot_bytes = origin.layout.slot_bytes
+        slot_bytes, count = origin.layout.slot_bytes, len(records if which is None else which)
         decided = (invalid, sampled_out)
-        look = Segment(
-            origin, ring, lane, start, upto, *decided, True, self._clock_nano(), slot_bytes, 0, len(records), 0
-        )
-        while self._chunks.has_room(slot_bytes, len(records)) and (chunk := self._chunks.filled) is not None:
+        look = Segment(origin, ring, lane, start, upto, *decided, True, self._clock_nano(), slot_bytes, 0, count, 0)
+        owner = self._owners.number(origin.service, ring, slot_bytes)
+        while self._chunks.has_room(slot_bytes, count) and (chunk := self._chunks.filled) is not None:
             try:
-                segment = chunk.append(look, np.ascontiguousarray(records))
+                segment = chunk.append(look, np.ascontiguousarray(records), owner, which=which)
             except ChunkLostError:
                 self._chunks.filled_is_lost()
                 continue
             self.unreleased.add(chunk, segment)
-            sums = self._sums[origin.service]
-            sums.held += len(records)
-            sums.waiting += len(records)
-            self._ring_bytes[ring] += len(records) * slot_bytes
+            self._owners.hold(origin.service, owner, count)
             return chunk.serial << SLOT_BITS | segment.first_slot
-        raise HoldFullError(f"{self.folder}: no room for {counted(len(records), 'record')}")
+        raise HoldFullError(f"{self.folder}: no room for {counted(count, 'record')}")
 
     def settle(self, places: np.ndarray, fate: Fate) -> None:
         """Say what became of records, by one store into each one's own word; in any order, and once.
@@ -230,9 +226,7 @@ class Hold:
             places: u64, shape (n,).
             fate: of all of them.
         """
-        now = np.sort(self._chunks.now(places))
-        for chunk, mine in self._chunks.split(now):
-            self._settle(chunk, now[mine], fate)
+        self._chunks.settle(places, fate, self._owners)
 
     def records(self, places: np.ndarray) -> list[Group]:
         """Copy records out of the hold; those that cannot be read any more are lost, and not returned.
@@ -253,7 +247,7 @@ class Hold:
                 try:
                     records = chunk.copy(slots[same], origin.layout.slot_bytes)
                 except ChunkLostError:
-                    self._settle(chunk, now[mine][same], Fate.LOST)
+                    self.settle(now[mine][same], Fate.LOST)
                     continue
                 _, their_places, their_records = groups.setdefault(origin.id, (origin, [], []))
                 their_places.append(asked[mine][same])
@@ -278,6 +272,7 @@ class Hold:
             return True
         self._chunks.tend()
         self._origins.sweep()
+        self._owners.forget_idle()
         return self.decisions.look()
 
     def close(self) -> None:
@@ -293,27 +288,7 @@ class Hold:
                 places = chunk.places(segment)
                 if segment.origin is None or not len(places):
                     continue
-                sums = self._sums[segment.service]
-                sums.taken_up += len(places)
-                sums.waiting += len(places)
-                self._ring_bytes[segment.ring] += len(places) * segment.slot_bytes
+                owner = self._owners.number(segment.service, segment.ring, segment.slot_bytes)
+                chunk.own(segment, owner)
+                self._owners.take_up(segment.service, owner, len(places))
                 yield Found(segment.origin, segment.ring, places, segment.arrived_nano)
-
-    def _settle(self, chunk: Chunk, places: np.ndarray, fate: Fate) -> None:
-        slots = (places & SLOTS).astype(np.int64)
-        waits = chunk.fates[slots] == Fate.WAITING
-        if not waits.all():
-            places, slots = places[waits], slots[waits]
-        if not len(places):
-            return
-        chunk.settle(places, fate)
-        of, counts = np.unique(chunk.segments_of(slots), return_counts=True)
-        name = fate.name.lower()
-        for index, count in zip(of.tolist(), counts.tolist(), strict=True):
-            segment = chunk.segments[index]
-            sums = self._sums[segment.service]
-            setattr(sums, name, getattr(sums, name) + count)
-            sums.waiting -= count
-            self._ring_bytes[segment.ring] -= count * segment.slot_bytes
-            if not self._ring_bytes[segment.ring]:
-                del self._ring_bytes[segment.ring]

@@ -108,7 +108,7 @@ class Recovery:
             found.count,
             offset,
         )
-        chunk.add(segment, words)
+        chunk.add_found(segment, words)
         if found.moved_from:
             self._moved.append((chunk, found, offset))
         lost = 0

@@ -401,3 +401,43 @@ def test_a_record_is_settled_once_whoever_says_it_again(hold: Hold, origin: Orig
     hold.settle(places, Fate.REJECTED)
     sums = hold.sums()["walker"]
     assert (sums.delivered, sums.rejected, sums.waiting, sums.unaccounted) == (4, 0, 0, 0)
+
+
+def test_of_a_look_only_those_are_held_that_are_meant(folder: Path, hold: Hold, origin: Origin) -> None:
+    which = np.array([1, 2, 5], np.uint32)
+    first = hold.append(origin, RING, LANE, 0, 6, records_of(0, 6), which=which, sampled_out=3)
+    assert set(places_by_number(hold, np.arange(first, first + 3, dtype=np.uint64))) == {1, 2, 5}
+    hold.close()
+    again = opened(folder)
+    assert found_in(again) == {1, 2, 5}
+    again.close()
+
+
+def test_records_of_many_rings_and_chunks_are_settled_by_one_call_and_each_counted_where_it_is_from(
+    folder: Path, hold: Hold
+) -> None:
+    rings = [RING._replace(inode=number) for number in range(40)]  # more than there are rows at first
+    origins = [hold.origin(LAYOUT.to_json(), b'{"service.name": "s%d"}' % number, 0) for number in range(40)]
+    places: list[int] = []
+    for number, (ring, origin) in enumerate(zip(rings, origins, strict=True)):
+        first = hold.append(origin, ring, LANE, 0, 20, records_of(20 * number, 20))
+        places += range(first, first + 20)
+    assert len(chunk_files(folder)) > 1
+    random.Random(3).shuffle(places)  # noqa: S311 - a mixture
+    settled = places[:500]
+    nobodys = [2**64 - 1, 0, 77 << 32, places[0] | 0xFFFF_FFFF]  # no chunk has these
+    hold.settle(np.array([*settled, *nobodys], np.uint64), Fate.SAMPLED_OUT)
+    groups = hold.records(np.array(places[500:], np.uint64))
+    left = [number for group in groups for number in group.records["number"].tolist()]
+    assert len(left) == 300
+    hold.tend()  # rows of those of whom nothing waits are let go
+    for number, ring in enumerate(rings):
+        waiting = sum(20 * number <= one < 20 * number + 20 for one in left)
+        sums = hold.sums()[f"s{number}"]
+        assert (sums.held, sums.waiting, sums.sampled_out) == (20, waiting, 20 - waiting)
+        assert hold.waiting_bytes(ring) == waiting * LAYOUT.slot_bytes
+    hold.settle(np.array(places, np.uint64), Fate.DELIVERED)
+    hold.tend()
+    held(hold, origins[0], 900, 3)
+    assert (hold.sums()["s0"].waiting, hold.sums()["s39"].waiting) == (3, 0), "a row that was let go is as new"
+    assert all(sums.unaccounted == 0 for sums in hold.sums().values())
