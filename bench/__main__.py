@@ -1,4 +1,7 @@
-"""`python -m bench`: measure every row beside its peer, print the table, and keep it as JSON and Markdown."""
+"""`python -m bench`: measure every row beside its peer, print the table, and keep it as JSON and Markdown.
+
+With --beside REV the same code measures another revision of ringbuf in the peers' place, in the same rounds.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bench.build import RevisionError, build_revision, describe_revision
 from bench.cost.encode import ROWS as ENCODE_ROWS
 from bench.deliver import end_to_end, idle
 from bench.in_turns import measure_rows, progress
 from bench.results import describe_machine, print_table, write
 from bench.rows import ROWS as DOOR_ROWS
+from bench.rows import beside as rows_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bench.build import Build
+    from bench.results import Result
     from bench.rows import Row
 
 ROWS: Final = (*DOOR_ROWS, *ENCODE_ROWS)
@@ -53,27 +60,20 @@ def main() -> int:
                 print(f"{row.group:<12} {row.title_beside_peer}")
         print(*(group for group in _GROUPS[-_WITHOUT_PROBES:] if group in options.only), sep="\n")
         return 0
+    build = None
+    if options.beside is not None:
+        progress(f"{options.beside}: built, unless it was before …")
+        try:
+            build = build_revision(options.beside)
+        except RevisionError as error:
+            print(f"python -m bench: error: --beside: {error}", file=sys.stderr)
+            return 2
     machine = describe_machine()
+    machine["revision"] = describe_revision()
+    machine["beside"] = "" if build is None else build.name
     machine["rounds"] = options.rounds
     machine["load_before"] = os.getloadavg()[0]
-    results = measure_rows([row for row in ROWS if is_asked_for(row, options.only)], options.rounds)
-    seconds = _QUICK_TRIAL_SECONDS if options.quick else _TRIAL_SECONDS
-    for protocol in _PROTOCOLS:
-        if f"end-to-end-{protocol}" in options.only:
-            trials = min(options.rounds, _MOST_TRIALS)
-            progress(f"end-to-end-{protocol}: the highest rate without loss, then {trials} rounds …")
-            results += end_to_end.measure(protocol, trials, seconds)
-    if "file" in options.only:
-        trials = min(options.rounds, _MOST_TRIALS)
-        progress(f"file: the highest rate without loss, then {trials} rounds …")
-        results += end_to_end.measure_file(trials, _FILE_SECONDS)
-    if "age" in options.only:
-        progress(f"age: {options.rounds} rounds …")
-        results.append(end_to_end.measure_age(min(options.rounds, _MOST_TRIALS), seconds))
-    if "idle" in options.only:
-        trials = min(options.rounds, _MOST_TRIALS)
-        progress(f"idle: {trials} rounds …")
-        results += idle.measure(trials, _IDLE_SECONDS)
+    results = _measure(options, build)
     machine["load_after"] = os.getloadavg()[0]
     print_table(results)
     print("Each figure is the median of the rounds [smallest … largest]; each ratio that of the rounds' ratios.")
@@ -81,6 +81,28 @@ def main() -> int:
         write(results, machine, options.output)
         print(f"Written: {options.output}, {options.output.with_suffix('.md')}")
     return 0
+
+
+def _measure(options: argparse.Namespace, build: Build | None) -> list[Result]:
+    """Return what was asked for, beside the peers or beside another build."""
+    rows = [row for row in ROWS if is_asked_for(row, options.only)]
+    results = measure_rows(rows if build is None else rows_beside(rows, build), options.rounds)
+    seconds = _QUICK_TRIAL_SECONDS if options.quick else _TRIAL_SECONDS
+    trials = min(options.rounds, _MOST_TRIALS)
+    for protocol in _PROTOCOLS:
+        if f"end-to-end-{protocol}" in options.only:
+            progress(f"end-to-end-{protocol}: the highest rate without loss, then {trials} rounds …")
+            results += end_to_end.measure(protocol, trials, seconds, build)
+    if "file" in options.only:
+        progress(f"file: the highest rate without loss, then {trials} rounds …")
+        results += end_to_end.measure_file(trials, _FILE_SECONDS, build)
+    if "age" in options.only:
+        progress(f"age: {trials} rounds …")
+        results.append(end_to_end.measure_age(trials, seconds, build))
+    if "idle" in options.only:
+        progress(f"idle: {trials} rounds …")
+        results += idle.measure(trials, _IDLE_SECONDS, build)
+    return results
 
 
 def _options() -> argparse.Namespace:
@@ -93,6 +115,12 @@ def _options() -> argparse.Namespace:
         default=_GROUPS,
         metavar="NAME",
         help=f"these rows, by a part of their titles, or these groups of rows: {', '.join(_GROUPS)}",
+    )
+    parser.add_argument(
+        "--beside",
+        metavar="REV",
+        help="build this revision of the repository, and measure it in the peers' place: each ratio is how many times "
+        "cheaper or faster this checkout is",
     )
     parser.add_argument("--list", action="store_true", help="measure nothing: print what is asked for, by group")
     parser.add_argument(
@@ -108,7 +136,7 @@ def _options() -> argparse.Namespace:
             parser.error(f"--only {name!r} is no group, and in the title of no row: see --list")
     # A part of the rows, or hurried ones, must not take the place of a whole run.
     if options.output is None and not options.quick and set(options.only) == set(_GROUPS):
-        options.output = LATEST
+        options.output = LATEST if options.beside is None else LATEST.with_name("beside.json")
     return options
 
 

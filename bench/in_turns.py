@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from bench.measure import Figure, take_turns
+from bench.measure import Figure, Side, take_turns
 from bench.results import Result
 
 if TYPE_CHECKING:
@@ -23,16 +23,20 @@ def measure_rows(rows: Iterable[Row], rounds: int) -> list[Result]:
         sets[row.group, row.is_pinned].append(row)
     results = []
     for (group, is_pinned), members in sets.items():
-        names = list(dict.fromkeys(name for row in members for name in (row.ours, row.peer)))
-        progress(f"{group}: {len(names)} probes, {rounds} rounds …")
+        sides = list(dict.fromkeys(side for row in members for side in _sides(row)))
+        progress(f"{group}: {len(sides)} probes, {rounds} rounds …")
         # The last processor: interrupts and the rest of the system tend to be on the first.
-        found = take_turns(names, rounds, max(os.sched_getaffinity(0)) if is_pinned else None)
+        found = take_turns(sides, rounds, max(os.sched_getaffinity(0)) if is_pinned else None)
         results += [_result(row, found) for row in members]
     return results
 
 
-def _result(row: Row, found: dict[str, dict[str, Figure] | str]) -> Result:
-    ours, peer = found[row.ours], found[row.peer]
+def _sides(row: Row) -> tuple[Side, Side]:
+    return Side(row.ours), Side(row.peer, row.peer_build)
+
+
+def _result(row: Row, found: dict[Side, dict[str, Figure] | str]) -> Result:
+    ours, peer = (found[side] for side in _sides(row))
     if isinstance(ours, str) or isinstance(peer, str):
         reason = ours if isinstance(ours, str) else str(peer)
         return Result(row.group, row.title, row.peer_title, "ns", row.aim, skipped=reason)

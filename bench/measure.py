@@ -6,12 +6,13 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
+
+from bench.build import HERE, Build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -67,29 +68,42 @@ def clean_environment() -> dict[str, str]:
     return {**environment, "RINGBUF_DRAIN_STATE_DIR": "off"}
 
 
+class Side(NamedTuple):
+    """What is measured: a probe, and of which build of ringbuf."""
+
+    probe: str
+    build: Build = HERE
+
+
 class ProbeProcess:
     """The process of one probe.
 
     Args:
-        name: of the probe.
+        side: the probe, and whose.
         cpu: where it is pinned; None: nowhere.
 
     Raises:
-        Skipped: it cannot run here.
+        Skipped: it cannot run here; or another revision has not what it calls.
         ProbeError: it failed.
     """
 
-    def __init__(self, name: str, cpu: int | None) -> None:
-        self.name = name
-        arguments = [] if cpu is None else [str(cpu)]
+    def __init__(self, side: Side, cpu: int | None) -> None:
+        self.side = side
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.probe", name, *arguments],
+            side.build.command("bench.probe", side.probe, *([] if cpu is None else [str(cpu)])),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            cwd=side.build.folder,
             env=clean_environment(),
             text=True,
         )
-        answer = self._answer()
+        try:
+            answer = self._answer()
+        except ProbeError as error:
+            self.close()
+            if side.build is HERE:
+                raise
+            raise Skipped(f"it does not run at {side.build.name}") from error
         if "skipped" in answer:
             self.close()
             raise Skipped(answer["skipped"])
@@ -117,42 +131,42 @@ class ProbeProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise ProbeError(f"{self.name}: ended with exit code {self._process.wait()}")
+            raise ProbeError(f"{self.side.probe}: ended with exit code {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
 
-def take_turns(names: Iterable[str], rounds: int, cpu: int | None) -> dict[str, dict[str, Figure] | str]:
+def take_turns(sides: Iterable[Side], rounds: int, cpu: int | None) -> dict[Side, dict[str, Figure] | str]:
     """Run probes in turns.
 
     Args:
-        names: of the probes.
+        sides: the probes.
         rounds: how many each runs.
         cpu: where they are pinned; None: nowhere.
 
     Returns:
         for each probe its figures by name, or why it was skipped.
     """
-    result: dict[str, dict[str, Figure] | str] = {}
+    result: dict[Side, dict[str, Figure] | str] = {}
     running: list[ProbeProcess] = []
     try:
-        for name in names:
+        for side in sides:
             try:
-                running.append(ProbeProcess(name, cpu))
+                running.append(ProbeProcess(side, cpu))
             except Skipped as reason:
-                result[name] = str(reason)
-        values: dict[str, dict[str, list[float]]] = {probe.name: defaultdict(list) for probe in running}
+                result[side] = str(reason)
+        values: dict[Side, dict[str, list[float]]] = {probe.side: defaultdict(list) for probe in running}
         for number in range(rounds):
             # Whoever is first after a pause finds other caches and clocks: each is first in turn.
             first = number % len(running) if running else 0
             for probe in running[first:] + running[:first]:
                 for figure, value in probe.round().items():
-                    values[probe.name][figure].append(value)
+                    values[probe.side][figure].append(value)
     finally:
         for probe in running:
             probe.close()
     return result | {
-        name: {figure: Figure.of(found) for figure, found in by_name.items()} for name, by_name in values.items()
+        side: {figure: Figure.of(found) for figure, found in by_name.items()} for side, by_name in values.items()
     }
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from bench.build import HERE, Build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SPAN: Final = "sdk.start_span"
 
@@ -23,6 +28,7 @@ class Row:
         peer_figure: which of the peer's.
         is_pinned: whether both run on one processor; not where other threads or processes take part.
         is_limit: the ratio is ours / peer (how far from the machine's limit), else peer / ours (how much cheaper).
+        peer_build: whose ringbuf the peer's probe runs.
     """
 
     group: str
@@ -35,11 +41,31 @@ class Row:
     peer_figure: str = "ns"
     is_pinned: bool = True
     is_limit: bool = False
+    peer_build: Build = HERE
 
     @property
     def title_beside_peer(self) -> str:
         """By a part of this a row is asked for."""
         return f"{self.title} / {self.peer_title}"
+
+
+def beside(rows: Iterable[Row], build: Build) -> list[Row]:
+    """Return rows with the same probe of another build in the peer's place, each of our figures once."""
+    mine: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        mine.setdefault((row.ours, row.figure), row)
+    return [
+        replace(
+            row,
+            peer=row.ours,
+            peer_title=f"at {build.name}",
+            aim="",
+            peer_figure=row.figure,
+            is_limit=False,
+            peer_build=build,
+        )
+        for row in mine.values()
+    ]
 
 
 _START: Final = "SDK start_span + end"

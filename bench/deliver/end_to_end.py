@@ -19,8 +19,9 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
+from bench.build import HERE, Build
 from bench.measure import Figure, clean_environment
 from bench.results import Result
 
@@ -47,6 +48,7 @@ class Trial:
         holds: nothing was lost, and nothing lagged behind.
         why: the reason when it does not hold.
         processor_micros: the producer's processor time per span, µs, with the start of its process.
+        drain_micros: the drain's, from before the producer's start until the receiver had the last span; 0: no drain.
         bytes_per_span: on the wire.
         age_p99: 99 of 100 spans were younger when the receiver had them, ms.
         waiting: spans in the ring, the mean over the first half of the trial and over the second.
@@ -59,6 +61,7 @@ class Trial:
     bytes_per_span: float
     age_p99: float
     waiting: tuple[float, float] = (0.0, 0.0)
+    drain_micros: float = 0.0
 
 
 class Sink:
@@ -118,12 +121,38 @@ class LinesSink:
         return {"spans": spans, "ids": len(ids), "bytes": size, "p99": 0.0}
 
 
+class Sender(NamedTuple):
+    """Who sends in a trial.
+
+    Attributes:
+        how: "ring", "sdk-http" or "sdk-grpc".
+        where: the ring directory, or the endpoint.
+        sink: the receiver.
+        build: whose ringbuf the producer is.
+        drain_pid: of the drain that serves the ring directory; 0: there is none.
+    """
+
+    how: str
+    where: str
+    sink: Sink | LinesSink
+    build: Build = HERE
+    drain_pid: int = 0
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time of all threads of a process, to the nanosecond."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+
+
 @contextmanager
-def drain(ring_dir: str, exporter: str, *settings: str) -> Iterator[int]:
+def drain(ring_dir: str, exporter: str, *settings: str, build: Build = HERE) -> Iterator[int]:
     """Run a drain beside the block, with its default settings but for those given; yield its pid."""
     environment = {**clean_environment(), "RINGBUF_DRAIN_LISTEN": "off"}
     options = ["--ring-dir", ring_dir, "--exporter", exporter, "--log-level", "warning", *settings]
-    process = subprocess.Popen([sys.executable, "-m", "drain", *options], stdout=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(
+        build.command("drain", *options), stdout=subprocess.DEVNULL, cwd=build.folder, env=environment
+    )
     try:
         end = time.monotonic() + _TIMEOUT_SECONDS
         while not (Path(ring_dir) / "doorbell").exists():
@@ -136,24 +165,30 @@ def drain(ring_dir: str, exporter: str, *settings: str) -> Iterator[int]:
         process.wait(_TIMEOUT_SECONDS)
 
 
-def trial(how: str, where: str, sink: Sink | LinesSink, rate: float, seconds: float, *, delay: float = 5.0) -> Trial:
+def trial(sender: Sender, rate: float, seconds: float, *, delay: float = 5.0) -> Trial:
     """Run one trial.
 
     Args:
-        how: "ring", "sdk-http" or "sdk-grpc".
-        where: the ring directory, or the endpoint.
-        sink: the receiver.
+        sender: who sends, and to whom.
         rate: spans per second.
         seconds: for so long.
         delay: seconds that the SDK lets a batch wait that is not full; 5 is its default, and serves it best when the
             rate is high. The drain has its own setting.
     """
-    command = [sys.executable, "-m", "bench.deliver.sender", how, where, str(rate), str(seconds), str(delay)]
+    numbers = (str(rate), str(seconds), str(delay))
+    before = processor_seconds(sender.drain_pid)
     result = subprocess.run(
-        command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True, env=clean_environment()
+        sender.build.command("bench.deliver.sender", sender.how, sender.where, *numbers),
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        check=True,
+        cwd=sender.build.folder,
+        env=clean_environment(),
     )
+    drain_seconds = processor_seconds(sender.drain_pid) - before
     sent: dict[str, Any] = json.loads(result.stdout)
-    came = sink.count()
+    came = sender.sink.count()
     lag = sent["seconds"] - seconds
     why = ""
     if sent["lost"] or came["spans"] != sent["spans"] or came["ids"] != sent["spans"]:
@@ -170,6 +205,7 @@ def trial(how: str, where: str, sink: Sink | LinesSink, rate: float, seconds: fl
         bytes_per_span=came["bytes"] / max(1, came["spans"]),
         age_p99=came["p99"],
         waiting=halves(sent.get("waiting", [])),
+        drain_micros=1e6 * drain_seconds / sent["spans"],
     )
 
 
@@ -181,13 +217,13 @@ def halves(waiting: list[int]) -> tuple[float, float]:
     return statistics.fmean(waiting[:middle]), statistics.fmean(waiting[middle:])
 
 
-def highest_rate(how: str, where: str, sink: Sink | LinesSink, seconds: float) -> float:
-    """Return the highest rate found at which a trial holds."""
-    rate = good = _FIRST_RATE[how.partition("-")[0]]
+def highest_rate(name: str, sender: Sender, seconds: float) -> float:
+    """Return the highest rate found at which a trial of a sender, which is called `name`, holds."""
+    rate = good = _FIRST_RATE[sender.how.partition("-")[0]]
     bad = None
     for _ in range(2 * _STEPS + 8):
-        found = trial(how, where, sink, rate, seconds)
-        _progress(f"  {how} {rate:,.0f}/s: {'holds' if found.holds else found.why}")
+        found = trial(sender, rate, seconds)
+        _progress(f"  {name} {rate:,.0f}/s: {'holds' if found.holds else found.why}")
         if found.holds:
             good = rate
         else:
@@ -229,25 +265,26 @@ class Held:
             "rate": self.rate,
             "retreats": self.retreats,
             "producer_processor_micros": Figure.of(each.processor_micros for each in self.trials),
+            "drain_processor_micros": Figure.of(each.drain_micros for each in self.trials),
             "bytes_per_span": self.trials[0].bytes_per_span,
         }
 
 
-def in_turns(senders: dict[str, tuple[str, str, Sink | LinesSink]], rounds: int, seconds: float) -> dict[str, Held]:
+def in_turns(senders: dict[str, Sender], rounds: int, seconds: float) -> dict[str, Held]:
     """Find the highest rate of each sender, then let all run at theirs in turns until each has held in every round.
 
     Args:
-        senders: by name what `trial` takes: how, where, and the receiver.
+        senders: by name.
         rounds: how many trials of each are to hold.
         seconds: of a trial.
     """
-    held = {name: Held(highest_rate(*sender, seconds), []) for name, sender in senders.items()}
+    held = {name: Held(highest_rate(name, sender, seconds), []) for name, sender in senders.items()}
     while any(len(each.trials) < rounds for each in held.values()):
         for name, sender in senders.items():
             each = held[name]
             if len(each.trials) == rounds:
                 continue
-            found = trial(*sender, each.rate, seconds)
+            found = trial(sender, each.rate, seconds)
             _progress(f"  {name} {each.rate:,.0f}/s: {'holds' if found.holds else found.why}")
             if found.holds:
                 each.trials.append(found)
@@ -258,33 +295,40 @@ def in_turns(senders: dict[str, tuple[str, str, Sink | LinesSink]], rounds: int,
     return held
 
 
-def measure(protocol: str, rounds: int, seconds: float) -> list[Result]:
-    """Measure one protocol, ours and the SDK's, in turns; and whether what waits in our ring grows meanwhile."""
+def measure(protocol: str, rounds: int, seconds: float, beside: Build | None = None) -> list[Result]:
+    """Measure the way to an OTLP receiver, in turns with the SDK's, and whether what waits in our ring grows meanwhile.
+
+    Args:
+        protocol: "http" or "grpc".
+        rounds: how many trials of each are to hold.
+        seconds: of a trial.
+        beside: the build that stands in the SDK's place; then the processor time of both drains is a result, too.
+    """
+    group = f"end-to-end-{protocol}"
     with ExitStack() as cleanup:
-        directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
         sink = cleanup.enter_context(Sink(protocol))
-        cleanup.enter_context(drain(directory, f"otlp-{protocol}", "--endpoint", sink.endpoint))
-        found = in_turns(
-            {"ring": ("ring", directory, sink), f"sdk-{protocol}": (f"sdk-{protocol}", sink.endpoint, sink)},
-            rounds,
-            seconds,
-        )
-    ours, peer = (each.figure for each in found.values())
-    first, second = (Figure.of(max(1.0, each.waiting[half]) for each in found["ring"].trials) for half in (0, 1))
+        options = (f"otlp-{protocol}", "--endpoint", sink.endpoint)
+        senders = {"ring": _through_ring(cleanup, HERE, sink, *options)}
+        if beside is None:
+            senders[f"sdk-{protocol}"] = Sender(f"sdk-{protocol}", sink.endpoint, sink)
+        else:
+            senders[beside.name] = _through_ring(cleanup, beside, sink, *options)
+        ours, peer = in_turns(senders, rounds, seconds).values()
+    title = f"site.emit to OTLP/{protocol} receiver, nothing lost"
+    if beside is not None:
+        return _beside(group, title, ours, peer, beside)
+    first, second = (Figure.of(max(1.0, each.waiting[half]) for each in ours.trials) for half in (0, 1))
     return [
-        Result(
-            group=f"end-to-end-{protocol}",
-            title=f"site.emit to OTLP/{protocol} receiver, nothing lost",
-            peer_title=f"SDK, BatchSpanProcessor, OTLP/{protocol}",
-            unit="spans/s",
+        _rate(
+            group,
+            title,
+            f"SDK, BatchSpanProcessor, OTLP/{protocol}",
+            ours,
+            peer,
             aim=">= 100" if protocol == "http" else ">= 80",
-            ours=ours,
-            peer=peer,
-            ratio=ours.over(peer),
-            details={name: each.details() for name, each in found.items()},
         ),
         Result(
-            group=f"end-to-end-{protocol}",
+            group=group,
             title=f"at that rate over {protocol}, spans that wait in the ring, second half of the trial",
             peer_title="first half",
             unit="spans",
@@ -296,61 +340,99 @@ def measure(protocol: str, rounds: int, seconds: float) -> list[Result]:
     ]
 
 
-def measure_file(rounds: int, seconds: float) -> list[Result]:
-    """Measure the way to OTLP JSON lines: on tmpfs, on the disk of the present folder, and the SDK over gRPC beside."""
-    with ExitStack() as cleanup:
-        receiver = cleanup.enter_context(Sink("grpc"))
-        senders: dict[str, tuple[str, str, Sink | LinesSink]] = {}
-        for name in ("tmpfs", "disk"):
-            directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
-            folder = directory if name == "tmpfs" else Path.cwd()
-            output = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir=folder)))
-            lines = LinesSink(output / "spans.jsonl")
-            cleanup.enter_context(drain(directory, "file", "--output", str(lines.path)))
-            senders[name] = ("ring", directory, lines)
-        senders["sdk"] = ("sdk-grpc", receiver.endpoint, receiver)
-        found = in_turns(senders, rounds, seconds)
-    tmpfs, disk, sdk = (each.figure for each in found.values())
+def measure_file(rounds: int, seconds: float, beside: Build | None = None) -> list[Result]:
+    """Measure the way to OTLP JSON lines: on tmpfs, on the disk of the present folder, and the SDK over gRPC beside.
+
+    Args:
+        rounds: how many trials of each are to hold.
+        seconds: of a trial.
+        beside: the build that stands in the SDK's place.
+    """
     title = "site.emit to OTLP JSON lines on {}, nothing lost"
-    details = {name: each.details() for name, each in found.items()}
+    with ExitStack() as cleanup:
+        tmpfs = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
+        disk = str(Path.cwd())
+        senders = {name: _to_lines(cleanup, HERE, folder) for name, folder in (("tmpfs", tmpfs), ("disk", disk))}
+        if beside is None:
+            receiver = cleanup.enter_context(Sink("grpc"))
+            senders["sdk"] = Sender("sdk-grpc", receiver.endpoint, receiver)
+        else:
+            senders[f"tmpfs {beside.name}"] = _to_lines(cleanup, beside, tmpfs)
+            senders[f"disk {beside.name}"] = _to_lines(cleanup, beside, disk)
+        found = list(in_turns(senders, rounds, seconds).values())
+    if beside is not None:
+        on_tmpfs = _beside("file", title.format("tmpfs"), found[0], found[2], beside)
+        return on_tmpfs + _beside("file", title.format("disk"), found[1], found[3], beside)
     return [
-        Result(
-            "file",
-            title.format("tmpfs"),
-            "SDK, BatchSpanProcessor, OTLP/grpc",
-            "spans/s",
-            ">= 80",
-            tmpfs,
-            sdk,
-            tmpfs.over(sdk),
-            details=details,
-        ),
-        Result("file", title.format("disk"), "the same on tmpfs", "spans/s", "", disk, tmpfs, disk.over(tmpfs)),
+        _rate("file", title.format("tmpfs"), "SDK, BatchSpanProcessor, OTLP/grpc", found[0], found[2], aim=">= 80"),
+        _rate("file", title.format("disk"), "the same on tmpfs", found[1], found[0]),
     ]
 
 
-def measure_age(rounds: int, seconds: float) -> Result:
+def measure_age(rounds: int, seconds: float, beside: Build | None = None) -> Result:
     """Measure how old spans are when the receiver has them: at a light load, with a batch delay of 50 ms for both."""
     with ExitStack() as cleanup:
-        directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
         sink = cleanup.enter_context(Sink("http"))
-        delay = ("--batch-delay", str(_LIGHT_DELAY))
-        cleanup.enter_context(drain(directory, "otlp-http", "--endpoint", sink.endpoint, *delay))
-        found: dict[str, list[float]] = {"ring": [], "sdk-http": []}
+        options = ("otlp-http", "--endpoint", sink.endpoint, "--batch-delay", str(_LIGHT_DELAY))
+        senders = [_through_ring(cleanup, HERE, sink, *options)]
+        if beside is None:
+            senders.append(Sender("sdk-http", sink.endpoint, sink))
+        else:
+            senders.append(_through_ring(cleanup, beside, sink, *options))
+        found: list[list[float]] = [[], []]
         for _ in range(rounds):
-            for how, where in (("ring", directory), ("sdk-http", sink.endpoint)):
-                found[how].append(trial(how, where, sink, _LIGHT_RATE, seconds, delay=_LIGHT_DELAY).age_p99)
-    ours, peer = (Figure.of(values) for values in found.values())
+            for ages, sender in zip(found, senders, strict=True):
+                ages.append(trial(sender, _LIGHT_RATE, seconds, delay=_LIGHT_DELAY).age_p99)
+    ours, peer = (Figure.of(values) for values in found)
     return Result(
         group="age",
         title=f"from emit to receiver, {_LIGHT_RATE:,.0f} spans/s, p99",
-        peer_title="SDK, BatchSpanProcessor, OTLP/http",
+        peer_title="SDK, BatchSpanProcessor, OTLP/http" if beside is None else f"at {beside.name}",
         unit="ms",
         aim="<= 100 ms",
         ours=ours,
         peer=peer,
         ratio=peer.over(ours),
     )
+
+
+def _through_ring(cleanup: ExitStack, build: Build, sink: Sink | LinesSink, *drain_options: str) -> Sender:
+    """Start a drain for a ring directory of its own; return who sends through it."""
+    directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
+    pid = cleanup.enter_context(drain(directory, *drain_options, build=build))
+    return Sender("ring", directory, sink, build, pid)
+
+
+def _to_lines(cleanup: ExitStack, build: Build, folder: str) -> Sender:
+    """Start a drain that writes JSON lines into a folder; return who sends through it."""
+    output = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir=folder)))
+    lines = LinesSink(output / "spans.jsonl")
+    return _through_ring(cleanup, build, lines, "file", "--output", str(lines.path))
+
+
+def _rate(group: str, title: str, peer_title: str, ours: Held, peer: Held, *, aim: str = "") -> Result:
+    """Return the row of two rates at which nothing was lost."""
+    figure, its = ours.figure, peer.figure
+    details = {"ours": ours.details(), "peer": peer.details()}
+    return Result(group, title, peer_title, "spans/s", aim, figure, its, figure.over(its), details=details)
+
+
+def _beside(group: str, title: str, ours: Held, peer: Held, build: Build) -> list[Result]:
+    """Return the rows of this checkout beside another build: the rates, and what a span costs each drain at its own."""
+    mine, its = (Figure.of(1000 * trial.drain_micros for trial in each.trials) for each in (ours, peer))
+    return [
+        _rate(group, title, f"at {build.name}", ours, peer),
+        Result(
+            group=group,
+            title=f"{title}: processor time of the drain, a span",
+            peer_title=f"at {build.name}",
+            unit="ns",
+            aim="",
+            ours=mine,
+            peer=its,
+            ratio=its.over(mine),
+        ),
+    ]
 
 
 def _progress(text: str) -> None:

@@ -1,21 +1,21 @@
 """What a drain costs while nothing happens: processor time and anonymous memory, with many idle rings.
 
 Beside the processor time stands a process that only takes the drain's naps, and looks at no ring: what the kernel takes
-for so many wakes. Beside the memory stands an interpreter that has imported nothing.
+for so many wakes. Beside the memory stands an interpreter that has imported nothing. Where another build is asked for,
+both stand beside its drain instead, which has as many rings of its own.
 """
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import ringbuf
-from bench.deliver.end_to_end import drain
+from bench.build import HERE, Build
+from bench.deliver.end_to_end import drain, processor_seconds
 from bench.measure import Figure, clean_environment
 from bench.results import Result
 
@@ -35,59 +35,65 @@ print(flush=True)
 while True:
     lib.rb_sleep(doorbell.pointer, doorbell.value(), ffi.NULL, 0, int(sys.argv[2]), 10**9)
 """
+_RINGS: Final = """
+import sys
+import ringbuf
+emitters = [ringbuf.Emitter(f"idle-{number}", ring_dir=sys.argv[1]) for number in range(int(sys.argv[2]))]
+print(flush=True)
+input()
+"""
 _NOTHING: Final = "print(flush=True); input()"
 
 
-def measure(rounds: int, seconds: float) -> list[Result]:
+def measure(rounds: int, seconds: float, beside: Build | None = None) -> list[Result]:
     """Measure drain, naps and bare interpreter at the same time, round after round.
 
     Args:
         rounds: how many.
         seconds: of each.
+        beside: the build whose drain stands in the place of naps and interpreter.
     """
     with ExitStack() as cleanup:
-        folder, other = (
-            cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
-            for _ in range(2)
-        )
-        for number in range(RINGS):
-            cleanup.enter_context(ringbuf.Emitter(f"idle-{number}", ring_dir=folder))
-        pid = cleanup.enter_context(drain(folder, "file", "--output", str(Path(other) / "spans.jsonl")))
-        naps = cleanup.enter_context(_beside(_NAPS, other, str(_NAP_NANO)))
-        bare = cleanup.enter_context(_beside(_NOTHING))
+        mine = _idle_drain(cleanup, HERE)
+        if beside is None:
+            naps = cleanup.enter_context(_running(HERE, _NAPS, _folder(cleanup), str(_NAP_NANO)))
+            bare = cleanup.enter_context(_running(HERE, _NOTHING))
+        else:
+            naps = bare = _idle_drain(cleanup, beside)
         time.sleep(_SETTLE_SECONDS)
         shares: list[list[float]] = [[], []]
         memory: list[list[float]] = [[], []]
         for _ in range(rounds):
-            before, began = [processor_seconds(pid), processor_seconds(naps)], time.monotonic()
+            before, began = [processor_seconds(mine), processor_seconds(naps)], time.monotonic()
             time.sleep(seconds)
             lasted = time.monotonic() - began
-            for at, process in enumerate((pid, naps)):
+            for at, process in enumerate((mine, naps)):
                 shares[at].append(100 * (processor_seconds(process) - before[at]) / lasted)
-            for at, process in enumerate((pid, bare)):
+            for at, process in enumerate((mine, bare)):
                 memory[at].append(anonymous_megabytes(process))
     drains, sleeps = (Figure.of(found) for found in shares)
     held, least = (Figure.of(found) for found in memory)
     title = f"drain with {RINGS} idle rings"
+    share_peer, memory_peer = "the same naps, no ring and no Python", "Python alone"
+    share_ratio, memory_ratio = drains.over(sleeps), held.over(least)
+    if beside is not None:
+        share_peer = memory_peer = f"at {beside.name}"
+        share_ratio, memory_ratio = sleeps.over(drains), least.over(held)
     return [
-        Result(
-            "idle",
-            f"{title}, of a core",
-            "the same naps, no ring and no Python",
-            "%",
-            "<= 0.2 %",
-            drains,
-            sleeps,
-            drains.over(sleeps),
-        ),
-        Result("idle", f"{title}, RssAnon", "Python alone", "MB", "<= 80 MB", held, least, held.over(least)),
+        Result("idle", f"{title}, of a core", share_peer, "%", "<= 0.2 %", drains, sleeps, share_ratio),
+        Result("idle", f"{title}, RssAnon", memory_peer, "MB", "<= 80 MB", held, least, memory_ratio),
     ]
 
 
-def processor_seconds(pid: int) -> float:
-    """Return the processor time of all threads of a process, to the nanosecond."""
-    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+def _idle_drain(cleanup: ExitStack, build: Build) -> int:
+    """Start a drain whose rings are idle; return its pid."""
+    rings, output = _folder(cleanup), _folder(cleanup)
+    cleanup.enter_context(_running(build, _RINGS, rings, str(RINGS)))
+    return cleanup.enter_context(drain(rings, "file", "--output", f"{output}/spans.jsonl", build=build))
+
+
+def _folder(cleanup: ExitStack) -> str:
+    return cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
 
 
 def anonymous_megabytes(pid: int) -> float:
@@ -100,12 +106,13 @@ def anonymous_megabytes(pid: int) -> float:
 
 
 @contextmanager
-def _beside(code: str, *arguments: str) -> Iterator[int]:
-    """Run code in an interpreter of its own that says when it is ready; yield its pid."""
+def _running(build: Build, code: str, *arguments: str) -> Iterator[int]:
+    """Run code in a build's interpreter, which says when it is ready; yield its pid."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [build.python, "-c", code, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        cwd=build.folder,
         env=clean_environment(),
     )
     try:

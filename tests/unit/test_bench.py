@@ -17,12 +17,14 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # last: ringbuf and drain are those that are installed
 
 from bench import __main__ as bench_command  # noqa: E402 - it is no installed package
-from bench import measure, rows  # noqa: E402 - as above
+from bench import build, measure, rows  # noqa: E402 - as above
 from bench.cost import instructions  # noqa: E402 - as above
 from bench.cost.encode import ROWS as ENCODE_ROWS  # noqa: E402 - as above
 from bench.cost.encode import records  # noqa: E402 - as above
 from bench.deliver import end_to_end, poison, sender  # noqa: E402 - as above
-from bench.measure import Figure  # noqa: E402 - as above
+from bench.deliver.end_to_end import Sender  # noqa: E402 - as above
+from bench.in_turns import measure_rows  # noqa: E402 - as above
+from bench.measure import Figure, Side  # noqa: E402 - as above
 from bench.probe import probe  # noqa: E402 - as above
 from bench.results import Result, markdown  # noqa: E402 - as above
 from drain.otlp.encoder import Encoder  # noqa: E402 - as above
@@ -73,7 +75,7 @@ def test_every_row_has_its_probes(row: rows.Row) -> None:
 
 
 def test_probes_take_turns_in_processes_of_their_own() -> None:
-    found = measure.take_turns(["numpy.memcpy", "cffi.time_ns"], rounds=2, cpu=None)
+    found = measure.take_turns([Side("numpy.memcpy"), Side("cffi.time_ns")], rounds=2, cpu=None)
     for figures in found.values():
         assert not isinstance(figures, str)
         assert len(figures["ns"].rounds) == 2
@@ -82,7 +84,53 @@ def test_probes_take_turns_in_processes_of_their_own() -> None:
 
 def test_a_probe_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    assert measure.take_turns(["native.memcpy"], rounds=2, cpu=None) == {"native.memcpy": "no C compiler; set CC"}
+    side = Side("native.memcpy")
+    assert measure.take_turns([side], rounds=2, cpu=None) == {side: "no C compiler; set CC"}
+
+
+def test_beside_another_build_each_of_our_figures_is_measured_once() -> None:
+    old = build.Build("old", Path("python"), Path())
+    beside = rows.beside(rows.ROWS, old)
+    figures = [(row.ours, row.figure) for row in beside]
+    assert set(figures) == {(row.ours, row.figure) for row in rows.ROWS}
+    assert len(figures) == len(set(figures))
+    assert {(row.peer == row.ours, row.peer_build.name, row.peer_title, row.is_limit) for row in beside} == {
+        (True, "old", "at old", False)
+    }
+
+
+def test_a_probe_that_another_build_cannot_run_skips_its_rows(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()
+    old = build.Build("old", Path(sys.executable), tmp_path)  # its benchmark has no probes
+    (row,) = rows.beside([row for row in rows.ROWS if row.ours == "ringbuf.emit_batch"], old)
+    (result,) = measure_rows([row], rounds=1)
+    assert result.skipped == "it does not run at old"
+    assert "bench" in capfd.readouterr().err  # what Python said
+
+
+def test_an_unknown_revision_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--beside", "no-such-revision", "--only", "batch"])
+    assert bench_command.main() == 2
+    assert "git knows no 'no-such-revision'" in capsys.readouterr().err
+
+
+@pytest.mark.prove
+def test_another_revision_is_built_and_measured_with_its_own_ringbuf(tmp_path: Path) -> None:
+    try:
+        head = build.build_revision("HEAD", tmp_path)
+    except build.RevisionError as error:
+        if "git" not in str(error):
+            raise
+        pytest.skip(f"no clone of the repository: {error}")
+    code = "import drain, numpy, ringbuf._ringbuf; print(drain.__file__, ringbuf._ringbuf.__file__)"
+    said = subprocess.run([head.python, "-c", code], cwd=head.folder, capture_output=True, text=True, check=True)
+    assert all(path.startswith(str(tmp_path)) for path in said.stdout.split())
+    (row,) = rows.beside([row for row in rows.ROWS if row.ours == "ringbuf.emit_batch"], head)
+    (result,) = measure_rows([row], rounds=1)
+    assert result.ratio is not None
 
 
 def test_a_skipped_row_says_so_in_the_table() -> None:
@@ -96,7 +144,7 @@ def test_a_skipped_row_says_so_in_the_table() -> None:
 
 @pytest.mark.parametrize("door", ["native.emit", "ringbuf.site_span", "ringbuf.emit_batch"])
 def test_a_door_is_measured_without_a_drop(door: str) -> None:
-    figures = measure.take_turns([door], rounds=1, cpu=None)[door]
+    figures = measure.take_turns([Side(door)], rounds=1, cpu=None)[Side(door)]
     assert not isinstance(figures, str)
     assert figures["ns"].median > 0
 
@@ -122,7 +170,7 @@ def test_the_sink_counts_what_it_is_sent(sink: end_to_end.Sink) -> None:
 @pytest.mark.prove
 def test_a_trial_through_the_drain_holds(ring_dir: Path, sink: end_to_end.Sink) -> None:
     with end_to_end.drain(str(ring_dir), "otlp-http", "--endpoint", sink.endpoint):
-        found = end_to_end.trial("ring", str(ring_dir), sink, rate=2000, seconds=0.5)
+        found = end_to_end.trial(Sender("ring", str(ring_dir), sink), rate=2000, seconds=0.5)
     # It may lag behind on a busy machine; what it must not do is lose a span.
     assert found.holds or "behind" in found.why
     assert 0 < found.rate <= 2002
@@ -137,7 +185,7 @@ def test_a_trial_notices_a_lost_span(ring_dir: Path, sink: end_to_end.Sink) -> N
 
     stub: Any = Forgetful()
     with end_to_end.drain(str(ring_dir), "otlp-http", "--endpoint", sink.endpoint):
-        found = end_to_end.trial("ring", str(ring_dir), stub, rate=2000, seconds=0.1)
+        found = end_to_end.trial(Sender("ring", str(ring_dir), stub), rate=2000, seconds=0.1)
     assert not found.holds
     assert "201 emitted, 0 dropped, 200 arrived, 201 distinct" in found.why
 
