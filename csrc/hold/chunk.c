@@ -40,11 +40,30 @@ static uint32_t crc_of(const rb_segment *segment)
 }
 
 /* Each number within its own limits first: the products then cannot overflow 64 bits. */
-static int fits(const rb_chunk *chunk, uint64_t count, uint64_t slot_bytes, int is_moved)
+static int fits_at(const rb_chunk *chunk, uint64_t at, uint64_t slots, uint64_t count, uint64_t slot_bytes,
+                   int is_moved)
 {
     return count >= 1 && count <= chunk->bytes && slot_bytes >= RB_CORE_BYTES && slot_bytes <= RB_MAX_SLOT_BYTES &&
            slot_bytes % ALIGN_BYTES == 0 &&
-           chunk->used + segment_bytes(count, slot_bytes, is_moved) + 4 * (chunk->slots + count) <= chunk->bytes;
+           at + segment_bytes(count, slot_bytes, is_moved) + 4 * (slots + count) <= chunk->bytes;
+}
+
+static int fits(const rb_chunk *chunk, uint64_t count, uint64_t slot_bytes, int is_moved)
+{
+    return fits_at(chunk, chunk->used, chunk->slots, count, slot_bytes, is_moved);
+}
+
+/* A private copy of a segment's head that lies at `at` and whose first record has the slot `slots`. */
+static int checked(const rb_chunk *chunk, const rb_segment *segment, uint64_t at, uint64_t slots)
+{
+    if (segment->crc32 != crc_of(segment))
+        return RB_E_CRC;
+    int is_moved = segment->moved_from != 0;
+    if (!fits_at(chunk, at, slots, segment->count, segment->slot_bytes, is_moved) ||
+        segment->bytes != segment_bytes(segment->count, segment->slot_bytes, is_moved) ||
+        segment->first_slot != slots || segment->lane >= RB_MAX_LANES)
+        return RB_E_GEOMETRY;
+    return RB_OK;
 }
 
 int rb_chunk_open(int fd, rb_chunk **chunk, rb_error *error)
@@ -98,6 +117,26 @@ void rb_chunk_free(rb_chunk *chunk)
 
 rb_account *rb_chunk_account(rb_chunk *chunk) { return &chunk->account; }
 
+int rb_chunk_take_home(rb_chunk *chunk, int fd, rb_error *error)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        return rb_fail(error, RB_E_SYSTEM, errno, "fstat: %m");
+    if ((uint64_t)status.st_size != chunk->bytes)
+        return rb_fail(error, RB_E_FILE_SIZE, 0, "%lld bytes", (long long)status.st_size);
+    void *map = mmap(NULL, chunk->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return rb_fail(error, RB_E_SYSTEM, errno, "mmap: %m");
+    rb_chunk_enter(chunk);
+    memcpy(map, chunk->map, chunk->bytes); /* its one thread is here */
+    int rv = rb_chunk_leave(chunk);
+    void *gone = rv == RB_OK ? chunk->map : map;
+    if (rv == RB_OK)
+        chunk->map = map;
+    munmap(gone, chunk->bytes);
+    return rv == RB_OK ? RB_OK : rb_fail(error, rv, 0, "the file was cut");
+}
+
 int rb_chunk_begin(rb_chunk *chunk, uint64_t number, const uint8_t boot_id[16])
 {
     if (number == 0 || number == chunk->number)
@@ -125,24 +164,31 @@ int rb_chunk_take_up(rb_chunk *chunk, rb_chunk_head *head, rb_error *error)
     rb_chunk_enter(chunk);
     uint64_t number = rb_load_acquire(&((rb_chunk_head *)(void *)chunk->map)->number); /* pairs with rb_chunk_begin */
     memcpy(head, chunk->map, sizeof *head);
+    rb_segment first;
+    memcpy(&first, chunk->map + RB_CHUNK_HEAD_BYTES, sizeof first);
     if (rb_chunk_leave(chunk) != RB_OK)
         return rb_fail(error, RB_E_TRUNCATED, 0, "the file lost pages while it was read");
-    if (memcmp(head->magic, MAGIC, sizeof head->magic) != 0)
-        return rb_fail(error, RB_E_NOT_A_RING, 0, "the file does not begin with the magic \"" MAGIC "\"");
-    if (head->version > RB_CHUNK_VERSION)
+    int is_ours = memcmp(head->magic, MAGIC, sizeof head->magic) == 0;
+    if (is_ours && head->version > RB_CHUNK_VERSION)
         return rb_fail(error, RB_E_ABI_NEWER, 0, "version %u, this drain knows up to %d", (unsigned)head->version,
                        RB_CHUNK_VERSION);
-    if (head->version != RB_CHUNK_VERSION || number == 0)
-        return rb_fail(error, RB_E_ABI_UNKNOWN, 0, "version %u, number %llu", (unsigned)head->version,
-                       (unsigned long long)number);
     if (head->file_bytes != chunk->bytes)
         return rb_fail(error, RB_E_FILE_SIZE, 0, "the head says %u bytes, the file has %llu",
                        (unsigned)head->file_bytes, (unsigned long long)chunk->bytes);
+    int is_sound = is_ours && head->version == RB_CHUNK_VERSION && number != 0;
+    if (!is_sound) {
+        /* Its segments have the number, too: a head that is damaged loses none of them. */
+        if (first.number == 0 || checked(chunk, &first, RB_CHUNK_HEAD_BYTES, 0) != RB_OK)
+            return rb_fail(error, is_ours ? RB_E_ABI_UNKNOWN : RB_E_NOT_A_RING, 0,
+                           "no magic \"" MAGIC "\", version %u, number %llu", (unsigned)head->version,
+                           (unsigned long long)number);
+        number = first.number;
+    }
     head->number = chunk->number = number;
     chunk->used = RB_CHUNK_HEAD_BYTES;
     chunk->slots = 0;
     chunk->is_begun = 0;
-    return RB_OK;
+    return is_sound ? RB_OK : 1;
 }
 
 int rb_chunk_next(rb_chunk *chunk, rb_segment *segment, uint64_t *records_offset)
@@ -158,17 +204,41 @@ int rb_chunk_next(rb_chunk *chunk, rb_segment *segment, uint64_t *records_offset
     int rv = rb_chunk_leave(chunk);
     if (rv != RB_OK || number != chunk->number)
         return rv;
-    if (segment->crc32 != crc_of(segment))
-        return RB_E_CRC;
-    int is_moved = segment->moved_from != 0;
-    if (!fits(chunk, segment->count, segment->slot_bytes, is_moved) ||
-        segment->bytes != segment_bytes(segment->count, segment->slot_bytes, is_moved) ||
-        segment->first_slot != chunk->slots || segment->lane >= RB_MAX_LANES)
-        return RB_E_GEOMETRY;
+    rv = checked(chunk, segment, chunk->used, chunk->slots);
+    if (rv != RB_OK)
+        return rv;
     *records_offset = chunk->used + segment->bytes - (uint64_t)segment->count * segment->slot_bytes;
     chunk->used += segment->bytes;
     chunk->slots += segment->count;
     return 1;
+}
+
+int rb_chunk_skip(rb_chunk *chunk, uint32_t *missing)
+{
+    if (chunk->number == 0 || chunk->is_begun || chunk->used + sizeof(rb_segment) > chunk->bytes)
+        return RB_E_ARGUMENT;
+    rb_segment segment;
+    uint64_t found = 0, slots = chunk->slots, at = chunk->used;
+    rb_chunk_enter(chunk);
+    memcpy(&segment, chunk->map + at, sizeof segment);
+    /* Where nothing sound lies behind it, what it says of itself is the best that is known, if it could be. */
+    int is_moved = segment.moved_from != 0;
+    uint64_t said = fits(chunk, segment.count, segment.slot_bytes, is_moved) ? segment.count : 0;
+    for (at += ALIGN_BYTES; found == 0 && at + sizeof segment + 4 * slots <= chunk->bytes; at += ALIGN_BYTES) {
+        if (rb_load_acquire((uint64_t *)(void *)(chunk->map + at)) != chunk->number) /* pairs with rb_chunk_append */
+            continue;
+        memcpy(&segment, chunk->map + at, sizeof segment);
+        if (segment.first_slot >= slots && (segment.first_slot - slots) * RB_CORE_BYTES <= at - chunk->used &&
+            checked(chunk, &segment, at, segment.first_slot) == RB_OK)
+            found = at;
+    }
+    int rv = rb_chunk_leave(chunk);
+    if (rv != RB_OK)
+        return rv;
+    *missing = (uint32_t)(found != 0 ? segment.first_slot - slots : said);
+    chunk->used = found != 0 ? found : chunk->bytes;
+    chunk->slots += *missing;
+    return found != 0;
 }
 
 int rb_chunk_words(rb_chunk *chunk, uint32_t first_slot, uint32_t count, uint32_t *words)

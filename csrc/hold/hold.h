@@ -130,6 +130,14 @@ rb_account *rb_chunk_account(rb_chunk *chunk);
 void rb_chunk_free(rb_chunk *chunk);
 
 /*
+ * rb_chunk_take_home - go on in another file with all that is in this one, which has lost its name.
+ *
+ * `fd` is of a file of the same size, allocated whole; it may be closed afterwards. Returns: RB_OK; RB_E_FILE_SIZE,
+ * RB_E_SYSTEM, RB_E_TRUNCATED: the chunk is what it was.
+ */
+int rb_chunk_take_home(rb_chunk *chunk, int fd, rb_error *error);
+
+/*
  * rb_chunk_begin - void what was in a chunk, and let segments be appended. Of its records none may wait.
  *
  * `number` is random, not zero, and was never a chunk's before. Returns: RB_OK, RB_E_ARGUMENT, RB_E_TRUNCATED.
@@ -139,8 +147,9 @@ int rb_chunk_begin(rb_chunk *chunk, uint64_t number, const uint8_t boot_id[16]);
 /*
  * rb_chunk_take_up - read the head of a chunk that an earlier drain has begun. Nothing can be appended to it.
  *
- * Returns: RB_OK and *head; RB_E_NOT_A_RING (another magic), RB_E_ABI_NEWER, RB_E_ABI_UNKNOWN, RB_E_FILE_SIZE,
- * RB_E_TRUNCATED.
+ * Returns: RB_OK and *head; 1 where the head is damaged, and its first segment, which is sound, has said the number: the
+ * rest of *head is not to be believed. RB_E_NOT_A_RING (another magic), RB_E_ABI_NEWER, RB_E_ABI_UNKNOWN,
+ * RB_E_FILE_SIZE, RB_E_TRUNCATED.
  */
 int rb_chunk_take_up(rb_chunk *chunk, rb_chunk_head *head, rb_error *error);
 
@@ -148,10 +157,18 @@ int rb_chunk_take_up(rb_chunk *chunk, rb_chunk_head *head, rb_error *error);
  * rb_chunk_next - the next segment of a chunk that was taken up. Its records have the slots first_slot and on, and
  * begin `*records_offset` bytes into the file.
  *
- * Returns: 1; 0 when there is none; RB_E_CRC or RB_E_GEOMETRY for one that is published and not sound: what lies behind
- * it is out of reach. RB_E_TRUNCATED.
+ * Returns: 1; 0 when there is none; RB_E_CRC or RB_E_GEOMETRY for one that is published and not sound: go on with
+ * rb_chunk_skip. RB_E_TRUNCATED.
  */
 int rb_chunk_next(rb_chunk *chunk, rb_segment *segment, uint64_t *records_offset);
+
+/*
+ * rb_chunk_skip - go on behind a segment that rb_chunk_next has found unsound, at the next that is sound.
+ *
+ * *missing: how many slots lie between, whose records nobody can read; of the last segment of a chunk what it says of
+ * itself, 0 where that cannot be. Returns: 1; 0 when there is no other; RB_E_ARGUMENT, RB_E_TRUNCATED.
+ */
+int rb_chunk_skip(rb_chunk *chunk, uint32_t *missing);
 
 /* rb_chunk_words - copy the words of `count` slots. Returns: RB_OK, RB_E_ARGUMENT, RB_E_TRUNCATED. */
 int rb_chunk_words(rb_chunk *chunk, uint32_t first_slot, uint32_t count, uint32_t *words);

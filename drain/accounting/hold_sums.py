@@ -22,7 +22,7 @@ class HoldSums:
         dead_lettered: refused by the backend for good, and kept.
         sampled_out: not wanted by the rules.
         invalid: no spans, as the encoder found.
-        lost: not readable any more: their file was cut, or what says how to read them is gone.
+        lost: not readable any more: their file was cut or damaged, or what says how to read them is gone.
         waiting: in the hold.
     """
 
@@ -57,6 +57,7 @@ class HoldStatus:
         capacity_bytes: what it may take.
         remade: files that somebody removed or cut.
         kept_spans: that are to be delivered, of those that wait.
+        unsound: files that the drain found at its start and cannot use, or not all that is in them.
     """
 
     services: Mapping[str, HoldSums]
@@ -64,3 +65,4 @@ class HoldStatus:
     capacity_bytes: int
     remade: int = 0
     kept_spans: int = 0
+    unsound: int = 0

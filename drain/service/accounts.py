@@ -100,7 +100,8 @@ class Accounts:
         if self._late is None:
             return None
         hold = self._late.hold
-        return HoldStatus(hold.sums(), hold.used_bytes, hold.capacity_bytes, hold.remade, self._late.on_their_way)
+        sizes = (hold.used_bytes, hold.capacity_bytes)
+        return HoldStatus(hold.sums(), *sizes, hold.remade, self._late.on_their_way, hold.unsound)
 
     def spool_waiting(self) -> int:
         """Return how many spans wait in the spool."""

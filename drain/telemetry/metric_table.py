@@ -285,6 +285,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Files of the hold that somebody has removed or cut.",
         unit="{file}",
     ),
+    _counter(
+        "hold_files_unsound",
+        lambda reading: values.of_hold(reading, lambda hold: hold.unsound),
+        "Files of the hold that the drain found at its start and cannot use, or not all that is in them.",
+        unit="{file}",
+    ),
     _sampling_gauge(
         "sampling_dry_run",
         lambda sampling: sampling.is_dry_run,

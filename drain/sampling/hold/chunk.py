@@ -168,16 +168,19 @@ class Chunk:
         self.slots = self._record_bytes = 0
         self.is_open = True
 
-    def take_up(self) -> None:
-        """Read what an earlier drain has begun.
+    def take_up(self) -> bool:
+        """Read what an earlier drain has begun; return whether its head is sound, or was taken from what follows it.
 
         Raises:
             ChunkError: it is no chunk that this drain can read.
         """
         head: Any = ffi.new("rb_chunk_head *")
         error: Any = ffi.new("rb_error *")
-        self._check(lib.rb_chunk_take_up(self._handle, head, error), error)
-        self.number, self.boot_id = int(head.number), bytes(head.boot_id)
+        status = lib.rb_chunk_take_up(self._handle, head, error)
+        self._check(status, error)
+        self.number = int(head.number)
+        self.boot_id = bytes(head.boot_id) if status == lib.RB_OK else b""
+        return bool(status == lib.RB_OK)
 
     def next_found(self) -> tuple[Any, int, np.ndarray] | None:
         """Return the next segment of a chunk that was taken up: its `rb_segment`, its offset, its records' words.
@@ -196,6 +199,30 @@ class Chunk:
             lib.rb_chunk_words(self._handle, found.first_slot, found.count, ffi.from_buffer("uint32_t[]", words))
         )
         return found, int(offset[0]), words
+
+    def skip(self) -> np.ndarray:
+        """Go on behind a segment that is not sound; return the words of the records that lie between: u32.
+
+        Raises:
+            ChunkLostError: the file was cut.
+        """
+        missing: Any = ffi.new("uint32_t *")
+        self._check(lib.rb_chunk_skip(self._handle, missing))
+        words = np.empty(missing[0], np.uint32)
+        self._check(lib.rb_chunk_words(self._handle, self.slots, len(words), ffi.from_buffer("uint32_t[]", words)))
+        return words
+
+    def take_home(self, fd: int) -> None:
+        """Go on in another file, of which `fd` is, with all that is in this one: its name was taken away.
+
+        Raises:
+            ChunkLostError: this one was cut, too.
+            OSError: the other cannot be mapped.
+        """
+        error: Any = ffi.new("rb_error *")
+        self._check(lib.rb_chunk_take_home(self._handle, fd, error), error)
+        status = os.fstat(fd)
+        self._file = (status.st_dev, status.st_ino)
 
     def sources_of(self, found: Any, offset: int) -> np.ndarray:
         """Return the slots that the records of a moved segment had: u32, shape (n,)."""

@@ -229,18 +229,20 @@ class Chunks:
         return True
 
     def _bring_home(self, chunk: Chunk) -> None:
-        """Move what waits in a file that has lost its name: it is still mapped, and gone with this process."""
-        if chunk is self.filled:
-            self.filled_is_lost()
+        """Make a file anew that has lost its name: it is still mapped, and gone with this process.
+
+        It is copied as it is. What says how far a lane is held has to be in it, also where nothing waits any more.
+        """
+        try:
+            with whole_file(chunk.path, chunk.file_bytes) as fd:
+                chunk.take_home(fd)
+        except (OSError, ChunkError) as error:
+            self._trouble.warn(
+                "a file of the hold was removed, and cannot be made anew", waiting=chunk.waiting, reason=str(error)
+            )
+            return
         self.remade += 1
-        waiting = chunk.waiting
-        if self._move_out(chunk):
-            self._log.error("a file of the hold was removed: what waited in it is in another", waiting=waiting)
-            del self._by_serial[chunk.serial]
-            self._note_serials()
-        else:
-            self.remade -= 1  # it is, when there is room
-            self._trouble.warn("a file of the hold was removed, and there is no room for another", waiting=waiting)
+        self._log.error("a file of the hold was removed: it is made anew", waiting=chunk.waiting)
 
     def _drop(self, chunk: Chunk) -> None:
         self._by_serial.pop(chunk.serial, None)

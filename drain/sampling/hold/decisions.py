@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import struct
@@ -36,9 +38,9 @@ class Decisions:
     Attributes:
         key: 16 random bytes for the hash, as long as the file lives.
         found: the newest entries of earlier drains, u64, shape (n, 2).
+        is_anew: there was a file that cannot be used; it was set aside.
 
-    Raises:
-        OSError: the file cannot be made.
+    Without room for its file there is none: nothing is on record until `rewrite` has made it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,17 +48,19 @@ class Decisions:
         self.key = secrets.token_bytes(_KEY_BYTES)
         self.found = np.empty((0, 2), np.uint64)
         self._fd = -1
+        self._size = _HEAD.size
+        self.is_anew = False
         try:
             self._fd = open_own(self._path)
             self._read()
         except FileNotFoundError:
-            self.rewrite(self.found)
+            self._make()
         except (OSError, ValueError):
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            self.close()
             set_unsound_aside(self._path)
-            self.rewrite(self.found)
+            self.is_anew = True
+            self.key = secrets.token_bytes(_KEY_BYTES)  # not what such a file says
+            self._make()
 
     def __len__(self) -> int:
         """How many entries the file has, of traces that are decided twice two."""
@@ -71,6 +75,8 @@ class Decisions:
         Raises:
             OSError: there is no room; none of them is on record then.
         """
+        if self._fd < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         content = np.ascontiguousarray(entries, np.dtype("<u8")).tobytes()
         try:
             written = os.pwrite(self._fd, content, self._size)
@@ -98,7 +104,9 @@ class Decisions:
         self._fd, self._size = mine, len(content)
 
     def look(self) -> bool:
-        """Return whether the file is what it was; where somebody has removed or cut it, `rewrite` makes it anew."""
+        """Return whether the file is what it was; where it was removed or cut, or never made, `rewrite` makes it."""
+        if self._fd < 0:
+            return False
         try:
             now = os.lstat(self._path)
         except OSError:
@@ -111,6 +119,10 @@ class Decisions:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _make(self) -> None:
+        with contextlib.suppress(OSError):  # a full file system: until there is room, only a kill would be the worse
+            self.rewrite(self.found)
 
     def _read(self) -> None:
         size = os.fstat(self._fd).st_size

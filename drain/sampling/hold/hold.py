@@ -6,6 +6,7 @@ record is moved to.
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -88,11 +89,11 @@ class Hold:
         decisions: on traces.
         found: what waited when it was opened; taken once.
         unreleased: lanes of which the ring does not know yet how far they are held.
-        unsound: how many were found that cannot be used.
+        unsound: files that were found and cannot be used, or not all that is in them.
 
     Raises:
         RingBufferError: the folder is not ours alone.
-        OSError: there is no room for its first file.
+        OSError: a file cannot be mapped for want of memory or descriptors.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Hold:
         self._clock_nano = clock_nano
         self.capacity_bytes = max(capacity_bytes, LEAST_CHUNKS * chunk_bytes)
         boot_id = bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", ""))
-        ensure_private_folder(folder)
+        self._ensure_folder()
         self._origins = Origins(folder)
         self.decisions = Decisions(folder)
         self.unreleased = Unreleased()
@@ -118,7 +119,7 @@ class Hold:
         recovery = Recovery(
             folder, self._origins, self._chunks.serials, boot_id=boot_id, now_nano=clock_nano(), log=log
         )
-        self.unsound = recovery.unsound
+        self.unsound = recovery.unsound + self.decisions.is_anew
         self._chunks.take(recovery.chunks)
         for service, lost in recovery.lost.items():
             self._owners.lose(service, lost)
@@ -279,6 +280,14 @@ class Hold:
         """Let go of it; what waits is for the next drain."""
         self._chunks.close()
         self.decisions.close()
+
+    def _ensure_folder(self) -> None:
+        try:
+            ensure_private_folder(self.folder)
+        except RingBufferError as error:
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.ENOSPC:
+                raise
+            self._trouble.warn("the hold's folder cannot be made", reason=str(error))
 
     def _take_up(self) -> Iterator[Found]:
         for chunk in self._chunks:

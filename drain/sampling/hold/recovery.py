@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from drain.sampling.hold.chunk import SLOT_BITS, Chunk, ChunkError, Fate, RingKey, Segment
+from drain.sampling.hold.chunk import SLOT_BITS, Chunk, ChunkError, ChunkLostError, Fate, RingKey, Segment
 from drain.sampling.hold.files import PART_PREFIX, open_own, set_unsound_aside
 from drain.sampling.hold.origins import OriginError
+from drain.sampling.hold.unreadable import published_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from drain.sampling.hold.origins import Origin, Origins
 
 CHUNK_PREFIX: Final = "chunk-"
+
+_LEAST_SLOT_BYTES: Final = 64
+_NO_RING: Final = RingKey(0, 0)
+_PASSING: Final = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})  # no fault of the file: the next start has it
 
 
 class Recovery:
@@ -37,7 +43,7 @@ class Recovery:
     Attributes:
         chunks: those that can be read.
         lost: by service: records that waited and cannot be read any more; of an unknown one under "".
-        unsound: how many files were set aside.
+        unsound: how many files cannot be used, or not all that is in them.
     """
 
     def __init__(
@@ -71,24 +77,83 @@ class Recovery:
                 chunk = Chunk(path, fd, serial)
             finally:
                 os.close(fd)
-            chunk.take_up()
-            self._check_number(chunk)
+            if not chunk.take_up():
+                self._log.error("a file of the hold has a damaged head; what follows it is sound", file=path.name)
+                self.unsound += 1
         except (OSError, ChunkError) as error:
-            self._log.error("a file of the hold cannot be used: set aside", file=path.name, reason=str(error))
-            set_unsound_aside(path)
-            self.unsound += 1
+            if isinstance(error, OSError) and error.errno in _PASSING:
+                raise
+            self._set_aside(path, str(error), self._lost_in(path))
+            return
+        if any(other.number == chunk.number for other in self.chunks):
+            self._set_aside(path, "a copy of another chunk", 0)
             return
         self.chunks.append(chunk)
         try:
-            while (found := chunk.next_found()) is not None:
-                self._add(chunk, *found)
-        except ChunkError as error:
-            self._log.error("a part of the hold is damaged: what lies behind it is lost", reason=str(error))
+            self._read(chunk)
+        except ChunkLostError as error:  # cut in this moment: what was found in it is lost as it is asked for
+            self._log.error("a file of the hold was cut", reason=str(error))
             self.unsound += 1
 
-    def _check_number(self, chunk: Chunk) -> None:
-        if any(other.number == chunk.number for other in self.chunks):
-            raise ChunkError(f"{chunk.path}: a copy of another chunk")
+    def _read(self, chunk: Chunk) -> None:
+        """Account for the segments of a chunk, without those that are not sound."""
+        while True:
+            try:
+                found = chunk.next_found()
+            except ChunkLostError:
+                raise
+            except ChunkError as error:
+                lost = self._skip(chunk)
+                self._log.error("a part of the hold is damaged: its records are lost", reason=str(error), lost=lost)
+                self.unsound += 1
+                continue
+            if found is None:
+                return
+            self._add(chunk, *found)
+
+    def _skip(self, chunk: Chunk) -> int:
+        """Go on behind a segment that is not sound; return how many of its records waited."""
+        first_slot, words = chunk.slots, chunk.skip()
+        if not len(words):
+            return 0
+        segment = Segment(
+            origin=None,
+            ring=_NO_RING,
+            lane=0,
+            start=0,
+            upto=0,
+            invalid=0,
+            sampled_out=0,
+            is_of_ring=False,
+            arrived_nano=self._now_nano,
+            slot_bytes=_LEAST_SLOT_BYTES,
+            first_slot=first_slot,
+            count=len(words),
+            offset=0,
+        )
+        chunk.add_found(segment, words)
+        return self._lose(chunk, segment)
+
+    def _lose(self, chunk: Chunk, segment: Segment) -> int:
+        """Count what waits in a segment as lost, once; return how many records that are."""
+        places = chunk.places(segment)
+        if len(places):
+            chunk.settle(places, Fate.LOST)
+            self.lost[segment.service] += len(places)
+        return len(places)
+
+    def _lost_in(self, path: Path) -> int:
+        """Count what waited in a file that cannot be used, as far as it says so; return how many records."""
+        published = published_in(path)
+        for identity, count in published.items():
+            origin = self._origin_of(identity)
+            self.lost["" if origin is None else origin.service] += count
+        return published.total()
+
+    def _set_aside(self, path: Path, reason: str, lost: int) -> None:
+        self._log.error("a file of the hold cannot be used: set aside", file=path.name, reason=reason, lost=lost)
+        set_unsound_aside(path)
+        self.unsound += 1
 
     def _add(self, chunk: Chunk, found: Any, offset: int, words: np.ndarray) -> None:
         """Account for a segment; its numbers were checked in C, and say nothing that is believed beyond itself."""
@@ -111,13 +176,8 @@ class Recovery:
         chunk.add_found(segment, words)
         if found.moved_from:
             self._moved.append((chunk, found, offset))
-        lost = 0
         if origin is None or origin.layout.slot_bytes != segment.slot_bytes:
-            places = chunk.places(segment)
-            lost = len(places)
-            if lost:
-                chunk.settle(places, Fate.LOST)
-                self.lost[segment.service] += lost
+            self._lose(chunk, segment)
 
     def _origin_of(self, identity: bytes) -> Origin | None:
         try:

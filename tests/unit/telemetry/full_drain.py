@@ -70,6 +70,7 @@ FULL = Snapshot(
         capacity_bytes=8 << 20,
         remade=2,
         kept_spans=6,
+        unsound=3,
     ),
     sampling=SamplingStatus(
         {

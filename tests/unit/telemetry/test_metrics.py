@@ -159,6 +159,7 @@ def test_what_waits_for_a_decision_is_told_with_its_law(full_registry: Collector
     assert value(full_registry, "drain_hold_capacity_bytes") == 8 << 20
     assert value(full_registry, "drain_hold_kept_spans") == 6
     assert value(full_registry, "drain_hold_files_remade_total") == 2
+    assert value(full_registry, "drain_hold_files_unsound_total") == 3
 
 
 def test_what_rules_decide_is_told_by_rule_and_reason(full_registry: CollectorRegistry) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import random
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HEAD = {name: field.offset for name, field in ffi.typeof("rb_chunk_head").fields}
 SEGMENT = {name: lib.RB_CHUNK_HEAD_BYTES + field.offset for name, field in ffi.typeof("rb_segment").fields}
+SEGMENT_BYTES = {count: lib.RB_SEGMENT_HEAD_BYTES + count * LAYOUT.slot_bytes for count in range(10)}
 ALL_OF_A_CHUNK = (CHUNK_BYTES - 256) // (LAYOUT.slot_bytes + 4)
 
 
@@ -224,6 +225,85 @@ def test_a_full_file_system_is_pressure_and_no_error(
     held(hold, origin, 0, 1)
 
 
+def test_a_drain_begins_without_a_byte_of_room_and_goes_on_when_there_is_some(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        patch.setattr("pathlib.Path.mkdir", full)
+        hold = opened(folder)
+        with pytest.raises(HoldFullError):
+            hold.origin(LAYOUT.to_json(), RESOURCE, 7)
+        with pytest.raises(OSError, match="No space left"):
+            hold.decisions.append(np.zeros((1, 2), np.uint64))
+        assert hold.tend(), "the folder cannot be made now"
+        hold.close()
+    again = opened(folder)
+    again.close()
+    (folder / "decisions").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        hold = opened(folder)
+    assert not hold.tend(), "the decisions are to be written"
+    hold.decisions.rewrite(np.ones((1, 2), np.uint64))
+    assert hold.tend()
+    places = held(hold, hold.origin(LAYOUT.to_json(), RESOURCE, 7), 0, 3)
+    assert set(places_by_number(hold, places)) == {0, 1, 2}
+    hold.close()
+    last = opened(folder)
+    assert last.decisions.found.tolist() == [[1, 1]]
+    last.close()
+
+
+@pytest.mark.parametrize("settles", [False, True])
+def test_a_hold_that_was_removed_still_says_how_far_a_lane_is_held(
+    folder: Path, hold: Hold, origin: Origin, *, settles: bool
+) -> None:
+    """Of a ring that is not attached yet: else a kill would let the next drain read those records once more."""
+    hold.append(origin, RING, LANE, 0, 7, records_of(0, 4), invalid=1, sampled_out=2)
+    hold.close()
+    again = opened(folder)
+    (found,) = again.found
+    again.settle(found.places if settles else found.places[:1], Fate.DELIVERED)
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    again.tend()
+    assert again.remade == 1
+    del again  # a kill
+    after = opened(folder)
+    assert after.unreleased.end_of(RING, LANE, 0, 100) == Outcome(spooled=4, invalid=1, sampled_out=2)
+    assert found_in(after) == (set() if settles else {1, 2, 3})
+    after.close()
+
+
+def test_a_file_that_was_removed_is_made_anew_when_there_is_room(
+    folder: Path, hold: Hold, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = held(hold, origin, 0, 10)
+    (path,) = chunk_files(folder)
+    path.unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        hold.tend()
+    assert (hold.remade, path.exists()) == (0, False)
+    assert set(places_by_number(hold, places)) == set(range(10))
+    held(hold, origin, 10, 10)
+    hold.tend()
+    assert (hold.remade, path.exists()) == (1, True)
+    hold.close()
+    again = opened(folder)
+    assert found_in(again) == set(range(20))
+    again.close()
+
+
 def test_files_that_are_removed_are_made_anew_with_what_waited_in_them(
     folder: Path, hold: Hold, origin: Origin
 ) -> None:
@@ -307,34 +387,91 @@ def test_records_of_which_nobody_can_say_what_they_are_are_lost_once_and_counted
     last.close()
 
 
+class Damage(NamedTuple):
+    """What is written over a chunk of three segments, of 3, 4 and 5 records; how many are found then, and lost."""
+
+    offset: int
+    content: bytes
+    found: int
+    lost: int
+    unsound: int = 1
+
+
 HOSTILE = {
-    "magic": (HEAD["magic"], b"not-this", 0),
-    "newer version": (HEAD["version"], struct.pack("<I", 2), 0),
-    "version 0": (HEAD["version"], struct.pack("<I", 0), 0),
-    "no number": (HEAD["number"], bytes(8), 0),
-    "another number": (HEAD["number"], struct.pack("<Q", 12), 0),
-    "file_bytes": (HEAD["file_bytes"], struct.pack("<I", 2**31), 0),
-    "unpublished": (SEGMENT["number"], bytes(8), 0),
-    "count": (SEGMENT["count"], struct.pack("<I", 2**32 - 1), 0),
-    "slot_bytes": (SEGMENT["slot_bytes"], struct.pack("<I", 0), 0),
-    "lane": (SEGMENT["lane"], struct.pack("<I", 64), 0),
-    "origin": (SEGMENT["origin"], bytes(16), 0),
-    "crc32": (SEGMENT["crc32"], bytes(4), 0),
+    "magic": Damage(HEAD["magic"], b"not-this", 12, 0),
+    "newer version": Damage(HEAD["version"], struct.pack("<I", 2), 0, 0),
+    "version 0": Damage(HEAD["version"], struct.pack("<I", 0), 12, 0),
+    "no number": Damage(HEAD["number"], bytes(8), 12, 0),
+    "another number": Damage(HEAD["number"], struct.pack("<Q", 12), 0, 0, 0),
+    "file_bytes": Damage(HEAD["file_bytes"], struct.pack("<I", 2**31), 0, 12),
+    "boot": Damage(HEAD["boot_id"], bytes(16), 12, 0, 0),
+    "unpublished": Damage(SEGMENT["number"], bytes(8), 0, 0, 0),
+    "count": Damage(SEGMENT["count"], struct.pack("<I", 2**32 - 1), 9, 3),
+    "slot_bytes": Damage(SEGMENT["slot_bytes"], struct.pack("<I", 0), 9, 3),
+    "lane": Damage(SEGMENT["lane"], struct.pack("<I", 64), 9, 3),
+    "origin": Damage(SEGMENT["origin"], bytes(16), 9, 3),
+    "crc32": Damage(SEGMENT["crc32"], bytes(4), 9, 3),
+    "crc32 of the last": Damage(SEGMENT["crc32"] + SEGMENT_BYTES[3] + SEGMENT_BYTES[4], bytes(4), 7, 5),
+    "count of the last": Damage(SEGMENT["count"] + SEGMENT_BYTES[3] + SEGMENT_BYTES[4], b"\xff" * 4, 7, 0),
+    "head and first": Damage(HEAD["magic"], bytes(lib.RB_CHUNK_HEAD_BYTES + 40), 0, 0),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_head_that_is_not_sound_is_not_believed(name: str, folder: Path, hold: Hold, origin: Origin) -> None:
-    held(hold, origin, 0, 3)
+def test_of_a_chunk_that_is_damaged_what_is_sound_goes_on_and_the_rest_is_counted_once(
+    name: str, folder: Path, hold: Hold, origin: Origin
+) -> None:
+    places = [held(hold, origin, first, count) for first, count in ((0, 3), (3, 4), (7, 5))]
     hold.close()
     (path,) = chunk_files(folder)
-    offset, content, found = HOSTILE[name]
+    damage = HOSTILE[name]
     with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(content)
+        file.seek(damage.offset)
+        file.write(damage.content)
     again = opened(folder)
-    assert len(found_in(again)) == found
-    held(again, again.origin(LAYOUT.to_json(), RESOURCE, 7), 0, 3)
+    assert len(found_in(again)) == damage.found
+    assert again.unsound == damage.unsound
+    assert sum(sums.lost for sums in again.sums().values()) == damage.lost
+    assert all(sums.unaccounted == 0 for sums in again.sums().values())
+    again.settle(np.concatenate([found.places for found in again.found] or places)[:1], Fate.DELIVERED)
+    held(again, again.origin(LAYOUT.to_json(), RESOURCE, 7), 12, 3)
+    again.close()
+    last = opened(folder)
+    assert len(found_in(last)) == max(damage.found - 1, 0) + 3
+    assert sum(sums.lost for sums in last.sums().values()) == 0, "counted twice"
+    last.close()
+
+
+@pytest.mark.parametrize("size", [0, 100, 4096, CHUNK_BYTES - 4096, CHUNK_BYTES - 1, CHUNK_BYTES + 4096, 1 << 40])
+def test_what_waited_in_a_file_that_was_cut_while_no_drain_ran_is_counted_as_far_as_it_is_known(
+    size: int, folder: Path, hold: Hold, origin: Origin
+) -> None:
+    places = held(hold, origin, 0, 30)
+    hold.settle(places[:10], Fate.DELIVERED)
+    hold.close()
+    os.truncate(chunk_files(folder)[0], size)
+    again = opened(folder)
+    assert (again.found, again.unsound) == ([], 1)
+    assert sum(sums.lost for sums in again.sums().values()) == (30 if size > 100 else 0), "whose words are gone, too"
+    again.close()
+    assert opened(folder).sums() == {}, "counted twice"
+
+
+def test_a_start_without_memory_for_a_chunk_sets_it_not_aside(
+    folder: Path, hold: Hold, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(hold, origin, 0, 3)
+    hold.close()
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("drain.sampling.hold.recovery.Chunk", fail)
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            opened(folder)
+    again = opened(folder)
+    assert found_in(again) == {0, 1, 2}
     again.close()
 
 
