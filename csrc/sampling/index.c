@@ -40,9 +40,7 @@ int rb_index_holds(const rb_traces *table, uint32_t ref, uint64_t hash, const ui
     if (!(ref & RB_DECIDED))
         return table->traces[number].span_count != 0 && memcmp(table->traces[number].id, id, 16) == 0;
     const rb_decided *decided = &table->decided[number];
-    static const uint8_t unknown[16];
-    return decided->hash == hash &&
-           (memcmp(decided->id, id, 16) == 0 || memcmp(decided->id, unknown, 16) == 0); /* read from a file */
+    return decided->hash == hash && (memcmp(decided->id, id, 16) == 0 || rb_is_read_back(decided));
 }
 
 uint32_t rb_index_find(const rb_traces *table, uint64_t hash, const uint8_t id[16])

@@ -83,8 +83,10 @@ static uint32_t fate_of_late(rb_traces *table, const rb_look *look, uint64_t i, 
     table->counts.late_shares += (double)decided->share;
     if (fate & RB_FATE_KEPT)
         return fate;
+    uint32_t again = look->again != NULL ? look->again[i] : RB_AGAIN_NOT;
     uint32_t rule = rb_match(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
-    if (!table->rules[rule].keeps_all)
+    if ((again == RB_AGAIN_MAYBE && rb_is_read_back(decided)) ||
+        (again != RB_AGAIN_ITSELF && !table->rules[rule].keeps_all))
         return fate;
     /* For itself: the trace is not kept after all, as then one of its spans would have decided by its being late. */
     look->stated[i] = own != 0 && random >= own - 1 ? own : decided->known;

@@ -127,6 +127,13 @@ static inline void rb_pool_give(rb_pool *pool, uint32_t number) { pool->free[poo
 
 /* ---- index.c ---- */
 
+/* Whether a decision is of an earlier drain: of the trace id only the hash is known. */
+static inline int rb_is_read_back(const rb_decided *decided)
+{
+    static const uint8_t unknown[16];
+    return memcmp(decided->id, unknown, 16) == 0;
+}
+
 static inline rb_line *rb_first_line(const rb_traces *table, uint64_t hash)
 {
     return &table->index[hash & table->line_mask];

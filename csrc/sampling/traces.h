@@ -69,12 +69,21 @@ typedef struct rb_traces_config {
     uint32_t look_room;    /* records of a look */
 } rb_traces_config;
 
+/* What is known of a record that may have been looked at before a kill: a decision that was read back perhaps has it. */
+enum rb_again {
+    RB_AGAIN_NOT = 0,
+    RB_AGAIN_MAYBE =
+        1, /* where such a decision drops its trace, so is it: to keep it for itself would tear the trace */
+    RB_AGAIN_ITSELF = 2 /* it is on record that it was kept for itself */
+};
+
 /* One look: records of one ring, all of which come now. */
 typedef struct rb_look {
     const void *records; /* sound ones: count times slot_bytes */
     const uint64_t *masks;
     const uint64_t *thresholds; /* 1 + T that each states, 0 none; NULL: only roots do, by root_threshold */
     const uint64_t *randoms;    /* 1 + R that each states, 0 none; NULL: none does */
+    const uint8_t *again;       /* enum rb_again of each; NULL: all are new */
     uint32_t *fates;            /* out */
     uint64_t *stated;           /* out: 1 + T to be stated by a span that is kept, 0: none */
     uint64_t *drew;             /* out: 1 + R where its trace stated one, 0: R is that of the id */

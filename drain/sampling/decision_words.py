@@ -2,12 +2,14 @@
 
     bits   0 to 19   T of the rule: how many hex digits `f` it begins with (4 bits), and the four digits behind them
           20 to 39   T_in in the same way
-          40 to 41   whether R was stated by the trace, and then whether it was kept
+          40 to 41   whether R was stated by the trace, and then whether it was kept; 3: see below
           42 to 51   which rule: ten bits of a checksum of its name
           52 to 63   when, in units of 2**33 ns of CLOCK_MONOTONIC, modulo 2**12: about nine hours
 
 A threshold of ours has at most four digits that count (`threshold_of`); what a head states may have more, and is then
 as good as unknown: a late span that does not state it itself goes without.
+
+Where bits 40 and 41 are 3 it is no decision on a trace: a late span was kept for itself, and the first word is its id.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _RULE_BITS: Final = 10
 _TIME_AT: Final = _RULE_AT + _RULE_BITS
 _TIME_UNIT: Final = 33
 _TIMES: Final = 1 << 64 - _TIME_AT
-_OF_ID, _KEPT, _DROPPED = 0, 1, 2
+_OF_ID, _KEPT, _DROPPED, _ITSELF = 0, 1, 2, 3
 
 
 def packed(decided: np.ndarray, rules: Rules) -> np.ndarray:
@@ -56,10 +58,11 @@ def unpacked(found: np.ndarray, rules: Rules, now_nano: int) -> np.ndarray:
     """Return decisions, of `DECIDED`, of what `packed` made; a rule that is no more is the default.
 
     Args:
-        found: u8, shape (n, 2).
+        found: u8, shape (n, 2); what is said of spans is left out.
         rules: those of now; what was kept stays kept whatever they are.
         now_nano: CLOCK_MONOTONIC; a decision lies before it.
     """
+    found = found[~_are_of_spans(found)]
     words = found[:, 1]
     decided = np.zeros(len(found), DECIDED)
     decided["hash"] = found[:, 0]
@@ -77,6 +80,22 @@ def unpacked(found: np.ndarray, rules: Rules, now_nano: int) -> np.ndarray:
     decided["at_nano"] = np.maximum((now_nano >> _TIME_UNIT) - ago, 0) << _TIME_UNIT
     decided["share"] = 1.0 - decided["threshold"] / THRESHOLDS
     return decided
+
+
+def packed_spans(span_ids: np.ndarray) -> np.ndarray:
+    """Return u8 of shape (n, 2) for late spans that are kept for themselves, by their ids as u8."""
+    return np.stack([span_ids, np.full(len(span_ids), _ITSELF << _RANDOM_AT, np.uint64)], axis=1)
+
+
+def unpacked_spans(found: np.ndarray) -> np.ndarray:
+    """Return the ids, u8, of what `packed_spans` made; what is said of traces is left out."""
+    span_ids: np.ndarray = found[_are_of_spans(found), 0]
+    return span_ids
+
+
+def _are_of_spans(found: np.ndarray) -> np.ndarray:
+    are: np.ndarray = (found[:, 1] >> np.uint64(_RANDOM_AT) & np.uint64(3)) == _ITSELF
+    return are
 
 
 def _id_of(name: str) -> int:

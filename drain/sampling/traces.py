@@ -212,6 +212,7 @@ class Traces:
         root_threshold: int = 0,
         thresholds: np.ndarray | None = None,
         randoms: np.ndarray | None = None,
+        again: np.ndarray | None = None,
         has_alone: bool = True,
     ) -> Looked:
         """Take in records that come now, after what is due was decided; what is settled must be taken before.
@@ -224,6 +225,7 @@ class Traces:
             root_threshold: of the ring's header: 0, or 1 + T; looked at without `thresholds`.
             thresholds: u8, 1 + T that each states, 0 none.
             randoms: u8, 1 + R that each states, 0 none.
+            again: u1, enum rb_again of each; None: none was looked at before.
             has_alone: whether the layout leaves the bit RB_PRESENT_ALONE to the core.
         """
         count = len(records)
@@ -237,6 +239,7 @@ class Traces:
                 ("masks", masks, "uint64_t[]"),
                 ("thresholds", thresholds, "uint64_t[]"),
                 ("randoms", randoms, "uint64_t[]"),
+                ("again", again, "uint8_t[]"),
                 ("fates", looked.fates.bits, "uint32_t[]"),
                 ("stated", looked.fates.stated, "uint64_t[]"),
                 ("drew", looked.fates.drew, "uint64_t[]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from drain.accounting.outcome import Outcome
@@ -36,6 +37,8 @@ class LaneHolder:
         self._summarise = summarise
         self._joined: dict[RingKey, Ring] = {}
         self._copied: dict[Lane, tuple[int, np.ndarray]] = {}
+        self._began_unix_nano = time.time_ns()
+        self._again: dict[Lane, int] = {}  # records at which an earlier drain may have looked
 
     def read(self, ring: Ring, lane: Lane, most: int) -> int | None:
         """Hold a quantum of a lane and release it there.
@@ -73,6 +76,7 @@ class LaneHolder:
             ring = self._joined.pop(key)
             for lane in ring.lanes:
                 self._copied.pop(lane, None)
+                self._again.pop(lane, None)
             self._late.leave(ring)
             self._late.hold.unreleased.forget(key)
 
@@ -89,6 +93,7 @@ class LaneHolder:
 
     def _copy(self, ring: Ring, lane: Lane, most: int) -> tuple[int, np.ndarray] | None:
         """Return the position of the first record and a copy of the records, if there is room for them."""
+        most = min(most, self._again.get(lane, most))
         if not self._late.has_room(ring, ring.next_count(lane, most)):
             return None
         return ring.next_position(lane), ring.copy(lane, most)
@@ -98,12 +103,17 @@ class LaneHolder:
         spans = records if are_spans.all() else records[are_spans]
         invalid = len(records) - len(spans)
         try:
-            taken = self._late.read(ring, lane.index, spans, start, (start + len(records)) % _POSITIONS, invalid)
+            upto = (start + len(records)) % _POSITIONS
+            taken = self._late.read(ring, lane.index, spans, start, upto, invalid, is_again=lane in self._again)
         except HoldFullError:  # a file went under it: they were read, and are held as soon as there is room
             self._copied[lane] = start, records.copy()
             raise
         outcome = Outcome(spooled=taken.held, invalid=invalid, sampled_out=taken.sampled_out)
         self._release(key, ring, lane, records, outcome)
+        if lane in self._again:
+            self._again[lane] -= len(records)
+            if self._again[lane] <= 0:
+                del self._again[lane]
         return invalid
 
     def _join(self, key: RingKey, ring: Ring) -> None:
@@ -118,6 +128,8 @@ class LaneHolder:
                 now, end = _first(end, len(records))
                 self._release(key, ring, lane, records, now)
             self._late.hold.unreleased.released(key, lane.index)
+            if ring.created_unix_nano < self._began_unix_nano and ring.ready(lane):
+                self._again[lane] = ring.ready(lane)
 
     def _release(self, key: RingKey, ring: Ring, lane: Lane, records: np.ndarray, outcome: Outcome) -> None:
         summary = self._summarise(ring, records, outcome.invalid) if len(records) > outcome.invalid else None

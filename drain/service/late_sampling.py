@@ -6,13 +6,14 @@ What is decided goes on record before the first of its spans is settled, so that
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from drain.accounting.sampling_status import RuleStatus, SamplingStatus
 from drain.log import RepeatedTrouble
-from drain.sampling.decision_words import packed, unpacked
+from drain.sampling.decision_words import packed, packed_spans, unpacked, unpacked_spans
 from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import HoldFullError
 from drain.sampling.rates_file import read_rates, write_rates
@@ -145,6 +146,9 @@ class LateSampling:
         self._ended: list[Tally] = []  # one at most: the sum of all
         self._malformed = 0  # tracestates, under rules that are no more
         self._is_record_whole = True  # that of decisions
+        # Late spans that were kept for themselves: by earlier drains; and lately, for when the file is written anew.
+        self._kept_before = unpacked_spans(hold.decisions.found)
+        self._kept_lately = deque(self._kept_before.tolist(), self._decisions_room)
         self._current.traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
         # While there was no drain nothing could come: that time is no part of a wait.
         idle_nano = max(0, clock_nano() - max((found.arrived_nano for found in hold.found), default=0))
@@ -270,7 +274,17 @@ class LateSampling:
             spans *= 2
         return True
 
-    def read(self, ring: Ring, lane: int, records: np.ndarray, start: int, upto: int, invalid: int) -> Taken:
+    def read(
+        self,
+        ring: Ring,
+        lane: int,
+        records: np.ndarray,
+        start: int,
+        upto: int,
+        invalid: int,
+        *,
+        is_again: bool = False,
+    ) -> Taken:
         """Take in what one look at a lane gave, after `has_room`.
 
         Args:
@@ -280,6 +294,7 @@ class LateSampling:
             start: position at which the look began.
             upto: position at which it ended.
             invalid: records of the look that are no spans.
+            is_again: an earlier drain may have looked at them, and decided.
 
         Raises:
             HoldFullError: there is no room all the same; the records are to stay in the ring, and come again.
@@ -287,13 +302,13 @@ class LateSampling:
         key = _key_of(ring)
         now_nano = self._clock_nano()
         places = np.full(len(records), _NOWHERE, np.uint64)
-        parts = self._look(key, records, now_nano)
+        parts = self._look(key, records, now_nano, self._again(records) if is_again else None)
         is_held = np.zeros(len(records), np.bool_)
         for part in parts:
             is_held[part.at] = part.is_held
         held = int(is_held.sum())
         dropped = len(records) - held
-        self._put_on_record()
+        self._put_on_record(_for_themselves(parts, records))
         if held:
             try:
                 first = self.hold.append(
@@ -387,7 +402,7 @@ class LateSampling:
         for one in self._in_effect:
             one.traces.decide_due(now_nano)
 
-    def _look(self, key: RingKey, records: np.ndarray, now_nano: int) -> list[_Part]:
+    def _look(self, key: RingKey, records: np.ndarray, now_nano: int, again: np.ndarray | None) -> list[_Part]:
         """Let each record be looked at by the rules under which its trace began."""
         self._decide_due(now_nano)
         self._settle()
@@ -398,19 +413,36 @@ class LateSampling:
         for one, which in ((self._earlier, is_earlier), (self._current, ~is_earlier)):
             if one is not None and which.any():
                 at = slice(None) if which.all() else which
-                parts.append(self._part(one, at, key, _some(records, which), now_nano))
+                mine = None if again is None else again[which]
+                parts.append(self._part(one, at, key, _some(records, which), now_nano, mine))
         return parts
 
     def _part(
-        self, by: RulesInEffect, at: slice | np.ndarray, member: Member | RingKey, records: np.ndarray, now_nano: int
+        self,
+        by: RulesInEffect,
+        at: slice | np.ndarray,
+        member: Member | RingKey,
+        records: np.ndarray,
+        now_nano: int,
+        again: np.ndarray | None,
     ) -> _Part:
-        looked = by.look(member, records, now_nano)
+        looked = by.look(member, records, now_nano, again)
         if not by.are_dry:
             return _Part(by, at, looked, looked.is_held)
         is_held = np.full(len(records), fill_value=True)
         if self._counts_unsampled:
             is_held = (records["flags"] & lib.RB_SPAN_SAMPLED) != 0
         return _Part(by, at, looked, is_held)
+
+    def _again(self, records: np.ndarray) -> np.ndarray:
+        """Return what is known of records at which an earlier drain may have looked: u1, enum rb_again.
+
+        A trace that was decided before the kill was perhaps decided with them. To keep one of them for itself now would
+        tear it.
+        """
+        was_kept = np.isin(_span_ids(records), self._kept_before)
+        again: np.ndarray = np.where(was_kept, lib.RB_AGAIN_ITSELF, lib.RB_AGAIN_MAYBE).astype(np.uint8)
+        return again
 
     def _settle(self) -> None:
         """Settle what was decided: first on record, then in the hold."""
@@ -425,20 +457,24 @@ class LateSampling:
             is_kept &= is_somewhere
             self._batches.add(settled.places[is_kept], Fates(*(array[is_kept] for array in settled.fates)), one.names)
 
-    def _put_on_record(self) -> None:
-        for one in self._in_effect:
-            decided = one.traces.decided()
-            if not len(decided) or one.are_dry:
-                continue
-            try:
-                self.hold.decisions.append(packed(decided, one.rules))
-            except OSError as error:  # better than to hold up all: only a kill would tear these traces
-                self._trouble.warn("decisions cannot be put on record", reason=str(error), traces=len(decided))
+    def _put_on_record(self, for_themselves: np.ndarray | None = None) -> None:
+        """Put decisions on record, and the ids of late spans that are kept for themselves."""
+        decided = [(one, one.traces.decided()) for one in self._in_effect]
+        entries = [packed(found, one.rules) for one, found in decided if len(found) and not one.are_dry]
+        if for_themselves is not None and len(for_themselves):
+            self._kept_lately.extend(for_themselves.tolist())
+            entries.append(packed_spans(for_themselves))
+        if not entries:
+            return
+        try:
+            self.hold.decisions.append(np.concatenate(entries))
+        except OSError as error:  # better than to hold up all: only a kill would tear these traces
+            self._trouble.warn("decisions cannot be put on record", reason=str(error), entries=sum(map(len, entries)))
 
     def _remembered(self) -> np.ndarray:
         """Return what is to be on record of decisions."""
         every = [packed(one.traces.remembered(), one.rules) for one in self._in_effect if not one.are_dry]
-        return np.concatenate([np.empty((0, 2), np.uint64), *every])
+        return np.concatenate([packed_spans(np.array(self._kept_lately, np.uint64)), *every])
 
     def _keep_rates(self) -> None:
         if not self._current.rules.have_rates:
@@ -475,11 +511,12 @@ class LateSampling:
             for group in self.hold.records(places[start : start + _MOST_AT_ONCE]):
                 self._decide_due(arrived_nano)
                 self._settle()
-                part = self._part(self._current, slice(None), member, group.records, arrived_nano)
+                again = self._again(group.records)
+                part = self._part(self._current, slice(None), member, group.records, arrived_nano, again)
                 part.place(group.places)
                 part.add_kept(group.places, self._batches)
                 dropped = group.places[~part.is_held]
-                self._put_on_record()
+                self._put_on_record(_for_themselves([part], group.records))
                 if len(dropped):
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
                 self._settle()
@@ -491,6 +528,18 @@ def _last_arrival(every: Iterable[Found]) -> int:
 
 def _key_of(ring: Ring) -> RingKey:
     return RingKey(ring.file.inode, ring.created_unix_nano)
+
+
+def _for_themselves(parts: Iterable[_Part], records: np.ndarray) -> np.ndarray:
+    """Return the ids of the spans that are kept for themselves: u8."""
+    are = [(part, (part.looked.fates.bits & lib.RB_FATE_ITSELF) != 0) for part in parts if not part.by.are_dry]
+    ids = [_span_ids(records)[part.at][which] for part, which in are if which.any()]
+    return np.concatenate([np.empty(0, np.uint64), *ids])
+
+
+def _span_ids(records: np.ndarray) -> np.ndarray:
+    ids: np.ndarray = np.ascontiguousarray(records["span_id"]).view(np.uint64).reshape(-1)
+    return ids
 
 
 def _some(records: np.ndarray, which: np.ndarray) -> np.ndarray:

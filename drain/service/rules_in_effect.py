@@ -84,8 +84,17 @@ class RulesInEffect:
         if member is not None:
             self.traces.leave(member.number)
 
-    def look(self, member: Member | RingKey, records: np.ndarray, now_nano: int) -> Looked:
-        """Take in records that come now; what is due was decided, and what is settled taken."""
+    def look(
+        self, member: Member | RingKey, records: np.ndarray, now_nano: int, again: np.ndarray | None = None
+    ) -> Looked:
+        """Take in records that come now; what is due was decided, and what is settled taken.
+
+        Args:
+            member: whose they are.
+            records: sound ones.
+            now_nano: never goes back.
+            again: u1, enum rb_again of each; None: none was looked at before.
+        """
         if isinstance(member, RingKey):
             member = self._members[member]
         seen = member.looker.look(records)
@@ -98,6 +107,7 @@ class RulesInEffect:
             root_threshold=member.origin.root_threshold,
             thresholds=seen.thresholds,
             randoms=seen.randoms,
+            again=again,
             has_alone=len(member.origin.layout.attributes) < lib.RB_MAX_ATTRIBUTES,
         )
 

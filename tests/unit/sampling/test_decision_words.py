@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drain.sampling.decision_words import packed, unpacked
+from drain.sampling.decision_words import packed, packed_spans, unpacked, unpacked_spans
 from drain.sampling.rules import DEFAULT, Rule, Rules
 from drain.sampling.traces import DECIDED, Traces
 from ringbuf._ringbuf import lib
@@ -86,3 +86,10 @@ def test_a_late_span_after_a_restart_has_the_fate_of_its_trace(ratio: float) -> 
     assert bits & lib.RB_FATE_LATE
     assert bool(bits & lib.RB_FATE_KEPT) == (ratio == 1.0 or bool(bits & lib.RB_FATE_ITSELF))
     assert bits & lib.RB_FATE_RULE == 0
+
+
+def test_spans_that_are_kept_for_themselves_lie_among_decisions_and_are_none() -> None:
+    span_ids = np.array([7, 2**64 - 1], np.uint64)  # one is also the hash of a trace
+    found = np.concatenate([packed(decided(threshold=THRESHOLDS // 2), RULES), packed_spans(span_ids)])
+    assert unpacked_spans(found).tolist() == span_ids.tolist()
+    assert [int(one["threshold"]) for one in unpacked(found, RULES, NOW)] == [THRESHOLDS // 2]
