@@ -19,7 +19,7 @@ DEBIAN_PACKAGES := chromium clang g++ gcc-aarch64-linux-gnu libc6-dev-arm64-cros
 	protobuf-compiler qemu-user spin systemd valgrind
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test prove test-c test-asan check check-deploy format bench docs soak peers deps deps-bench clean
+.PHONY: help build demo fleet-demo test prove test-c test-asan check check-deploy format bench docs soak peers deps deps-bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ DEMO := $(if $(wildcard $(VENV)/installed),build,$(VENV)/demo/installed)
 DEMO_PY := $(if $(wildcard $(VENV)/installed),$(PY),$(VENV)/demo/bin/python)
 demo: $(DEMO) ## run real data-plane work in several processes and deliver every span (ARGS= are its options)
 	$(DEMO_PY) docs/examples/demo.py $(ARGS)
+
+fleet-demo: $(DEMO) ## three hosts deliver to two gateways, one of which is killed meanwhile; the sums over all (ARGS= …)
+	$(DEMO_PY) docs/examples/fleet.py $(ARGS)
 
 $(VENV)/demo/installed: pyproject.toml $(BUILD_INPUT)
 	$(new_enough)

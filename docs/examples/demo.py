@@ -15,19 +15,17 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from drain_process import Drain, DrainError
-from launch import ProducerError, Producers
+from launch import ProducerError, Producers, stop_on_signal
 from report import print_durations, print_services, print_trace, problems, read_back, sums_of
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ringbuf import EmitterStats
 
 _SIGNAL: Final = 128
@@ -75,10 +73,10 @@ def _run(options: argparse.Namespace, cleanup: ExitStack) -> int:
             data_dir=scratch,
         )
     )
-    with _stop_on_signal(producers.stop) as signals:
+    with stop_on_signal(producers.stop) as signals:
         statistics, seconds = _work(producers, options)
         print("Delivering what is left, and reading it back …", flush=True)
-        audit = drain.stop()
+        audit = drain.stop().services
         code = _tell(statistics, audit, None if endpoint else output, seconds)
     if endpoint:
         print(f"The spans went to {endpoint}.")
@@ -100,25 +98,6 @@ def _options() -> argparse.Namespace:
     if options.operations < 1 or options.processes < 1 or options.seconds <= 0:
         parser.error("--seconds, --operations and --processes must be greater than zero")
     return options
-
-
-@contextmanager
-def _stop_on_signal(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """End the work in good order at the first SIGINT or SIGTERM, at once at the second; yield those that came."""
-    came: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        came.append(number)
-        stop()
-        if len(came) > 1:
-            raise KeyboardInterrupt
-
-    before = [(number, signal.signal(number, handle)) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        yield came
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
 
 
 def _work(producers: Producers, options: argparse.Namespace) -> tuple[list[EmitterStats], float]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,18 @@ _POLL_SECONDS: Final = 0.01
 
 class DrainError(Exception):
     """The drain did not start, or did not deliver everything."""
+
+
+class Audit(NamedTuple):
+    """The sums of a drain that has ended.
+
+    Attributes:
+        services: of the spans in its rings, by service.
+        spool: of those that were spooled, by service; empty when none was.
+    """
+
+    services: dict[str, dict[str, int]]
+    spool: dict[str, dict[str, int]]
 
 
 class Drain:
@@ -63,8 +75,8 @@ class Drain:
                 raise DrainError(f"the drain did not start:\n{self._log.read_text()}")
             time.sleep(_POLL_SECONDS)
 
-    def stop(self) -> dict[str, dict[str, int]]:
-        """Let it deliver what is there and end; return its audit, by service.
+    def stop(self) -> Audit:
+        """Let it deliver what is there and end; return its audit.
 
         Raises:
             DrainError: it did not end as it should.
@@ -78,8 +90,7 @@ class Drain:
         audits = [event for line in lines if (event := _event(line)).get("event") == "audit"]
         if code not in _ENDED_WELL or not audits:
             raise DrainError(f"the drain ended with exit code {code}:\n" + "\n".join(lines))
-        services: dict[str, dict[str, int]] = audits[-1]["services"]
-        return services
+        return Audit(audits[-1]["services"], audits[-1].get("spool", {}))
 
     def kill(self) -> None:
         """End it, whatever it does."""

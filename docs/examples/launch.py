@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import secrets
 import signal
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from threading import BrokenBarrierError
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from producers import START_SECONDS, Job, run_front, run_gpu, run_memory, run_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
     from pathlib import Path
@@ -167,3 +167,22 @@ class Producers:
         process.start()
         theirs.close()
         self._all.append(Producer(service, process, ours, done))
+
+
+@contextmanager
+def stop_on_signal(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """End the work in good order at the first SIGINT or SIGTERM, at once at the second; yield those that came."""
+    came: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        came.append(number)
+        stop()
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    before = [(number, signal.signal(number, handle)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield came
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
