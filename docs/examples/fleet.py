@@ -156,7 +156,17 @@ def _run(options: argparse.Namespace, cleanup: ExitStack) -> int:
         gateways.append(Gateway(f"gateway-{number}", scratch))
         cleanup.callback(gateways[-1].kill)
         gateways[-1].start()
-    hosts = [_host(number, options, gateways, rings, scratch, cleanup) for number in range(1, options.hosts + 1)]
+    names = [f"host-{number}" for number in range(1, options.hosts + 1)]
+    drains = {}
+    for name in names:
+        drains[name] = _drain(scratch / name, rings / name, gateways)
+        cleanup.callback(drains[name].kill)
+    for drain in drains.values():  # before the producers begin, which take all processors to start
+        drain.wait_until_ready()
+    hosts = []
+    for number, name in enumerate(names):
+        producers = _producers(name, options, options.seed + 1000 * number, rings / name, scratch / name)
+        hosts.append(Host(name, drains[name], cleanup.enter_context(producers)))
 
     def stop() -> None:
         for host in hosts:
@@ -164,7 +174,6 @@ def _run(options: argparse.Namespace, cleanup: ExitStack) -> int:
 
     with stop_on_signal(stop) as signals:
         for host in hosts:
-            host.drain.wait_until_ready()
             host.producers.begin()
         progress = Progress(hosts, gateways, options.seconds)
         statistics = {host.name: host.producers.collect(progress.tick, _TICK_SECONDS) for host in hosts}
@@ -176,39 +185,29 @@ def _run(options: argparse.Namespace, cleanup: ExitStack) -> int:
     return code or (_SIGNAL + signals[0] if signals else 0)
 
 
-def _host(
-    number: int,
-    options: argparse.Namespace,
-    gateways: list[Gateway],
-    rings: Path,
-    scratch: Path,
-    cleanup: ExitStack,
-) -> Host:
-    name = f"host-{number}"
-    ring_dir, folder = rings / name, scratch / name
+def _drain(folder: Path, ring_dir: Path, gateways: list[Gateway]) -> Drain:
     ring_dir.mkdir(mode=0o700)
     folder.mkdir(mode=0o700)
-    drain = Drain(
+    return Drain(
         ring_dir,
         folder / "drain.log",
         *("--exporter", "otlp-http", "--balance", "trace"),
         *(word for gateway in gateways for word in ("--endpoint", gateway.endpoint)),
         *("--state-dir", os.fspath(folder / "state"), "--spool-after", "0.5", "--retry-maximum", "2"),
     )
-    cleanup.callback(drain.kill)
-    os.environ["OTEL_RESOURCE_ATTRIBUTES"] = f"host.name={name}"  # the producers inherit it
-    producers = cleanup.enter_context(
-        Producers(
-            groups=1,
-            operations=sys.maxsize,
-            seconds=options.seconds,
-            seed=options.seed + 1000 * number,
-            ring_dir=ring_dir,
-            data_dir=folder,
-            pause_seconds=options.pause,
-        )
+
+
+def _producers(name: str, options: argparse.Namespace, seed: int, ring_dir: Path, folder: Path) -> Producers:
+    os.environ["OTEL_RESOURCE_ATTRIBUTES"] = f"host.name={name}"  # the processes inherit it
+    return Producers(
+        groups=1,
+        operations=sys.maxsize,
+        seconds=options.seconds,
+        seed=seed,
+        ring_dir=ring_dir,
+        data_dir=folder,
+        pause_seconds=options.pause,
     )
-    return Host(name, drain, producers)
 
 
 class Row(NamedTuple):
