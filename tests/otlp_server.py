@@ -30,7 +30,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from drain.exporters.otlp_grpc import METHOD
+from drain.exporters.otlp_grpc import METHODS
 from drain.otlp.json_lines import from_json_line
 
 if TYPE_CHECKING:
@@ -329,9 +329,12 @@ class OtlpGrpcServer:
     def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(4)
         self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0), *self.options])
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._export)
-        service, method = METHOD[1:].split("/")
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        for path in METHODS.values():
+            handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+                functools.partial(self._export, path)
+            )
+            service, method = path[1:].split("/")
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
         address = f"127.0.0.1:{self.port}"
         if self.credentials is None:
             self.port = self._server.add_insecure_port(address)
@@ -347,9 +350,9 @@ class OtlpGrpcServer:
         for answer in answers:
             self.plays.put(answer)
 
-    def _export(self, body: bytes, context: grpc.ServicerContext) -> bytes:
+    def _export(self, path: str, body: bytes, context: grpc.ServicerContext) -> bytes:
         headers = {name: str(value) for name, value in context.invocation_metadata()}
-        self.requests.append(Received(METHOD, headers, body, body))
+        self.requests.append(Received(path, headers, body, body))
         try:
             answer = self.plays.get_nowait()
         except queue.Empty:

@@ -97,6 +97,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                     service.seconds_until_attempt,
                     settings.spool_max_bytes,
                     interval=settings.metrics_interval,
+                    timeout=settings.metrics_export_timeout,
                     preference=settings.metrics_temporality,
                 )
             log.info(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from drain.exporters.endpoint import TRACES_PATH, http_metrics_url
+from drain.exporters.endpoint import DEFAULT_GRPC_ENDPOINT, TRACES_PATH, http_metrics_url
+from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import METRICS_PREFIX, PREFIX, SIGNAL_PREFIX, OtlpSettings
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
     from drain.exporters.protocol import Exporter
     from drain.settings.configuration import Configuration
+
+_GRPC: Final = (ExporterKind.OTLP_GRPC,)
+_HTTP: Final = (ExporterKind.OTLP_HTTP, ExporterKind.OTLP_HTTP_JSON)
 
 
 def make_metric_exporter(configuration: Configuration, log: FilteringBoundLogger) -> Exporter | None:
@@ -39,8 +43,6 @@ def make_metric_exporter(configuration: Configuration, log: FilteringBoundLogger
 
 
 def _made(configuration: Configuration) -> Exporter:
-    from drain.exporters.otlp_http import OtlpHttpExporter  # noqa: PLC0415 - loaded by a drain that exports
-
     settings, origins = configuration.settings, configuration.origins
     general = OtlpSettings.from_environment(signal_prefix=METRICS_PREFIX)
     is_elsewhere = settings.metrics_endpoint is not None or origins["endpoint"].startswith(SIGNAL_PREFIX)
@@ -58,14 +60,42 @@ def _made(configuration: Configuration) -> Exporter:
         headers=of("headers", is_for_spans=is_elsewhere),
         headers_file=None if is_elsewhere else settings.headers_file,
         compression=of("compression"),
-        timeout_seconds=of("timeout"),
+        timeout_seconds=min(of("timeout"), settings.metrics_export_timeout),
         certificate=of("certificate"),
         client_key=settings.metrics_client_key if has_own_client else of("client_key"),
         client_certificate=settings.metrics_client_certificate if has_own_client else of("client_certificate"),
+        insecure=of("insecure", is_for_spans=is_elsewhere),
         hold=False,
         max_connection_age=settings.max_connection_age,
     )
+    if _speaks_grpc(configuration, is_elsewhere=is_elsewhere):
+        from drain.exporters.otlp_grpc import OtlpGrpcExporter  # noqa: PLC0415 - loaded by a drain that exports by it
+
+        endpoint = settings.metrics_endpoint or _endpoint_of_spans(configuration, general)
+        return OtlpGrpcExporter(endpoint or DEFAULT_GRPC_ENDPOINT, otlp, content="metrics")
+    from drain.exporters.otlp_http import OtlpHttpExporter  # noqa: PLC0415 - loaded by a drain that exports by it
+
     return OtlpHttpExporter(_url(configuration, general), "protobuf", otlp, connections=1, content="metrics")
+
+
+def _speaks_grpc(configuration: Configuration, *, is_elsewhere: bool) -> bool:
+    """Return whether the receiver speaks gRPC: as the metrics' own setting says, else as the spans' receiver does."""
+    settings = configuration.settings
+    if settings.metrics_protocol is not None:
+        return settings.metrics_protocol == "grpc"
+    if not is_elsewhere and settings.exporter in (*_GRPC, *_HTTP):
+        return settings.exporter in _GRPC
+    origin = configuration.origins["protocol"]
+    is_of_spans_alone = not origin.startswith(PREFIX) or origin.startswith(SIGNAL_PREFIX)
+    is_theirs = not is_elsewhere and settings.exporter is ExporterKind.OTLP
+    return settings.protocol == "grpc" and (is_theirs or not is_of_spans_alone)
+
+
+def _endpoint_of_spans(configuration: Configuration, general: OtlpSettings) -> str | None:
+    """Return the spans' endpoint, of several the first, unless it is by a variable of theirs alone."""
+    is_of_spans_alone = configuration.origins["endpoint"].startswith(SIGNAL_PREFIX)
+    endpoint = general.endpoint if is_of_spans_alone else configuration.settings.endpoint
+    return endpoint.split(",")[0] if endpoint else None
 
 
 def _url(configuration: Configuration, general: OtlpSettings) -> str:
@@ -74,11 +104,7 @@ def _url(configuration: Configuration, general: OtlpSettings) -> str:
         is_whole = origins["metrics_endpoint"].startswith(METRICS_PREFIX)
         own = OtlpSettings(endpoint=settings.metrics_endpoint, endpoint_is_base=not is_whole)
         return http_metrics_url(own, None if is_whole else settings.metrics_endpoint)
-    endpoint = general.endpoint if origins["endpoint"].startswith(SIGNAL_PREFIX) else settings.endpoint
-    if not endpoint:
+    endpoint = _endpoint_of_spans(configuration, general)
+    if endpoint is None:
         return http_metrics_url(OtlpSettings())
-    is_grpc = settings.exporter == "otlp-grpc" or (settings.exporter == "otlp" and settings.protocol == "grpc")
-    if is_grpc:
-        raise ValueError("metrics go over HTTP, and the spans' endpoint speaks gRPC: name --metrics-endpoint, too")
-    first = endpoint.split(",")[0].rstrip("/").removesuffix(TRACES_PATH)
-    return http_metrics_url(OtlpSettings(), first)
+    return http_metrics_url(OtlpSettings(), endpoint.rstrip("/").removesuffix(TRACES_PATH))

@@ -10,7 +10,7 @@ import ssl
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 import grpc
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding, Request
     from drain.settings.otlp_environment import OtlpSettings
 
-METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+Content = Literal["spans", "metrics"]
+METHODS: Final[dict[Content, str]] = {
+    "spans": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+}
 # A number that no server would choose as its own limit: gRPC words "your request is too long for me" and "the reply is
 # too long for you" alike, apart from it.
 LONGEST_REPLY = 65521
@@ -64,7 +68,7 @@ def make(destination: Destination) -> Exporter:
 
 
 class OtlpGrpcExporter:
-    """Calls TraceService/Export of one backend.
+    """Calls Export of one backend's TraceService, or of its MetricsService.
 
     Proxies are taken from http_proxy, https_proxy, all_proxy and no_proxy.
 
@@ -72,6 +76,7 @@ class OtlpGrpcExporter:
         endpoint: http://HOST:PORT (plain), https://HOST:PORT (TLS), or any gRPC target name without a scheme of the
             two, plain if `settings.insecure`.
         settings: headers, compression ("none", the default, or "gzip"), timeout, TLS files, and what to make of codes.
+        content: what the requests hold; the answers to both are the same on the wire.
 
     Raises:
         ValueError: the endpoint, a header, the compression or a file cannot work.
@@ -79,7 +84,7 @@ class OtlpGrpcExporter:
 
     encoding: Encoding = "protobuf"
 
-    def __init__(self, endpoint: str, settings: OtlpSettings) -> None:
+    def __init__(self, endpoint: str, settings: OtlpSettings, *, content: Content = "spans") -> None:
         self.endpoint = without_secrets(endpoint)
         self._endpoint = endpoint
         self._settings = settings
@@ -89,7 +94,8 @@ class OtlpGrpcExporter:
             raise ValueError(
                 f"otlp-grpc cannot compress with {self._compression!r}: choose gzip or none, or use otlp-http"
             )
-        self._judge = Judge(settings, self._compression)
+        self._judge = Judge(settings, self._compression, content=content)
+        self._method = METHODS[content]
         self._renewal = Renewal(settings)
         self._lock = threading.Lock()
         self._is_closed = False
@@ -144,7 +150,7 @@ class OtlpGrpcExporter:
             channel = grpc.insecure_channel(target, options, compression)
         else:
             channel = grpc.secure_channel(target, _credentials(settings), options, compression)
-        return _Channel(channel, channel.unary_unary(METHOD), metadata)
+        return _Channel(channel, channel.unary_unary(self._method), metadata)
 
     def renew(self) -> None:
         """Leave the channel for a new one; in the middle of a rotation it stays."""

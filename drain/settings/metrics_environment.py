@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 EXPORTER: Final = "OTEL_METRICS_EXPORTER"
 INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
+TIMEOUT: Final = "OTEL_METRIC_EXPORT_TIMEOUT"
 TEMPORALITY: Final = f"{METRICS_PREFIX}TEMPORALITY_PREFERENCE"
 HISTOGRAMS: Final = f"{METRICS_PREFIX}DEFAULT_HISTOGRAM_AGGREGATION"
 _OWN: Final = (
     *("endpoint", "headers", "compression", "timeout_seconds"),
-    *("certificate", "client_key", "client_certificate"),
+    *("certificate", "client_key", "client_certificate", "insecure"),
 )
 _ELSEWHERE: Final = frozenset({"prometheus", "none"})  # /metrics is there in any case (--listen)
 _PREFERENCES: Final = ("cumulative", "delta", "lowmemory")
@@ -57,13 +58,14 @@ class MetricsVariables:
         origins = {field: own[name] for name, field in names.items()}
         # Those of the general variables are warned about with the spans' settings.
         warnings = [line for line in otlp.warnings if line.startswith(METRICS_PREFIX)]
-        if "protocol" in own and otlp.protocol != "http/protobuf":
-            warnings.append(f"{own['protocol']} is ignored: metrics go by http/protobuf alone")
-        if "insecure" in own:
-            warnings.append(f"{own['insecure']} is ignored: it is about gRPC, and metrics go over HTTP")
+        if "protocol" in own and otlp.protocol == "http/json":
+            warnings.append(f"{own['protocol']} is ignored: metrics go by grpc or http/protobuf")
+        elif "protocol" in own:
+            values["metrics_protocol"], origins["metrics_protocol"] = otlp.protocol, own["protocol"]
         for variable, field, parse in (
             (EXPORTER, "metrics_exporter", _exporter),
-            (INTERVAL, "metrics_interval", _interval),
+            (INTERVAL, "metrics_interval", _milliseconds),
+            (TIMEOUT, "metrics_export_timeout", _milliseconds),
             (TEMPORALITY, "metrics_temporality", _preference),
             (HISTOGRAMS, "", _histograms),
         ):
@@ -87,7 +89,7 @@ def _exporter(text: str) -> str:
     return "otlp" if "otlp" in names else "none"
 
 
-def _interval(text: str) -> float:
+def _milliseconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,15}", text) or not int(text):
         raise ValueError(f"{text!r} is not a whole number of milliseconds above 0")
     return int(text) / 1000

@@ -255,12 +255,26 @@ class Settings(BaseSettings):
     )
     max_series: int = Field(1000, ge=0, le=100_000, description="Series of metrics about spans; 0: none are made.")
     metrics_exporter: Literal["none", "otlp"] = Field(
-        "none", description="Where the metrics go, beside /metrics: nowhere, or by otlp, over HTTP in protobuf."
+        "none", description="Where the metrics go, beside /metrics: nowhere, or by otlp, in protobuf."
     )
     metrics_endpoint: str | None = _metrics(
-        "URL of the metrics' receiver, /v1/metrics is appended; without it, the spans' --endpoint.", default=None
+        "URL of the metrics' receiver; over HTTP /v1/metrics is appended; without it, the spans' --endpoint.",
+        default=None,
+    )
+    metrics_protocol: Literal["grpc", "http/protobuf"] | None = _metrics(
+        "What the receiver speaks; without it, http/protobuf, or at the spans' --endpoint what the spans speak.",
+        default=None,
+    )
+    metrics_insecure: bool | None = _metrics(
+        "gRPC without TLS where the endpoint has no scheme; without it, as for the spans.", default=None
     )
     metrics_interval: Seconds = _metrics("Seconds from one export to the next.", default=60.0, gt=0, le=_DAY)
+    metrics_export_timeout: Seconds = _metrics(
+        "Seconds that one export of all metrics may take, whose requests are one or more attempts.",
+        default=30.0,
+        gt=0,
+        le=_DAY,
+    )
     metrics_temporality: Literal["cumulative", "delta", "lowmemory"] = _metrics(
         "Sums since the drain's start, or since the last acknowledged export; lowmemory: so of histograms alone.",
         default="cumulative",

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from drain.exporters.protocol import Verdict
+from drain.exporters.protocol import Result, Verdict
 from drain.log import RepeatedTrouble
 from drain.otlp.request import Request
 from drain.telemetry.metric import MetricExports
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from drain.exporters.protocol import Exporter, Result
+    from drain.exporters.protocol import Exporter
     from drain.telemetry.metric import Reading
     from drain.telemetry.otlp_metrics import OtlpMetrics
 
@@ -32,6 +32,7 @@ class PeriodicMetricExport:
         metrics: makes them.
         read: reads the metrics; may wait for the loop for a moment.
         interval: seconds from one export to the next.
+        timeout: seconds, after which an export begins no further request.
         log: a line when exports begin to fail, and when they succeed again.
         clock_unix_nano: the time of the points.
     """
@@ -43,6 +44,7 @@ class PeriodicMetricExport:
         read: Callable[[], Reading],
         interval: float,
         *,
+        timeout: float,
         log: FilteringBoundLogger,
         clock_unix_nano: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -50,6 +52,7 @@ class PeriodicMetricExport:
         self._metrics = metrics
         self._read = read
         self._interval = interval
+        self._timeout = timeout
         self._log = log
         self._trouble = RepeatedTrouble(log)
         self._clock_unix_nano = clock_unix_nano
@@ -79,8 +82,11 @@ class PeriodicMetricExport:
 
     def _export(self) -> float:
         """Export once; return for how many seconds the receiver wants to be left alone."""
+        end = time.monotonic() + self._timeout
         try:
-            for request in self._metrics.requests(self._read(), self._now()):
+            for number, request in enumerate(self._metrics.requests(self._read(), self._now())):
+                if number and time.monotonic() >= end:
+                    return self._failed_with(Result(Verdict.RETRY, message=f"an export may take {self._timeout:g} s"))
                 body = request.message.SerializeToString()
                 result = self._exporter.export(Request(body, request.points, "protobuf"))
                 if result.verdict is not Verdict.DELIVERED:

@@ -99,6 +99,7 @@ class Telemetry:
         spool_capacity_bytes: int,
         *,
         interval: float,
+        timeout: float,
         preference: TemporalityPreference,
     ) -> None:
         """Send the metrics by OTLP until `close`, and then once more.
@@ -109,6 +110,7 @@ class Telemetry:
             seconds_until_attempt: as in `listen`.
             spool_capacity_bytes: as in `listen`.
             interval: seconds from one export to the next.
+            timeout: seconds that one may take.
             preference: which metrics are told as differences.
         """
         # Loaded by a drain that exports.
@@ -118,7 +120,7 @@ class Telemetry:
 
         metrics = OtlpMetrics(Streams(self._start_unix_nano, preference))
         sources = self._sources(snapshots, seconds_until_attempt, spool_capacity_bytes)
-        self._export = PeriodicMetricExport(exporter, metrics, sources.read, interval, log=self._log)
+        self._export = PeriodicMetricExport(exporter, metrics, sources.read, interval, timeout=timeout, log=self._log)
 
     def _sources(
         self, snapshots: SnapshotExchange, seconds_until_attempt: Callable[[], float], spool_capacity_bytes: int

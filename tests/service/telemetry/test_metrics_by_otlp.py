@@ -56,13 +56,15 @@ def strings(attributes: list[dict[str, Any]]) -> dict[str, str]:
     return {pair["key"]: str(next(iter(pair["value"].values()))) for pair in attributes}
 
 
-@pytest.mark.parametrize("preference", ["cumulative", "delta"])
+@pytest.mark.parametrize(("preference", "protocol"), [("cumulative", "http/protobuf"), ("delta", "grpc")])
 def test_a_third_party_receiver_has_the_metrics_of_two_drains_one_after_the_other(
-    agent: Receiver, ring_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preference: str
+    agent: Receiver, ring_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preference: str, protocol: str
 ) -> None:
     log, run = tmp_path / "log", tmp_path.name
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{agent.http}/v1/metrics")
+    endpoint = agent.grpc if protocol == "grpc" else f"{agent.http}/v1/metrics"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", endpoint)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", preference)
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "50")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"test.run={run}")

@@ -8,14 +8,15 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from drain.exporters.endpoint import DEFAULT_GRPC_ENDPOINT
 from drain.exporters.metrics import make_metric_exporter
+from drain.exporters.otlp_grpc import METHODS, OtlpGrpcExporter
+from drain.exporters.otlp_http import OtlpHttpExporter
 from drain.settings.configuration import ConfigurationError, load
 from drain.settings.metrics_environment import MetricsVariables
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from drain.exporters.otlp_http import OtlpHttpExporter
 
 OTLP = "OTEL_EXPORTER_OTLP_"
 LOG = structlog.get_logger()
@@ -26,12 +27,11 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def made(**flags: Any) -> OtlpHttpExporter:
+def made(**flags: Any) -> Any:
     exporter: Any = make_metric_exporter(load({"metrics_exporter": "otlp", **flags}, None), LOG)
     assert exporter is not None
     exporter.close()
-    found: OtlpHttpExporter = exporter
-    return found
+    return exporter
 
 
 def test_metrics_are_sent_only_when_that_is_asked_for() -> None:
@@ -63,7 +63,10 @@ def test_variables_are_read_as_the_specification_has_them() -> None:
             "OTEL_METRIC_EXPORT_INTERVAL": "1500",
             f"{OTLP}METRICS_ENDPOINT": "https://m/x",
             f"{OTLP}METRICS_HEADERS": "api-key=1",
+            "OTEL_METRIC_EXPORT_TIMEOUT": "20000",
             f"{OTLP}METRICS_TIMEOUT": "2500",
+            f"{OTLP}METRICS_PROTOCOL": "grpc",
+            f"{OTLP}METRICS_INSECURE": "true",
             f"{OTLP}METRICS_COMPRESSION": "none",
             f"{OTLP}METRICS_TEMPORALITY_PREFERENCE": "DELTA",
             f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "explicit_bucket_histogram",
@@ -76,7 +79,10 @@ def test_variables_are_read_as_the_specification_has_them() -> None:
         "metrics_interval": 1.5,
         "metrics_endpoint": "https://m/x",
         "metrics_headers": {"api-key": "1"},
+        "metrics_export_timeout": 20.0,
         "metrics_timeout": 2.5,
+        "metrics_protocol": "grpc",
+        "metrics_insecure": True,
         "metrics_compression": "none",
         "metrics_temporality": "delta",
     }
@@ -98,9 +104,10 @@ def test_who_wants_prometheus_has_it_and_no_export(name: str) -> None:
         ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
         (f"{OTLP}METRICS_TEMPORALITY_PREFERENCE", "sum"),
         (f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "base2_exponential_bucket_histogram"),
-        (f"{OTLP}METRICS_PROTOCOL", "grpc"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "0"),
+        (f"{OTLP}METRICS_PROTOCOL", "http/json"),
         (f"{OTLP}METRICS_PROTOCOL", "nonsense"),
-        (f"{OTLP}METRICS_INSECURE", "true"),
+        (f"{OTLP}METRICS_INSECURE", "perhaps"),
         (f"{OTLP}METRICS_TIMEOUT", "soon"),
     ],
 )
@@ -137,23 +144,64 @@ def test_the_endpoint_of_the_signal_is_used_as_it_is_and_that_of_the_traces_not_
     assert made().endpoint == "http://metrics:3/in"
 
 
-@pytest.mark.parametrize("flags", [{"exporter": "otlp-grpc"}, {"exporter": "otlp", "protocol": "grpc"}])
-def test_an_endpoint_that_speaks_grpc_is_refused_with_what_to_do(flags: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="name --metrics-endpoint, too"):
-        made(endpoint="http://h:4317", **flags)
+@pytest.mark.parametrize(
+    ("flags", "environment", "endpoint"),
+    [
+        ({"exporter": "otlp-grpc", "endpoint": "http://h:1"}, {}, "http://h:1"),
+        ({"exporter": "otlp", "protocol": "grpc", "endpoint": "http://h:1"}, {}, "http://h:1"),
+        ({"exporter": "otlp-grpc", "endpoint": "http://a:1,http://b:1", "balance": "failover"}, {}, "http://a:1"),
+        ({"exporter": "otlp-grpc"}, {}, DEFAULT_GRPC_ENDPOINT),
+        ({"endpoint": "http://h:1", "metrics_endpoint": "h:2", "metrics_protocol": "grpc"}, {}, "h:2"),
+        ({"exporter": "otlp-grpc", "endpoint": "http://h:1", "metrics_protocol": "grpc"}, {}, "http://h:1"),
+        ({}, {"PROTOCOL": "grpc", "ENDPOINT": "http://h:1"}, "http://h:1"),
+        ({"exporter": "file", "output": "spans.jsonl"}, {"PROTOCOL": "grpc"}, DEFAULT_GRPC_ENDPOINT),
+        ({"metrics_endpoint": "http://m:2"}, {"PROTOCOL": "grpc"}, "http://m:2"),
+        ({}, {"TRACES_PROTOCOL": "http/protobuf", "METRICS_PROTOCOL": "grpc", "ENDPOINT": "http://h:1"}, "http://h:1"),
+    ],
+)
+def test_metrics_go_by_grpc_where_their_receiver_speaks_it(
+    flags: dict[str, Any], environment: dict[str, str], endpoint: str, variables: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        variables.setenv(OTLP + name, value)
+    exporter = made(**flags)
+    assert isinstance(exporter, OtlpGrpcExporter)
+    assert exporter.endpoint == endpoint
+    assert exporter._method == METHODS["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment"),
+    [
+        ({"exporter": "otlp-http", "endpoint": "http://h:1"}, {"PROTOCOL": "grpc"}),
+        ({"exporter": "otlp-grpc", "endpoint": "http://h:4317", "metrics_endpoint": "http://m:4318"}, {}),
+        ({"exporter": "otlp-grpc", "endpoint": "http://h:1", "metrics_protocol": "http/protobuf"}, {}),
+        ({}, {"TRACES_PROTOCOL": "grpc", "TRACES_ENDPOINT": "http://t:4317"}),
+        ({"exporter": "file", "output": "spans.jsonl"}, {"TRACES_PROTOCOL": "grpc"}),
+    ],
+)
+def test_metrics_go_over_http_where_only_the_spans_speak_grpc(
+    flags: dict[str, Any], environment: dict[str, str], variables: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        variables.setenv(OTLP + name, value)
+    assert isinstance(made(**flags), OtlpHttpExporter)
+
+
+def test_an_attempt_takes_no_longer_than_an_export_may() -> None:
+    assert made(endpoint="http://h:1", timeout=10.0, metrics_export_timeout=2.0)._timeout == 2.0
 
 
 def test_a_variable_of_a_whole_pod_that_cannot_be_heeded_keeps_no_drain_from_its_start(
     variables: pytest.MonkeyPatch,
 ) -> None:
     variables.setenv("OTEL_METRICS_EXPORTER", "otlp")
-    variables.setenv(f"{OTLP}ENDPOINT", "http://collector:4317")
-    variables.setenv(f"{OTLP}PROTOCOL", "grpc")
+    variables.setenv(f"{OTLP}METRICS_ENDPOINT", "collector:4318")
     with capture_logs() as lines:
         assert make_metric_exporter(load({}, None), structlog.get_logger()) is None
     [line] = lines
     assert line["event"] == "metrics are not exported"
-    assert "name --metrics-endpoint, too" in line["reason"]
+    assert "needs the scheme" in line["reason"]
 
 
 def test_what_is_not_set_is_as_the_spans_have_it(variables: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 import structlog
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -14,13 +15,17 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from drain.accounting.snapshot import Snapshot
 from drain.accounting.sums import Sums
 from drain.exporters.measured import MeasuredExporter
+from drain.exporters.otlp_grpc import METHODS, OtlpGrpcExporter
 from drain.exporters.otlp_http import OtlpHttpExporter
+from drain.exporters.protocol import Result, Verdict
 from drain.settings.otlp_environment import OtlpSettings
-from drain.telemetry.otlp_metrics import OtlpMetrics
+from drain.telemetry.otlp_metrics import POINTS_A_REQUEST, OtlpMetrics
 from drain.telemetry.periodic_export import PeriodicMetricExport
 from drain.telemetry.streams import Streams, TemporalityPreference
 from tests.clocks import Clock
 from tests.otlp_server import (
+    GrpcAnswer,
+    OtlpGrpcServer,
     OtlpHttpServer,
     disconnect,
     drip,
@@ -41,6 +46,8 @@ from .full_drain import Backend, sources
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from drain.exporters.protocol import Exporter
+    from drain.otlp.request import Request
     from drain.telemetry.metric import Reading
     from drain.telemetry.sources import Sources
     from tests.otlp_server import OtlpHandler
@@ -94,8 +101,21 @@ def exporting(
 ) -> Iterator[PeriodicMetricExport]:
     settings = OtlpSettings(hold=False, timeout_seconds=timeout, compression="none")
     exporter = OtlpHttpExporter(f"{url}/v1/metrics", "protobuf", settings, connections=1, content="metrics")
-    metrics = OtlpMetrics(Streams(time.time_ns(), preference))
-    export = PeriodicMetricExport(exporter, metrics, read, 0.01, log=structlog.get_logger())
+    with exporting_by(exporter, read, preference) as export:
+        yield export
+
+
+@contextmanager
+def exporting_by(
+    exporter: Exporter,
+    read: Callable[[], Reading],
+    preference: TemporalityPreference,
+    *,
+    timeout: float = 30.0,
+    points_a_request: int = POINTS_A_REQUEST,
+) -> Iterator[PeriodicMetricExport]:
+    metrics = OtlpMetrics(Streams(time.time_ns(), preference), points_a_request=points_a_request)
+    export = PeriodicMetricExport(exporter, metrics, read, 0.01, timeout=timeout, log=structlog.get_logger())
     try:
         yield export
     finally:
@@ -157,6 +177,40 @@ def test_deltas_add_up_over_an_outage_and_a_restart_of_the_receiver() -> None:
     assert sum(number for _, _, number in told) == 41
     starts, ends = [start for start, _, _ in told], [end for _, end, _ in told]
     assert starts[1:] == ends[:-1], "each begins where the one before it has ended"
+
+
+def test_metrics_over_grpc_have_a_method_of_their_own_and_a_refusal_is_told_again() -> None:
+    counting = Counting()
+    counting.received = 5
+    with OtlpGrpcServer() as server:
+        server.play(GrpcAnswer(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down"))
+        settings = OtlpSettings(hold=False, compression="gzip")
+        exporter = OtlpGrpcExporter(server.url, settings, content="metrics")
+        with exporting_by(exporter, counting.read, "delta") as export:
+            until(lambda: export.exports().delivered)
+        lost, told = (received(request.body)[0] for request in server.requests[:2])
+    assert {request.path for request in server.requests} == {METHODS["metrics"]}
+    assert (lost[0], lost[2]) == (told[0], told[2]) == (told[0], 5)
+
+
+def test_an_export_begins_no_request_after_its_time() -> None:
+    class Slow:
+        encoding, endpoint = "protobuf", "nowhere"
+        requests = 0
+
+        def export(self, _request: Request) -> Result:
+            self.requests += 1
+            time.sleep(0.02)
+            return Result(Verdict.DELIVERED)
+
+        def close(self) -> None:
+            pass
+
+    slow: Any = Slow()
+    with exporting_by(slow, Counting().read, "cumulative", timeout=0.001, points_a_request=1) as export:
+        until(lambda: export.exports().failed > 1)
+        assert export.exports().delivered == 0
+    assert slow.requests == export.exports().failed, "one of each export, whose others are left to the next"
 
 
 def test_what_is_rejected_of_an_export_that_was_taken_is_counted_and_not_sent_again() -> None:
