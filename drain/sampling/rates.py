@@ -25,7 +25,11 @@ class RateState(TypedDict):
 
 
 class Rate:
-    """How much came a second, of the last ten whole seconds."""
+    """How much came a second, of the last ten whole seconds.
+
+    Its time does not go back. What an earlier drain left is looked at once more as of then, with rates that go on until
+    the kill: it counts in the last second of these.
+    """
 
     def __init__(self) -> None:
         self._by_second: deque[tuple[int, float]] = deque()
@@ -43,8 +47,8 @@ class Rate:
         return {"first": self._first, "seconds": list(self._by_second)}
 
     def add(self, amount: float, now_nano: int) -> None:
-        """Count what came now; `now_nano` never goes back."""
-        second = now_nano // _SECOND
+        """Count what came now."""
+        second = self._turned_to(now_nano)
         self._first = second if self._first is None else self._first
         if self._by_second and self._by_second[-1][0] == second:
             amount += self._by_second.pop()[1]
@@ -57,9 +61,13 @@ class Rate:
             limit: a second.
             now_nano: the same for all of one second: what comes within it changes nothing.
         """
-        second = now_nano // _SECOND
+        second = self._turned_to(now_nano)
         while self._by_second and self._by_second[0][0] < second - _SECONDS:
             self._by_second.popleft()
         seconds = 0 if self._first is None else min(_SECONDS, second - self._first)
         came = sum(amount for at, amount in self._by_second if at < second)
         return 1.0 if came <= limit * seconds else limit * seconds / came
+
+    def _turned_to(self, now_nano: int) -> int:
+        second = now_nano // _SECOND
+        return max(second, self._by_second[-1][0]) if self._by_second else second

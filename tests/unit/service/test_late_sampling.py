@@ -454,3 +454,25 @@ def test_looks_that_came_together_are_taken_up_together(bench: Bench, monkeypatc
     assert bench.late.waiting == waiting == sum(calls)
     assert len(calls) <= 2, "else a hundred thousand looks take minutes, in which no ring is read"
     bench.check_law()
+
+
+def test_rates_that_are_ahead_of_what_is_looked_at_once_more(bench: Bench) -> None:
+    rules = Rules((ERRORS, Rule("some", traces_per_second=5)), kept_spans_per_second=7)
+    bench.late.close()
+    bench.rules = rules
+    bench.open()
+    ring = bench.ring(1)
+    bench.late.read(ring, 0, span_of(1), 0, 1, 0)  # waits, and is taken up as of now
+    for second in range(1, 4):
+        bench.now_nano += SECOND
+        failed = drawn(np.random.default_rng(second), 20, 10**6, 100 * second)
+        failed["status"] = 2
+        bench.late.read(ring, 0, failed, 20 * second, 20 * second + 20, 0)
+        bench.late.tend()  # the rates are on record
+    bench.late.close()
+    bench.open()
+    states = bench.late._current.traces.rates()
+    assert [at for state in states.values() for at, _ in state["seconds"]]
+    for state in states.values():
+        times = [at for at, _ in state["seconds"]]
+        assert times == sorted(set(times)), "the next drain would take it for no rate"
