@@ -72,15 +72,19 @@ def measure(live: int, seconds: float, seed: int) -> Round:
     look_nano = all_nano = spans = 0
     least_nano = sys.maxsize
 
+    def take_all() -> None:
+        while table.take() is not None:
+            pass
+
     def turn(records: np.ndarray) -> tuple[int, int]:
         begin = time.thread_time_ns()
         table.decide_due(stream.now_nano)
-        table.take()
+        take_all()
         middle = time.thread_time_ns()
         looked = table.look(origin, records, masks, stream.now_nano)
         end = time.thread_time_ns()
-        table.place(looked, places)
-        table.take()
+        table.place(looked, places[: len(looked.held)])
+        take_all()
         return end - middle, time.thread_time_ns() - begin
 
     for _ in range(2 * live * _SPANS_A_TRACE // _LOOK + 1):

@@ -3,6 +3,8 @@
  */
 #include "sampling/table.h"
 
+#define AHEAD 8 /* so many decisions later an old one gives way: its lines of the index are asked for now */
+
 uint32_t rb_match(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end)
 {
     uint32_t last = table->rule_count - 1;
@@ -56,37 +58,78 @@ uint32_t rb_fate_of(uint32_t rule, uint64_t threshold, uint64_t known, uint64_t 
     return rule | RB_FATE_SETTLED | (is_kept ? RB_FATE_KEPT : 0);
 }
 
+static uint64_t higher_stated(uint64_t known, uint64_t stated, uint64_t random)
+{
+    return stated > known && random >= stated - 1 ? stated : known;
+}
+
 /* 1 + T_in of a trace: the highest that one of its spans states, of those that would have kept it. */
 static uint64_t known_of(const rb_traces *table, const rb_trace *trace, uint64_t random, uint64_t own)
 {
-    uint64_t known = own != 0 && random >= own - 1 ? own : 0;
-    for (uint32_t at = trace->is_stated ? trace->first_span : RB_NONE; at != RB_NONE; at = table->spans[at].next) {
-        uint64_t stated = table->spans[at].stated;
-        if (stated > known && random >= stated - 1)
-            known = stated;
-    }
+    uint64_t known = trace->random == 0 ? trace->known : 0;
+    for (uint32_t at = trace->random != 0 ? trace->last_span : RB_NONE; at != RB_NONE; at = table->spans[at].before)
+        known = higher_stated(known, table->spans[at].stated, random);
+    known = higher_stated(known, own, random);
     return known != 0 ? known : table->is_head_open;
 }
 
-static void settle_spans(rb_traces *table, const rb_trace *trace, const rb_decided *decided)
+static void settle_span(rb_traces *table, const rb_chain *chain, rb_waiting *span)
 {
-    if (trace->first_span == RB_NONE)
+    table->origins[span->origin].waiting--;
+    uint64_t own = span->stated;
+    uint32_t fate = chain->fate;
+    span->stated = chain->stated;
+    span->drew = chain->drew;
+    if (own != 0)
+        fate = rb_fate_of(fate & RB_FATE_RULE, chain->threshold, chain->known, chain->random, own, &span->stated) |
+               (fate & (0xfu << RB_FATE_WHY_SHIFT));
+    span->origin = fate;
+    rb_count_span(table, fate);
+}
+
+/* In a chain every step is a cache miss: so one step in each, and ask for the next. */
+void rb_settle_chains(rb_traces *table)
+{
+    rb_chain *chains = table->chains;
+    uint32_t count = table->chain_count, room = table->span_pool.room, settled = 0;
+    uint64_t at = (uint64_t)table->settled_first + table->settled_count;
+    at -= at >= room ? room : 0;
+    while (count != 0)
+        for (uint32_t i = 0; i < count;) {
+            rb_chain *chain = &chains[i];
+            rb_waiting *span = &table->spans[chain->at];
+            table->settled[at] = chain->at;
+            at = at + 1 == room ? 0 : at + 1;
+            settled++;
+            settle_span(table, chain, span);
+            chain->at = span->before;
+            if (chain->at == RB_NONE) {
+                *chain = chains[--count];
+            } else {
+                __builtin_prefetch(&table->spans[chain->at], 1);
+                i++;
+            }
+        }
+    table->waiting_spans -= settled;
+    table->settled_count += settled;
+    table->chain_count = 0;
+}
+
+static void begin_chain(rb_traces *table, const rb_trace *trace, const rb_decided *decided)
+{
+    if (trace->last_span == RB_NONE)
         return;
-    for (uint32_t at = trace->first_span; at != RB_NONE; at = table->spans[at].next) {
-        rb_waiting *span = &table->spans[at];
-        table->origins[span->origin].waiting--;
-        table->waiting_spans--;
-        span->origin = rb_fate_of(decided->rule, decided->threshold, decided->known, decided->random, span->stated,
-                                  &span->stated) |
-                       (uint32_t)decided->why << RB_FATE_WHY_SHIFT;
-        span->drew = rb_drawn_of(decided);
-        rb_count_span(table, span->origin);
-    }
-    if (table->settled.last == RB_NONE)
-        table->settled.first = trace->first_span;
-    else
-        table->spans[table->settled.last].next = trace->first_span;
-    table->settled.last = trace->last_span;
+    if (table->chain_count == RB_CHAINS)
+        rb_settle_chains(table);
+    rb_chain *chain = &table->chains[table->chain_count++];
+    *chain = (rb_chain){.at = trace->last_span,
+                        .drew = rb_drawn_of(decided),
+                        .threshold = decided->threshold,
+                        .known = decided->known,
+                        .random = decided->random};
+    chain->fate = rb_fate_of(decided->rule, decided->threshold, decided->known, decided->random, 0, &chain->stated) |
+                  (uint32_t)decided->why << RB_FATE_WHY_SHIFT;
+    __builtin_prefetch(&table->spans[chain->at], 1);
 }
 
 /* The place of the oldest decision becomes free: nothing in the index says any more that it is there. */
@@ -94,8 +137,12 @@ static rb_decided *oldest_decision(rb_traces *table)
 {
     uint32_t number = (uint32_t)table->decided_count & table->decided_mask;
     rb_decided *decided = &table->decided[number];
-    if (table->decided_count > table->decided_mask)
+    if (table->decided_count > table->decided_mask) {
+        uint64_t soon = table->decided[(table->decided_count + AHEAD) & table->decided_mask].hash;
+        __builtin_prefetch(rb_first_line(table, soon), 1);
+        __builtin_prefetch(rb_second_line(table, soon), 1);
         rb_index_remove(table, decided->hash, RB_DECIDED | (number + 1));
+    }
     return decided;
 }
 
@@ -123,7 +170,7 @@ const rb_decided *rb_decide(rb_traces *table, uint32_t number, uint32_t why, uin
         rb_arrival_remove(table, &table->roots, number);
     else if (trace->entry_nano != RB_NEVER)
         rb_arrival_remove(table, &table->entries, number);
-    settle_spans(table, trace, decided);
+    begin_chain(table, trace, decided);
     table->counts.traces[rule]++;
     table->counts.spans[rule] += trace->span_count;
     table->totals.traces[rule][why]++;

@@ -28,40 +28,60 @@ uint64_t rb_traces_next_due(const rb_traces *table)
     return entry < next ? entry : next;
 }
 
-/* The traces behind the first are asked for while it is decided. */
-static void ask_for(const rb_traces *table, uint32_t number)
+/* What it takes to decide on a trace. */
+static void ask_for(const rb_traces *table, const rb_trace *trace)
 {
-    if (number == RB_NONE)
-        return;
-    __builtin_prefetch(&table->traces[number], 1);
-    __builtin_prefetch(&table->traces[number].first_nano, 1);
+    __builtin_prefetch(rb_first_line(table, trace->hash), 1);
+    __builtin_prefetch(rb_second_line(table, trace->hash), 1);
+    if (trace->last_span != RB_NONE)
+        __builtin_prefetch(&table->spans[trace->last_span], 1);
+    if (trace->by_age.before != RB_NONE)
+        __builtin_prefetch(&table->traces[trace->by_age.before].by_age, 1);
+    if (trace->by_age.after != RB_NONE)
+        __builtin_prefetch(&table->traces[trace->by_age.after].by_age, 1);
 }
 
-/* The first of a list, where its wait is over. Returns 1 when it was decided. */
-static int decide_first(rb_traces *table, uint32_t number, uint64_t upto_nano)
+/* Decide on the first traces of a list whose wait is over, some at a time. Returns how many: all, or `most`. */
+static uint64_t decide_first(rb_traces *table, const rb_list *list, size_t links, uint64_t upto_nano, uint64_t most)
 {
-    uint32_t why;
-    uint64_t due = number == RB_NONE ? RB_NEVER : rb_due_of(table, &table->traces[number], &why);
-    if (number == RB_NONE || due > upto_nano)
-        return 0;
-    ask_for(table, table->traces[number].by_age.after);
-    ask_for(table, table->traces[number].by_arrival.after);
-    rb_decide(table, number, why, due, 0);
-    return 1;
+    for (uint64_t decided = 0;;) {
+        struct {
+            uint64_t due;
+            uint32_t number;
+            uint32_t why;
+        } next[RB_CHAINS];
+        uint32_t count = 0, number = list->first;
+        for (; number != RB_NONE && count < RB_CHAINS && decided + count < most; count++) {
+            const rb_trace *trace = &table->traces[number];
+            number = ((const rb_links *)((const uint8_t *)trace + links))->after;
+            if (number != RB_NONE) {
+                __builtin_prefetch(&table->traces[number], 1);
+                __builtin_prefetch(&table->traces[number].first_nano, 1);
+            }
+            next[count].number = (uint32_t)(trace - table->traces);
+            next[count].due = rb_due_of(table, trace, &next[count].why);
+            if (next[count].due > upto_nano)
+                break;
+            ask_for(table, trace);
+        }
+        for (uint32_t i = 0; i < count; i++)
+            rb_decide(table, next[i].number, next[i].why, next[i].due, 0);
+        decided += count;
+        if (count < RB_CHAINS)
+            return decided;
+    }
 }
 
 int64_t rb_traces_decide_due(rb_traces *table, uint64_t upto_nano, uint64_t most)
 {
-    uint64_t decided = 0;
-    while (decided < most && decide_first(table, table->roots.first, upto_nano))
-        decided++;
-    while (decided < most && decide_first(table, table->entries.first, upto_nano))
-        decided++;
-    if (after(table->age_bound, table->waits[0]) > upto_nano)
-        return (int64_t)decided;
-    for (uint32_t i = 0; i < table->origin_room; i++)
-        while (decided < most && decide_first(table, table->origins[i].by_age.first, upto_nano))
-            decided++;
-    table->age_bound = rb_traces_oldest(table);
+    uint64_t decided = decide_first(table, &table->roots, offsetof(rb_trace, by_arrival), upto_nano, most);
+    decided += decide_first(table, &table->entries, offsetof(rb_trace, by_arrival), upto_nano, most - decided);
+    if (after(table->age_bound, table->waits[0]) <= upto_nano) {
+        for (uint32_t i = 0; i < table->origin_room; i++)
+            decided +=
+                decide_first(table, &table->origins[i].by_age, offsetof(rb_trace, by_age), upto_nano, most - decided);
+        table->age_bound = rb_traces_oldest(table);
+    }
+    rb_settle_chains(table);
     return (int64_t)decided;
 }

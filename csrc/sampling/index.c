@@ -38,9 +38,9 @@ int rb_index_holds(const rb_traces *table, uint32_t ref, uint64_t hash, const ui
 {
     uint32_t number = (ref & ~RB_DECIDED) - 1;
     if (!(ref & RB_DECIDED))
-        return table->traces[number].span_count != 0 && memcmp(table->traces[number].id, id, 16) == 0;
+        return table->traces[number].span_count != 0 && rb_is_same_id(table->traces[number].id, id);
     const rb_decided *decided = &table->decided[number];
-    return decided->hash == hash && (memcmp(decided->id, id, 16) == 0 || rb_is_read_back(decided));
+    return decided->hash == hash && (rb_is_same_id(decided->id, id) || rb_is_read_back(decided));
 }
 
 uint32_t rb_index_find(const rb_traces *table, uint64_t hash, const uint8_t id[16])

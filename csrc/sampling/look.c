@@ -22,6 +22,7 @@ typedef struct arrival {
     uint64_t mask;
     uint64_t stated; /* 1 + T */
     uint64_t random; /* 1 + R */
+    uint64_t at;     /* in the look */
     uint32_t origin;
     uint32_t found; /* in the index, as rb_line.refs */
 } arrival;
@@ -56,8 +57,9 @@ static uint64_t stated_by(const rb_look *look, uint64_t i, const any_record *rec
 }
 
 /* A span that decides on itself: nothing else belongs to it, or nothing can be remembered of it. */
-static uint32_t decide_by_itself(rb_traces *table, const rb_look *look, uint64_t i, const arrival *span, uint32_t why)
+static uint32_t decide_by_itself(rb_traces *table, const rb_look *look, const arrival *span, uint32_t why)
 {
+    uint64_t i = span->at;
     const any_record *any = span->record;
     uint32_t rule = rb_match(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
     uint64_t random = span->random != 0 ? span->random - 1 : rb_randomness(any->core.trace_id);
@@ -71,8 +73,9 @@ static uint32_t decide_by_itself(rb_traces *table, const rb_look *look, uint64_t
     return fate | why << RB_FATE_WHY_SHIFT;
 }
 
-static uint32_t fate_of_late(rb_traces *table, const rb_look *look, uint64_t i, const arrival *span)
+static uint32_t fate_of_late(rb_traces *table, const rb_look *look, const arrival *span)
 {
+    uint64_t i = span->at;
     const any_record *any = span->record;
     const rb_decided *decided = &table->decided[(span->found & ~RB_DECIDED) - 1];
     uint64_t random = rb_random_of(decided, any->core.trace_id), own = span->stated;
@@ -105,7 +108,6 @@ static uint32_t begin_trace(rb_traces *table, const arrival *span, uint64_t now_
     rb_trace *trace = &table->traces[number];
     *trace = (rb_trace){.hash = span->hash,
                         .begin = UINT64_MAX,
-                        .first_span = RB_NONE,
                         .last_span = RB_NONE,
                         .origin = span->origin,
                         .first_nano = now_nano,
@@ -126,8 +128,8 @@ static void take_in(rb_trace *trace, const arrival *span)
     trace->mask |= span->mask;
     trace->begin = any->core.start_unix_nano < trace->begin ? any->core.start_unix_nano : trace->begin;
     trace->end = any->core.end_unix_nano > trace->end ? any->core.end_unix_nano : trace->end;
-    if (span->stated != 0)
-        trace->is_stated = 1;
+    if (span->stated > trace->known && rb_randomness(trace->id) >= span->stated - 1)
+        trace->known = span->stated;
     if (span->random != 0 && trace->random == 0)
         trace->random = span->random;
 }
@@ -136,11 +138,7 @@ static void take_in(rb_trace *trace, const arrival *span)
 static uint32_t add_span(rb_traces *table, rb_trace *trace, const arrival *span)
 {
     uint32_t number = rb_pool_take(&table->span_pool);
-    table->spans[number] = (rb_waiting){.stated = span->stated, .next = RB_NONE, .origin = span->origin};
-    if (trace->last_span == RB_NONE)
-        trace->first_span = number;
-    else
-        table->spans[trace->last_span].next = number;
+    table->spans[number] = (rb_waiting){.stated = span->stated, .before = trace->last_span, .origin = span->origin};
     trace->last_span = number;
     table->origins[span->origin].waiting++;
     table->waiting_spans++;
@@ -150,11 +148,11 @@ static uint32_t add_span(rb_traces *table, rb_trace *trace, const arrival *span)
 /* A root or an entry came: a wait may end sooner, or later. */
 static void note_arrival(rb_traces *table, uint32_t number, const any_record *record, uint64_t now_nano)
 {
-    rb_trace *trace = &table->traces[number];
-    if (trace->root_nano != RB_NEVER)
-        return;
     int root = is_root(record);
     if (!root && !(record->core.flags & RB_SPAN_IS_REMOTE))
+        return;
+    rb_trace *trace = &table->traces[number];
+    if (trace->root_nano != RB_NEVER)
         return;
     if (trace->entry_nano != RB_NEVER)
         rb_arrival_remove(table, &table->entries, number);
@@ -170,20 +168,23 @@ static uint32_t why_now(const rb_traces *table, const rb_trace *trace, uint64_t 
 {
     if (rb_settles(table, trace->mask, trace->span_count, trace->begin, trace->end))
         return RB_WHY_RULE;
+    if (!table->has_no_wait)
+        return RB_WHYS;
     uint32_t why;
     int may_be_due = trace->first_nano == now_nano || trace->root_nano == now_nano || trace->entry_nano == now_nano;
     return may_be_due && rb_due_of(table, trace, &why) <= now_nano ? why : RB_WHYS; /* a wait of nothing */
 }
 
 /* A span meets its trace, or begins it. Where none can be remembered it decides on itself. */
-static uint32_t meet(rb_traces *table, const rb_look *look, uint64_t i, const arrival *span, int is_short)
+static uint32_t meet(rb_traces *table, const rb_look *look, const arrival *span, int is_short)
 {
+    uint64_t i = span->at;
     uint32_t number = span->found != 0 ? span->found - 1 : RB_NONE;
     if (number == RB_NONE && rb_pool_has(&table->trace_pool))
         number = begin_trace(table, span, look->now_nano);
     if (number == RB_NONE) {
         table->totals.forgotten++;
-        return decide_by_itself(table, look, i, span, RB_WHY_LIMIT);
+        return decide_by_itself(table, look, span, RB_WHY_LIMIT);
     }
     rb_trace *trace = &table->traces[number];
     take_in(trace, span);
@@ -202,82 +203,128 @@ static uint32_t meet(rb_traces *table, const rb_look *look, uint64_t i, const ar
            why << RB_FATE_WHY_SHIFT;
 }
 
-static uint32_t fate_now(rb_traces *table, const rb_look *look, uint64_t i, arrival *span)
+/* A span that nothing else belongs to, or that its head did not want: it needs no place in the table. */
+static int is_decided_at_once(rb_traces *table, const rb_look *look, const arrival *span, uint32_t *fate)
 {
     const any_record *any = span->record;
-    if (!is_sampled(any->core.flags))
-        return RB_FATE_SETTLED | RB_FATE_UNSAMPLED;
-    if (any->core.present & look->alone_bit) {
-        int settles = rb_settles(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
-        return decide_by_itself(table, look, i, span, settles ? RB_WHY_RULE : RB_WHY_ALONE);
+    if (!is_sampled(any->core.flags)) {
+        table->totals.unsampled++;
+        *fate = RB_FATE_SETTLED | RB_FATE_UNSAMPLED;
+        return 1;
     }
-    if (span->found == 0 || !rb_index_holds(table, span->found, span->hash, any->core.trace_id))
-        span->found = rb_index_find(table, span->hash, any->core.trace_id);
+    if (!(any->core.present & look->alone_bit))
+        return 0;
+    int settles = rb_settles(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
+    *fate = decide_by_itself(table, look, span, settles ? RB_WHY_RULE : RB_WHY_ALONE);
+    rb_count_span(table, *fate);
+    return 1;
+}
+
+static uint32_t fate_now(rb_traces *table, const rb_look *look, arrival *span)
+{
+    const uint8_t *id = span->record->core.trace_id;
+    if (span->found == 0 || !rb_index_holds(table, span->found, span->hash, id))
+        span->found = rb_index_find(table, span->hash, id);
     int is_short = 0;
     if (!(span->found & RB_DECIDED) && !rb_has_room(table, span->origin)) {
-        rb_make_room(table, span->origin, look->now_nano);
-        span->found = rb_index_find(table, span->hash, any->core.trace_id);
-        is_short = !rb_has_room(table, span->origin);
-    }
-    if (span->found & RB_DECIDED)
-        return fate_of_late(table, look, i, span);
-    return meet(table, look, i, span, is_short);
-}
-
-/* Hash, and ask for the lines of the index. */
-static void begin_block(const rb_traces *table, const rb_look *look, uint64_t start, uint64_t count, arrival *spans)
-{
-    for (uint64_t i = 0; i < count; i++) {
-        const any_record *record = record_at(look, start + i);
-        spans[i] = (arrival){.record = record,
-                             .hash = rb_siphash(table->key, record->core.trace_id),
-                             .mask = look->masks[start + i],
-                             .stated = stated_by(look, start + i, record),
-                             .random = look->randoms != NULL ? look->randoms[start + i] : 0,
-                             .origin = look->origin};
-        __builtin_prefetch(rb_first_line(table, spans[i].hash), 1);
-        __builtin_prefetch(rb_second_line(table, spans[i].hash), 1);
-    }
-}
-
-/* Find by tag alone, and ask for what is there. */
-static void find_block(const rb_traces *table, uint64_t count, arrival *spans)
-{
-    for (uint64_t i = 0; i < count; i++) {
-        uint32_t ref = spans[i].found = rb_index_like(table, spans[i].hash);
-        if (ref & RB_DECIDED)
-            __builtin_prefetch(&table->decided[(ref & ~RB_DECIDED) - 1]);
-        else if (ref != 0) {
-            __builtin_prefetch(&table->traces[ref - 1], 1);
-            __builtin_prefetch(&table->traces[ref - 1].first_nano, 1);
+        rb_settle_chains(table);
+        if (!rb_has_room(table, span->origin)) {
+            rb_make_room(table, span->origin, look->now_nano);
+            span->found = rb_index_find(table, span->hash, id);
+            is_short = !rb_has_room(table, span->origin);
         }
     }
+    if (span->found & RB_DECIDED)
+        return fate_of_late(table, look, span);
+    return meet(table, look, span, is_short);
 }
 
-int rb_traces_look(rb_traces *table, const rb_look *look)
+/* Decide on what needs no place in the table; hash the others, and ask for the lines of the index. Returns how many. */
+static uint32_t begin_block(rb_traces *table, const rb_look *look, uint64_t *next, arrival *spans)
 {
-    if (table == NULL || look == NULL || look->count > table->look_room || table->settled.first != RB_NONE ||
+    uint32_t count = 0;
+    uint64_t i = *next;
+    for (; i < look->count && count < BLOCK; i++) {
+        const any_record *record = record_at(look, i);
+        arrival *span = &spans[count];
+        *span = (arrival){.record = record,
+                          .mask = look->masks[i],
+                          .stated = stated_by(look, i, record),
+                          .random = look->randoms != NULL ? look->randoms[i] : 0,
+                          .at = i,
+                          .origin = look->origin};
+        look->spans[i] = RB_NONE;
+        look->stated[i] = look->drew[i] = 0;
+        if (is_decided_at_once(table, look, span, &look->fates[i]))
+            continue;
+        span->hash = rb_siphash(table->key, record->core.trace_id);
+        __builtin_prefetch(rb_first_line(table, span->hash), 1);
+        __builtin_prefetch(rb_second_line(table, span->hash), 1);
+        count++;
+    }
+    *next = i;
+    return count;
+}
+
+/* The entry of a pool that is taken next but `later`. */
+static inline uint32_t free_one(const rb_pool *pool, uint32_t later)
+{
+    if (later < pool->free_count)
+        return pool->free[pool->free_count - 1 - later];
+    uint32_t fresh = pool->fresh + (later - pool->free_count);
+    return fresh < pool->room ? fresh : 0;
+}
+
+/* Find by tag alone, and ask for what is there, or for what a new one takes. */
+static void find_block(const rb_traces *table, uint32_t count, arrival *spans)
+{
+    uint32_t begun = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t ref = spans[i].found = rb_index_like(table, spans[i].hash);
+        if (ref & RB_DECIDED) {
+            __builtin_prefetch(&table->decided[(ref & ~RB_DECIDED) - 1]);
+            continue;
+        }
+        const rb_trace *trace = &table->traces[ref != 0 ? ref - 1 : free_one(&table->trace_pool, begun++)];
+        __builtin_prefetch(trace, 1);
+        if (ref == 0 || is_root(spans[i].record) || spans[i].stated != 0 ||
+            spans[i].record->core.flags & RB_SPAN_IS_REMOTE)
+            __builtin_prefetch(&trace->first_nano, 1);
+        __builtin_prefetch(&table->spans[free_one(&table->span_pool, i)], 1);
+    }
+}
+
+static int64_t list_held(const rb_look *look)
+{
+    int64_t count = 0;
+    for (uint64_t i = 0; i < look->count; i++) {
+        uint32_t fate = look->fates[i];
+        look->held[count] = (uint32_t)i;
+        count += !(fate & RB_FATE_SETTLED) || fate & RB_FATE_KEPT;
+    }
+    return count;
+}
+
+int64_t rb_traces_look(rb_traces *table, const rb_look *look)
+{
+    if (table == NULL || look == NULL || look->count > table->look_room || table->settled_count != 0 ||
         look->origin >= table->origin_room || !table->origins[look->origin].is_joined ||
         look->slot_bytes < RB_CORE_BYTES || look->root_threshold > RB_THRESHOLDS)
         return RB_E_ARGUMENT;
     if (look->count && (!look->records || !look->masks || !look->fates || !look->stated || !look->drew || !look->spans))
         return RB_E_ARGUMENT;
     arrival spans[BLOCK];
-    for (uint64_t start = 0; start < look->count; start += BLOCK) {
-        uint64_t count = look->count - start < BLOCK ? look->count - start : BLOCK;
-        begin_block(table, look, start, count, spans);
+    for (uint64_t next = 0; next < look->count;) {
+        uint32_t count = begin_block(table, look, &next, spans);
         find_block(table, count, spans);
-        for (uint64_t i = 0; i < count; i++) {
-            look->spans[start + i] = RB_NONE;
-            look->stated[start + i] = look->drew[start + i] = 0;
-            uint32_t fate = look->fates[start + i] = fate_now(table, look, start + i, &spans[i]);
-            if (fate & RB_FATE_UNSAMPLED)
-                table->totals.unsampled++;
-            else if (fate & RB_FATE_SETTLED)
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t fate = look->fates[spans[i].at] = fate_now(table, look, &spans[i]);
+            if (fate & RB_FATE_SETTLED)
                 rb_count_span(table, fate);
         }
     }
-    return RB_OK;
+    rb_settle_chains(table);
+    return look->held != NULL ? list_held(look) : 0;
 }
 
 int rb_traces_know(const rb_traces *table, const void *records, uint32_t slot_bytes, uint64_t count, uint8_t *known)

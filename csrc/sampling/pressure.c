@@ -24,6 +24,7 @@ int64_t rb_traces_decide_early(rb_traces *table, uint32_t origin, uint64_t spans
         return RB_E_ARGUMENT;
     uint64_t settled = 0;
     while (settled < spans) {
+        rb_settle_chains(table); /* who has most is counted without them */
         uint32_t from = origin != RB_NONE ? origin : origin_with_most(table);
         if (from == RB_NONE || table->origins[from].by_age.first == RB_NONE)
             break;
@@ -33,6 +34,7 @@ int64_t rb_traces_decide_early(rb_traces *table, uint32_t origin, uint64_t spans
             rb_decide(table, number, why, now_nano, 0);
         }
     }
+    rb_settle_chains(table);
     return (int64_t)settled;
 }
 

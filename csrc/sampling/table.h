@@ -3,7 +3,9 @@
  *
  *   index     lines of eight tags; a trace is in one of two lines, so that looking for it touches two cache lines
  *   traces    those that are not decided, in a pool; each in the list of its ring, by age, and in one of roots or entries
- *   spans     those that wait, in a pool: a list for each trace
+ *   spans     those that wait, in a pool: a chain for each trace, the latest first
+ *   chains    of traces that were just decided, whose spans are settled side by side
+ *   settled   numbers of the spans to be taken
  *   decided   a circle of the latest decisions, for late spans: the newest takes the place of the oldest
  *
  * All pools are of a fixed size and made with the table: nothing that comes out of a ring makes it grow. Numbers of pool
@@ -31,7 +33,7 @@ typedef struct rb_links {
     uint32_t after;
 } rb_links;
 
-/* The first half is all that a span touches that is neither a root nor an entry. */
+/* The first half is all that a span touches that is neither a root nor an entry, and states nothing. */
 typedef struct __attribute__((aligned(64))) rb_trace {
     uint8_t id[16];
     uint64_t hash;
@@ -39,9 +41,9 @@ typedef struct __attribute__((aligned(64))) rb_trace {
     uint64_t begin; /* of the first span, by the producers' clocks */
     uint64_t end;
     uint32_t span_count; /* 0: not in use */
-    uint32_t first_span;
     uint32_t last_span;
     uint32_t origin; /* of its first span */
+    uint32_t pad;
 
     uint64_t first_nano; /* arrivals, by the drain's clock */
     uint64_t root_nano;  /* RB_NEVER: none has come */
@@ -49,17 +51,30 @@ typedef struct __attribute__((aligned(64))) rb_trace {
     uint64_t random; /* 1 + R where a span states it */
     rb_links by_age;
     rb_links by_arrival; /* of its root, or of its last entry */
-    uint32_t is_stated;  /* a span states a threshold */
-    uint8_t pad[12];
+    uint64_t known;      /* 1 + the highest T that a span states and that would have kept the id; 0: none */
+    uint64_t pad_to_line;
 } rb_trace;
 
 typedef struct rb_waiting {
     uint64_t place;
     uint64_t stated; /* 1 + T, 0: none; once decided, what it states if it is kept */
     uint64_t drew;   /* once decided: 1 + R where its trace stated one */
-    uint32_t next;
+    uint32_t before; /* the one of its trace that came before it */
     uint32_t origin; /* once decided its fate */
 } rb_waiting;
+
+/* Spans of a trace that was decided, from this one on, and what becomes of those that state no threshold. */
+typedef struct rb_chain {
+    uint32_t at;
+    uint32_t fate;
+    uint64_t stated;
+    uint64_t drew;
+    uint64_t threshold; /* what becomes of others is decided by these */
+    uint64_t known;
+    uint64_t random;
+} rb_chain;
+
+#define RB_CHAINS 16
 
 typedef struct __attribute__((aligned(64))) rb_line {
     uint32_t tags[RB_TAGS]; /* 0: empty */
@@ -104,7 +119,12 @@ struct rb_traces {
     uint64_t age_bound; /* no trace that waits came before */
     rb_list roots;
     rb_list entries;
-    rb_list settled; /* spans to be taken: by rb_waiting.next */
+    uint32_t *settled; /* a circle: settled_count spans to be taken, from settled_first on */
+    uint32_t settled_first;
+    uint32_t settled_count;
+    uint32_t chain_count;
+    uint32_t has_no_wait; /* one of the waits is nothing: a trace may be due when its span comes */
+    rb_chain chains[RB_CHAINS];
     rb_origin *origins;
     uint32_t origin_room;
     uint32_t joined;
@@ -127,13 +147,6 @@ static inline void rb_pool_give(rb_pool *pool, uint32_t number) { pool->free[poo
 
 /* ---- index.c ---- */
 
-/* Whether a decision is of an earlier drain: of the trace id only the hash is known. */
-static inline int rb_is_read_back(const rb_decided *decided)
-{
-    static const uint8_t unknown[16];
-    return memcmp(decided->id, unknown, 16) == 0;
-}
-
 static inline rb_line *rb_first_line(const rb_traces *table, uint64_t hash)
 {
     return &table->index[hash & table->line_mask];
@@ -142,6 +155,21 @@ static inline rb_line *rb_first_line(const rb_traces *table, uint64_t hash)
 static inline rb_line *rb_second_line(const rb_traces *table, uint64_t hash)
 {
     return &table->index[(hash >> 24) & table->line_mask];
+}
+
+static inline int rb_is_same_id(const uint8_t one[16], const uint8_t other[16])
+{
+    uint64_t ones[2], others[2];
+    memcpy(ones, one, sizeof ones);
+    memcpy(others, other, sizeof others);
+    return ones[0] == others[0] && ones[1] == others[1];
+}
+
+/* Whether a decision is of an earlier drain: of the trace id only the hash is known. */
+static inline int rb_is_read_back(const rb_decided *decided)
+{
+    static const uint8_t unknown[16];
+    return rb_is_same_id(decided->id, unknown);
 }
 
 /* What a trace id has in the index: 0 nothing, else as rb_line.refs. */
@@ -178,10 +206,12 @@ uint32_t rb_match(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_
 /* When to decide on a trace at the latest, and why then. */
 uint64_t rb_due_of(const rb_traces *table, const rb_trace *trace, uint32_t *why);
 /*
- * Decide on a trace: its spans that wait become settled, it a decision. `own` is what a span states that makes it decided
+ * Decide on a trace: it becomes a decision, its spans that wait a chain to be settled. `own` is what a span states that makes it decided
  * and does not wait: 1 + T, or 0.
  */
 const rb_decided *rb_decide(rb_traces *table, uint32_t number, uint32_t why, uint64_t at_nano, uint64_t own);
+/* Settle the spans of all chains. Until then they count as if they waited. */
+void rb_settle_chains(rb_traces *table);
 /* The fate of a span, RB_FATE_… without why; *stated becomes 1 + T where it states one, else 0. */
 uint32_t rb_fate_of(uint32_t rule, uint64_t threshold, uint64_t known, uint64_t random, uint64_t own, uint64_t *stated);
 /* R of a span's trace; 1 + R where it was stated, else 0. */

@@ -10,6 +10,7 @@
 
 #define MAX_TRACES (1u << 24)
 #define MAX_SPANS (1u << 28)
+#define AHEAD 16        /* spans that are asked for before they are taken */
 #define SLOTS_A_TRACE 2 /* tags in the index for each trace or decision */
 
 static int is_sound(const rb_traces_config *config)
@@ -44,6 +45,7 @@ static uint64_t lay_out(rb_traces *table, uint8_t *base)
     PART(spans, table->span_pool.room);
     PART(trace_pool.free, table->trace_pool.room);
     PART(span_pool.free, table->span_pool.room);
+    PART(settled, table->span_pool.room);
 #undef PART
     return at;
 }
@@ -59,6 +61,7 @@ int rb_traces_new(const rb_traces_config *config, rb_traces **table_out, rb_erro
     table->waits[0] = config->wait_nano;
     table->waits[1] = config->wait_after_root_nano;
     table->waits[2] = config->wait_after_entry_nano;
+    table->has_no_wait = table->waits[0] == 0 || table->waits[1] == 0 || table->waits[2] == 0;
     table->rule_count = config->rule_count;
     memcpy(table->rules, config->rules, config->rule_count * sizeof *config->rules);
     table->is_head_open = config->is_head_open != 0;
@@ -69,7 +72,7 @@ int rb_traces_new(const rb_traces_config *config, rb_traces **table_out, rb_erro
     table->decided_mask = config->decided_room - 1;
     uint64_t slots = SLOTS_A_TRACE * ((uint64_t)config->trace_room + config->decided_room);
     table->line_mask = power_of_two_above((slots + RB_TAGS - 1) / RB_TAGS) - 1;
-    table->roots = table->entries = table->settled = RB_EMPTY_LIST;
+    table->roots = table->entries = RB_EMPTY_LIST;
     table->age_bound = RB_NEVER;
     table->bytes = lay_out(table, NULL);
     /* Zero pages, which take memory as they are used. */
@@ -136,34 +139,48 @@ int rb_traces_leave(rb_traces *table, uint32_t origin)
     return RB_OK;
 }
 
-int rb_traces_place(rb_traces *table, const uint32_t *spans, const uint64_t *places, uint64_t count)
+int rb_traces_place(rb_traces *table, const rb_look *look, const uint32_t *which, const uint64_t *places,
+                    uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
-        if (spans[i] >= table->span_pool.fresh)
+        if (which[i] >= look->count)
             return RB_E_ARGUMENT;
-    for (uint64_t i = 0; i < count; i++)
-        table->spans[spans[i]].place = places[i];
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t span = look->spans[which[i]];
+        if (span < table->span_pool.fresh)
+            table->spans[span].place = places[i];
+    }
     return RB_OK;
 }
 
-int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32_t *fates, uint64_t *stated,
-                       uint64_t *drew)
+uint64_t rb_traces_settled(const rb_traces *table) { return table->settled_count; }
+
+static uint32_t settled_at(const rb_traces *table, uint64_t i)
 {
-    uint64_t taken = 0;
-    while (taken < most && table->settled.first != RB_NONE) {
-        uint32_t number = table->settled.first;
+    uint64_t at = table->settled_first + i;
+    return table->settled[at < table->span_pool.room ? at : at - table->span_pool.room];
+}
+
+int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32_t *fates, uint64_t *stated,
+                       uint64_t *drew, uint64_t *kept)
+{
+    uint64_t taken = table->settled_count < most ? table->settled_count : most, first = 0, last = taken;
+    for (uint64_t i = 0; i < taken; i++) {
+        if (i + AHEAD < taken)
+            __builtin_prefetch(&table->spans[settled_at(table, i + AHEAD)]);
+        uint32_t number = settled_at(table, i);
         const rb_waiting *span = &table->spans[number];
-        places[taken] = span->place;
-        fates[taken] = span->origin;
-        stated[taken] = span->stated;
-        drew[taken] = span->drew;
-        taken++;
-        if (number == table->settled.last)
-            table->settled = RB_EMPTY_LIST;
-        else
-            table->settled.first = span->next;
+        uint64_t at = span->origin & RB_FATE_KEPT ? first++ : --last;
+        places[at] = span->place;
+        fates[at] = span->origin;
+        stated[at] = span->stated;
+        drew[at] = span->drew;
         rb_pool_give(&table->span_pool, number);
     }
+    uint64_t next = table->settled_first + taken;
+    table->settled_first = (uint32_t)(next < table->span_pool.room ? next : next - table->span_pool.room);
+    table->settled_count -= (uint32_t)taken;
+    *kept = first;
     return (int64_t)taken;
 }
 

@@ -88,6 +88,7 @@ typedef struct rb_look {
     uint64_t *stated;           /* out: 1 + T to be stated by a span that is kept, 0: none */
     uint64_t *drew;             /* out: 1 + R where its trace stated one, 0: R is that of the id */
     uint32_t *spans;            /* out: the number under which it waits, or UINT32_MAX */
+    uint32_t *held;             /* out: which records wait or are kept, from the first on; NULL: nobody asks */
     uint64_t count;
     uint64_t now_nano; /* never goes back */
     uint64_t root_threshold;
@@ -161,16 +162,18 @@ int rb_traces_leave(rb_traces *table, uint32_t origin);
  * rb_traces_look - take records in, in their order. What is due at now_nano is decided before, by rb_traces_decide_due,
  * and what is settled was taken.
  *
- * Returns: RB_OK; RB_E_ARGUMENT, and nothing was done.
+ * Returns: how many records are held, and in look->held; RB_E_ARGUMENT, and nothing was done.
  */
-int rb_traces_look(rb_traces *table, const rb_look *look);
+int64_t rb_traces_look(rb_traces *table, const rb_look *look);
 
 /*
- * rb_traces_place - say where spans wait. spans[i] as rb_look has them, before the next rb_traces_take.
+ * rb_traces_place - say where records of the latest look lie, before the next rb_traces_take: which[i] of them at
+ * places[i]. Of those that do not wait nobody asks it.
  *
  * Returns: RB_OK; RB_E_ARGUMENT.
  */
-int rb_traces_place(rb_traces *table, const uint32_t *spans, const uint64_t *places, uint64_t count);
+int rb_traces_place(rb_traces *table, const rb_look *look, const uint32_t *which, const uint64_t *places,
+                    uint64_t count);
 
 /* rb_traces_next_due - when the next wait is over, UINT64_MAX: none waits. */
 uint64_t rb_traces_next_due(const rb_traces *table);
@@ -184,13 +187,14 @@ int64_t rb_traces_decide_due(rb_traces *table, uint64_t upto_nano, uint64_t most
  */
 int64_t rb_traces_decide_early(rb_traces *table, uint32_t origin, uint64_t spans, uint32_t why, uint64_t now_nano);
 
+/* rb_traces_settled - how many spans there are to be taken. */
+uint64_t rb_traces_settled(const rb_traces *table);
 /*
- * rb_traces_take - what became of spans that waited, up to `most` of them.
- *
- * Returns: how many; less than `most`: these were all.
+ * rb_traces_take - what became of spans that waited, up to `most` of them: first those that are kept, *kept of them, then
+ * the others. Returns: how many.
  */
 int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32_t *fates, uint64_t *stated,
-                       uint64_t *drew);
+                       uint64_t *drew, uint64_t *kept);
 
 /* rb_traces_count - read the counts, and begin anew. */
 void rb_traces_count(rb_traces *table, rb_traces_counts *counts);

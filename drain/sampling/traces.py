@@ -76,20 +76,17 @@ class Fates(NamedTuple):
 class Looked(NamedTuple):
     """What a look decided.
 
+    The arrays are the table's, until its next look.
+
     Attributes:
         fates: of each record; what is not settled waits.
         spans: u4, the number under which a record waits, or NOWHERE.
+        held: u4, numbers of the records that have to be held: they wait, or are to be delivered.
     """
 
     fates: Fates
     spans: np.ndarray
-
-    @property
-    def is_held(self) -> np.ndarray:
-        """Which records have to be kept: they wait, or are to be delivered."""
-        waits: np.ndarray = self.spans != NOWHERE
-        held: np.ndarray = waits | self.fates.is_kept
-        return held
+    held: np.ndarray
 
 
 class Settled(NamedTuple):
@@ -98,10 +95,12 @@ class Settled(NamedTuple):
     Attributes:
         places: u8, as `place` was told.
         fates: in the same order.
+        kept: how many are to be delivered; these come first.
     """
 
     places: np.ndarray
     fates: Fates
+    kept: int
 
 
 class RuleCounts(NamedTuple):
@@ -192,6 +191,15 @@ class Traces:
         self._totals = ffi.new("rb_traces_totals *")
         self._rule_count = len(rules.rules)
         self._decided = ffi.new("uint64_t *")
+        self._kept = ffi.new("uint64_t *")
+        self._looked = Looked(Fates.empty(look), np.empty(look, np.uint32), np.empty(look, np.uint32))
+        self._settled = Settled(np.empty(_MOST_AT_ONCE, np.uint64), Fates.empty(_MOST_AT_ONCE), 0)
+        self._look = ffi.new("rb_look *")
+        # Both live as long as they are pointed to.
+        self._out = _pointers(*self._looked.fates, self._looked.spans, self._looked.held)
+        for name, pointer in zip(("fates", "stated", "drew", "spans", "held"), self._out, strict=True):
+            setattr(self._look, name, pointer)
+        self._taken = _pointers(self._settled.places, *self._settled.fates)
 
     def join(self) -> int:
         """Take a ring in; return its number, an `origin`."""
@@ -228,33 +236,27 @@ class Traces:
             again: u1, enum rb_again of each; None: none was looked at before.
             has_alone: whether the layout leaves the bit RB_PRESENT_ALONE to the core.
         """
-        count = len(records)
-        contiguous = np.ascontiguousarray(records)
-        looked = Looked(Fates.empty(count), np.empty(count, np.uint32))
-        look = ffi.new("rb_look *")
-        kept = [
-            _set(look, name, array, c_type)
-            for name, array, c_type in [
-                ("records", contiguous.view(np.uint8), "uint8_t[]"),
-                ("masks", masks, "uint64_t[]"),
-                ("thresholds", thresholds, "uint64_t[]"),
-                ("randoms", randoms, "uint64_t[]"),
-                ("again", again, "uint8_t[]"),
-                ("fates", looked.fates.bits, "uint32_t[]"),
-                ("stated", looked.fates.stated, "uint64_t[]"),
-                ("drew", looked.fates.drew, "uint64_t[]"),
-                ("spans", looked.spans, "uint32_t[]"),
-            ]
-            if array is not None
+        count, look = len(records), self._look
+        records = np.ascontiguousarray(records)
+        given = [
+            ffi.NULL if array is None else ffi.from_buffer(c_type, array)
+            for c_type, array in (
+                ("uint8_t[]", records.view(np.uint8)),
+                ("uint64_t[]", masks),
+                ("uint64_t[]", thresholds),
+                ("uint64_t[]", randoms),
+                ("uint8_t[]", again),
+            )
         ]
+        look.records, look.masks, look.thresholds, look.randoms, look.again = given
         look.count, look.now_nano, look.root_threshold = count, now_nano, root_threshold
         look.slot_bytes, look.origin = records.dtype.itemsize, origin
         look.alone_bit = lib.RB_PRESENT_ALONE if has_alone else 0
         self._turn_to(now_nano)
-        _checked(lib.rb_traces_look(self._table, look))
+        held = _checked(lib.rb_traces_look(self._table, look))
         self._count(now_nano)
-        del kept
-        return looked
+        out = self._looked
+        return Looked(Fates(*(array[:count] for array in out.fates)), out.spans[:count], out.held[:held])
 
     def knows(self, records: np.ndarray) -> np.ndarray:
         """Return of which records the trace waits or was decided here; nothing changes by it."""
@@ -264,16 +266,15 @@ class Traces:
         return known
 
     def place(self, looked: Looked, places: np.ndarray) -> None:
-        """Say where the records of a look wait, before the next `take`.
+        """Say where the records of a look lie, before the next `take`.
 
         Args:
-            looked: the look.
-            places: u8, of each record; of those that do not wait they are not looked at.
+            looked: the look, the latest.
+            places: u8, of each of `looked.held`.
         """
-        waits = looked.spans != NOWHERE
-        spans, where = np.ascontiguousarray(looked.spans[waits]), np.ascontiguousarray(places[waits], np.uint64)
-        data = ffi.from_buffer("uint32_t[]", spans), ffi.from_buffer("uint64_t[]", where)
-        _checked(lib.rb_traces_place(self._table, *data, len(spans)))
+        where = np.ascontiguousarray(places, np.uint64)
+        data = ffi.from_buffer("uint32_t[]", looked.held), ffi.from_buffer("uint64_t[]", where)
+        _checked(lib.rb_traces_place(self._table, self._look, *data, len(where)))
 
     def next_due(self) -> int | None:
         """Return when the next wait is over, at the earliest; None: nothing waits."""
@@ -304,28 +305,16 @@ class Traces:
         self._count(now_nano)
         return settled
 
-    def take(self) -> Settled:
-        """Return what became of spans that waited, each once."""
-        parts: list[Settled] = []
-        while True:
-            most = _MOST_AT_ONCE if parts else _FEW
-            part = Settled(np.empty(most, np.uint64), Fates.empty(most))
-            data = (
-                ffi.from_buffer("uint64_t[]", part.places),
-                ffi.from_buffer("uint32_t[]", part.fates.bits),
-                ffi.from_buffer("uint64_t[]", part.fates.stated),
-                ffi.from_buffer("uint64_t[]", part.fates.drew),
-            )
-            taken = lib.rb_traces_take(self._table, most, *data)
-            parts.append(Settled(part.places[:taken], Fates(*(array[:taken] for array in part.fates))))
-            if taken < most:
-                break
-        if len(parts) == 1:
-            return parts[0]
-        return Settled(
-            np.concatenate([part.places for part in parts]),
-            Fates(*(np.concatenate([part.fates[at] for part in parts]) for at in range(3))),
-        )
+    def take(self) -> Settled | None:
+        """Return what became of some spans that waited, each once, in arrays of the table's until the next call.
+
+        None: nothing is left to be taken.
+        """
+        if not lib.rb_traces_settled(self._table):
+            return None
+        taken = lib.rb_traces_take(self._table, _MOST_AT_ONCE, *self._taken, self._kept)
+        places, fates, _ = self._settled
+        return Settled(places[:taken], Fates(*(array[:taken] for array in fates)), self._kept[0])
 
     def decided(self) -> np.ndarray:
         """Return the decisions that were made since this was last asked, of `DECIDED`."""
@@ -423,10 +412,8 @@ def _has(bits: np.ndarray, bit: int) -> np.ndarray:
     return found
 
 
-def _set(look: Any, name: str, array: np.ndarray, c_type: str) -> Any:
-    data = ffi.from_buffer(c_type, array)
-    setattr(look, name, data)
-    return data
+def _pointers(*arrays: np.ndarray) -> list[Any]:
+    return [ffi.from_buffer(f"uint{8 * array.itemsize}_t[]", array) for array in arrays]
 
 
 def _checked(status: int) -> int:

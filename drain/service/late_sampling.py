@@ -18,7 +18,7 @@ from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import HoldFullError
 from drain.sampling.rates_file import read_rates, write_rates
 from drain.sampling.sampler import Why
-from drain.sampling.traces import Fates, Traces
+from drain.sampling.traces import NOWHERE, Fates, Traces
 from drain.service.held_batches import AS_THEY_ARE, HeldBatches
 from drain.service.rules_in_effect import RulesInEffect, Tally, summed
 from ringbuf._ringbuf import lib
@@ -68,26 +68,45 @@ class _Part(NamedTuple):
 
     Attributes:
         by: these.
-        at: which records.
         looked: what they decided of each.
-        is_held: which of these wait, or are to be delivered.
+        held: u4, the numbers of those that are to be held.
+        at: which numbers they have among all records of the look; None: they are all.
     """
 
     by: RulesInEffect
-    at: slice | np.ndarray
     looked: Looked
-    is_held: np.ndarray
+    held: np.ndarray
+    at: np.ndarray | None = None
 
-    def place(self, places: np.ndarray) -> None:
-        """Say where the records wait; `places` are those of all records of the look."""
-        mine = places[self.at]
-        self.by.traces.place(self.looked, np.full_like(mine, _NOWHERE) if self.by.are_dry else mine)
+    @property
+    def held_of_all(self) -> np.ndarray:
+        """The numbers of those that are to be held, among all records of the look."""
+        numbers: np.ndarray = self.held if self.at is None else self.at[self.held]
+        return numbers
 
-    def add_kept(self, places: np.ndarray, batches: HeldBatches) -> None:
-        """Let what is kept be delivered; `places` are those of all records of the look."""
-        which = self.is_held if self.by.are_dry else self.looked.fates.is_kept
-        names = AS_THEY_ARE if self.by.are_dry else self.by.names
-        batches.add(places[self.at][which], Fates(*(array[which] for array in self.looked.fates)), names)
+    @property
+    def for_themselves(self) -> np.ndarray:
+        """The numbers of late spans that are kept for themselves, among all records of the look."""
+        held = self.looked.held
+        numbers: np.ndarray = held[(self.looked.fates.bits[held] & lib.RB_FATE_ITSELF) != 0]
+        if self.at is not None:
+            numbers = self.at[numbers]
+        return numbers
+
+    def place(self, places: np.ndarray, batches: HeldBatches) -> None:
+        """Let what is held wait at these places, u8, shape (n,), or be delivered."""
+        looked, kept, names = self.looked, self.held, AS_THEY_ARE
+        if self.by.are_dry:
+            self.place_nowhere()
+        else:
+            self.by.traces.place(looked, places)
+            at_once = np.flatnonzero(looked.spans[self.held] == NOWHERE)
+            kept, places, names = self.held[at_once], places[at_once], self.by.names
+        batches.add(places, Fates(*(array[kept] for array in looked.fates)), names)
+
+    def place_nowhere(self) -> None:
+        """Let what waits have no place: nothing is to be said in the hold of what becomes of it."""
+        self.by.traces.place(self.looked, np.full(len(self.looked.held), _NOWHERE, np.uint64))
 
 
 class LateSampling:
@@ -301,29 +320,27 @@ class LateSampling:
         """
         key = _key_of(ring)
         now_nano = self._clock_nano()
-        places = np.full(len(records), _NOWHERE, np.uint64)
         parts = self._look(key, records, now_nano, self._again(records) if is_again else None)
-        is_held = np.zeros(len(records), np.bool_)
-        for part in parts:
-            is_held[part.at] = part.is_held
-        held = int(is_held.sum())
-        dropped = len(records) - held
+        which = parts[0].held_of_all if len(parts) == 1 else _merged([part.held_of_all for part in parts])
+        held, dropped = len(which), len(records) - len(which)
         self._put_on_record(_for_themselves(parts, records))
+        first = 0
         if held:
             try:
                 first = self.hold.append(
-                    *(self._origins[key], key, lane, start, upto, _some(records, is_held)),
+                    *(self._origins[key], key, lane, start, upto, records),
+                    which=which,
                     invalid=invalid,
                     sampled_out=dropped,
                 )
             except HoldFullError:  # a file was removed under it
                 for part in parts:
-                    part.place(places)
+                    part.place_nowhere()
                 raise
-            places[is_held] = np.arange(first, first + held, dtype=np.uint64)
+        places = np.arange(first, first + held, dtype=np.uint64)
         for part in parts:
-            part.place(places)
-            part.add_kept(places, self._batches)
+            mine = places if len(parts) == 1 else places[np.searchsorted(which, part.held_of_all)]
+            part.place(mine, self._batches)
         self._settle()
         return Taken(held, dropped)
 
@@ -406,33 +423,33 @@ class LateSampling:
         """Let each record be looked at by the rules under which its trace began."""
         self._decide_due(now_nano)
         self._settle()
-        is_earlier = np.zeros(len(records), np.bool_)
-        if self._earlier is not None:
-            is_earlier = self._earlier.traces.knows(records)
+        if self._earlier is None:
+            return [self._part(self._current, key, records, now_nano, again)]
+        is_earlier = self._earlier.traces.knows(records)
         parts = []
         for one, which in ((self._earlier, is_earlier), (self._current, ~is_earlier)):
-            if one is not None and which.any():
-                at = slice(None) if which.all() else which
-                mine = None if again is None else again[which]
-                parts.append(self._part(one, at, key, _some(records, which), now_nano, mine))
+            at = np.flatnonzero(which)
+            parts.append(
+                self._part(one, key, _some(records, which), now_nano, None if again is None else again[which], at)
+            )
         return parts
 
     def _part(
         self,
         by: RulesInEffect,
-        at: slice | np.ndarray,
         member: Member | RingKey,
         records: np.ndarray,
         now_nano: int,
         again: np.ndarray | None,
+        at: np.ndarray | None = None,
     ) -> _Part:
         looked = by.look(member, records, now_nano, again)
         if not by.are_dry:
-            return _Part(by, at, looked, looked.is_held)
+            return _Part(by, looked, looked.held, at)
         is_held = np.full(len(records), fill_value=True)
         if self._counts_unsampled:
             is_held = (records["flags"] & lib.RB_SPAN_SAMPLED) != 0
-        return _Part(by, at, looked, is_held)
+        return _Part(by, looked, np.flatnonzero(is_held).astype(np.uint32), at)
 
     def _again(self, records: np.ndarray) -> np.ndarray:
         """Return what is known of records at which an earlier drain may have looked: u1, enum rb_again.
@@ -448,14 +465,12 @@ class LateSampling:
         """Settle what was decided: first on record, then in the hold."""
         self._put_on_record()
         for one in self._in_effect:
-            settled = one.traces.take()
-            is_kept = settled.fates.is_kept
-            is_somewhere = settled.places != _NOWHERE
-            dropped = settled.places[~is_kept & is_somewhere]
-            if len(dropped):
-                self.hold.settle(dropped, Fate.SAMPLED_OUT)
-            is_kept &= is_somewhere
-            self._batches.add(settled.places[is_kept], Fates(*(array[is_kept] for array in settled.fates)), one.names)
+            while (settled := one.traces.take()) is not None:
+                dropped = settled.places[settled.kept :]
+                if len(dropped):
+                    self.hold.settle(dropped, Fate.SAMPLED_OUT)
+                kept = np.flatnonzero(settled.places[: settled.kept] != _NOWHERE)
+                self._batches.add(settled.places[kept], Fates(*(array[kept] for array in settled.fates)), one.names)
 
     def _put_on_record(self, for_themselves: np.ndarray | None = None) -> None:
         """Put decisions on record, and the ids of late spans that are kept for themselves."""
@@ -512,10 +527,9 @@ class LateSampling:
                 self._decide_due(arrived_nano)
                 self._settle()
                 again = self._again(group.records)
-                part = self._part(self._current, slice(None), member, group.records, arrived_nano, again)
-                part.place(group.places)
-                part.add_kept(group.places, self._batches)
-                dropped = group.places[~part.is_held]
+                part = self._part(self._current, member, group.records, arrived_nano, again)
+                part.place(group.places[part.held], self._batches)
+                dropped = np.delete(group.places, part.held)
                 self._put_on_record(_for_themselves([part], group.records))
                 if len(dropped):
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
@@ -532,14 +546,17 @@ def _key_of(ring: Ring) -> RingKey:
 
 def _for_themselves(parts: Iterable[_Part], records: np.ndarray) -> np.ndarray:
     """Return the ids of the spans that are kept for themselves: u8."""
-    are = [(part, (part.looked.fates.bits & lib.RB_FATE_ITSELF) != 0) for part in parts if not part.by.are_dry]
-    ids = [_span_ids(records)[part.at][which] for part, which in are if which.any()]
-    return np.concatenate([np.empty(0, np.uint64), *ids])
+    numbers = [part.for_themselves for part in parts if not part.by.are_dry]
+    return np.concatenate([np.empty(0, np.uint64), *(_span_ids(records[which]) for which in numbers if len(which))])
 
 
 def _span_ids(records: np.ndarray) -> np.ndarray:
     ids: np.ndarray = np.ascontiguousarray(records["span_id"]).view(np.uint64).reshape(-1)
     return ids
+
+
+def _merged(numbers: Iterable[np.ndarray]) -> np.ndarray:
+    return np.sort(np.concatenate([*numbers])).astype(np.uint32)
 
 
 def _some(records: np.ndarray, which: np.ndarray) -> np.ndarray:

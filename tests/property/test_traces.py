@@ -135,11 +135,15 @@ class Fixture:
             if bits & lib.RB_FATE_SETTLED:
                 self._settle(int(place), int(bits), int(stated), int(drew))
         assert (looked.fates.is_settled == (looked.spans == 2**32 - 1)).all()
-        self.table.place(looked, places)
+        assert np.flatnonzero(~looked.fates.is_settled | looked.fates.is_kept).tolist() == looked.held.tolist()
+        self.table.place(looked, places[looked.held])
         self._take()
 
     def _take(self) -> None:
         settled = self.table.take()
+        if settled is None:
+            return
+        assert (settled.fates.is_kept == (np.arange(len(settled.places)) < settled.kept)).all()
         for place, bits, stated, drew in zip(settled.places, *settled.fates, strict=True):
             self._settle(int(place), int(bits), int(stated), int(drew))
 

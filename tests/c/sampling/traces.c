@@ -79,10 +79,10 @@ static int adds_up(const rb_traces *table, const tally *all)
 
 static void take(rb_traces *table, tally *all)
 {
-    uint64_t places[100], stated[100], drew[100];
+    uint64_t places[100], stated[100], drew[100], kept;
     uint32_t fates[100];
     for (int64_t taken = 100; taken == 100;) {
-        taken = rb_traces_take(table, 100, places, fates, stated, drew);
+        taken = rb_traces_take(table, 100, places, fates, stated, drew, &kept);
         for (int64_t i = 0; i < taken; i++) {
             assert(places[i] < all->next && all->settled[places[i]]++ == 0);
             note(all, fates[i]);
@@ -93,31 +93,35 @@ static void take(rb_traces *table, tally *all)
 static void look(rb_traces *table, uint32_t origin, rb_record *records, const uint64_t *masks, uint64_t count,
                  uint64_t now, tally *all)
 {
-    uint32_t fates[LOOK], spans[LOOK], waiting[LOOK];
-    uint64_t stated[LOOK], drew[LOOK], places[LOOK], waits = 0;
+    uint32_t fates[LOOK], spans[LOOK], held[LOOK];
+    uint64_t stated[LOOK], drew[LOOK], places[LOOK];
     rb_look look = {.records = records,
                     .masks = masks,
                     .fates = fates,
                     .stated = stated,
                     .drew = drew,
                     .spans = spans,
+                    .held = held,
                     .count = count,
                     .now_nano = now,
                     .slot_bytes = sizeof *records,
                     .origin = origin,
                     .alone_bit = RB_PRESENT_ALONE};
-    assert(rb_traces_look(table, &look) == RB_OK);
+    int64_t are_held = rb_traces_look(table, &look), next = 0;
     for (uint64_t i = 0; i < count; i++, all->next++) {
-        if (spans[i] == UINT32_MAX) {
-            assert(all->settled[all->next]++ == 0);
-            note(all, fates[i]);
-            continue;
+        if (!(fates[i] & RB_FATE_SETTLED) || fates[i] & RB_FATE_KEPT) {
+            assert(next < are_held && held[next] == i);
+            places[next++] = all->next;
         }
-        assert(fates[i] == 0);
-        waiting[waits] = spans[i];
-        places[waits++] = all->next;
+        if (spans[i] == UINT32_MAX) {
+            assert(fates[i] & RB_FATE_SETTLED && all->settled[all->next]++ == 0);
+            all->count++;
+        } else {
+            assert(fates[i] == 0);
+        }
     }
-    assert(rb_traces_place(table, waiting, places, waits) == RB_OK);
+    assert(next == are_held);
+    assert(rb_traces_place(table, &look, held, places, (uint64_t)are_held) == RB_OK);
     take(table, all);
 }
 
@@ -236,9 +240,10 @@ static void what_cannot_be_is_refused(void)
     assert(rb_traces_look(table, &look) == RB_E_ARGUMENT);
     look.slot_bytes = 64;
     assert(rb_traces_look(table, &look) == RB_OK && fate == 0 && span == 0);
-    assert(rb_traces_place(table, &span, &place, 1) == RB_OK);
-    span = 1;
-    assert(rb_traces_place(table, &span, &place, 1) == RB_E_ARGUMENT);
+    uint32_t which = 0;
+    assert(rb_traces_place(table, &look, &which, &place, 1) == RB_OK);
+    which = 1;
+    assert(rb_traces_place(table, &look, &which, &place, 1) == RB_E_ARGUMENT);
     const rb_record two[2] = {record, record_of(2, 0)};
     uint8_t known[2];
     assert(rb_traces_know(table, two, sizeof *two, 2, known) == RB_OK && known[0] == 1 && known[1] == 0);
