@@ -141,7 +141,10 @@ class OtlpGrpcExporter:
             ("grpc.max_reconnect_backoff_ms", _LONGEST_RECONNECT_MS),
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", _KEEPALIVE_ANSWER_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_ANSWER_MS),  # of what TCP has not acknowledged
+            # Of pings, whose answer the core would wait a minute for. Not less than an attempt has: on a narrow link
+            # pings wait behind what is sent.
+            ("grpc.http2.ping_timeout_ms", max(_KEEPALIVE_ANSWER_MS, round(1000 * settings.timeout_seconds))),
             *_proxy_options(self._endpoint),
         ]
         metadata = _metadata(all_headers(settings))

@@ -13,11 +13,12 @@ import grpc
 import pytest
 import trustme
 
-from drain.exporters import renewal
+from drain.exporters import otlp_grpc, renewal
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Verdict
 from drain.settings.otlp_environment import OtlpSettings
 from tests.otlp_server import OtlpGrpcServer, OtlpHttpServer, reply
+from tests.waiting import until
 
 from .batches import request
 
@@ -45,6 +46,7 @@ class Relay:
 
     def __init__(self, port: int) -> None:
         self.accepted = 0
+        self.ended = 0
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.02)
@@ -78,6 +80,7 @@ class Relay:
             while data := source.recv(65536):
                 if not frozen.is_set():
                     target.sendall(data)
+        self.ended += 1
 
     def __enter__(self) -> Self:
         self._threads[0].start()
@@ -105,6 +108,19 @@ def test_a_connection_that_died_without_a_word_is_left(kind: str) -> None:
         exporter.close()
     assert Verdict.DELIVERED in verdicts
     assert relay.accepted >= 2
+
+
+def test_a_grpc_connection_that_answers_no_ping_is_ended_after_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stands between acknowledges each packet, and hands none on."""
+    monkeypatch.setattr(otlp_grpc, "_KEEPALIVE_ANSWER_MS", 300)
+    with OtlpGrpcServer() as server, Relay(server.port) as relay:
+        exporter = make_exporter("otlp-grpc", endpoint=relay.url, otlp=OtlpSettings(timeout_seconds=0.5))
+        assert exporter.export(request()).verdict is Verdict.DELIVERED
+        relay.freeze()
+        assert exporter.export(request()).verdict is Verdict.RETRY
+        until(lambda: relay.ended)
+        assert exporter.export(request()).verdict is Verdict.DELIVERED
+        exporter.close()
 
 
 def test_after_a_503_a_new_connection_is_tried() -> None:
