@@ -21,6 +21,7 @@ from drain.exporters.gateways import Gateways
 from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.admission import Admission
+from drain.rings.held_examination import examine_held
 from drain.sampling.hold.hold import HOLD_FOLDER, Hold
 from drain.sampling.rules import of_ratio
 from drain.sampling.rules_file import RulesError, read_rules
@@ -225,13 +226,17 @@ def rules(configuration: Configuration) -> Rules | None:
         raise ValueError("\n".join(f"{file}: {mistake}" for mistake in error.mistakes)) from None
 
 
-def sampling_plan(configuration: Configuration, ring_dir: Path, log: FilteringBoundLogger) -> SamplingPlan | None:
+def sampling_plan(
+    configuration: Configuration, ring_dir: Path, log: FilteringBoundLogger, *, exporter: Exporter, crash: str = ""
+) -> SamplingPlan | None:
     """Return by which rules traces are kept, and the hold; None without rules, and nothing that waits for some.
 
     Args:
         configuration: the effective settings.
         ring_dir: which this drain has the lock of.
         log: for the hold.
+        exporter: to which what is kept goes.
+        crash: of which fault the last drain died, of which nothing that it left may kill this one; empty: of none.
 
     Raises:
         ValueError: the rules are none.
@@ -245,7 +250,13 @@ def sampling_plan(configuration: Configuration, ring_dir: Path, log: FilteringBo
         return None
     status = os.statvfs(ring_dir)
     capacity = min(settings.hold_bytes, status.f_blocks * status.f_frsize // _SHARE_OF_FILE_SYSTEM)
-    hold = Hold(folder, capacity, log=log)
+    unsafe = {}
+    if crash and folder.exists():
+        log.warning("the last drain died of a fault: what waits in the hold is examined first", last_drain=crash)
+        unsafe = examine_held(
+            folder, encoding=exporter.encoding, batch_spans=settings.batch_spans, rules=settings.sampling, log=log
+        )
+    hold = Hold(folder, capacity, log=log, unsafe=unsafe)
     waiting = sum(sums.waiting for sums in hold.sums().values())
     if found is None and not waiting:
         hold.close()
@@ -253,7 +264,7 @@ def sampling_plan(configuration: Configuration, ring_dir: Path, log: FilteringBo
         return None
     if found is None:
         log.warning("spans wait in the hold and there are no rules any more: they are delivered", waiting=waiting)
-    return SamplingPlan(found or of_ratio(1.0), hold)
+    return SamplingPlan(found or of_ratio(1.0), hold, settings.sampling)
 
 
 def admission(configuration: Configuration) -> Admission:

@@ -76,7 +76,9 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 log=log,
             )
             audit_to = StandardStream(STDERR if is_output_taken(configuration.settings) else STDOUT)
-            sampling = assembly.sampling_plan(configuration, directory.path, log)
+            sampling = assembly.sampling_plan(
+                *(configuration, directory.path, log), exporter=exporter, crash=directory.crash
+            )
             service = _service(configuration, directory, exporter, stores, sampling, telemetry, audit_to, log)
             exporter.when_gone = service.request_end
             metric_exporter = make_metric_exporter(configuration, log)

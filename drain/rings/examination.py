@@ -37,6 +37,7 @@ class Examination:
         encoding: what the exporter sends.
         max_bytes: larger files are passed over.
         batch_spans: how many records the drain reads in one go, at most.
+        rules: the file with those by which it decides on traces; None: it keeps all.
         log: for trouble.
         clock: seconds that never go back.
     """
@@ -49,6 +50,7 @@ class Examination:
         encoding: Encoding,
         max_bytes: int,
         batch_spans: int,
+        rules: Path | None = None,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,6 +59,7 @@ class Examination:
             "encoding": encoding,
             "max_bytes": max_bytes,
             "batch_spans": batch_spans,
+            "rules": None if rules is None else str(rules),
             "parent": os.getpid(),
         }
         self._log = log

@@ -6,41 +6,32 @@ first the ring, then the record. It takes and writes nothing.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import resource
-import signal
 import sys
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from drain.accounting.span_metrics import SpanMetrics
-from drain.otlp.json_lines import from_json_line
+from drain.otlp.encode_plan import find_spans
 from drain.rings.culprits import culprits
 from drain.rings.ring import OPEN_FLAGS, Ring, Scratch
+from drain.rings.trials import MOST_UNSAFE, Trials, begin_quantum, decide, die_with_parent, rules_of, take_apart
 from drain.rings.verdict import Suspect, Verdict
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from drain.otlp.request import Encoding
 
-MOST_UNSAFE: Final = 16
-"""Records of a ring that are passed over: a ring that has more is set aside."""
-
 _SCRATCH_BYTES: Final = 512 << 10
 _GROUP_BYTES: Final = 64 << 20  # of ring files that one process tries, so that the first are soon cleared
-_TRIES: Final = 3  # of a process that is killed from outside, or by the kernel for want of memory
-_CPU_SECONDS: Final = 10.0  # for a quantum, which takes milliseconds: a loop without end dies, too
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class Examiner:
@@ -51,16 +42,20 @@ class Examiner:
         encoding: what the drain's exporter sends.
         max_bytes: larger files are passed over.
         batch_spans: how many records the drain reads in one go, at most.
+        rules: the file with those by which the drain decides on traces; None: it keeps all.
     """
 
-    def __init__(self, directory: Path, encoding: Encoding, max_bytes: int, batch_spans: int) -> None:
+    def __init__(
+        self, directory: Path, encoding: Encoding, max_bytes: int, batch_spans: int, rules: Path | None
+    ) -> None:
         self._directory = directory
         self._encoding: Encoding = encoding
         self._max_bytes = max_bytes
         self._batch_spans = batch_spans
         self._scratch = Scratch(_SCRATCH_BYTES)
         self._metrics = SpanMetrics(1000)
-        self._died_of = ""
+        self._trials = Trials()
+        self._rules = rules_of(rules)
 
     def verdicts(self, suspects: Sequence[Suspect]) -> Iterator[Verdict]:
         """Yield a verdict on each ring, those that harm nobody first."""
@@ -73,7 +68,7 @@ class Examiner:
             yield self._verdict(suspect)
 
     def _survives(self, suspects: Sequence[Suspect]) -> bool:
-        return self._lives(lambda: self._read_all(suspects))
+        return self._trials.survives(lambda: self._read_all(suspects))
 
     def _read_all(self, suspects: Sequence[Suspect]) -> None:
         for suspect in suspects:
@@ -88,8 +83,8 @@ class Examiner:
     def _verdict(self, suspect: Suspect) -> Verdict:
         """Find the records of a ring that kill."""
         verdict = Verdict(suspect.inode)
-        if not self._lives(lambda: self._attached(suspect)):
-            verdict.reason = f"a process that attaches it dies ({self._died_of})"
+        if not self._trials.survives(lambda: self._attached(suspect)):
+            verdict.reason = f"a process that attaches it dies ({self._trials.died_of})"
             verdict.is_attachable = False
             return verdict
         ring = self._attached(suspect)
@@ -103,7 +98,9 @@ class Examiner:
                     if found:
                         verdict.unsafe.setdefault(lane.index, []).extend(start + at for at in found)
             if sum(map(len, verdict.unsafe.values())) > MOST_UNSAFE:
-                verdict.reason = f"a process that reads it dies ({self._died_of}) of more than {MOST_UNSAFE} records"
+                verdict.reason = (
+                    f"a process that reads it dies ({self._trials.died_of}) of more than {MOST_UNSAFE} records"
+                )
         except RingFormatError:
             pass  # the drain finds the same, and says it
         finally:
@@ -114,7 +111,7 @@ class Examiner:
         """Return which records kill, and why the others cannot be trusted; they are blanked in the array."""
 
         def survives(places: Sequence[int]) -> bool:
-            return self._lives(lambda: self._handle(ring, records[places[0] : places[-1] + 1]))
+            return self._trials.survives(lambda: self._handle(ring, records[places[0] : places[-1] + 1]))
 
         everything = range(len(records))
         if survives(everything):
@@ -123,17 +120,17 @@ class Examiner:
         records[found] = np.zeros((), records.dtype)
         if found and (len(found) > MOST_UNSAFE or survives(everything)):
             return found, ""
-        return found, f"a process that reads it dies ({self._died_of}), of no record by itself"
+        return found, f"a process that reads it dies ({self._trials.died_of}), of no record by itself"
 
     def _handle(self, ring: Ring, records: np.ndarray) -> None:
-        """Do all that the drain does with what is in records: encode, count, and take apart what it has encoded."""
-        signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)  # SIGPROF kills
+        """Do all that the drain does with what is in records: encode, take apart what it has encoded, count, decide."""
+        begin_quantum()
         encoded = ring.encode(records)
         self._metrics.of(ring.layout, ring.service).summarise(records, encoded.invalid)
-        if self._encoding == "json" and encoded.spans:
-            from_json_line(b'{"resourceSpans":[' + encoded.body + b"]}\n")
-        else:
-            TracesData.FromString(encoded.body).SerializeToString()
+        take_apart(encoded, self._encoding)
+        if self._rules is not None:
+            spans = records[find_spans(records, ring.layout)]
+            decide(self._rules, ring.layout, ring.service, ring.root_threshold, spans)
 
     def _attached(self, suspect: Suspect) -> Ring | None:
         """Return the ring; None where it is gone, another file or unsound, of which the drain need not be afraid."""
@@ -158,20 +155,6 @@ class Examiner:
         except (RingFormatError, OSError):
             return None
 
-    def _lives(self, work: Callable[[], object]) -> bool:
-        """Whether a process that does this lives; it may raise."""
-        for _ in range(_TRIES):
-            child = os.fork()
-            if child == 0:
-                _do_and_exit(work)
-            _, status = os.waitpid(child, 0)
-            if not os.WIFSIGNALED(status):
-                return True
-            self._died_of = signal.Signals(os.WTERMSIG(status)).name
-            if os.WTERMSIG(status) != signal.SIGKILL:
-                return False
-        return False
-
 
 def _groups(suspects: Sequence[Suspect]) -> Iterator[list[Suspect]]:
     group: list[Suspect] = []
@@ -184,34 +167,16 @@ def _groups(suspects: Sequence[Suspect]) -> Iterator[list[Suspect]]:
         yield group
 
 
-def _do_and_exit(work: Callable[[], object]) -> NoReturn:
-    code = 0
-    try:
-        _die_with_parent()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        work()
-        # What wrote behind its memory is often found only by the next that asks for some.
-        for bits in range(6, 24):
-            bytearray(1 << bits)
-    except BaseException:  # noqa: BLE001 - what raises harms nobody: the drain meets it, and says it
-        code = 1
-    finally:
-        os._exit(code)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main() -> None:
     """Read a job from standard input, and write a verdict a line."""
-    _die_with_parent()
+    die_with_parent()
     job: dict[str, Any] = json.load(sys.stdin)
     if os.getppid() != job.pop("parent"):
         return
     lib.rb_guard_install()
     suspects = [Suspect(*suspect) for suspect in job.pop("suspects")]
-    examiner = Examiner(Path(job.pop("directory")), **job)
+    rules = job.pop("rules")
+    examiner = Examiner(Path(job.pop("directory")), rules=None if rules is None else Path(rules), **job)
     for verdict in examiner.verdicts(suspects):
         sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
         sys.stdout.flush()

@@ -20,6 +20,7 @@ from ringbuf.exceptions import RingFormatError, RingVersionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
 
@@ -50,6 +51,7 @@ class Reader:
         encoding: what the exporter sends.
         audit: keeps the sums of rings that are gone.
         batch_spans: how many records are read in one go, at most.
+        rules: the file with those by which it is decided on traces; None: all are kept.
         log: a line for each change.
         spans: where the rings' spans are counted; None: nowhere.
         clock: seconds that never go back.
@@ -63,6 +65,7 @@ class Reader:
         audit: Audit,
         *,
         batch_spans: int,
+        rules: Path | None = None,
         log: FilteringBoundLogger,
         spans: SpanMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -80,6 +83,7 @@ class Reader:
         self._rings: dict[int, Ring] = {}  # by inode
         self._next_liveness = 0.0
         self._batch_spans = batch_spans
+        self._rules = rules
         # Of the rings that were there when a drain died of a fault; None: none did, or the first look is to come.
         self._examination: Examination | None = None
         self._verdicts: dict[int, Verdict] = {}  # by inode, on rings that could not be taken in yet
@@ -325,6 +329,7 @@ class Reader:
             encoding=self._encoding,
             max_bytes=self._intake.admission.max_ring_bytes,
             batch_spans=self._batch_spans,
+            rules=self._rules,
             log=self._log,
             clock=self._clock,
         )

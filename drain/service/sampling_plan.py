@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from drain.sampling.hold.hold import Hold
     from drain.sampling.rules import Rules
 
@@ -15,7 +17,9 @@ class SamplingPlan(NamedTuple):
     Attributes:
         rules: decide.
         hold: has the spans that wait; its service closes it.
+        rules_file: from which the rules are; None: from none.
     """
 
     rules: Rules
     hold: Hold
+    rules_file: Path | None = None

@@ -97,6 +97,7 @@ class Service:
             exporter.encoding,
             audit,
             batch_spans=limits.batch_spans,
+            rules=None if sampling is None else sampling.rules_file,
             log=log,
             spans=None if observer is None else observer.spans,
             clock=clock,

@@ -68,7 +68,7 @@ DRAIN: Final = {
     "spool": {"otlp", "accounting", "settings"},  # of the settings: what an operator may choose about it
     "exporters": {"otlp", "settings", "accounting"},  # of the accounting: what came of the attempts
     "sampling": {"settings", "otlp", "accounting"},  # how times are written; OTLP in records; sums
-    "rings": {"otlp", "accounting"},
+    "rings": {"otlp", "accounting", "sampling"},  # its examiners do with records all that the drain does
     "delivery": {"exporters", "spool", "otlp", "accounting"},
     "telemetry": {"accounting", "exporters", "otlp"},  # metrics by OTLP are sent
     "replay": {"delivery", "exporters", "rings", "spool", "otlp", "accounting"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -26,11 +27,12 @@ from ringbuf.exceptions import RingBufferError
 from ringbuf.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.hold_sums import HoldSums
+    from drain.sampling.hold.unsafe import Unsafe
 
 HOLD_FOLDER: Final = "hold"
 """Of a ring directory."""
@@ -82,6 +84,7 @@ class Hold:
         capacity_bytes: of its chunks and origins.
         chunk_bytes: of one file.
         log: a line for each change of state.
+        unsafe: by a chunk's name: what of it killed a drain.
         clock_nano: CLOCK_MONOTONIC.
 
     Attributes:
@@ -103,6 +106,7 @@ class Hold:
         *,
         chunk_bytes: int = CHUNK_BYTES,
         log: FilteringBoundLogger,
+        unsafe: Mapping[str, Unsafe] = MappingProxyType({}),
         clock_nano: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.folder = folder
@@ -117,12 +121,18 @@ class Hold:
         self._owners = Owners()
         self._chunks = Chunks(folder, self.capacity_bytes, chunk_bytes, boot_id, log)
         recovery = Recovery(
-            folder, self._origins, self._chunks.serials, boot_id=boot_id, now_nano=clock_nano(), log=log
+            *(folder, self._origins, self._chunks.serials),
+            boot_id=boot_id,
+            now_nano=clock_nano(),
+            log=log,
+            unsafe=unsafe,
         )
         self.unsound = recovery.unsound + self.decisions.is_anew
         self._chunks.take(recovery.chunks)
         for service, lost in recovery.lost.items():
             self._owners.lose(service, lost)
+        for service, invalid in recovery.invalid.items():
+            self._owners.refuse(service, invalid)
         self.found = list(self._take_up())
 
     @property

@@ -63,6 +63,11 @@ class Owners:
         self._sums[service].taken_up += count
         self._sums[service].lost += count
 
+    def refuse(self, service: str, count: int) -> None:
+        """Count records that waited when the drain began, and are not to be handled."""
+        self._sums[service].taken_up += count
+        self._sums[service].invalid += count
+
     def sums(self) -> dict[str, HoldSums]:
         """Return what became of the held spans of each service."""
         sums = {service: replace(of_it) for service, of_it in self._sums.items()}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from drain.sampling.hold.chunk import SLOT_BITS, Chunk, ChunkError, ChunkLostError, Fate, RingKey, Segment
+from drain.sampling.hold.chunk import SLOT_BITS, SLOTS, Chunk, ChunkError, ChunkLostError, Fate, RingKey, Segment
 from drain.sampling.hold.files import PART_PREFIX, open_own, set_unsound_aside
 from drain.sampling.hold.origins import OriginError
 from drain.sampling.hold.unreadable import published_in
+from drain.sampling.hold.unsafe import Unsafe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -39,9 +41,12 @@ class Recovery:
         boot_id: of this boot; what an earlier one has left arrives now.
         now_nano: CLOCK_MONOTONIC.
         log: a line for each file that cannot be used.
+        unsafe: by a chunk's name: what of it killed a drain.
+        only: the chunks that are looked at, and left as they are; None: all that there are.
 
     Attributes:
         chunks: those that can be read.
+        invalid: by service: records that waited and killed a drain.
         lost: by service: records that waited and cannot be read any more; of an unknown one under "".
         unsound: how many files cannot be used, or not all that is in them.
     """
@@ -55,6 +60,8 @@ class Recovery:
         boot_id: bytes,
         now_nano: int,
         log: FilteringBoundLogger,
+        unsafe: Mapping[str, Unsafe] = MappingProxyType({}),
+        only: Sequence[Path] | None = None,
     ) -> None:
         self._origins = origins
         self._boot_id = boot_id
@@ -62,15 +69,24 @@ class Recovery:
         self._log = log
         self.chunks: list[Chunk] = []
         self.lost: Counter[str] = Counter()
+        self.invalid: Counter[str] = Counter()
         self.unsound = 0
         self._moved: list[tuple[Chunk, Any, int]] = []
-        for part in folder.glob(f"{PART_PREFIX}*"):  # an earlier drain was killed while it made it
-            part.unlink(missing_ok=True)
-        for path in sorted(folder.glob(f"{CHUNK_PREFIX}*")):
+        self._unsafe = unsafe
+        self._is_trial = only is not None
+        if only is None:
+            for part in folder.glob(f"{PART_PREFIX}*"):  # an earlier drain was killed while it made it
+                part.unlink(missing_ok=True)
+        for path in sorted(folder.glob(f"{CHUNK_PREFIX}*")) if only is None else only:
             self._take_up(path, next(serials))
-        self._say_again_what_was_moved()
+        if only is None:
+            self._say_again_what_was_moved()
 
     def _take_up(self, path: Path, serial: int) -> None:
+        unsafe = self._unsafe.get(path.name, Unsafe(frozenset()))
+        if unsafe.reason:
+            self._set_aside(path, unsafe.reason, self._lost_in(path))
+            return
         try:
             fd = open_own(path)
             try:
@@ -94,6 +110,8 @@ class Recovery:
         except ChunkLostError as error:  # cut in this moment: what was found in it is lost as it is asked for
             self._log.error("a file of the hold was cut", reason=str(error))
             self.unsound += 1
+        if unsafe.slots:
+            self._pass_over(chunk, sorted(unsafe.slots))
 
     def _read(self, chunk: Chunk) -> None:
         """Account for the segments of a chunk, without those that are not sound."""
@@ -134,10 +152,20 @@ class Recovery:
         chunk.add_found(segment, words)
         return self._lose(chunk, segment)
 
+    def _pass_over(self, chunk: Chunk, slots: list[int]) -> None:
+        """Count the records that killed a drain as invalid, once; nobody handles them again."""
+        self._log.error("held records killed a drain: they are invalid", file=chunk.path.name, slots=slots)
+        for segment in chunk.segments:
+            places = chunk.places(segment)
+            places = places[np.isin(places & SLOTS, np.array(slots, np.uint64))]
+            if len(places):
+                chunk.settle(places, Fate.INVALID)
+                self.invalid[segment.service] += len(places)
+
     def _lose(self, chunk: Chunk, segment: Segment) -> int:
         """Count what waits in a segment as lost, once; return how many records that are."""
         places = chunk.places(segment)
-        if len(places):
+        if len(places) and not self._is_trial:
             chunk.settle(places, Fate.LOST)
             self.lost[segment.service] += len(places)
         return len(places)
@@ -152,8 +180,9 @@ class Recovery:
 
     def _set_aside(self, path: Path, reason: str, lost: int) -> None:
         self._log.error("a file of the hold cannot be used: set aside", file=path.name, reason=reason, lost=lost)
-        set_unsound_aside(path)
         self.unsound += 1
+        if not self._is_trial:
+            set_unsound_aside(path)
 
     def _add(self, chunk: Chunk, found: Any, offset: int, words: np.ndarray) -> None:
         """Account for a segment; its numbers were checked in C, and say nothing that is believed beyond itself."""

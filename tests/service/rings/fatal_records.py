@@ -1,7 +1,8 @@
 """Planted in a drain and in its examiner: encoding certain records kills the process, as a fault of the encoder would.
 
 FATAL, in the environment, is JSON: `numbers` of the fatal records; whether they kill only `together`; and `how`: abort,
-kill (from outside), spin (for ever), attach (when the ring is attached), raise (an exception).
+kill (from outside), spin (for ever), attach (when the ring is attached, or an encoder made for what is held), look (as
+rules look at them), raise (an exception).
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ def plant(fatal: dict[str, Any]) -> None:
     numbers, how, together = set(fatal["numbers"]), fatal["how"], fatal.get("together", False)
     begin = Encoder.__init__
 
-    def planted(encode: Callable[[Encoder, np.ndarray], Encoded]) -> Callable[[Encoder, np.ndarray], Encoded]:
-        def planted_encode(self: Encoder, records: np.ndarray) -> Encoded:
+    def planted(encode: Callable[..., Encoded]) -> Callable[..., Encoded]:
+        def planted_encode(self: Encoder, records: np.ndarray, *more: Any) -> Encoded:
             found = numbers & set(records["number"].tolist())
-            if found and how != "attach" and (found == numbers or not together):
+            if found and how not in {"attach", "look"} and (found == numbers or not together):
                 die(how)
-            return encode(self, records)
+            return encode(self, records, *more)
 
         return planted_encode
 
@@ -54,6 +55,21 @@ def plant(fatal: dict[str, Any]) -> None:
     for name in ("encode", "encode_json"):
         setattr(Encoder, name, planted(getattr(Encoder, name)))
     Encoder.__init__ = planted_begin  # type: ignore[method-assign]
+    if how == "look":
+        plant_look(numbers)
+
+
+def plant_look(numbers: set[int]) -> None:
+    from drain.sampling.seen_records import RecordLooker  # noqa: PLC0415 - as above
+
+    look = RecordLooker.look
+
+    def planted_look(self: RecordLooker, records: np.ndarray) -> Any:
+        if numbers & set(records["number"].tolist()):
+            os.abort()
+        return look(self, records)
+
+    RecordLooker.look = planted_look  # type: ignore[method-assign]
 
 
 if FATAL:

@@ -9,12 +9,25 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+import structlog
 
 import ringbuf
-from drain.rings import examination
-from tests.service.draining import LAYOUT, DrainProcess, MemoryBackend, SteppedDrain, emit, numbers_in_file, quarantined
+from drain.rings import examination, held_examination
+from drain.sampling.hold.chunk import RingKey
+from drain.sampling.hold.hold import Hold
+from tests.service.draining import (
+    LAYOUT,
+    DrainProcess,
+    MemoryBackend,
+    SteppedDrain,
+    emit,
+    numbers_in_file,
+    quarantined,
+)
 from tests.service.rings.fatal_records import plant
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,6 +115,108 @@ def test_a_record_kills_the_drain_once(
     assert len(fourth.events("the last drain died of a fault: its rings are examined first")) == 1, "a kill is no fault"
 
 
+RULES = """
+[sampling]
+wait = "{0}"
+wait_after_root = "{0}"
+[[sampling.rule]]
+name = "failures"
+status = "error"
+[[sampling.rule]]
+name = "rest"
+ratio = 1.0
+"""
+
+
+@pytest.mark.parametrize("how", ["abort", "look"])
+def test_with_rules_a_record_kills_the_drain_once_too(
+    ring_dir: Path, tmp_path: Path, shop: ringbuf.Emitter, how: str
+) -> None:
+    """As it leaves the hold, for the encoder; or as the rules look at it, before it is held."""
+    (tmp_path / "plant").mkdir()
+    shutil.copy(PLANT, tmp_path / "plant" / "sitecustomize.py")
+    log, output, rules = tmp_path / "drain.log", tmp_path / "spans.jsonl", tmp_path / "rules.toml"
+    rules.write_text(RULES.format("300ms"))
+    environment = {"PYTHONPATH": str(tmp_path / "plant"), "FATAL": json.dumps({"numbers": [5, 70], "how": how})}
+    arguments = ("--output", output, "--batch-delay", 0, "--sampling", rules)
+
+    def planted_drain() -> DrainProcess:
+        return DrainProcess(log, ring_dir, *arguments, interpreter="-Pm", environment=environment)
+
+    with planted_drain() as first:
+        assert first.wait() == -signal.SIGABRT
+    assert (shop.stats().pending == 0) is (how == "abort"), "in the hold, or in the ring"
+    with planted_drain() as second:
+        second.wait_for_event("held records killed a drain: they are invalid" if how == "abort" else "ring attached")
+        until(lambda: output.exists() and len(numbers_in_file(output)) >= 98)
+        assert second.stop() == 1, "two records are lost"
+        audit = second.events("audit")[-1]
+    assert audit["adds_up"], audit
+    if how == "abort":
+        assert audit["hold"]["shop"] == {"taken_up": 100, "held": 0, "delivered": 98, "invalid": 2}
+    else:
+        assert audit["services"]["shop"] == {"rings": 1, "published": 100, "spooled": 98, "invalid": 2}
+        assert audit["hold"]["shop"] == {"held": 98, "delivered": 98}
+    assert sorted(numbers_in_file(output)) == sorted({*range(100)} - {5, 70})
+    assert not is_noted(ring_dir)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(
+    ("numbers", "how", "together", "reason"),
+    [
+        ([5], "abort", False, ""),
+        ([1, 50, 99], "abort", False, ""),
+        ([5], "look", False, ""),
+        ([7], "kill", False, ""),
+        (list(range(20, 40)), "abort", False, "of more than 16 records"),
+        ([3, 60], "abort", True, "of no record by itself"),
+        ([], "attach", False, ""),
+    ],
+)
+def test_what_kills_is_found_in_the_hold_and_changes_nothing_there(
+    ring_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: list[int],
+    how: str,
+    together: bool,
+    reason: str,
+) -> None:
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+    origin = hold.origin(LAYOUT.to_json(), b'{"service.name": "shop"}', 0)
+    records = np.zeros(100, LAYOUT.dtype)
+    records["number"] = np.arange(100)
+    records["kind"], records["flags"], records["end_unix_nano"] = 1, 0x101, 1
+    records["trace_id"], records["span_id"] = 1, 1
+    for start in (0, 50):
+        hold.append(origin, RingKey(1, 1), 0, start, start + 50, records[start : start + 50])
+    hold.close()
+    (chunk,) = (ring_dir / "hold").glob("chunk-*")
+    before = chunk.read_bytes()
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES.format("5s"))
+    monkeypatch.setenv("FATAL", json.dumps({"numbers": numbers, "how": how, "together": together}))
+    planted = held_examination._START.replace("import drain", f"exec(open({str(PLANT)!r}).read()); import drain", 1)
+    monkeypatch.setattr(held_examination, "_START", planted)
+    unsafe = held_examination.examine_held(
+        ring_dir / "hold", encoding="json", batch_spans=100, rules=rules, log=structlog.get_logger()
+    )
+    if how == "attach":
+        assert set(unsafe) == {chunk.name}
+    else:
+        found = unsafe[chunk.name]
+        assert reason in found.reason
+        assert found.slots == (set() if reason else set(numbers))
+    assert chunk.read_bytes() == before
+    again = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger(), unsafe=unsafe)
+    sums = again.sums()["shop"]
+    left = 100 if not reason and how != "attach" else 0
+    assert (sums.waiting, sums.unaccounted) == (left - len(numbers) if left else 0, 0)
+    assert (sums.invalid if left else sums.lost + sums.invalid) == (len(numbers) if left else 100)
+    again.close()
+
+
 @pytest.mark.prove
 @pytest.mark.parametrize(
     ("numbers", "how", "together", "reason"),
@@ -145,7 +260,7 @@ def test_what_kills_is_passed_over_and_counted(
 def test_the_other_rings_come_first_and_a_loop_without_end_dies(
     shop: ringbuf.Emitter, sound: ringbuf.Emitter, fatal: Callable[..., None], drain: SteppedDrain
 ) -> None:
-    fatal([50], "spin", before="import drain.rings.examiner as e; e._CPU_SECONDS = 0.1; ")
+    fatal([50], "spin", before="import drain.rings.trials as e; e._CPU_SECONDS = 0.1; ")
     drain.until(lambda: sound.stats().pending == 0)
     assert drain.service._reader.in_examination == 1
     assert shop.stats().pending == 100
