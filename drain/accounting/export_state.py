@@ -22,6 +22,7 @@ class ExportState:
         attempts: by the verdict's word: "delivered", "retry", "refused", "too large".
         latency_counts: attempts by bucket, not cumulative; the last is beyond all bounds.
         latency_seconds: sum of their durations.
+        latency_exponential: attempts by the buckets of `exponential_buckets` that have any.
         encoded_bytes: of the requests that were delivered, before compression.
         sent_bytes: of the same, as they went out; those of which the exporter cannot tell are left out.
         values_left_out: values that were left out of what was delivered.
@@ -35,6 +36,7 @@ class ExportState:
     attempts: Mapping[str, int]
     latency_counts: tuple[int, ...]
     latency_seconds: float
+    latency_exponential: Mapping[int, int]
     encoded_bytes: int
     sent_bytes: int
     values_left_out: int

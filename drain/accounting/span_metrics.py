@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from drain.accounting.exponential_buckets import BOUNDS_NANO
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_names, label_value
 from drain.otlp.encode_plan import find_spans
 
@@ -43,7 +44,7 @@ class SpanSummary(NamedTuple):
 
     Attributes:
         rows: which series, each once; int64, shape (n,).
-        counts: spans by bucket, the last beyond all bounds; int64, shape (n, buckets).
+        counts: spans by cell, the last beyond all bounds; int64, shape (n, cells).
         nanos: sums of durations in nanoseconds; float64, shape (n,).
     """
 
@@ -60,12 +61,14 @@ class Series(NamedTuple):
         counts: spans by bucket, not cumulative; the last is beyond all bounds.
         seconds: sum of the durations.
         keys: of labels that stand for an attribute: its key.
+        exponential: spans by the buckets of `exponential_buckets`; None where they are not counted.
     """
 
     labels: Mapping[str, str]
     counts: Sequence[int]
     seconds: float
     keys: Mapping[str, str]
+    exponential: Sequence[int] | None = None
 
 
 class SpanMetrics:
@@ -75,18 +78,27 @@ class SpanMetrics:
         max_series: what exceeds them is counted in one series more, whose service and span name are "(other)"; so are
             series whose labels have more than 1024 characters.
         bounds: upper bounds of the buckets in seconds, ascending.
+        exponential: count so finely that exponential histograms add up from it, too.
     """
 
-    def __init__(self, max_series: int, bounds: Sequence[float] = DURATION_BOUNDS) -> None:
+    def __init__(
+        self, max_series: int, bounds: Sequence[float] = DURATION_BOUNDS, *, exponential: bool = False
+    ) -> None:
         self.max_series = max_series
         self.bounds = tuple(bounds)
-        self._bounds_nano = np.array([round(bound * _NANO) for bound in self.bounds], np.uint64)
+        explicit = [round(bound * _NANO) for bound in self.bounds]
+        # A cell ends at a bound of either histogram, and so lies in one bucket of each.
+        self._cells_nano = np.array(sorted({*explicit, *BOUNDS_NANO} if exponential else explicit), np.uint64)
+        self._explicit_starts = self._starts(explicit)
+        # The shortest buckets share bounds, since there is nothing between two nanoseconds: the first of them counts.
+        self._exponential_bounds, self._exponential_at = np.unique(np.array(BOUNDS_NANO, np.uint64), return_index=True)
+        self._exponential_starts = self._starts(self._exponential_bounds)[:-1] if exponential else None
         self._lock = threading.Lock()
         other = {SERVICE_LABEL: OTHER, SPAN_NAME_LABEL: OTHER}
         self._labels: list[dict[str, str]] = [other]
         self._keys: list[Mapping[str, str]] = [{}]
         self._row_by_labels: dict[tuple[tuple[str, str], ...], int] = {tuple(other.items()): 0}
-        self._counts = np.zeros((1, len(self.bounds) + 1), np.int64)
+        self._counts = np.zeros((1, self.cells), np.int64)
         self._nanos = np.zeros(1)
 
     def of(self, layout: SpanLayout, service: str) -> SpanCounter:
@@ -115,9 +127,12 @@ class SpanMetrics:
         with self._lock:
             counts, nanos = self._counts.copy(), self._nanos.copy()
             labels, keys = list(self._labels), list(self._keys)
+        rows = np.flatnonzero(counts.any(axis=1))
+        explicit = np.add.reduceat(counts[rows], self._explicit_starts, axis=1)
+        exponential = self._exponential(counts[rows])
         return [
-            Series(labels[row], counts[row].tolist(), float(nanos[row]) / _NANO, keys[row])
-            for row in np.flatnonzero(counts.any(axis=1)).tolist()
+            Series(labels[row], explicit[at].tolist(), float(nanos[row]) / _NANO, keys[row], exponential[at])
+            for at, row in enumerate(rows.tolist())
         ]
 
     def row_of(self, labels: dict[str, str], keys: Mapping[str, str]) -> int:
@@ -143,9 +158,27 @@ class SpanMetrics:
                     self._grow()
         return row
 
-    def bucket(self, durations_nano: np.ndarray) -> np.ndarray:
-        """Return the index of the first bound that is not below each duration (uint64, shape (n,))."""
-        return np.searchsorted(self._bounds_nano, durations_nano)
+    @property
+    def cells(self) -> int:
+        """How many cells durations are counted in."""
+        return len(self._cells_nano) + 1
+
+    def cell(self, durations_nano: np.ndarray) -> np.ndarray:
+        """Return the cell of each duration (uint64, shape (n,)): the first whose end is not before it."""
+        return np.searchsorted(self._cells_nano, durations_nano)
+
+    def _starts(self, bounds_nano: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the first cell of each bucket with such upper bounds, and of what lies beyond them."""
+        ends = np.searchsorted(self._cells_nano, np.asarray(bounds_nano, np.uint64))
+        return np.append(0, ends + 1)
+
+    def _exponential(self, counts: np.ndarray) -> Sequence[Sequence[int] | None]:
+        """Return the counts (shape (n, cells)) by the buckets of `exponential_buckets`, if that is wanted."""
+        if self._exponential_starts is None:
+            return [None] * len(counts)
+        spread = np.zeros((len(counts), len(BOUNDS_NANO)), np.int64)
+        spread[:, self._exponential_at] = np.add.reduceat(counts, self._exponential_starts, axis=1)
+        return spread.tolist()
 
     def _grow(self) -> None:
         rows = min(2 * len(self._counts), self.max_series + 1)
@@ -213,14 +246,14 @@ class SpanCounter:
         for dimension in self._dimensions:
             codes *= len(dimension.values) + 1
             codes += dimension.codes(records)
-        buckets = len(self._metrics.bounds) + 1
+        width = self._metrics.cells
         occurring: np.ndarray | None = None
         rows = self._codes
-        if rows * buckets > _DIRECT_CELLS:
+        if rows * width > _DIRECT_CELLS:
             occurring, codes = np.unique(codes, return_inverse=True)
             rows = len(occurring)
-        cells = codes * buckets + self._metrics.bucket(nanos)
-        counts = np.bincount(cells, minlength=rows * buckets).reshape(rows, buckets)
+        cells = codes * width + self._metrics.cell(nanos)
+        counts = np.bincount(cells, minlength=rows * width).reshape(rows, width)
         sums = np.bincount(codes, weights=nanos, minlength=rows)
         if occurring is None:
             occurring = np.flatnonzero(counts.any(axis=1))

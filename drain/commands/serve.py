@@ -73,6 +73,8 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 spool=None if stores.spool is None else stores.spool.status,
                 dead_letters=None if stores.dead_letters is None else stores.dead_letters.status,
                 max_series=configuration.settings.max_series,
+                exponential=(configuration.settings.metrics_exporter, configuration.settings.metrics_histograms)
+                == ("otlp", "exponential"),
                 log=log,
             )
             audit_to = StandardStream(STDERR if is_output_taken(configuration.settings) else STDOUT)

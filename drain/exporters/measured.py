@@ -5,8 +5,10 @@ from __future__ import annotations
 import bisect
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from drain.accounting.exponential_buckets import bucket
 from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
 from drain.exporters.protocol import Bounded, Brokered, GroupExporter, Partitioned, Renewable, Verdict
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding, Request
 
 ANY_BYTES: Final = 1 << 62
+_NANO: Final = 1_000_000_000
 
 
 class MeasuredExporter:
@@ -41,6 +44,7 @@ class MeasuredExporter:
         self._inside: dict[Exporter, int] = {exporter: 0}  # attempts that run
         self._attempts = dict.fromkeys(Verdict, 0)
         self._latency_counts = [0] * (len(LATENCY_BOUNDS) + 1)
+        self._latency_exponential: Counter[int] = Counter()
         self._latency_seconds = 0.0
         self._encoded_bytes = 0
         self._sent_bytes = 0
@@ -146,6 +150,7 @@ class MeasuredExporter:
                 attempts={verdict.value: count for verdict, count in self._attempts.items()},
                 latency_counts=tuple(self._latency_counts),
                 latency_seconds=self._latency_seconds,
+                latency_exponential=dict(self._latency_exponential),
                 encoded_bytes=self._encoded_bytes,
                 sent_bytes=self._sent_bytes,
                 values_left_out=self._values_left_out,
@@ -170,6 +175,7 @@ class MeasuredExporter:
     def _note(self, request: Request, result: Result, started: float, now: float) -> None:
         self._attempts[result.verdict] += 1
         self._latency_counts[bisect.bisect_left(LATENCY_BOUNDS, now - started)] += 1
+        self._latency_exponential[bucket(max(0, round((now - started) * _NANO)))] += 1
         self._latency_seconds += now - started
         match result.verdict:
             case Verdict.DELIVERED:

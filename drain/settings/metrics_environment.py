@@ -26,6 +26,7 @@ _OWN: Final = (
     *("certificate", "client_key", "client_certificate", "insecure"),
 )
 _ELSEWHERE: Final = frozenset({"prometheus", "none"})  # /metrics is there in any case (--listen)
+_HISTOGRAMS: Final = {"explicit_bucket_histogram": "explicit", "base2_exponential_bucket_histogram": "exponential"}
 _PREFERENCES: Final = ("cumulative", "delta", "lowmemory")
 
 
@@ -67,7 +68,7 @@ class MetricsVariables:
             (INTERVAL, "metrics_interval", _milliseconds),
             (TIMEOUT, "metrics_export_timeout", _milliseconds),
             (TEMPORALITY, "metrics_temporality", _preference),
-            (HISTOGRAMS, "", _histograms),
+            (HISTOGRAMS, "metrics_histograms", _histograms),
         ):
             text = environ.get(variable, "").strip()
             if not text:
@@ -77,8 +78,7 @@ class MetricsVariables:
             except ValueError as error:
                 warnings.append(f"{variable} is ignored: {error}")
             else:
-                if field and value is not None:
-                    values[field], origins[field] = value, variable
+                values[field], origins[field] = value, variable
         return cls(values, origins, tuple(warnings))
 
 
@@ -101,6 +101,7 @@ def _preference(text: str) -> str:
     return text.lower()
 
 
-def _histograms(text: str) -> None:
-    if text.lower() != "explicit_bucket_histogram":
-        raise ValueError(f"{text!r}: there are explicit_bucket_histogram alone")
+def _histograms(text: str) -> str:
+    if text.lower() not in _HISTOGRAMS:
+        raise ValueError(f"{text!r} is none of {', '.join(_HISTOGRAMS)}")
+    return _HISTOGRAMS[text.lower()]

@@ -279,6 +279,9 @@ class Settings(BaseSettings):
         "Sums since the drain's start, or since the last acknowledged export; lowmemory: so of histograms alone.",
         default="cumulative",
     )
+    metrics_histograms: Literal["explicit", "exponential"] = _metrics(
+        "Buckets of the histograms that are exported; /metrics has explicit ones in any case.", default="explicit"
+    )
     metrics_headers: Headers | None = _metrics("Sent with every request; without them, the spans'.", default=None)
     metrics_compression: Literal["none", "gzip", "zstd"] | None = _metrics(
         "Of requests; without it, the spans'.", default=None

@@ -78,6 +78,7 @@ class Distribution(NamedTuple):
         counts: by bucket, not cumulative; the last is beyond all bounds.
         total: sum of what was counted.
         keys: of labels that stand for an attribute: its key.
+        exponential: counts by the buckets of `exponential_buckets`; None where they are not counted.
     """
 
     labels: Mapping[str, str]
@@ -85,6 +86,7 @@ class Distribution(NamedTuple):
     counts: Sequence[int]
     total: float
     keys: Mapping[str, str] = MappingProxyType({})
+    exponential: Sequence[int] | None = None
 
 
 Values: TypeAlias = Iterable[tuple[tuple[str, ...], float]]

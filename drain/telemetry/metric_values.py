@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, TypeVar
 
+from drain.accounting.exponential_buckets import spread
 from drain.accounting.export_state import LATENCY_BOUNDS
 from drain.accounting.hold_sums import HOLD_SUM_NAMES
 from drain.accounting.label_names import label_value
@@ -83,7 +84,8 @@ def export_bytes(reading: Reading) -> Values:
 def attempt_durations(reading: Reading) -> Iterable[Distribution]:
     """Return how long attempts took."""
     exports = reading.exports
-    return [Distribution({}, LATENCY_BOUNDS, exports.latency_counts, exports.latency_seconds)]
+    exponential = spread(exports.latency_exponential)
+    return [Distribution({}, LATENCY_BOUNDS, exports.latency_counts, exports.latency_seconds, exponential=exponential)]
 
 
 def of_hold(reading: Reading, value: Callable[[HoldStatus], float]) -> Values:
@@ -224,4 +226,6 @@ def span_durations(reading: Reading) -> Iterable[Distribution]:
     """Return the durations of spans by series."""
     if reading.spans is not None:
         for series in reading.spans.series():
-            yield Distribution(series.labels, reading.spans.bounds, series.counts, series.seconds, series.keys)
+            yield Distribution(
+                series.labels, reading.spans.bounds, series.counts, series.seconds, series.keys, series.exponential
+            )

@@ -16,13 +16,14 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 import ringbuf
+from drain.accounting.exponential_buckets import buckets
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL
 from drain.telemetry.metric import Distribution
 from drain.telemetry.metric_table import METRICS
 from ringbuf.ring.resource import build_resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -73,13 +74,16 @@ class OtlpMetrics:
 
     Args:
         streams: what the receiver has.
+        exponential: tell exponential histograms where they are counted, and not those of explicit buckets.
         points_a_request: at most so many.
 
     Attributes:
         resource: the drain's own: what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, and what is found here.
     """
 
-    def __init__(self, streams: Streams, *, points_a_request: int = POINTS_A_REQUEST) -> None:
+    def __init__(
+        self, streams: Streams, *, exponential: bool = False, points_a_request: int = POINTS_A_REQUEST
+    ) -> None:
         self.resource = {
             "service.version": ringbuf.__version__,
             **build_resource(None, None, version=ringbuf.__version__),
@@ -87,6 +91,7 @@ class OtlpMetrics:
         if str(self.resource["service.name"]).startswith("unknown_service"):
             self.resource["service.name"] = SERVICE_NAME
         self._streams = streams
+        self._exponential = exponential
         self._points_a_request = points_a_request
 
     def requests(self, reading: Reading, now: int) -> Iterator[MetricRequest]:
@@ -102,7 +107,9 @@ class OtlpMetrics:
                 if request.points == self._points_a_request:
                     yield request
                     request = MetricRequest(ExportMetricsServiceRequest(), now)
-                if isinstance(item, Distribution):
+                if isinstance(item, Distribution) and self._exponential and item.exponential is not None:
+                    self._add_exponential(request, metric, item, item.exponential)
+                elif isinstance(item, Distribution):
                     self._add_distribution(request, metric, item)
                 else:
                     values, value = item
@@ -146,6 +153,28 @@ class OtlpMetrics:
             bucket_counts=map(int, counts),
             explicit_bounds=shown.bounds,
         )
+        _add_attributes(data.attributes, shown.labels, shown.keys, metric)
+
+    def _add_exponential(
+        self, request: MetricRequest, metric: Metric, shown: Distribution, counted: Sequence[int]
+    ) -> None:
+        message = self._message(request, metric, shown.labels)
+        key = (metric.name, *shown.labels.items())
+        point = self._streams.point(key, "histogram", (*counted, shown.total), request.until_unix_nano)
+        request.told.append(point)
+        *counts, total = point.numbers
+        told = buckets([int(count) for count in counts])
+        message.exponential_histogram.aggregation_temporality = self._temporality(metric)
+        data = message.exponential_histogram.data_points.add(
+            start_time_unix_nano=point.start_unix_nano,
+            time_unix_nano=request.until_unix_nano,
+            count=told.zeros + sum(told.counts),
+            sum=total,
+            scale=told.scale,
+            zero_count=told.zeros,
+        )
+        data.positive.offset = told.offset
+        data.positive.bucket_counts.extend(told.counts)
         _add_attributes(data.attributes, shown.labels, shown.keys, metric)
 
     def _message(self, request: MetricRequest, metric: Metric, labels: Mapping[str, str]) -> MetricMessage:

@@ -34,6 +34,7 @@ class Telemetry:
         spool: what it holds; None: there is none.
         dead_letters: what is kept of them; None: there are none.
         max_series: of span metrics; 0: none are counted.
+        exponential: count exponential histograms, and export these.
         log: for changes and trouble.
 
     Attributes:
@@ -47,9 +48,11 @@ class Telemetry:
         spool: Callable[[], SpoolStatus] | None = None,
         dead_letters: Callable[[], LetterStatus] | None = None,
         max_series: int,
+        exponential: bool = False,
         log: FilteringBoundLogger,
     ) -> None:
-        self.spans = SpanMetrics(max_series) if max_series else None
+        self.spans = SpanMetrics(max_series, exponential=exponential) if max_series else None
+        self._exponential = exponential
         self._exports = exports
         self._spool = spool
         self._dead_letters = dead_letters
@@ -118,7 +121,7 @@ class Telemetry:
         from drain.telemetry.periodic_export import PeriodicMetricExport  # noqa: PLC0415
         from drain.telemetry.streams import Streams  # noqa: PLC0415
 
-        metrics = OtlpMetrics(Streams(self._start_unix_nano, preference))
+        metrics = OtlpMetrics(Streams(self._start_unix_nano, preference), exponential=self._exponential)
         sources = self._sources(snapshots, seconds_until_attempt, spool_capacity_bytes)
         self._export = PeriodicMetricExport(exporter, metrics, sources.read, interval, timeout=timeout, log=self._log)
 

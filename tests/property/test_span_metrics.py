@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from drain.accounting.exponential_buckets import bucket, spread
 from drain.accounting.label_names import label_names
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.span_metrics import OTHER, SpanMetrics
@@ -103,6 +104,23 @@ def test_a_batch_adds_what_its_spans_add_one_by_one(case: tuple[SpanLayout, list
     for records in batches:
         count(spans, layout, records)
     assert series_of(spans) == one_by_one(layout, batches, spans)
+
+
+@given(layouts(types=FIXED_TYPES).flatmap(lambda layout: st.tuples(st.just(layout), any_records_for(layout))))
+def test_exponential_buckets_are_counted_beside_the_explicit_ones(case: tuple[SpanLayout, Any]) -> None:
+    layout, records = case
+    plain, fine = SpanMetrics(MAX_SERIES), SpanMetrics(MAX_SERIES, exponential=True)
+    for spans in (plain, fine):
+        count(spans, layout, records)
+    assert series_of(fine) == series_of(plain)
+    valid = records[find_spans(records, layout)]
+    durations = (
+        min(max(0, int(end) - int(start)), 1 << 62)
+        for start, end in zip(valid["start_unix_nano"], valid["end_unix_nano"], strict=True)
+    )
+    counted = [sum(of_bucket) for of_bucket in zip(*(one.exponential or () for one in fine.series()), strict=True)]
+    assert counted == (spread(Counter(map(bucket, durations))) if len(valid) else [])
+    assert all(one.exponential is None for one in plain.series())
 
 
 @given(layouts().flatmap(lambda layout: st.tuples(st.just(layout), any_records_for(layout))))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.service.exporters.receivers import Receiver
 
 SPANS = 40
+KINDS = ("sum", "gauge", "histogram", "exponential_histogram")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def told(agent: Receiver, run: str) -> list[tuple[dict[str, str], dict[str, Any]
             resource = strings(of_resource["resource"]["attributes"])
             for scope in of_resource["scope_metrics"]:
                 for metric in scope["metrics"]:
-                    [data] = [metric[kind] for kind in ("sum", "gauge", "histogram") if kind in metric]
+                    [data] = [metric[kind] for kind in KINDS if kind in metric]
                     points += [
                         (resource, metric, strings(point.get("attributes", [])), point) for point in data["data_points"]
                     ]
@@ -56,9 +57,18 @@ def strings(attributes: list[dict[str, Any]]) -> dict[str, str]:
     return {pair["key"]: str(next(iter(pair["value"].values()))) for pair in attributes}
 
 
-@pytest.mark.parametrize(("preference", "protocol"), [("cumulative", "http/protobuf"), ("delta", "grpc")])
+@pytest.mark.parametrize(
+    ("preference", "protocol", "kind"),
+    [("cumulative", "http/protobuf", "histogram"), ("delta", "grpc", "exponential_histogram")],
+)
 def test_a_third_party_receiver_has_the_metrics_of_two_drains_one_after_the_other(
-    agent: Receiver, ring_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preference: str, protocol: str
+    agent: Receiver,
+    ring_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    preference: str,
+    protocol: str,
+    kind: str,
 ) -> None:
     log, run = tmp_path / "log", tmp_path.name
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
@@ -66,6 +76,8 @@ def test_a_third_party_receiver_has_the_metrics_of_two_drains_one_after_the_othe
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", protocol)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", endpoint)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", preference)
+    of_histograms = {"histogram": "explicit_bucket", "exponential_histogram": "base2_exponential_bucket"}[kind]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", f"{of_histograms}_histogram")
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "50")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"test.run={run}")
     for number in (1, 2):
@@ -85,6 +97,7 @@ def test_a_third_party_receiver_has_the_metrics_of_two_drains_one_after_the_othe
         else:
             assert (sum(received), sum(spans)) == (2 * SPANS, 2 * SPANS)
     of_spans = [found for found in points if found[1]["name"] == "ringbuf.span.duration"]
+    assert all(kind in metric for _, metric, *_ in of_spans)
     assert {resource["service.name"] for resource, *_ in of_spans} == {"shop"}
     assert {attributes["grafos.operation"] for _, _, attributes, _ in of_spans} == {"fbmu_read"}
 

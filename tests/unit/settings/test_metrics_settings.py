@@ -69,7 +69,7 @@ def test_variables_are_read_as_the_specification_has_them() -> None:
             f"{OTLP}METRICS_INSECURE": "true",
             f"{OTLP}METRICS_COMPRESSION": "none",
             f"{OTLP}METRICS_TEMPORALITY_PREFERENCE": "DELTA",
-            f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "explicit_bucket_histogram",
+            f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "base2_exponential_bucket_histogram",
             f"{OTLP}ENDPOINT": "https://general",
             f"{OTLP}TRACES_TIMEOUT": "1000",
         }
@@ -85,6 +85,7 @@ def test_variables_are_read_as_the_specification_has_them() -> None:
         "metrics_insecure": True,
         "metrics_compression": "none",
         "metrics_temporality": "delta",
+        "metrics_histograms": "exponential",
     }
     assert found.origins["metrics_timeout"] == f"{OTLP}METRICS_TIMEOUT"
     assert found.warnings == ()
@@ -103,7 +104,7 @@ def test_who_wants_prometheus_has_it_and_no_export(name: str) -> None:
         ("OTEL_METRIC_EXPORT_INTERVAL", "1.5"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
         (f"{OTLP}METRICS_TEMPORALITY_PREFERENCE", "sum"),
-        (f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "base2_exponential_bucket_histogram"),
+        (f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "summary"),
         ("OTEL_METRIC_EXPORT_TIMEOUT", "0"),
         (f"{OTLP}METRICS_PROTOCOL", "http/json"),
         (f"{OTLP}METRICS_PROTOCOL", "nonsense"),

@@ -137,10 +137,12 @@ LETTERS = LetterStatus(
 )
 
 
-def sources(snapshot: Snapshot, exporter: MeasuredExporter, clock: Clock, **more: Any) -> Sources:
+def sources(
+    snapshot: Snapshot, exporter: MeasuredExporter, clock: Clock, *, exponential: bool = False, **more: Any
+) -> Sources:
     """Return where the numbers of this snapshot and exporter are, with one series of spans."""
     exchange = SnapshotExchange(lambda: exchange.publish(snapshot), clock)
-    spans = SpanMetrics(100)
+    spans = SpanMetrics(100, exponential=exponential)
     records = DATAPLANE_LAYOUT.empty(3)
     records["trace_id"] = records["span_id"] = 1
     records["present"] = 1 << DATAPLANE_LAYOUT.index("grafos.outcome")

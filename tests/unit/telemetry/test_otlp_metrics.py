@@ -12,13 +12,14 @@ from prometheus_client.utils import floatToGoString
 from drain.accounting.snapshot import Snapshot
 from drain.accounting.sums import Sums
 from drain.exporters.measured import MeasuredExporter
+from drain.exporters.protocol import Result, Verdict
 from drain.telemetry.metric_table import METRICS
 from drain.telemetry.metrics import DrainCollector, registry_of
 from drain.telemetry.otlp_metrics import OtlpMetrics
 from drain.telemetry.streams import Streams, TemporalityPreference
 from tests.clocks import Clock
 
-from .full_drain import Backend, full_sources, sources
+from .full_drain import Backend, full_sources, request, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +44,8 @@ def sent(
 
 def messages(requests: list[ExportMetricsServiceRequest]) -> Iterator[tuple[dict[str, str], MetricMessage]]:
     """Yield each metric with its resource."""
-    for request in requests:
-        for of_resource in request.resource_metrics:
+    for sent_request in requests:
+        for of_resource in sent_request.resource_metrics:
             resource = {pair.key: pair.value.string_value for pair in of_resource.resource.attributes}
             for scope in of_resource.scope_metrics:
                 assert scope.scope.name == "ringbuf-drain"
@@ -140,6 +141,32 @@ def test_attributes_of_spans_have_their_own_keys() -> None:
     [point] = metric.histogram.data_points
     keys = {pair.key for pair in point.attributes}
     assert keys == {"span.name", "grafos.outcome"}
+
+
+@pytest.mark.parametrize("preference", ["cumulative", "delta"])
+def test_exponential_histograms_are_told_where_that_is_wanted(preference: TemporalityPreference) -> None:
+    clock = Clock()
+    exporter = MeasuredExporter(Backend(clock, (0.25, Result(Verdict.DELIVERED))), clock)
+    exporter.export(request())
+    of = sources(Snapshot(), exporter, clock, exponential=True)
+    metrics = OtlpMetrics(Streams(START, preference), exponential=True)
+    [first] = metrics.requests(of.read(), NOW)
+    first.acknowledge()
+    [second] = metrics.requests(of.read(), NOW + 1)
+    for told, spans, attempts in ((first, 3, 1), (second, 0, 0) if preference == "delta" else (second, 3, 1)):
+        points = {
+            metric.name: metric.exponential_histogram.data_points[0]
+            for _, metric in messages([told.message])
+            if metric.WhichOneof("data") == "exponential_histogram"
+        }
+        of_spans, of_attempts = points["ringbuf.span.duration"], points["ringbuf.drain.export_duration"]
+        assert (of_spans.count, of_attempts.count) == (spans, attempts)
+        assert of_spans.sum == pytest.approx(0.002 * spans)
+        assert list(of_spans.positive.bucket_counts) == [spans] * bool(spans)
+        if spans:  # 2 ms three times, and a quarter of a second, which ends a bucket
+            assert 2 ** (of_spans.positive.offset / 8) < 0.002 <= 2 ** ((of_spans.positive.offset + 1) / 8)
+            assert (of_attempts.scale, of_attempts.positive.offset) == (3, 8 * -2 - 1)
+    assert not [metric for _, metric in messages([first.message]) if metric.WhichOneof("data") == "histogram"]
 
 
 def test_a_request_has_no_more_points_than_it_may_and_none_is_left_out_or_there_twice() -> None:
