@@ -22,7 +22,8 @@ from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.admission import Admission
 from drain.rings.held_examination import examine_held
-from drain.sampling.hold.hold import HOLD_FOLDER, Hold
+from drain.sampling.hold.files import HOLD_FOLDER
+from drain.sampling.hold.hold import Hold
 from drain.sampling.rules import of_ratio
 from drain.sampling.rules_file import RulesError, read_rules
 from drain.service.limits import Limits

@@ -6,7 +6,7 @@ What is decided goes on record before the first of its spans is settled, so that
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -16,11 +16,13 @@ from drain.log import RepeatedTrouble
 from drain.sampling.decision_words import packed, packed_spans, unpacked, unpacked_spans
 from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import HoldFullError
+from drain.sampling.hold.picture import write_picture
 from drain.sampling.rates_file import read_rates, write_rates
 from drain.sampling.sampler import Why
 from drain.sampling.traces import NOWHERE, Fates, Traces
 from drain.service.held_batches import AS_THEY_ARE, HeldBatches
 from drain.service.rules_in_effect import RulesInEffect, Tally, summed
+from drain.service.sampling_picture import picture_of
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 from ringbuf.ring.resource import resource_to_json
@@ -164,6 +166,7 @@ class LateSampling:
         self._next: Rules | None = None  # after `_earlier` has ended: two tables at most
         self._ended: list[Tally] = []  # one at most: the sum of all
         self._malformed = 0  # tracestates, under rules that are no more
+        self._dropped_at_once: Counter[str] = Counter()  # by service: decided before they were held
         self._is_record_whole = True  # that of decisions
         # Late spans that were kept for themselves: by earlier drains; and lately, for when the file is written anew.
         self._kept_before = unpacked_spans(hold.decisions.found)
@@ -374,10 +377,12 @@ class LateSampling:
             except OSError as error:
                 self._trouble.warn("decisions cannot be put on record anew", reason=str(error))
         self._keep_rates()
+        self._show()
 
     def close(self) -> None:
         """Let go of the hold; what waits, and the rates, are for the next drain."""
         self._keep_rates()
+        self._show()
         self.hold.close()
 
     def seconds_until_due(self, now_nano: int) -> float | None:
@@ -498,6 +503,18 @@ class LateSampling:
             write_rates(self.hold.folder / _RATES, self._current.traces.rates())
         except OSError as error:
             self._trouble.warn("the rates of the last seconds cannot be kept", reason=str(error))
+
+    def _show(self) -> None:
+        """Let those see it who look at the directory."""
+        waiting = {
+            key: spans
+            for key, origin in self._origins.items()
+            if (spans := self.hold.waiting_bytes(key) // origin.layout.slot_bytes)
+        }
+        try:
+            write_picture(self.hold.folder, picture_of(self.status(), self.hold, waiting, self._dropped_at_once))
+        except OSError as error:
+            self._trouble.warn("what late sampling does cannot be shown", reason=str(error))
 
     def _take_up(self, every: Iterable[Found], idle_nano: int) -> None:
         """Look once more at what waited when an earlier drain ended, as if it came then.

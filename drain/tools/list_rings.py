@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from drain.tools.looking.command_line import EXIT_INCOMPLETE, fail
+from drain.tools.looking.late_sampling import picture_in, summary, waiting_of
 from drain.tools.looking.ring_selection import (
     JsonOption,
     RingDirOption,
@@ -27,6 +28,7 @@ from ringbuf.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from drain.sampling.hold.picture import Picture
     from drain.tools.looking.observed_ring import ObservedRing
 
 DROPS: Final = ("full", "contended", "unsampled")
@@ -43,8 +45,9 @@ _COLUMNS: Final = (
     Column("", rank=6, is_text=True, style="cyan"),
     Column("fill"),
     Column("published", rank=4),
+    Column("held", rank=2),
     Column("dropped", rank=1, is_text=True),
-    Column("drain", rank=2, is_text=True),
+    Column("drain", rank=3, is_text=True),
     Column("ring", rank=9, is_text=True, keeps_end=True),
 )
 
@@ -102,14 +105,16 @@ def list_rings(
     """List the rings of a directory: who writes each, whether that process lives, and how full it is.
 
     State: alive; closed by its producer, in good order; dead, its producer is gone without that. Fill: of the fullest
-    lane. Dropped: spans not written, by reason. Drain: attached, none, gone (killed while attached) or set aside.
+    lane. Held: spans that wait in the hold of late sampling. Dropped: spans not written, by reason. Drain: attached,
+    none, gone (killed while attached) or set aside.
     """
     paths = select(ring_dir, rings)
     found, unreadable = observe(paths, service)
     if doubt := doubt_of_service(paths, service, found):
         fail(doubt, EXIT_INCOMPLETE)
     drain_pid = drain_of(ring_dir)
-    entries = [describe(ring, drain_pid is not None) for ring in found]
+    picture = picture_in(ring_dir)
+    entries = [describe(ring, drain_pid is not None, picture) for ring in found]
     names = {ring.name: ring.shown_name for ring in found}
     for ring in found:
         ring.close()
@@ -121,20 +126,26 @@ def list_rings(
             typer.echo(json_text({"ring": path.name, "unreadable": reason}))
     else:
         if entries:
-            write_table(_COLUMNS, [_row(entry, names[entry["ring"]]) for entry in entries])
-        _write_rest(len(entries), " or ".join(state or ()), f"{ring_dir}", drain_pid)
+            columns: tuple[Column, ...] = _COLUMNS
+            rows = [_row(entry, names[entry["ring"]]) for entry in entries]
+            if picture is None:  # nobody samples late
+                at = [column.title for column in columns].index("held")
+                columns, rows = columns[:at] + columns[at + 1 :], [row[:at] + row[at + 1 :] for row in rows]
+            write_table(columns, rows)
+        _write_rest(len(entries), " or ".join(state or ()), f"{ring_dir}", drain_pid, picture)
         for path, reason in unreadable:
             typer.echo(f"ringbuf: {printable(path.name)}: {printable(reason)}", err=True)
     if unreadable:
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def describe(ring: ObservedRing, is_served: bool) -> dict[str, Any]:
+def describe(ring: ObservedRing, is_served: bool, picture: Picture | None) -> dict[str, Any]:
     """Return what `list` says of a ring, as `--json` has it.
 
     Args:
         ring: as of its last poll.
         is_served: whether a drain is seen that serves the directory.
+        picture: of late sampling; None: there is none.
     """
     sums = ring.sums()
     drain = ring.drain
@@ -152,6 +163,7 @@ def describe(ring: ObservedRing, is_served: bool) -> dict[str, Any]:
         "fill": round(ring.fill, 4),
         "published": sums.published,
         "pending": sums.pending,
+        "held": None if picture is None else waiting_of(ring, picture),
         "dropped": {name: getattr(sums, name) for name in DROPS},
         "truncated": sums.truncated,
         "invalid_values": sums.invalid_values,
@@ -189,15 +201,18 @@ def _row(entry: dict[str, Any], name: str) -> list[str]:
         bar(entry["fill"]),
         percent(entry["fill"]),
         f"{entry['published']:,}",
+        f"{entry['held'] or 0:,}",
         drops_of(entry),
         entry["drain"],
         printable(name, 96, keep_end=True),
     ]
 
 
-def _write_rest(count: int, states: str, ring_dir: str, drain_pid: int | None) -> None:
+def _write_rest(count: int, states: str, ring_dir: str, drain_pid: int | None, picture: Picture | None) -> None:
     if not is_terminal() and count:
         return  # whoever reads the table with a program reads no more than the table
     served = f"drain: pid {drain_pid}" if drain_pid is not None else "no drain"
     those = f" that {'is' if count == 1 else 'are'} {states}" if states else ""
     typer.echo(f"{counted(count, 'ring') if count else 'no rings'}{those} in {ring_dir}; {served}")
+    if picture is not None:
+        typer.echo(summary(picture))

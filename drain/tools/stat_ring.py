@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from drain.tools.list_rings import describe
+from drain.tools.looking.late_sampling import picture_in
 from drain.tools.looking.observed_ring import COUNTERS, OUTCOMES, ObservedRing
 from drain.tools.looking.ring_selection import (
     JsonOption,
@@ -21,6 +22,9 @@ from drain.tools.looking.ring_selection import (
 from drain.tools.looking.span_text import age, json_text, moment, printable
 from drain.tools.looking.table import Column, bar, has_colour, percent, write_table
 from ringbuf.wording import counted
+
+if TYPE_CHECKING:
+    from drain.sampling.hold.picture import Picture
 
 _POSITIONS: Final = 1 << 64
 _MOST_LABELS: Final = 6
@@ -34,17 +38,17 @@ def stat_ring(
     """Show one ring: geometry, layout, resource, and the counters of each lane."""
     path = select_one(ring_dir, ring)
     with ObservedRing(path) as observed:
-        entry = _all_of(observed, drain_of(path.parent) is not None)
+        entry = _all_of(observed, drain_of(path.parent) is not None, picture_in(path.parent))
     if as_json:
         typer.echo(json_text(entry))
     else:
         _write(entry)
 
 
-def _all_of(ring: ObservedRing, is_served: bool) -> dict[str, Any]:
+def _all_of(ring: ObservedRing, is_served: bool, picture: Picture | None) -> dict[str, Any]:
     header = ring.header
     sums = ring.sums()
-    return describe(ring, is_served) | {
+    return describe(ring, is_served, picture) | {
         "path": str(ring.path),
         "abi": f"{header.abi_major}.{header.abi_minor}",
         "boot_id": str(uuid.UUID(bytes=bytes(header.boot_id))),
@@ -91,6 +95,7 @@ def _write(entry: dict[str, Any]) -> None:
         {
             "published": f"{published:,}",
             "pending": f"{pending:,}  {bar(entry['fill'])} {percent(entry['fill'])} of the fullest lane",
+            **({} if entry["held"] is None else {"held": f"{entry['held']:,} wait for late sampling"}),
             **{name.replace("_", "-"): f"{count:,}" for name, count in entry["outcomes"].items()},
         },
     )

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+HOLD_FOLDER: Final = "hold"
+"""Of a ring directory."""
+
 PART_PREFIX: Final = ".part-"
 _UNSOUND_PREFIX: Final = "unsound-"
 _MOST_UNSOUND: Final = 4  # that are kept for somebody to look at

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from drain.accounting.hold_sums import HoldSums
     from drain.sampling.hold.unsafe import Unsafe
 
-HOLD_FOLDER: Final = "hold"
-"""Of a ring directory."""
-
 CHUNK_BYTES: Final = 4 << 20
 LEAST_CHUNKS: Final = 4
 """One that is filled, one that is emptied, one that is kept for what is moved, and one for what waits."""

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from drain.replay.sources import files_of
 from drain.tools.looking.command_line import EXIT_DONE, EXIT_INCOMPLETE, EXIT_USAGE, fail
+from drain.tools.looking.late_sampling import picture_in
 from drain.tools.looking.span_text import printable
 from drain.tools.report.page import Report, page
 from drain.tools.report.sources import STANDARD_INPUT, Source, SourceError, open_source
@@ -69,6 +70,7 @@ def report(
     keys = Keys(tuple(by) if by else OPERATION_KEYS, tuple(outcome) if outcome else OUTCOME_KEYS)
     with tempfile.TemporaryDirectory(prefix="ringbuf-report-") as folder:
         sources, rings = _open_all(inputs, Path(folder), output)
+        sampling = [picture for name in dict.fromkeys(inputs) if (picture := picture_in(Path(name))) is not None]
         statistics, slowest = Statistics(), SlowestTraces(traces)
         found: list[Trace] = []
         with _progress(sources) as progress:
@@ -84,7 +86,7 @@ def report(
     unreadable = sum(source.unreadable for source in sources)
     if not statistics.spans:
         fail("no span in what was read, so no page was written", EXIT_USAGE)
-    made = page(Report(title, statistics, found, sources, rings, keys.operation))
+    made = page(Report(title, statistics, found, sources, rings, keys.operation, sampling))
     _write(made, output)
     if output != Path(_STANDARD_OUTPUT):
         words = f", {unreadable:,} unreadable parts" if unreadable else ""

@@ -23,6 +23,7 @@ from drain.tools.report.sections import (
     latency_section,
     reading_section,
     rings_section,
+    sampling_section,
     time_section,
     traces_section,
 )
@@ -31,6 +32,7 @@ from ringbuf.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from drain.sampling.hold.picture import Picture
     from drain.tools.report.rings import RingCount
     from drain.tools.report.sources import Source
     from drain.tools.report.statistics import Statistics
@@ -58,6 +60,7 @@ class Report:
         sources: what was read.
         rings: counters of the rings among them.
         by: the attributes that were asked for operations.
+        sampling: what late sampling did in the ring directories among the inputs.
     """
 
     title: str
@@ -66,6 +69,7 @@ class Report:
     sources: Sequence[Source]
     rings: Sequence[RingCount]
     by: Sequence[str]
+    sampling: Sequence[Picture] = ()
 
 
 def page(report: Report, most_bytes: int = MOST_BYTES) -> bytes:
@@ -105,6 +109,7 @@ def _page(report: Report, cards: int, rows: int, found_traces: int) -> str:
             errors_section(statistics, filters, rows),
             traces_section(report.traces, statistics, filters, found_traces),
             rings_section(report.rings),
+            sampling_section(report.sampling),
             reading_section(report.sources, statistics, window, report.by),
         )
     )

@@ -27,6 +27,7 @@ from ringbuf.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from drain.sampling.hold.picture import Picture
     from drain.tools.report.filters import Filters
     from drain.tools.report.rings import RingCount
     from drain.tools.report.sources import Source
@@ -202,6 +203,46 @@ def rings_section(rings: Sequence[RingCount]) -> str:
         "found no room (full, contended); missed are those that the drain took while they were read.</p>"
     )
     return _section("rings", "Rings", words + _sortable("Counters of the rings", head, 2, rows))
+
+
+def sampling_section(pictures: Sequence[Picture]) -> str:
+    """Return what late sampling did in ring directories; nothing where none was read that has it."""
+    if not pictures:
+        return ""
+    of_rules = ("Rule", "Traces", "Kept", "Spans", "Kept", "Sampled out", "Keeps now")
+    rules = "".join(
+        f"<tr><td>{named(name)}</td>"
+        + _numbers(
+            (rule.traces, count_text(rule.traces)),
+            (rule.kept_traces, count_text(rule.kept_traces)),
+            (rule.kept_spans + rule.sampled_out_spans, count_text(rule.kept_spans + rule.sampled_out_spans)),
+            (rule.kept_spans, count_text(rule.kept_spans)),
+            (rule.sampled_out_spans, count_text(rule.sampled_out_spans)),
+            (rule.kept_ratio, f"{rule.kept_ratio:.4%}"),
+        )
+        + "</tr>"
+        for picture in pictures
+        for name, rule in picture.rules.items()
+    )
+    of_services = ("Service", "Waiting", "Kept", "Sampled out", "Lost")
+    services = "".join(
+        f"<tr><td>{named(name)}</td>"
+        + _numbers(*((count, count_text(count)) for count in (one.waiting, one.kept, one.sampled_out, one.lost)))
+        + "</tr>"
+        for picture in pictures
+        for name, one in picture.services.items()
+    )
+    dry = (
+        " In a dry run all is delivered, and rules only say what they would have kept."
+        if any(picture.dry_run for picture in pictures)
+        else ""
+    )
+    words = (
+        '<p class="note">Counted by the drain since it began, as it last said; spans that are sampled out are in no '
+        f"other section.{dry}</p>"
+    )
+    tables = _sortable("Decisions by rule", of_rules, 1, rules) + _sortable("By service", of_services, 1, services)
+    return _section("sampling", "Late sampling", words + tables)
 
 
 def reading_section(sources: Sequence[Source], statistics: Statistics, window: Window, by: Sequence[str]) -> str:

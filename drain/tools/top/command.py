@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from drain.tools.looking.late_sampling import picture_in
 from drain.tools.looking.ring_selection import (
     JsonOption,
     RingDirOption,
@@ -56,7 +57,8 @@ def top(
     """Show what the rings do, live; in a pipe or on a terminal without a cursor, one picture after the other.
 
     Spans a second, fill and drops are counted by the producers; p50 and p99 are of the spans that were seen in the last
-    ten pictures. Lag: since the end of the oldest span that the drain has not released. q ends it, or Ctrl-C.
+    ten pictures. Lag: since the end of the oldest span that the drain has not released. Of a drain that samples late:
+    what waits in its hold, and what each rule kept since it began. q ends it, or Ctrl-C.
     """
     signal.signal(signal.SIGTERM, _end)  # else the terminal would stay in its other screen
     paths = select(ring_dir, rings)
@@ -76,7 +78,7 @@ def top(
                 frames.look()
                 if keys.quit_within(min(_NAP_SECONDS, left)):
                     return
-            yield frames.take()
+            yield frames.take(picture_in(ring_dir))
 
     try:
         # A program that reads JSON from here has its keys for itself.

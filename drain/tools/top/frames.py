@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from drain.tools.looking.late_sampling import waiting_of
 from drain.tools.looking.span_fields import carries_otlp, durations_of, name_of
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from drain.sampling.hold.picture import Picture
     from drain.tools.looking.observed_ring import ObservedRing
     from drain.tools.looking.watched_rings import WatchedRings
     from ringbuf.layout.layout import SpanLayout
@@ -37,6 +39,7 @@ class Group:
         pending: spans that are not released.
         drop_rate: spans not written in a second, for want of room or a lane.
         lag_nano: since the end of the oldest span that is not released.
+        held: spans that wait in the hold of late sampling.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Group:
     pending: int = 0
     drop_rate: float = 0.0
     lag_nano: int = 0
+    held: int = 0
 
 
 @dataclass(slots=True)
@@ -78,6 +82,7 @@ class Frame:
         kinds: the one that was seen most first.
         seen: spans looked at since the one before, for the latencies.
         published: spans published in that time.
+        late_sampling: what it does; None: nobody samples late.
     """
 
     unix_nano: int
@@ -86,6 +91,7 @@ class Frame:
     kinds: list[Kind]
     seen: int
     published: int
+    late_sampling: Picture | None = None
 
 
 @dataclass(slots=True)
@@ -139,8 +145,12 @@ class Frames:
                 for kind, durations in _by_kind(ring.layout, records):
                     self._recent(kind).frames[-1].append(durations)
 
-    def take(self) -> Frame:
-        """Return the picture of the time since the last one."""
+    def take(self, late_sampling: Picture | None = None) -> Frame:
+        """Return the picture of the time since the last one.
+
+        Args:
+            late_sampling: what it does now.
+        """
         now = self._clock()
         seconds = max(now - self._taken_at, 1e-6)
         self._taken_at = now
@@ -149,6 +159,7 @@ class Frames:
         for ring in list(self._watched.rings):
             group = groups.setdefault(self._by(ring), Group(self._by(ring)))
             published += self._add(ring, group, seconds)
+            group.held += 0 if late_sampling is None else waiting_of(ring, late_sampling)
         frame = Frame(
             unix_nano=time.time_ns(),
             seconds=seconds,
@@ -156,6 +167,7 @@ class Frames:
             kinds=sorted(self._shown_kinds(), key=lambda kind: -kind.seen),
             seen=self._seen,
             published=published,
+            late_sampling=late_sampling,
         )
         self._seen = 0
         for recent in self._kinds.values():
@@ -204,6 +216,7 @@ def as_json(frame: Frame, drain_pid: int | None) -> dict[str, Any]:
         "drain_pid": drain_pid,
         "published": frame.published,
         "seen": frame.seen,
+        "late_sampling": frame.late_sampling and frame.late_sampling.to_json(),
         "groups": [
             {
                 "name": group.name,
@@ -211,6 +224,7 @@ def as_json(frame: Frame, drain_pid: int | None) -> dict[str, Any]:
                 "spans_per_second": round(group.rate, 1),
                 "fill": round(group.fill, 4),
                 "pending": group.pending,
+                "held": None if frame.late_sampling is None else group.held,
                 "drops_per_second": round(group.drop_rate, 1),
                 "lag_seconds": round(group.lag_nano / 1e9, 3),
             }

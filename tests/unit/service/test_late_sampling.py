@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batcher
 from drain.otlp.encoder import to_resource_spans
+from drain.sampling.hold.chunk import RingKey
 from drain.sampling.hold.hold import Hold
+from drain.sampling.hold.picture import read_picture
 from drain.sampling.rules import DEFAULT, Rule, Rules, of_ratio
 from drain.sampling.sampler import Sampler, Why
 from drain.sampling.seen_span import SeenSpan, seen_spans
@@ -359,6 +362,27 @@ def test_it_says_how_long_the_oldest_trace_waits_and_what_each_rule_keeps_now(be
     status = bench.late.status()
     assert (status.waiting_spans, status.waiting_traces, status.oldest_wait_seconds) == (2, 1, 2.0)
     assert [round(rule.probability, 4) for rule in status.rules.values()] == [1.0, 0.5, 0.1]
+
+
+def test_what_it_does_is_shown_to_those_who_look_at_the_directory(bench: Bench) -> None:
+    source, ring = np.random.default_rng(11), bench.ring(1)
+    for look in range(5):
+        bench.late.read(ring, 0, drawn(source, 100, 100, 0), 100 * look, 100 * look + 100, 0)
+    bench.now_nano += SECOND
+    for _ in range(3):
+        bench.late.decide(bench.now_nano)
+        bench.deliver()
+    bench.late.tend()
+    picture = read_picture(bench.hold.folder)
+    assert picture is not None
+    of_service = picture.services["service 1"]
+    assert picture.rings == {RingKey(1, 1): of_service.waiting}
+    assert of_service.waiting == bench.late.waiting > 0
+    assert of_service.kept == len(bench.delivered) > 0
+    assert sum((of_service.waiting, of_service.kept, of_service.sampled_out, of_service.lost)) == 500
+    assert picture.decided_spans + picture.waiting_spans == 500
+    assert list(picture.rules) == bench.late.rule_names
+    assert (picture.drain_pid, picture.waiting_traces) == (os.getpid(), bench.late.status().waiting_traces)
 
 
 def span_of(trace: int, parent: int = 1) -> np.ndarray[Any, Any]:
