@@ -2,6 +2,7 @@
 
 A drain (`ringbuf-drain`) runs beside the producers and writes the spans as OTLP JSON lines, or sends them to
 OTEL_EXPORTER_OTLP_ENDPOINT when that is set. At the end the sums of producers, drain and file must agree to the span.
+Then the same work is done for a moment more, and rules decide late which traces are kept; that adds up, too.
 
 Exit codes: 0 they do; 1 they do not, or a process failed; 2 usage; 130 after Ctrl-C, 143 after SIGTERM, which end the
 work early (the sums must still agree).
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from drain_process import Drain, DrainError
+from late_sampling import RULES, Kept, law_of, print_rules
 from launch import ProducerError, Producers, stop_on_signal
 from report import print_durations, print_services, print_trace, problems, read_back, sums_of
 from rich.console import Console
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _SIGNAL: Final = 128
 _SHOW_SECONDS: Final = 0.1
+_SAMPLED_SECONDS: Final = 2.0
 
 
 def main() -> int:
@@ -55,26 +58,20 @@ def _run(options: argparse.Namespace, cleanup: ExitStack) -> int:
     shared_memory = Path(os.environ.get("RINGBUF_DIR") or "/dev/shm")  # noqa: S108 - the name is random, the mode 0700
     shared_memory.mkdir(mode=0o700, parents=True, exist_ok=True)
     ring_dir = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-demo-", dir=shared_memory)))
+    deliver_dir, sample_dir = ring_dir / "deliver", ring_dir / "sample"
+    for folder in (deliver_dir, sample_dir):
+        folder.mkdir(mode=0o700)
     output = options.output or scratch / "spans.jsonl"
     if endpoint:
-        drain = Drain(ring_dir, scratch / "drain.log", "--exporter", "otlp")  # which honours OTEL_EXPORTER_OTLP_*
+        drain = Drain(deliver_dir, scratch / "drain.log", "--exporter", "otlp")  # which honours OTEL_EXPORTER_OTLP_*
     else:
         output.unlink(missing_ok=True)
-        drain = Drain(ring_dir, scratch / "drain.log", "--exporter", "file", "--output", os.fspath(output))
+        drain = Drain(deliver_dir, scratch / "drain.log", "--exporter", "file", "--output", os.fspath(output))
     cleanup.callback(drain.kill)
     drain.wait_until_ready()
-    producers = cleanup.enter_context(
-        Producers(
-            groups=options.processes,
-            operations=options.operations,
-            seconds=options.seconds,
-            seed=options.seed,
-            ring_dir=ring_dir,
-            data_dir=scratch,
-        )
-    )
+    producers = cleanup.enter_context(_producers(options, deliver_dir, scratch, options.seconds))
     with stop_on_signal(producers.stop) as signals:
-        statistics, seconds = _work(producers, options)
+        statistics, seconds = _work(producers, options, options.seconds)
         print("Delivering what is left, and reading it back …", flush=True)
         audit = drain.stop().services
         code = _tell(statistics, audit, None if endpoint else output, seconds)
@@ -82,7 +79,41 @@ def _run(options: argparse.Namespace, cleanup: ExitStack) -> int:
         print(f"The spans went to {endpoint}.")
     elif options.output:
         print(f"The spans are in {output}.")
+    if not signals and options.sampling:
+        sampled, signals = _sample(options, sample_dir, scratch, cleanup)
+        code = code or sampled
     return code or (_SIGNAL + signals[0] if signals else 0)
+
+
+def _sample(options: argparse.Namespace, ring_dir: Path, scratch: Path, cleanup: ExitStack) -> tuple[int, list[int]]:
+    """Do some of the work once more, with rules on what is delivered; return the exit code, and the signals."""
+    seconds, output, rules = min(options.seconds, _SAMPLED_SECONDS), scratch / "kept.jsonl", scratch / "rules.toml"
+    rules.write_text(RULES)
+    print("\nOnce more, and rules decide late which traces are kept: failures, slow flushes, 1 % of the rest.")
+    sampling = ("--sampling", os.fspath(rules), "--on-stop", "decide")
+    drain = Drain(ring_dir, scratch / "log", "--exporter", "file", "--output", os.fspath(output), *sampling)
+    cleanup.callback(drain.kill)
+    producers = cleanup.enter_context(_producers(options, ring_dir, scratch, seconds))
+    with stop_on_signal(producers.stop) as signals:
+        drain.wait_until_ready()
+        statistics, _ = _work(producers, options, seconds)
+        audit = drain.stop()
+        law, wrong = law_of(statistics, audit, Kept(output))
+    print_rules(audit.rules)
+    Console(highlight=False, soft_wrap=True).print(law, style="bold red" if wrong else "bold green")
+    print("checked against the file: " + ("; ".join(wrong) if wrong else "it adds up"))
+    return int(bool(wrong)), signals
+
+
+def _producers(options: argparse.Namespace, ring_dir: Path, data_dir: Path, seconds: float) -> Producers:
+    return Producers(
+        groups=options.processes,
+        operations=options.operations,
+        seconds=seconds,
+        seed=options.seed,
+        ring_dir=ring_dir,
+        data_dir=data_dir,
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -93,6 +124,9 @@ def _options() -> argparse.Namespace:
         "--processes", type=int, default=2, help="so many memory, front and storage processes each, and one GPU (2)"
     )
     parser.add_argument("--output", type=Path, help="keep the OTLP JSON lines in this file")
+    parser.add_argument(
+        "--no-sampling", dest="sampling", action="store_false", help="without the second act, in which rules decide"
+    )
     parser.add_argument("--seed", type=int, default=219, help="of the random choices")
     options = parser.parse_args()
     if options.operations < 1 or options.processes < 1 or options.seconds <= 0:
@@ -100,10 +134,10 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _work(producers: Producers, options: argparse.Namespace) -> tuple[list[EmitterStats], float]:
+def _work(producers: Producers, options: argparse.Namespace, most_seconds: float) -> tuple[list[EmitterStats], float]:
     """Let the producers work; return their statistics and the seconds that it took."""
     print(
-        f"{len(producers)} process{'' if len(producers) == 1 else 'es'}, at most {options.seconds:g} s "
+        f"{len(producers)} process{'' if len(producers) == 1 else 'es'}, at most {most_seconds:g} s "
         f"or {options.operations:,} operations each …",
         flush=True,
     )
@@ -116,7 +150,7 @@ def _work(producers: Producers, options: argparse.Namespace) -> tuple[list[Emitt
         disable=not sys.stdout.isatty(),
         transient=True,
     ) as progress:
-        bar = progress.add_task("", total=options.seconds)
+        bar = progress.add_task("", total=most_seconds)
 
         def show() -> None:
             progress.update(bar, completed=time.monotonic() - start, description=f"{producers.done:,} operations")

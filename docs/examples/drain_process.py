@@ -30,10 +30,14 @@ class Audit(NamedTuple):
     Attributes:
         services: of the spans in its rings, by service.
         spool: of those that were spooled, by service; empty when none was.
+        hold: of those that waited for a decision on their trace, by service; empty without rules.
+        rules: what each of these decided; empty without rules.
     """
 
     services: dict[str, dict[str, int]]
     spool: dict[str, dict[str, int]]
+    hold: dict[str, dict[str, int]]
+    rules: dict[str, dict[str, int]]
 
 
 class Drain:
@@ -90,7 +94,8 @@ class Drain:
         audits = [event for line in lines if (event := _event(line)).get("event") == "audit"]
         if code not in _ENDED_WELL or not audits:
             raise DrainError(f"the drain ended with exit code {code}:\n" + "\n".join(lines))
-        return Audit(audits[-1]["services"], audits[-1].get("spool", {}))
+        audit = audits[-1]
+        return Audit(*(audit.get(name, {}) for name in Audit._fields))
 
     def kill(self) -> None:
         """End it, whatever it does."""

@@ -75,13 +75,18 @@ class Sums(NamedTuple):
         )
 
 
+def attributes_of(span: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a span of OTLP JSON."""
+    return {item["key"]: next(iter(item["value"].values())) for item in span["attributes"]}
+
+
 def read_back(path: Path) -> ReadBack:
     """Read a file of OTLP JSON lines."""
     found = ReadBack()
-    for service, span in _spans(path):
+    for service, span in spans_in(path):
         found.by_service[service] += 1
         found.span_ids.append(int(span["spanId"], 16))
-        attributes = {item["key"]: next(iter(item["value"].values())) for item in span["attributes"]}
+        attributes = attributes_of(span)
         key = (span["name"], attributes["grafos.operation"], attributes["grafos.outcome"])
         found.durations[key].append(int(span["endTimeUnixNano"]) - int(span["startTimeUnixNano"]))
         if found.shown_trace is None and attributes["grafos.operation"] == "fbbu_flush":
@@ -146,7 +151,7 @@ def print_services(services: Mapping[str, Mapping[str, int]]) -> None:
 
 def print_trace(path: Path, trace_id: str) -> None:
     """Print the spans of one trace as a tree, each with its service."""
-    spans = [(service, span) for service, span in _spans(path, containing=trace_id) if span["traceId"] == trace_id]
+    spans = [(service, span) for service, span in spans_in(path, containing=trace_id) if span["traceId"] == trace_id]
     children = defaultdict(list)
     for service, span in sorted(spans, key=lambda entry: int(entry[1]["startTimeUnixNano"])):
         children[span.get("parentSpanId", "")].append((service, span))
@@ -154,7 +159,7 @@ def print_trace(path: Path, trace_id: str) -> None:
 
     def show(parent: str, depth: int) -> None:
         for service, span in children[parent]:
-            attributes = {item["key"]: next(iter(item["value"].values())) for item in span["attributes"]}
+            attributes = attributes_of(span)
             micros = _micros((int(span["endTimeUnixNano"]) - int(span["startTimeUnixNano"])) / 1000)
             label = f"{'  ' * depth}{attributes['grafos.operation']} {attributes['grafos.outcome']}"
             print(f"  {label:<32} {micros:>8} µs  {service}")
@@ -187,7 +192,7 @@ def _micros(value: float) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"  # noqa: PLR2004 - no more digits than tell something
 
 
-def _spans(path: Path, containing: str = "") -> Iterator[tuple[str, Any]]:
+def spans_in(path: Path, containing: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each span with its service's name."""
     with path.open() as lines:
         for line in lines:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.accounting.sampling_status import SamplingStatus
     from drain.standard_streams import TextStream
 
 _AnySums: TypeAlias = Sums | HoldSums | SpoolSums | LetterSums
@@ -77,6 +78,7 @@ def log_audit(
     letters: LetterSums | None = None,
     destination: str = "",
     hold: Mapping[str, HoldSums] = MappingProxyType({}),
+    sampling: SamplingStatus | None = None,
 ) -> None:
     """Log the whole audit as one line.
 
@@ -87,6 +89,7 @@ def log_audit(
         letters: of the dead letters; None without any.
         destination: where the spans went.
         hold: of the hold, by service; empty without one.
+        sampling: what rules on whole traces decided; None without any.
     """
     every: list[_AnySums] = [*services.values(), *hold.values(), *spool.values()]
     unaccounted = [sums.unaccounted for sums in every]
@@ -100,6 +103,7 @@ def log_audit(
         to=destination,
         services={service: _that_count(sums, SUM_NAMES, {"rings"}) for service, sums in services.items()},
         **({"hold": held} if held else {}),
+        **({} if sampling is None else {"rules": _decided(sampling), "dry_run": sampling.is_dry_run}),
         **({"spool": spooled} if spooled else {}),
         **({} if letters is None else {"dead_letters": _that_count(letters, LETTER_SUM_NAMES, {"waiting"})}),
     )
@@ -110,6 +114,18 @@ def _that_count(sums: _AnySums, names: Sequence[str], always: AbstractSet[str]) 
     return {name: count for name, count in counts.items() if count or name in always}
 
 
+def _decided(sampling: SamplingStatus) -> dict[str, dict[str, int]]:
+    return {
+        name: {
+            "traces": sum(rule.traces.values()),
+            "kept_traces": rule.kept_traces,
+            "spans": rule.kept_spans + rule.sampled_out_spans,
+            "kept_spans": rule.kept_spans,
+        }
+        for name, rule in sampling.rules.items()
+    }
+
+
 def write_audit(
     services: Mapping[str, Sums],
     to: TextStream,
@@ -117,6 +133,7 @@ def write_audit(
     letters: LetterSums | None = None,
     destination: str = "",
     hold: Mapping[str, HoldSums] = MappingProxyType({}),
+    sampling: SamplingStatus | None = None,
 ) -> None:
     """Write the audit as tables for people: with rich on a terminal, as plain text elsewhere.
 
@@ -127,6 +144,7 @@ def write_audit(
         letters: of the dead letters; None without any.
         destination: where the spans went.
         hold: of the hold, by service; empty without one.
+        sampling: what rules on whole traces decided; None without any.
 
     Raises:
         OSError: it cannot be written.
@@ -147,6 +165,10 @@ def write_audit(
         text.write("\n")
         table = _table([*hold.items(), ("total", hold_total)], HOLD_SUM_NAMES, always)
         _write_table("Of those that waited for a decision", table, text, for_terminal=to.isatty())
+    if sampling is not None:
+        words = "would have decided: a dry run" if sampling.is_dry_run else "decided"
+        text.write("\n")
+        _write_table(f"What the rules {words}", _rules_table(sampling), text, for_terminal=to.isatty())
     if spool:
         spool_total = SpoolSums(*(sum(getattr(sums, name) for sums in spool.values()) for name in SPOOL_SUM_NAMES))
         always = {"spooled", "delivered", "waiting"}
@@ -170,7 +192,7 @@ def _write_table(title: str, content: tuple[list[str], list[list[str]]], to: Tex
 
         table = Table(title=title)
         for name in head:
-            table.add_column(name, justify="left" if name == "service" else "right")
+            table.add_column(name, justify="right" if table.columns else "left")
         for row in rows:
             table.add_row(*map(Text, row))
         Console(file=to, force_terminal=True, width=shutil.get_terminal_size().columns).print(table)
@@ -195,6 +217,14 @@ def _table(
     ]
     rows = [[_printable(service), *(f"{getattr(sums, name):,}" for name in shown)] for service, sums in services]
     return ["service", *(name.replace("_", "-") for name in shown)], rows
+
+
+def _rules_table(sampling: SamplingStatus) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [_printable(name), *(f"{count:,}" for count in (*counts.values(), counts["spans"] - counts["kept_spans"]))]
+        for name, counts in _decided(sampling).items()
+    ]
+    return ["rule", "traces", "kept", "spans", "kept", "sampled-out"], rows
 
 
 def _printable(name: str) -> str:

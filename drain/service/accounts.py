@@ -148,13 +148,13 @@ class Accounts:
     def tell_audit(self) -> None:
         """Write the audit as a table, and to the log as one line."""
         services, spooled, letters = self.sums(), self.spool_sums(), self.letter_sums()
-        held = self.hold_sums()
+        held, sampling = self.hold_sums(), self._late.status() if self._late else None
         self._note_told()
         try:
-            write_audit(services, self._audit_to, spooled, letters, self._exporter.endpoint, held)
+            write_audit(services, self._audit_to, spooled, letters, self._exporter.endpoint, held, sampling)
         except OSError as error:  # a closed pipe is no reason to stop
             self._trouble.warn("audit cannot be written", reason=str(error))
-        log_audit(self._log, services, spooled, letters, self._exporter.endpoint, held)
+        log_audit(self._log, services, spooled, letters, self._exporter.endpoint, held, sampling)
 
     def _note_told(self) -> None:
         """Note in the rings what is about to be told: no drain after this one tells it again."""

@@ -9,7 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 LAW = re.compile(r"emitted ([\d,]+) = delivered ([\d,]+) \+ dropped ([\d,]+) \+ pending ([\d,]+)")
+SAMPLED_LAW = r"seen [\d,]+ = kept [\d,]+ \+ sampled out [\d,]+ \+ dropped 0 \+ pending 0\n"
 SECONDS = 120
 
 
@@ -73,6 +76,32 @@ def test_every_span_of_every_family_is_in_the_file(environment: dict[str, str], 
     assert lookups >= {"hit", "miss"}
     assert not list(ring_dir.iterdir()), "rings were left behind"
     assert [path.name for path in tmp_path.iterdir()] == ["spans.jsonl"]
+
+    _, _, end = result.stdout.partition("What was kept, by rule\n")
+    names = [line.partition("  ")[0] for line in end.splitlines()]
+    assert names[:4] == ["rule", "failures", "slow flushes", "the rest"]
+    assert re.fullmatch(SAMPLED_LAW + "checked against the file: it adds up\n", end[end.index("\nseen ") + 1 :])
+
+
+def test_what_is_kept_and_not_counted_is_a_problem(late_sampling: ModuleType, tmp_path: Path) -> None:
+    def law(kept_spans: int, out: int, **file: int) -> tuple[str, tuple[str, ...]]:
+        books = SimpleNamespace(
+            services={"demo": {"published": 10, "sampled_out": 4}},
+            hold={"demo": {"held": 6, "sampled_out": out}},
+            rules={"rest": {"traces": 9, "kept_traces": 1, "spans": 10, "kept_spans": kept_spans}},
+        )
+        kept = SimpleNamespace(by_rule=Counter({"rest": 2}) | Counter(file), repeated=0)
+        found: tuple[str, tuple[str, ...]] = late_sampling.law_of([stats(10)], books, kept)
+        return found
+
+    sums = "seen 10 = kept 2 + sampled out 8 + dropped 0 + pending 0"
+    assert law(2, 4) == (sums, ())
+    assert law(2, 3)[1] == ("off by 1", "the rules sampled 8 spans out, the drain 7")
+    assert law(3, 4)[1] == (
+        "the rules kept {'rest': 3}, the file has {'rest': 2}",
+        "the rules sampled 7 spans out, the drain 8",
+    )
+    assert law(2, 4, other=1)[1][0] == "off by -1"
 
 
 @pytest.mark.prove
@@ -176,7 +205,17 @@ def test_drops_are_part_of_the_sum(report: ModuleType, tmp_path: Path) -> None:
 
 @pytest.fixture
 def report() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo_report", EXAMPLES / "report.py")
+    return loaded("report", "demo_report")
+
+
+@pytest.fixture
+def late_sampling(report: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setitem(sys.modules, "report", report)
+    return loaded("late_sampling", "demo_late_sampling")
+
+
+def loaded(file: str, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{file}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

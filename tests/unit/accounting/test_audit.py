@@ -9,6 +9,7 @@ import structlog
 from drain.accounting.audit import Audit, log_audit, write_audit
 from drain.accounting.hold_sums import HoldSums
 from drain.accounting.letter_sums import LetterSums
+from drain.accounting.sampling_status import RuleStatus, SamplingStatus
 from drain.accounting.sums import Sums
 
 
@@ -67,6 +68,22 @@ def test_what_waited_for_a_decision_has_a_table_and_a_law_of_its_own() -> None:
         log_audit(structlog.get_logger(), {}, hold={"shop": HoldSums(held=2, delivered=1)})
     assert [line["adds_up"] for line in logged] == [True, False]
     assert logged[0]["hold"] == {"shop": {"taken_up": 2, "held": 10, "delivered": 3, "sampled_out": 8, "waiting": 1}}
+
+
+def test_what_each_rule_decided_is_told() -> None:
+    rules = {
+        "failures": RuleStatus({"rule": 4, "timeout": 1}, kept_traces=5, kept_spans=20, sampled_out_spans=0),
+        "rest": RuleStatus({"root": 1000}, kept_traces=10, kept_spans=30, sampled_out_spans=4000),
+    }
+    text = io.StringIO()
+    write_audit({}, text, sampling=SamplingStatus(rules))
+    lines = text.getvalue().splitlines()
+    assert lines[-3].split() == ["rule", "traces", "kept", "spans", "kept", "sampled-out"]
+    assert lines[-1].split() == ["rest", "1,000", "10", "4,030", "30", "4,000"]
+    with structlog.testing.capture_logs() as logged:
+        log_audit(structlog.get_logger(), {}, sampling=SamplingStatus(rules, is_dry_run=True))
+    assert logged[0]["rules"]["failures"] == {"traces": 5, "kept_traces": 5, "spans": 20, "kept_spans": 20}
+    assert logged[0]["dry_run"]
 
 
 def test_a_broken_law_shows_in_table_and_log() -> None:
