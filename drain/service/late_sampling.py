@@ -340,6 +340,7 @@ class LateSampling:
                 for part in parts:
                     part.place_nowhere()
                 raise
+        self._dropped_at_once[self._origins[key].service] += dropped
         places = np.arange(first, first + held, dtype=np.uint64)
         for part in parts:
             mine = places if len(parts) == 1 else places[np.searchsorted(which, part.held_of_all)]
