@@ -93,9 +93,9 @@ def _sample(options: argparse.Namespace, ring_dir: Path, scratch: Path, cleanup:
     sampling = ("--sampling", os.fspath(rules), "--on-stop", "decide")
     drain = Drain(ring_dir, scratch / "log", "--exporter", "file", "--output", os.fspath(output), *sampling)
     cleanup.callback(drain.kill)
+    drain.wait_until_ready()  # before the producers take all processors to start
     producers = cleanup.enter_context(_producers(options, ring_dir, scratch, seconds))
     with stop_on_signal(producers.stop) as signals:
-        drain.wait_until_ready()
         statistics, _ = _work(producers, options, seconds)
         audit = drain.stop()
         law, wrong = law_of(statistics, audit, Kept(output))
