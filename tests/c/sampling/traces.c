@@ -114,8 +114,8 @@ static void look(rb_traces *table, uint32_t origin, rb_record *records, const ui
             places[next++] = all->next;
         }
         if (spans[i] == UINT32_MAX) {
-            assert(fates[i] & RB_FATE_SETTLED && all->settled[all->next]++ == 0);
-            all->count++;
+            assert(all->settled[all->next]++ == 0);
+            note(all, fates[i]);
         } else {
             assert(fates[i] == 0);
         }
