@@ -294,18 +294,21 @@ static void find_block(const rb_traces *table, uint32_t count, arrival *spans)
     }
 }
 
-static int64_t list_held(const rb_look *look)
+static int64_t list_held(rb_look *look)
 {
     int64_t count = 0;
+    look->kept = look->for_themselves = 0;
     for (uint64_t i = 0; i < look->count; i++) {
         uint32_t fate = look->fates[i];
         look->held[count] = (uint32_t)i;
         count += !(fate & RB_FATE_SETTLED) || fate & RB_FATE_KEPT;
+        look->kept += (fate & RB_FATE_KEPT) != 0;
+        look->for_themselves += (fate & RB_FATE_ITSELF) != 0;
     }
     return count;
 }
 
-int64_t rb_traces_look(rb_traces *table, const rb_look *look)
+int64_t rb_traces_look(rb_traces *table, rb_look *look)
 {
     if (table == NULL || look == NULL || look->count > table->look_room || table->settled_count != 0 ||
         look->origin >= table->origin_room || !table->origins[look->origin].is_joined ||

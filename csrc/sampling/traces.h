@@ -49,6 +49,17 @@ typedef struct rb_trace_rule {
     uint32_t pad;
 } rb_trace_rule;
 
+/* The conditions of all rules on the core of a span, in bits: bit i is of rule i. */
+typedef struct rb_conditions {
+    uint64_t every;         /* rules that may match these records at all */
+    uint64_t statuses[256]; /* of each, the rules that it meets */
+    uint64_t kinds[256];    /* the same */
+    const uint64_t *names;  /* the same of each of the layout's names, name_count; NULL: all meet all */
+    uint64_t name_count;
+    uint64_t timed;                /* rules that ask for a span that took longer than */
+    uint64_t longer_than_nano[64]; /* this */
+} rb_conditions;
+
 /* What a rule keeps in the second that is now. */
 typedef struct rb_choice {
     uint64_t threshold; /* T, RB_THRESHOLDS for none */
@@ -94,8 +105,9 @@ typedef struct rb_look {
     uint64_t root_threshold;
     uint32_t slot_bytes;
     uint32_t origin;
-    uint32_t alone_bit; /* RB_PRESENT_ALONE, or 0 where the layout has an attribute there */
-    uint32_t pad;
+    uint32_t alone_bit;      /* RB_PRESENT_ALONE, or 0 where the layout has an attribute there */
+    uint32_t kept;           /* out: records that are to be delivered at once */
+    uint32_t for_themselves; /* out: of these, those that are kept for themselves */
 } rb_look;
 
 /* Where a trace's R is known from. */
@@ -164,7 +176,7 @@ int rb_traces_leave(rb_traces *table, uint32_t origin);
  *
  * Returns: how many records are held, and in look->held; RB_E_ARGUMENT, and nothing was done.
  */
-int64_t rb_traces_look(rb_traces *table, const rb_look *look);
+int64_t rb_traces_look(rb_traces *table, rb_look *look);
 
 /*
  * rb_traces_place - say where records of the latest look lie, before the next rb_traces_take: which[i] of them at
@@ -174,6 +186,12 @@ int64_t rb_traces_look(rb_traces *table, const rb_look *look);
  */
 int rb_traces_place(rb_traces *table, const rb_look *look, const uint32_t *which, const uint64_t *places,
                     uint64_t count);
+
+/*
+ * rb_masks - which conditions sound records meet: masks[i] is of record i. Returns: RB_OK; RB_E_ARGUMENT.
+ */
+int rb_masks(const rb_conditions *conditions, const void *records, uint32_t slot_bytes, uint64_t count,
+             uint64_t *masks);
 
 /* rb_traces_next_due - when the next wait is over, UINT64_MAX: none waits. */
 uint64_t rb_traces_next_due(const rb_traces *table);
@@ -208,6 +226,8 @@ uint64_t rb_traces_oldest(const rb_traces *table);
  * passed over. *number becomes that of the next. Returns: how many.
  */
 int64_t rb_traces_decided(const rb_traces *table, uint64_t *number, rb_decided *decided, uint64_t most);
+/* rb_pack_decided - two words of each decision, for the hold; rules[r] is the name of rule r in ten bits. */
+void rb_pack_decided(const rb_decided *decided, uint64_t count, const uint16_t *rules, uint64_t *words);
 /* rb_traces_remember - take decisions in that were read back, or are another table's; the oldest first. */
 void rb_traces_remember(rb_traces *table, const rb_decided *decided, uint64_t count);
 

@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from drain.sampling.traces import DECIDED
-from ringbuf._ringbuf import lib
+from ringbuf._ringbuf import ffi, lib
 from ringbuf.sampling import THRESHOLDS
 
 if TYPE_CHECKING:
     from drain.sampling.rules import Rules
 
 _DIGITS: Final = 14
-_UNUSED_BITS: Final = 8  # of a u64 with a threshold
 _BITS: Final = 20
 _NONE: Final = 0xFFFFF  # T is 2**56, T_in unknown: ten digits `f` are the most that four may follow
 _RANDOM_AT: Final = 2 * _BITS
@@ -41,17 +40,16 @@ _OF_ID, _KEPT, _DROPPED, _ITSELF = 0, 1, 2, 3
 
 def packed(decided: np.ndarray, rules: Rules) -> np.ndarray:
     """Return u8 of shape (n, 2) for decisions, of `DECIDED`, by these rules."""
-    words = _short(decided["threshold"])
-    known = decided["known"]
-    words |= np.where(known == 0, np.uint64(_NONE), _short(known - np.minimum(known, 1))) << np.uint64(_BITS)
-    is_kept = decided["random"] >= np.maximum(decided["threshold"], known - np.minimum(known, 1))
-    random = np.where(is_kept, np.uint64(_KEPT), np.uint64(_DROPPED))
-    random[decided["random_is"] == lib.RB_RANDOM_OF_ID] = _OF_ID
-    words |= random << np.uint64(_RANDOM_AT)
-    ids = np.array([_id_of(rule.name) for rule in rules.rules], np.uint64)
-    words |= ids[decided["rule"]] << np.uint64(_RULE_AT)
-    words |= (decided["at_nano"] >> np.uint64(_TIME_UNIT) & np.uint64(_TIMES - 1)) << np.uint64(_TIME_AT)
-    return np.stack([decided["hash"], words], axis=1)
+    words = np.empty((len(decided), 2), np.uint64)
+    given = np.ascontiguousarray(decided, DECIDED)
+    ids = np.array([_id_of(rule.name) for rule in rules.rules], np.uint16)
+    lib.rb_pack_decided(
+        ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", given.view(np.uint8))),
+        len(given),
+        ffi.from_buffer("uint16_t[]", ids),
+        ffi.from_buffer("uint64_t[]", words),
+    )
+    return words
 
 
 def unpacked(found: np.ndarray, rules: Rules, now_nano: int) -> np.ndarray:
@@ -100,17 +98,6 @@ def _are_of_spans(found: np.ndarray) -> np.ndarray:
 
 def _id_of(name: str) -> int:
     return zlib.crc32(name.encode()) & (1 << _RULE_BITS) - 1
-
-
-def _short(thresholds: np.ndarray) -> np.ndarray:
-    """Return the 20 bits of thresholds; _NONE where there are more digits than four behind those that are `f`."""
-    # Where the conversion to a float rounds up, zeros follow the digits `f`: one of them less does as well.
-    _, exponents = np.frexp(((thresholds << np.uint64(_UNUSED_BITS)) ^ np.uint64(2**64 - 1)).astype(np.float64))
-    leading = np.clip((64 - exponents) // 4, 0, _DIGITS - 4).astype(np.uint64)
-    below = np.uint64(4) * (np.uint64(_DIGITS - 4) - leading)
-    digits = thresholds >> below
-    fits = (digits << below == thresholds) & (thresholds < THRESHOLDS)
-    return np.where(fits, leading << np.uint64(16) | digits & np.uint64(0xFFFF), np.uint64(_NONE))
 
 
 def _long(words: np.ndarray, none: int) -> np.ndarray:

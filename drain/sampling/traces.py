@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _SECOND: Final = 1_000_000_000
 NOWHERE: Final = 2**32 - 1  # of Looked.spans
 _MOST_AT_ONCE: Final = 65536
-_FEW: Final = 2048
 
 # In the order of enum rb_why.
 WHYS: Final = (
@@ -82,11 +81,15 @@ class Looked(NamedTuple):
         fates: of each record; what is not settled waits.
         spans: u4, the number under which a record waits, or NOWHERE.
         held: u4, numbers of the records that have to be held: they wait, or are to be delivered.
+        kept: how many are to be delivered.
+        for_themselves: how many of these are, though their trace is not.
     """
 
     fates: Fates
     spans: np.ndarray
     held: np.ndarray
+    kept: int = 0
+    for_themselves: int = 0
 
 
 class Settled(NamedTuple):
@@ -191,6 +194,7 @@ class Traces:
         self._totals = ffi.new("rb_traces_totals *")
         self._rule_count = len(rules.rules)
         self._decided = ffi.new("uint64_t *")
+        self._decisions = np.empty(_MOST_AT_ONCE, DECIDED)
         self._kept = ffi.new("uint64_t *")
         self._looked = Looked(Fates.empty(look), np.empty(look, np.uint32), np.empty(look, np.uint32))
         self._settled = Settled(np.empty(_MOST_AT_ONCE, np.uint64), Fates.empty(_MOST_AT_ONCE), 0)
@@ -254,9 +258,10 @@ class Traces:
         look.alone_bit = lib.RB_PRESENT_ALONE if has_alone else 0
         self._turn_to(now_nano)
         held = _checked(lib.rb_traces_look(self._table, look))
-        self._count(now_nano)
         out = self._looked
-        return Looked(Fates(*(array[:count] for array in out.fates)), out.spans[:count], out.held[:held])
+        bits, stated, drew = out.fates
+        fates = Fates(bits[:count], stated[:count], drew[:count])
+        return Looked(fates, out.spans[:count], out.held[:held], look.kept, look.for_themselves)
 
     def knows(self, records: np.ndarray) -> np.ndarray:
         """Return of which records the trace waits or was decided here; nothing changes by it."""
@@ -288,7 +293,6 @@ class Traces:
             until = min(now_nano, (due // _SECOND + 1) * _SECOND - 1)
             while lib.rb_traces_decide_due(self._table, until, _MOST_AT_ONCE) == _MOST_AT_ONCE:
                 pass
-            self._count(until)
 
     def decide_early(self, spans: int, why: Why, now_nano: int, origin: int | None = None) -> int:
         """Decide on the oldest traces of a ring until so many spans are settled; return how many are.
@@ -302,7 +306,6 @@ class Traces:
         self._turn_to(now_nano)
         origin = NOWHERE if origin is None else origin
         settled: int = _checked(lib.rb_traces_decide_early(self._table, origin, spans, WHYS.index(why), now_nano))
-        self._count(now_nano)
         return settled
 
     def take(self) -> Settled | None:
@@ -317,7 +320,7 @@ class Traces:
         return Settled(places[:taken], Fates(*(array[:taken] for array in fates)), self._kept[0])
 
     def decided(self) -> np.ndarray:
-        """Return the decisions that were made since this was last asked, of `DECIDED`."""
+        """Return the decisions that were made since this was last asked, of `DECIDED`; good until it is asked again."""
         return self._decisions_from(self._decided)
 
     def remembered(self) -> np.ndarray:
@@ -341,11 +344,13 @@ class Traces:
     @property
     def waiting_spans(self) -> int:
         """How many spans wait for a decision."""
+        self._count()
         count: int = self._counts.waiting_spans
         return count
 
     def counts(self) -> Counts:
         """Return what was decided so far."""
+        self._count()
         totals = self._totals
         lib.rb_traces_total(self._table, totals)
         rules = [
@@ -368,6 +373,7 @@ class Traces:
 
     def rates(self) -> dict[str, RateState]:
         """Return what the next drain of this boot goes on with."""
+        self._count()
         return self._thresholds.states()
 
     def thresholds(self) -> Sequence[Choice]:
@@ -375,36 +381,36 @@ class Traces:
         return self._choices
 
     def _decisions_from(self, number: Any) -> np.ndarray:
+        """Return decisions from a number on, in an array of the table's until the next call, if they are few."""
+        data = ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", self._decisions.view(np.uint8)))
         found: list[np.ndarray] = []
-        while True:
-            # Few in nearly all calls: memory of megabytes would be mapped and given back each time.
-            part = np.empty(_MOST_AT_ONCE if found else _FEW, DECIDED)
-            data = ffi.cast("rb_decided *", ffi.from_buffer("uint8_t[]", part.view(np.uint8)))
-            count = lib.rb_traces_decided(self._table, number, data, len(part))
-            found.append(part[:count])
-            if count < len(part):
-                break
-        if len(found) == 1:
-            return found[0]
+        while (count := lib.rb_traces_decided(self._table, number, data, _MOST_AT_ONCE)) == _MOST_AT_ONCE:
+            found.append(self._decisions.copy())
+        few = self._decisions[:count]
+        if not found:
+            return few
         # As bytes: numpy copies records field by field.
-        return np.concatenate([part.view(np.uint8) for part in found]).view(DECIDED)
+        return np.concatenate([part.view(np.uint8) for part in (*found, few)]).view(DECIDED)
 
     def _turn_to(self, now_nano: int) -> None:
         """Let the thresholds be those of this second."""
         if self._second == now_nano // _SECOND:
             return
+        self._count()
         self._second, self._choices = now_nano // _SECOND, self._thresholds.choices(now_nano)
         lib.rb_traces_choose(self._table, self._choices)
 
-    def _count(self, now_nano: int) -> None:
-        counts = self._counts
+    def _count(self) -> None:
+        """Let the rates know what came since this was last done, all of it in the second that is now."""
+        counts, rules = self._counts, len(self._choices)
         lib.rb_traces_count(self._table, counts)
-        rules = len(self._choices)
+        if self._second is None:
+            return
         traces, spans = counts.traces[0:rules], counts.spans[0:rules]
         wanted = counts.late_shares + sum(
             count * choice.share for count, choice in zip(spans, self._choices, strict=True)
         )
-        self._thresholds.add(traces, wanted, now_nano)
+        self._thresholds.add(traces, wanted, self._second * _SECOND)
 
 
 def _has(bits: np.ndarray, bit: int) -> np.ndarray:

@@ -102,6 +102,8 @@ class _Part(NamedTuple):
             self.place_nowhere()
         else:
             self.by.traces.place(looked, places)
+            if not looked.kept:
+                return
             at_once = np.flatnonzero(looked.spans[self.held] == NOWHERE)
             kept, places, names = self.held[at_once], places[at_once], self.by.names
         batches.add(places, Fates(*(array[kept] for array in looked.fates)), names)
@@ -564,8 +566,8 @@ def _key_of(ring: Ring) -> RingKey:
 
 def _for_themselves(parts: Iterable[_Part], records: np.ndarray) -> np.ndarray:
     """Return the ids of the spans that are kept for themselves: u8."""
-    numbers = [part.for_themselves for part in parts if not part.by.are_dry]
-    return np.concatenate([np.empty(0, np.uint64), *(_span_ids(records[which]) for which in numbers if len(which))])
+    numbers = [part.for_themselves for part in parts if part.looked.for_themselves and not part.by.are_dry]
+    return np.concatenate([np.empty(0, np.uint64), *(_span_ids(records[which]) for which in numbers)])
 
 
 def _span_ids(records: np.ndarray) -> np.ndarray:
