@@ -5,6 +5,7 @@ The settings know nothing of this: they can be read, checked and shown without a
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -85,10 +86,15 @@ def make_exporter(configuration: Configuration, *, holds: bool = True) -> Export
     )
     endpoints = settings.endpoint.split(",") if settings.endpoint and str(settings.exporter).startswith("otlp") else ()
     if len(endpoints) > 1:
-        made = {without_secrets(one): _one_exporter(configuration, otlp, one) for one in endpoints}
-        if len(made) < len(endpoints):
+        if len(set(map(without_secrets, endpoints))) < len(endpoints):
             raise ValueError("endpoints that differ in what is secret only cannot be told apart")
-        return Gateways(made, settings.balance)
+        with contextlib.ExitStack() as made_so_far:  # which are closed where another cannot be made
+            made: dict[str, Exporter] = {}
+            for one in endpoints:
+                made[without_secrets(one)] = exporter = _one_exporter(configuration, otlp, one)
+                made_so_far.callback(exporter.close)
+            made_so_far.pop_all()
+        return Gateways(made, settings.balance, settings.hand_over_after)
     return _one_exporter(configuration, otlp, settings.endpoint)
 
 

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Final, assert_never
 from google.protobuf.message import DecodeError
 
 from drain.accounting.outcome import Outcome
-from drain.delivery.halves import by_destination, pieces
+from drain.delivery.halves import pieces
 from drain.delivery.request_size import ANY_SIZE
 from drain.delivery.route import where
-from drain.exporters.protocol import Bounded, GroupExporter, Partitioned, Result, Verdict
+from drain.exporters.protocol import Bounded, GroupExporter, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from drain.delivery.dead_letters import DeadLetters
+    from drain.delivery.hand_over import HandOver
     from drain.delivery.job import Job
     from drain.delivery.request_size import RequestSize
     from drain.delivery.retry import RetryPolicy
@@ -42,6 +43,8 @@ class Attempts:
         route_of: to a destination; its breaker is told what came of each attempt.
         size: how large requests may be.
         dead_letters: where refused batches are kept; None: nowhere.
+        divide: lets what is left of a part be jobs of their own; returns whether they are.
+        hand_over: knows which destinations are left to the others.
         has_spool: whether batches that wait let their lanes go on.
         clock: seconds that never go back.
     """
@@ -54,6 +57,8 @@ class Attempts:
         size: RequestSize,
         dead_letters: DeadLetters | None,
         *,
+        divide: Callable[[Job], bool],
+        hand_over: HandOver,
         has_spool: bool,
         clock: Callable[[], float],
     ) -> None:
@@ -62,6 +67,8 @@ class Attempts:
         self._route_of = route_of
         self._size = size
         self._dead_letters = dead_letters
+        self._divide = divide
+        self._hand_over = hand_over
         self._has_spool = has_spool
         self._clock = clock
 
@@ -75,7 +82,8 @@ class Attempts:
         """Send what is left of parts, of each one request at a time, and those of all together.
 
         Yields:
-            each part, and whether all of it has its final verdict: as soon as that is so, or it has to wait.
+            each part, and whether all of it has its final verdict: as soon as that is so, or it has to wait, or its
+            pieces are jobs of their own.
         """
         going = list(jobs)
         while going:
@@ -100,25 +108,23 @@ class Attempts:
             if job.refusal is not None:
                 if not self._is_put_away(job, request, job.refusal):
                     return self._waits_to_be_kept(job, job.refusal)
-            elif not self._is_rehomed(job, request):
+                continue
+            made = self._hand_over.rehomed(job, request)
+            if made == []:
+                return False
+            if made is None:
                 count = self._pieces(job, request)
-                if count == 1 or not _is_cut(job, count):
-                    return True
+                made = None if count <= 1 else _pieces_of(request, count)
+            if made is None:
+                return True
+            if self._is_divided(job, made):
+                return False
         return False
 
-    def _is_rehomed(self, job: Job, request: Request) -> bool:
-        """Cut a request by destination where it has none that there is: of a file, or of one that is gone."""
-        partitioner = self._exporter.partitioner if isinstance(self._exporter, Partitioned) else None
-        if partitioner is None or request.destination in partitioner.names:
-            return False
-        try:
-            made = by_destination(request, partitioner.home)
-        except (DecodeError, ValueError):
-            return False
-        if not made or sum(part.spans for part in made) != request.spans:
-            return False  # not what it says; somebody else is to judge it
+    def _is_divided(self, job: Job, made: Sequence[Request]) -> bool:
+        """Put pieces in the place of the first request; return whether they are no longer this job's."""
         job.left = deque((*made, *tuple(job.left)[1:]))
-        return True
+        return self._divide(job)
 
     def _pieces(self, job: Job, request: Request) -> int:
         """Return into how many requests one is cut before it is sent; 1: it is sent as it is."""
@@ -140,10 +146,14 @@ class Attempts:
                 _decide(job, Outcome(delivered=request.spans - rejected, rejected=rejected))
                 self._size.took(request.body_bytes)
                 breaker.took(request, result)
-            case Verdict.TOO_LARGE if request.spans > 1 and _is_cut(job, 2):
+            case Verdict.TOO_LARGE if request.spans > 1 and (made := _pieces_of(request, 2)) is not None:
                 if result.is_about_size:
                     self._size.was_refused(request.body_bytes)
                 breaker.found_too_large(request, result)
+                return not self._is_divided(job, made)
+            case Verdict.REFUSED | Verdict.TOO_LARGE if not request.spans:
+                breaker.took(request, result)  # it answers
+                _decide(job, Outcome())
             case Verdict.REFUSED | Verdict.TOO_LARGE:
                 breaker.refused(request, result)
                 return self._is_put_away(job, request, result) or self._waits_to_be_kept(job, result)
@@ -169,6 +179,7 @@ class Attempts:
         """Note an attempt in vain; return whether the part goes on with its next request: this one is given up."""
         breaker = route.breaker
         job.failures += 1
+        job.is_doubtful |= not result.is_not_taken
         if result.is_timeout and request.spans > 1:
             breaker.timed_out(request, result, route.timely.timed_out(request.spans))
         breaker.failed(request, result, started, job)
@@ -206,14 +217,12 @@ class Attempts:
         return False
 
 
-def _is_cut(job: Job, count: int) -> bool:
-    """Cut the first request in pieces, unless nobody can read it."""
+def _pieces_of(request: Request, count: int) -> list[Request] | None:
+    """Return a request in pieces; None where nobody can read it."""
     try:
-        made = pieces(job.left[0], count)
+        return pieces(request, count)
     except (DecodeError, ValueError):
-        return False
-    job.left = deque((*made, *tuple(job.left)[1:]))
-    return True
+        return None
 
 
 def _decide(job: Job, became: Outcome) -> None:

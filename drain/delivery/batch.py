@@ -66,10 +66,19 @@ class Batch:
         self.spans = sum(part.spans for part in parts)
         self._services = [part.services for part in parts]
         self._verdicts: list[Outcome | None] = [None] * len(parts)
+        self._part_of = list(range(len(parts)))  # each verdict, where a part has several
 
     def is_pressing(self) -> bool:
         """Whether it holds up what comes behind any of its segments."""
         return any(segment.is_pressing for segment in self.segments)
+
+    def divide(self, part: int, count: int) -> range:
+        """Let a part be decided in so many pieces; return the numbers that `decide` is called with instead."""
+        numbers = range(len(self._verdicts), len(self._verdicts) + count)
+        self._part_of += [self._part_of[part]] * count
+        self._verdicts += [None] * count
+        self._verdicts[part] = Outcome()
+        return numbers
 
     def decide(self, part: int, outcome: Outcome) -> bool:
         """Say what became of a part; the last to be decided settles the segments.
@@ -77,7 +86,7 @@ class Batch:
         A partial success tells how many were rejected, not which: they are put down to the first services and segments.
 
         Args:
-            part: its number.
+            part: its number, or that of a piece.
             outcome: adds up to its spans.
 
         Returns:
@@ -86,9 +95,11 @@ class Batch:
         self._verdicts[part] = outcome
         if None in self._verdicts:
             return False
+        of_parts = [_Fates() for _ in self._services]
+        for number, verdict in zip(self._part_of, self._verdicts, strict=True):
+            of_parts[number].add(_Fates.of(verdict or Outcome()))
         became: dict[str, _Fates] = {}
-        for services, verdict in zip(self._services, self._verdicts, strict=True):
-            fates = _Fates.of(verdict or Outcome())
+        for services, fates in zip(self._services, of_parts, strict=True):
             for service, spans in services.items():
                 became.setdefault(service, _Fates()).add(fates.take(spans))
         for segment in self.segments:

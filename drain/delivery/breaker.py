@@ -37,6 +37,8 @@ class BreakerState:
         untried_wait: the same of a batch that has not: it may be of those that the backend would take.
         newest_first: so much of what was tried lately failed that the oldest batches may be what is wrong.
         back_at: when it closed last, on the clock.
+        open_since: when it opened, on the clock; None: it is closed.
+        failed_at: when an attempt failed last, that did not fail for its batch.
     """
 
     is_open: bool = False
@@ -45,6 +47,8 @@ class BreakerState:
     untried_wait: float = 0.0
     newest_first: bool = False
     back_at: float = float("-inf")
+    open_since: float | None = None
+    failed_at: float = float("-inf")
 
 
 def opens(recent: Sequence[bool], silent_seconds: float) -> bool:
@@ -92,6 +96,7 @@ class Breaker:
         self._failures = 0  # waits in a row
         self._failed_attempts = 0
         self._last_answer = float("-inf")
+        self._failed_at = float("-inf")
         self.answers = 0
         self._probes = 0
         self._probe = 0  # the running one, 0 without
@@ -106,7 +111,9 @@ class Breaker:
         with self._lock:
             now = self._clock()
             if self._open_since is None:
-                return BreakerState(newest_first=self._fails(_STRESSED_SHARE), back_at=self._back_at)
+                return BreakerState(
+                    newest_first=self._fails(_STRESSED_SHARE), back_at=self._back_at, failed_at=self._failed_at
+                )
             return BreakerState(
                 is_open=True,
                 is_probed=self._probe != 0,
@@ -114,6 +121,8 @@ class Breaker:
                 untried_wait=max(0.0, self._untried_wait_until - now),
                 newest_first=True,
                 back_at=self._back_at,
+                open_since=self._open_since,
+                failed_at=self._failed_at,
             )
 
     def try_now(self, endpoint: str) -> None:
@@ -206,6 +215,7 @@ class Breaker:
                 job.sure_failures += not (result.needs_operator or self._fails(_STRESSED_SHARE))
             else:
                 self._recent.append(False)
+                self._failed_at = now
             was_open = self._open_since is not None
             if not was_open and opens(self._recent, now - self._last_answer):
                 self._open_since = now

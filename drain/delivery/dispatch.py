@@ -28,10 +28,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from drain.accounting.outcome import Outcome
 from drain.delivery.attempts import Attempts
 from drain.delivery.breaker import Breaker
+from drain.delivery.hand_over import HandOver
 from drain.delivery.job import Job, Keeping, Sending
 from drain.delivery.queue import LOOK_AGAIN_SECONDS, Send, Take, Wait, Which
 from drain.delivery.request_size import ANY_SIZE, RequestSize
-from drain.delivery.route import Grip, Routes
+from drain.delivery.route import Grip
+from drain.delivery.routes import Routes
 from drain.delivery.storing import STORE_AGAIN_SECONDS, Storing
 from drain.exporters.protocol import GroupExporter
 from drain.log import RepeatedTrouble
@@ -118,8 +120,17 @@ class Dispatch:
         self._trouble = RepeatedTrouble(log, clock)
         self._size = RequestSize()
         self.spool_after = spool_after
+        self._hand_over = HandOver(exporter, log, clock)
         self._attempts = Attempts(
-            exporter, policy, self._route_of, self._size, dead_letters, has_spool=spool is not None, clock=clock
+            exporter,
+            policy,
+            self._route_of,
+            self._size,
+            dead_letters,
+            divide=self._divide,
+            hand_over=self._hand_over,
+            has_spool=spool is not None,
+            clock=clock,
         )
         self._settled: deque[Batch] = deque()
         self._in_flight = 0
@@ -132,7 +143,7 @@ class Dispatch:
         self.is_stopping = False
         self._storing = None if spool is None else Storing(spool, self._changed, clock, self._stored)
         make_breaker = functools.partial(Breaker, policy=policy, log=log, clock=clock)
-        self._routes = Routes(exporter.endpoint, make_breaker, self._storing, concurrency, clock)
+        self._routes = Routes(exporter.endpoint, make_breaker, self._storing, self._hand_over, concurrency, clock)
 
     # ---- for the loop ----
 
@@ -281,7 +292,7 @@ class Dispatch:
         for job, has_its_verdict in self._attempts.run(tuple(grips)):
             if has_its_verdict:
                 self._conclude(job)
-            else:
+            elif job.sending is not Sending.GONE:
                 self._let_wait(job)
             self._put_down(hand, grips[job])
         return wait
@@ -308,6 +319,9 @@ class Dispatch:
                 return Wait(0.0)
             most = self._exporter.most_together if isinstance(self._exporter, GroupExporter) else 1
             pauses = [LOOK_AGAIN_SECONDS] if self._storing is not None else []
+            look_again = self._hand_over.look(self._routes.known())
+            if look_again is not None:
+                pauses.append(look_again)
             for route in self._routes.by_turn():
                 step = self._routes.next_step(route, [grip for one in self._hands for grip in one.grips])
                 if not isinstance(step, Wait):
@@ -319,7 +333,8 @@ class Dispatch:
             return None if hand.grips else Wait(min(pauses, default=None))
 
     def _grip(self, hand: Hand, route: Route, step: Send | Take) -> None:
-        hand.grips.append(grip := Grip(route, step, route.breaker.begin()))
+        is_move = step.is_move if isinstance(step, Send) else step.which is Which.SURE
+        hand.grips.append(grip := Grip(route, step, 0 if is_move else route.breaker.begin()))
         self._routes.had_its_turn(route)
         route.since_suspect += 1
         if isinstance(step, Take) and step.which is Which.ANY:
@@ -408,6 +423,48 @@ class Dispatch:
         self._give_back(job, job.entry)
         job.sending = Sending.GONE
 
+    def _divide(self, job: Job) -> bool:
+        """Let what is left of a part be parts of their own; return whether it is no longer this one's.
+
+        One that is stored stays whole, unless its pieces are for other destinations: then they are stored in its place.
+        """
+        origin = job.request.destination
+        is_divided = self._divide_in_memory(job)
+        if job.entry is not None and self._storing is not None:
+            is_for_others = job.left[0].destination != origin and not any(job.so_far)
+            is_divided = is_for_others and self._storing.divide(job, job.entry)
+        if not is_divided:
+            job.release_whole()
+            return False
+        job.sending = Sending.GONE
+        if job.left[0].destination != origin:
+            self._hand_over.handed_over(origin, job.spans)
+        self._note_change()
+        return True
+
+    def _divide_in_memory(self, job: Job) -> bool:
+        with self._changed:
+            batch = job.batch
+            if batch is None or job.entry is not None:
+                return False
+            requests = tuple(job.left)
+            pieces = [job.piece(request, 0) for request in requests]
+            routes = [self._routes.to(request.destination) for request in requests]
+            unsettled: dict[Job, None] = {}
+            for one in self._unsettled:
+                unsettled.update(dict.fromkeys(pieces if one is job else (one,)))
+            for piece, number in zip(pieces, batch.divide(job.number, len(pieces)), strict=True):
+                piece.number = number
+            # Nothing from here on may raise: it is done once.
+            self._unsettled = unsettled
+            for route, piece in zip(reversed(routes), reversed(pieces), strict=True):
+                route.waiting.insert(0, piece)
+            job.batch, job.sending = None, Sending.GONE
+            was_storing = job.keeping is Keeping.STORING
+        if was_storing and self._storing is not None:
+            self._storing.cancel(job)
+        return True
+
     # ---- settling ----
 
     def _late(self) -> Iterator[Job]:
@@ -448,7 +505,7 @@ class Dispatch:
                 job.keeping = Keeping.IN_RINGS  # where it is counted; its attempt was faster than the disk
                 return iter([functools.partial(self._withdraw, entry)])
             todo: list[Callable[[], None]] = [functools.partial(self._settle, job, Outcome(spooled=job.spans))]
-            waits = job.sending is Sending.WAITING and not any(job.so_far)
+            waits = job.sending is Sending.WAITING
             if waits:
                 todo += [functools.partial(self._give_back, job, entry), self._note_change]
             # Nothing from here on may raise: it is done once.
@@ -464,13 +521,16 @@ class Dispatch:
     def _settle(self, job: Job, outcome: Outcome) -> None:
         with self._changed:
             batch = job.batch
+            is_last = True  # or it was, before something raised
             if batch is not None:
                 # The last part settles the batch; what raises before the end of this is done again, and the same.
-                if batch.decide(job.number, outcome):
+                is_last = batch.decide(job.number, outcome)
+                if is_last:
                     self._settled.append(batch)
                 job.batch = None
                 self._change()
-        self._done()
+        if is_last:
+            self._done()
 
     def _note_change(self) -> None:
         with self._changed:
@@ -500,9 +560,9 @@ class Dispatch:
                 untried_bytes = failed_bytes = 0
                 for job in itertools.chain.from_iterable(route.waiting for route in self._routes.known()):
                     if job.failures:
-                        failed_bytes += job.request.body_bytes
+                        failed_bytes += job.body_bytes
                     else:
-                        untried_bytes += job.request.body_bytes
+                        untried_bytes += job.body_bytes
                         pressing.add(job.batch)
                 pressing.discard(None)  # of what came out of the spool
                 load = self._load = _Load(self._changes, len(pressing), untried_bytes + failed_bytes, failed_bytes)

@@ -13,7 +13,7 @@ from drain.otlp.request import Request
 from ringbuf.ring.resource import SERVICE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource
     from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
@@ -37,18 +37,23 @@ def pieces(request: Request, count: int) -> list[Request]:
         count: how many requests.
 
     Raises:
-        ValueError: the body is no JSON of spans.
+        ValueError: the body is no JSON of spans, or has more or fewer than it is said to have.
         DecodeError: the body is no message.
     """
     is_json = request.encoding == "json"
     traces = from_json_line(request.body) if is_json else TracesData.FromString(request.body)
     bounds = [request.spans * number // count for number in range(count + 1)]
+    parts = [_spans_between(traces, start, end) for start, end in pairwise(bounds)]
+    services_of_parts = [_services_of(part) for part in parts]
+    if sum(map(Counter.total, services_of_parts)) != request.spans:
+        raise ValueError(f"the body has not the {request.spans} spans that it is said to have")
+    shares = _shared_out(request.services, services_of_parts)
     made = []
-    for start, end in pairwise(bounds):
-        part = _spans_between(traces, start, end)
+    for start, part, services in zip(bounds, parts, shares, strict=False):
         body = to_json_line(part) if is_json else part.SerializeToString()
         batch = None if request.batch is None else request.batch.after(start)
-        made.append(Request(body, end - start, request.encoding, request.destination, batch=batch))
+        spans = sum(services.values())
+        made.append(Request(body, spans, request.encoding, request.destination, services, batch))
     return made
 
 
@@ -66,7 +71,6 @@ def by_destination(request: Request, home: Callable[[bytes, str], str]) -> list[
     is_json = request.encoding == "json"
     traces = from_json_line(request.body) if is_json else TracesData.FromString(request.body)
     parts: dict[str, TracesData] = {}
-    counts: Counter[str] = Counter()
     for resource_spans in traces.resource_spans:
         service = _service_of(resource_spans.resource)
         resources: dict[str, ResourceSpans] = {}
@@ -83,14 +87,45 @@ def by_destination(request: Request, home: Callable[[bytes, str], str]) -> list[
                         scope=scope_spans.scope, schema_url=scope_spans.schema_url
                     )
                 scopes[destination].spans.append(span)
-                counts[destination] += 1
+    shares = _shared_out(request.services, [_services_of(part) for part in parts.values()])
     made, start = [], 0
-    for destination, part in parts.items():
+    for (destination, part), services in zip(parts.items(), shares, strict=True):
         body = to_json_line(part) if is_json else part.SerializeToString()
         batch = None if request.batch is None else request.batch.after(start)
-        made.append(Request(body, counts[destination], request.encoding, destination, batch=batch))
-        start += counts[destination]
+        spans = sum(services.values())
+        made.append(Request(body, spans, request.encoding, destination, services, batch))
+        start += spans
     return made
+
+
+def _services_of(traces: TracesData) -> Counter[str]:
+    services: Counter[str] = Counter()
+    for resource_spans in traces.resource_spans:
+        services[_service_of(resource_spans.resource)] += sum(len(one.spans) for one in resource_spans.scope_spans)
+    return services
+
+
+def _shared_out(services: Mapping[str, int], parts: Sequence[Counter[str]]) -> list[Counter[str]]:
+    """Return how many spans of each service parts have, so that they add up to what is known of the whole.
+
+    Args:
+        services: of the whole: "" where that is not known, or another name for those beyond a bound.
+        parts: as they were read out of the bodies.
+    """
+    left = Counter(services)
+    shares: list[Counter[str]] = []
+    for part in parts:
+        share = left & part
+        left -= share
+        shares.append(share)
+    for part, share in zip(parts, shares, strict=True):
+        missing = part.total() - share.total()
+        for service, count in left.items():
+            taken = min(count, missing)
+            share[service] += taken
+            missing -= taken
+        left = Counter(services) - sum(shares, Counter())
+    return shares
 
 
 def _service_of(resource: Resource) -> str:

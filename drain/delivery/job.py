@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from drain.accounting.outcome import Outcome
@@ -57,6 +57,8 @@ class Job:
         is_told_when: the backend has said so, and not this side.
         store_not_before: when it may be handed to the spool again.
         refusal: of the first of `left`, which is not sent again and waits to be kept as a dead letter; else None.
+        is_doubtful: of an attempt, or one of an earlier process, nobody knows what came: it may be there already, and
+            goes to no other destination.
         most_spans: that a request may have, since the backend's answers look as if it were too large.
         sending: where its attempts stand.
         keeping: where its spans are.
@@ -77,6 +79,7 @@ class Job:
     is_told_when: bool = False
     store_not_before: float = 0.0
     refusal: Result | None = None
+    is_doubtful: bool = False
     most_spans: int = ANY_SIZE
     sending: Sending = Sending.WAITING
     keeping: Keeping = Keeping.IN_RINGS
@@ -91,6 +94,23 @@ class Job:
         return self.request.spans
 
     @property
+    def body_bytes(self) -> int:
+        """How much of it is in memory."""
+        return sum(request.body_bytes for request in self.left)
+
+    def release_whole(self) -> None:
+        """Keep no body but those of what is left: the spool has the whole."""
+        if self.entry is not None:
+            self.request = self.request.without_body()
+            self.entry = replace(self.entry, request=self.request)
+
+    @property
+    def may_move(self) -> bool:
+        """Whether it may go to another destination than its own: it is at none for sure."""
+        is_whole = len(self.left) == 1 and not any(self.so_far)
+        return is_whole and not self.is_doubtful and self.refusal is None and self.spans > 0
+
+    @property
     def is_untried(self) -> bool:
         """Whether no attempt has failed."""
         return not self.failures
@@ -99,6 +119,12 @@ class Job:
     def is_suspect(self) -> bool:
         """Whether it failed while others got through: it may be what is wrong, and not the backend."""
         return self.own_failures > 0
+
+    def piece(self, request: Request, number: int) -> Job:
+        """Return the job of a piece of this one; for another destination it is as one that was never tried."""
+        if request.destination != self.request.destination:
+            return Job(request, self.born, self.batch, number, is_doubtful=self.is_doubtful)
+        return replace(self, request=request, number=number, keeping=Keeping.IN_RINGS, sending=Sending.WAITING)
 
     def ready_in(self, now: float, back_at: float) -> float:
         """Return the seconds until it may be sent again.

@@ -30,13 +30,21 @@ class Which(enum.Enum):
     UNSUSPECTED = "unsuspected"
     """One that has not failed while others got through."""
     ANY = "any"
+    SURE = "sure"
+    """One of which it is known what came of each attempt, so that it may go to another destination."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """This one; it waits."""
+    """This one; it waits.
+
+    Attributes:
+        job: which.
+        is_move: its destination is away: it is for others, whatever the breaker says.
+    """
 
     job: Job
+    is_move: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,8 @@ class Storing:
         self._suspects: dict[str, set[tuple[int, int]]] = {}  # by destination
         # When the spool may have such a part for a destination again, where it had none.
         self._look_at: dict[tuple[str, Which], float] = {}
+        # Parts that are at no destination for sure, by destination, generation and id; of all others that is not known.
+        self._sure: dict[str, dict[tuple[int, int], None]] = {}
         self._untold: dict[_Told, None] = {}  # whoever takes one out goes on with it
         self.why_broken = ""
 
@@ -143,6 +145,8 @@ class Storing:
 
     def take(self, destination: str, which: Which, *, newest: bool) -> Job | None:
         """Return a part for a destination that nobody has in hand; waits for the disk."""
+        if which is Which.SURE:
+            return self._take_sure(destination)
         without = self._passed_over(destination, which)
         entries = self._spool.take(without=without, newest=newest, destination=destination)
         if not entries:
@@ -156,12 +160,63 @@ class Storing:
             self._spool.back(entry)
             raise
 
+    def has_sure(self, destination: str) -> bool:
+        """Return whether `take` may give a part that is at no destination for sure."""
+        return bool(self._sure.get(destination)) and self._spool.can_take(destination, even_resting=True)
+
+    def _take_sure(self, destination: str) -> Job | None:
+        with self._changed:
+            sure = self._sure.get(destination)
+            if not sure:
+                return None
+            _, identity = key = next(iter(sure))
+            del sure[key]  # it has expired, or it is in hand, or this thread gets it
+        for entry in self._spool.take(only=identity):
+            try:
+                job = self._job(entry)
+            except BaseException:
+                self._spool.back(entry)
+                raise
+            job.is_doubtful = key != (entry.generation, identity)
+            return job
+        return None
+
+    def divide(self, job: Job, entry: Entry) -> bool:
+        """Put what is left of a part in its place, as parts for their destinations; waits for the disk.
+
+        Returns:
+            whether the part is not the caller's any more.
+        """
+        try:
+            made = self._spool.divide(entry, tuple(job.left))
+        except SpoolRefusedError:
+            return False
+        with self._changed:
+            self._forget((entry.generation, entry.stored.id))
+            if not job.is_doubtful:
+                for stored in made:
+                    self._note_sure(stored.destination, (entry.generation, stored.id))
+            for stored in made:
+                for which in Which:
+                    self._look_at.pop((stored.destination, which), None)
+        return True
+
+    def _note_sure(self, destination: str, key: tuple[int, int]) -> None:
+        sure = self._sure.setdefault(destination, {})
+        sure[key] = None
+        if len(sure) > _MOST_KNOWN:
+            del sure[next(iter(sure))]
+
     def give_back(self, job: Job, entry: Entry) -> None:
         """Let a batch wait in the spool for its next attempt."""
         destination = job.request.destination
+        key = (entry.generation, entry.stored.id)
         with self._changed:
+            if job.is_doubtful:
+                self._sure.get(destination, {}).pop(key, None)
+            else:
+                self._note_sure(destination, key)
             if job.failures:
-                key = (entry.generation, entry.stored.id)
                 self._forget(key)
                 if len(self._past) >= _MOST_KNOWN:
                     self._forget(next(iter(self._past)))
@@ -212,11 +267,14 @@ class Storing:
             return frozenset(identity for _, identity in passed_over)
 
     def _job(self, entry: Entry) -> Job:
+        key = (entry.generation, entry.stored.id)
         with self._changed:
-            past = self._past.get((entry.generation, entry.stored.id))
+            past = self._past.get(key)
+            is_sure = self._sure.get(entry.request.destination, {}).pop(key, self) is None
         born = self._clock() - self._spool.age_seconds(entry)
         job = Job(entry.request, born, entry=entry)
         job.sending, job.keeping = Sending.RUNNING, Keeping.STORED
+        job.is_doubtful = not is_sure
         if past is not None:
             job.failures, job.own_failures, job.sure_failures = past.failures, past.own_failures, past.sure_failures
             job.failed_at, job.is_told_when = past.failed_at, past.is_told_when

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import structlog
 
 from drain.exporters.protocol import Renewable, Verdict
 from drain.otlp.destinations import Rendezvous
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    import numpy as np
     from structlog.typing import FilteringBoundLogger
 
-    from drain.exporters.protocol import Exporter, Partitioner, Result
+    from drain.exporters.protocol import Exporter, Result
     from drain.otlp.request import Encoding, Request
     from drain.settings.balance import Balance
 
@@ -52,6 +54,7 @@ class Gateways:
         exporters: by the name that was configured, which says where a trace goes.
         balance: "trace": all spans of a trace go to the same, and wait for it while it is away; "round-robin": requests
             go to one after the other; "failover": to the first that is not away.
+        hand_over_after: of "trace": seconds that one is away until the others get its spans; 0: they wait.
         clock: seconds that never go back.
         log: hears when one is passed over, and when it is back; None: structlog's.
 
@@ -66,6 +69,7 @@ class Gateways:
         self,
         exporters: Mapping[str, Exporter],
         balance: Balance,
+        hand_over_after: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         log: FilteringBoundLogger | None = None,
     ) -> None:
@@ -75,7 +79,7 @@ class Gateways:
         self.encoding: Encoding = encodings.pop()
         self.exporters = exporters
         self.endpoint = ", ".join(exporter.endpoint for exporter in exporters.values())
-        self.partitioner: Partitioner | None = _Homes(tuple(exporters)) if balance == "trace" else None
+        self.partitioner: Homes | None = Homes(tuple(exporters), hand_over_after) if balance == "trace" else None
         self._takes_turns = balance == "round-robin"
         self._clock = clock
         self._log: FilteringBoundLogger = structlog.get_logger() if log is None else log
@@ -93,15 +97,17 @@ class Gateways:
         return result
 
     def renew(self) -> None:
-        """Let each take up its files and connections anew."""
-        for exporter in self.exporters.values():
-            if isinstance(exporter, Renewable):
-                exporter.renew()
+        """Let each take up its files and connections anew, though one raises."""
+        with contextlib.ExitStack() as stack:
+            for exporter in self.exporters.values():
+                if isinstance(exporter, Renewable):
+                    stack.callback(exporter.renew)
 
     def close(self) -> None:
-        """Close all."""
-        for exporter in self.exporters.values():
-            exporter.close()
+        """Close all, though one raises."""
+        with contextlib.ExitStack() as stack:
+            for exporter in self.exporters.values():
+                stack.callback(exporter.close)
 
     def _chosen(self) -> _Gateway:
         """Return the first that is not away, else the one that is to be tried again first."""
@@ -141,15 +147,52 @@ class Gateways:
             self._log.info("endpoint is used again", endpoint=gateway.exporter.endpoint)
 
 
-class _Homes:
-    """Where each trace goes: a `Partitioner` over the names."""
+class Homes:
+    """Where each trace goes: a `Relocating` partitioner over the names.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    Args:
+        names: each once.
+        hand_over_after: seconds; 0: never.
+
+    Attributes:
+        names: as given.
+        hand_over_after: as given.
+    """
+
+    def __init__(self, names: Sequence[str], hand_over_after: float = 0.0) -> None:
         self.names: Sequence[str] = names
-        self._rendezvous = Rendezvous(names)
+        self.hand_over_after = hand_over_after
+        self._all = self._there = Rendezvous(names)
+        self._lock = threading.Lock()
+        self._handed_over = Counter(dict.fromkeys(names, 0))
+
+    def leave_out(self, away: Collection[str]) -> None:
+        """See `drain.exporters.protocol.Relocating`."""
+        self._there = Rendezvous([name for name in self.names if name not in away]) if away else self._all
 
     def assign(self, records: np.ndarray, service: str) -> np.ndarray:  # noqa: ARG002 - a trace is of several services
-        return self._rendezvous.assign(records)
+        """See `drain.exporters.protocol.Partitioner`."""
+        there = self._there  # may be another in a moment
+        if there is self._all:
+            return there.assign(records)
+        homes = self._all.assign(records)
+        at = np.array([self.names.index(name) for name in there.names], np.uint16)
+        given: np.ndarray = at[there.assign(records)]
+        with self._lock:
+            counts = np.bincount(homes[homes != given], minlength=len(self.names))
+            self._handed_over.update(dict(zip(self.names, map(int, counts), strict=True)))
+        return given
 
     def home(self, trace_id: bytes, service: str) -> str:  # noqa: ARG002 - a trace is of several services
-        return self._rendezvous.home(trace_id)
+        """See `drain.exporters.protocol.Partitioner`."""
+        return self._there.home(trace_id)
+
+    def handed_over(self, destination: str, spans: int) -> None:
+        """See `drain.exporters.protocol.Relocating`."""
+        with self._lock:
+            self._handed_over[destination] += spans
+
+    def all_handed_over(self) -> Mapping[str, int]:
+        """Return how many spans others got in the place of each."""
+        with self._lock:
+            return dict(self._handed_over)

@@ -50,6 +50,7 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.expired = False
         self.was_connected = False  # when it expired: the request was being sent, or its answer awaited
+        self.has_sent = False  # something of the request, or nearly
         self.missed = ""  # what had not happened when it expired
         self._seconds = seconds
         self._awaited = ""
@@ -106,6 +107,7 @@ class Deadline:
             TimeoutError: it is too late already.
         """
         self._await("no complete answer", sock)
+        self.has_sent = True
 
     def _await(self, awaited: str, sock: Any) -> None:
         with self._lock:

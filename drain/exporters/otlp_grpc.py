@@ -56,6 +56,19 @@ _MADE_UP = re.compile(
     r"RST_STREAM|^Stream removed|^Received http2 header with status|^No status received|^Missing .*status|"
     r"END_STREAM flag received|GOAWAY received|^Error parsing|^Failed parsing|^Stream closed|^Socket closed"
 )
+# Of UNAVAILABLE, in the core's words: no connection, so that nothing was sent.
+_NOT_CONNECTED = re.compile(r"failed to connect|name resolution|DNS resolution|no addresses", re.IGNORECASE)
+# Codes that only a server gives, or the core before it sends anything, and that mean: not taken.
+_NOT_TAKEN = frozenset(
+    {
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    }
+)
 _SPEAKS_HTTP_1 = re.compile(r"http1\.x server|Expected SETTINGS frame as the first")
 _HTTP_STATUS = re.compile(r"http2 header with status: (\d{3})$")
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -185,12 +198,15 @@ class OtlpGrpcExporter:
         if _MADE_UP.search(details):
             status = _HTTP_STATUS.search(details)
             return self._judge.unanswered(message, request, status=status[1] if status else "", hint=_hint(details))
+        is_not_connected = code is grpc.StatusCode.UNAVAILABLE and bool(_NOT_CONNECTED.search(details))
         if code in _NOT_THERE and (hint := _hint(details)):
-            return self._judge.hold(message, hint)
+            return replace(self._judge.hold(message, hint), is_not_taken=is_not_connected)
         wait = next(
             (retry_info(item.value) for item in error.trailing_metadata() or () if item.key == _DETAILS_KEY), None
         )
-        return self._judge.refused(code.name, details, message, request, retry_after=wait)
+        result = self._judge.refused(code.name, details, message, request, retry_after=wait)
+        # UNAVAILABLE is what the core says of a connection that broke, too; `RetryInfo` is a server's word.
+        return replace(result, is_not_taken=is_not_connected or wait is not None or code in _NOT_TAKEN)
 
 
 @dataclass(slots=True)

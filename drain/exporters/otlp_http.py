@@ -159,10 +159,11 @@ class OtlpHttpExporter:
         self._renewal.note(has_failed=True)
         if deadline.expired:
             result = self._judge.unanswered(deadline.missed, request)
-            return replace(result, is_timeout=deadline.was_connected)
+            return replace(result, is_timeout=deadline.was_connected, is_not_taken=not deadline.has_sent)
         text = str(error)
         status = "407" if _NO_TUNNEL in text else ""
-        return self._judge.unanswered(one_line(_words(error)), request, status=status, hint=_connection_hint(text))
+        result = self._judge.unanswered(one_line(_words(error)), request, status=status, hint=_connection_hint(text))
+        return replace(result, is_not_taken=not deadline.has_sent)
 
     def _judged(self, status: int, headers: Mapping[str, str], reply: bytes, request: Request) -> Result:
         content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -178,7 +179,18 @@ class OtlpHttpExporter:
             text, message = "", f"{message}, a redirect to {headers.get('Location', 'nowhere')}, which is not followed"
         message = one_line(f"{message}: {text}" if text else message)
         wait = retry_after(headers.get("Retry-After"), datetime.now(UTC))
-        return self._judge.refused(str(status), text, message, request, retry_after=wait, hint=hint)
+        result = self._judge.refused(str(status), text, message, request, retry_after=wait, hint=hint)
+        return replace(result, is_not_taken=_says_not_taken(status, text))
+
+
+def _says_not_taken(status: int, text: str) -> bool:
+    """Return whether an answer means that nothing was taken: of 408, and of 5xx but 503, nobody knows.
+
+    Envoy says 503, too, of a request that it had passed on when the connection broke.
+    """
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return status == HTTPStatus.SERVICE_UNAVAILABLE and "reset before headers" not in text
+    return status != HTTPStatus.REQUEST_TIMEOUT
 
 
 def _headers(encoding: Encoding, compression: str, given: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import numpy as np
 
@@ -47,6 +47,8 @@ class Result:
         needs_operator: any batch would be answered so, until somebody mends something.
         is_timeout: the backend was there, and did not answer in time: a smaller request may fare better.
         is_about_size: of `TOO_LARGE`: no request of this size is taken, whatever its spans are.
+        is_not_taken: of a batch to be sent again: the backend has nothing of it for sure, since none of it was sent, or
+            it said so. Without that nobody knows: an answer got lost, or did not come in time.
         may_be_too_large: of a batch to be sent again: it was answered so before, and may be too large, or hold a span
             that is not taken; its halves are worth a try. It is a guess: the backend may as well be ill.
     """
@@ -61,6 +63,7 @@ class Result:
     needs_operator: bool = field(default=False, compare=False)
     is_timeout: bool = field(default=False, compare=False)
     is_about_size: bool = field(default=False, compare=False)
+    is_not_taken: bool = field(default=False, compare=False)
     may_be_too_large: bool = field(default=False, compare=False)
 
 
@@ -128,6 +131,28 @@ class Partitioner(Protocol):
 
     def home(self, trace_id: bytes, service: str) -> str:
         """Return the destination of one trace: the same as `assign` says, for what is cut after it was encoded."""
+        ...
+
+
+@runtime_checkable
+class Relocating(Partitioner, Protocol):
+    """A partitioner that can give the spans of destinations that are away to the others."""
+
+    @property
+    def hand_over_after(self) -> float:
+        """Seconds that one is away before that, and is back before it gets its spans again; 0: never."""
+        ...
+
+    def leave_out(self, away: Collection[str]) -> None:
+        """Let `assign` and `home` choose among the others from now on; any thread may say so.
+
+        Args:
+            away: of `names`, not all of them; empty: all are there.
+        """
+        ...
+
+    def handed_over(self, destination: str, spans: int) -> None:
+        """Count spans that waited for one that is away, and are for others now."""
         ...
 
 

@@ -101,6 +101,10 @@ class Request:
         """Bytes of the body, not compressed."""
         return len(self.body)
 
+    def without_body(self) -> Request:
+        """Return what is known of the same spans, where somebody else has the body."""
+        return Request(b"", self.spans, self.encoding, self.destination, self.services, self.batch)
+
     def recoded(self, body: bytes, encoding: Encoding) -> Request:
         """Return the same spans, for the same destination, in another body."""
         return Request(body, self.spans, encoding, self.destination, self.services, self.batch)

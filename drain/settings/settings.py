@@ -151,6 +151,12 @@ class Settings(BaseSettings):
         " there gets all.",
         default="trace",
     )
+    hand_over_after: Seconds = _otlp(
+        "With --balance trace: seconds that an endpoint is away before the others get its spans; 0: they wait for it.",
+        default=0.0,
+        ge=0,
+        le=_DAY,
+    )
     protocol: OtlpProtocol = _otlp("What the exporter `otlp` speaks.", default="http/protobuf")
     headers: Headers = _otlp("Sent with every request.", default_factory=dict)
     compression: Literal["none", "gzip", "zstd"] | None = _otlp(

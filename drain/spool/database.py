@@ -24,7 +24,7 @@ from drain.spool.open_files import OpenFiles
 from drain.spool.spool_time import Moment
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
     from drain.otlp.request import Encoding
@@ -84,6 +84,16 @@ _STORED_COLUMNS: Final = (
 
 class DamagedError(Exception):
     """The database holds what a spool never wrote."""
+
+
+class Addition(NamedTuple):
+    """A part to be stored: its encoding, the spans of each service, its compressed body, its destination and number."""
+
+    encoding: Encoding
+    services: Mapping[str, int]
+    body: bytes
+    destination: str = ""
+    number: BatchNumber | None = None
 
 
 class Stored(NamedTuple):
@@ -214,18 +224,55 @@ class SpoolDatabase:
             number: of the request.
         """
         services = self._within_bound(services)
-        spans = sum(services.values())
+        for service, count in services.items():
+            self._change(service, spooled=count, waiting=count)
+        return self._insert(now, encoding, services, body, destination, number)
+
+    def divide(self, stored: Stored, parts: Sequence[Addition]) -> list[Stored]:
+        """Put parts in the place of one: as old as that, and counted once as it was.
+
+        Args:
+            stored: which part.
+            parts: have its spans.
+
+        Returns:
+            the parts; none where the one is not there any more.
+
+        Raises:
+            ValueError: their spans of each service do not add up to its own, or they are in another encoding.
+        """
+        if not self._connection.execute("DELETE FROM batch WHERE id = ?", (stored.id,)).rowcount:
+            return []
+        services = sum((Counter(part.services) for part in parts), Counter())
+        if services != Counter(stored.services) or any(part.encoding != stored.encoding for part in parts):
+            raise ValueError(f"{services} in the place of {stored.services}")
+        self._parts_change[stored.destination] -= 1
+        self._body_bytes_change -= stored.body_bytes
+        return [
+            self._insert(stored.spooled, part.encoding, part.services, part.body, part.destination, part.number)
+            for part in parts
+        ]
+
+    def _insert(
+        self,
+        spooled: Moment,
+        encoding: Encoding,
+        services: Mapping[str, int],
+        body: bytes,
+        destination: str,
+        number: BatchNumber | None,
+    ) -> Stored:
+        spans, text = sum(services.values()), "" if number is None else number.text()
         cursor = self._connection.execute(
             "INSERT INTO batch"
             " (spooled_unix_nano, boot_id, boot_nano, encoding, destination, number, spans, services, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*now, encoding, destination, "" if number is None else number.text(), spans, json.dumps(services), body),
+            (*spooled, encoding, destination, text, spans, json.dumps(services), body),
         )
-        for service, count in services.items():
-            self._change(service, spooled=count, waiting=count)
         self._parts_change[destination] += 1
         self._body_bytes_change += len(body)
-        return Stored(cast("int", cursor.lastrowid), now, encoding, destination, number, spans, services, len(body))
+        identity = cast("int", cursor.lastrowid)
+        return Stored(identity, spooled, encoding, destination, number, spans, services, len(body))
 
     def remove(self, stored: Stored, fates: Mapping[Fate, int] | None) -> None:
         """Remove a part and count what became of its spans.

@@ -55,17 +55,21 @@ class Holds:
             for destination, until in self._until.items():
                 self._until[destination] = {identity: at for identity, at in until.items() if math.isinf(at)}
 
-    def held(self, destination: str | None = None) -> set[int]:
+    def held(self, destination: str | None = None, *, even_resting: bool = False) -> set[int]:
         """Return the parts that cannot be taken now.
 
         Args:
             destination: of those that are for this one; None: of all.
+            even_resting: without those that rest: in hand alone.
         """
         now = self._clock()
         with self._lock:
             held: set[int] = set()
             for name in (destination,) if destination is not None else tuple(self._until):
                 until = self._until.get(name, {})
+                if even_resting:
+                    held.update(identity for identity, at in until.items() if math.isinf(at))
+                    continue
                 if not all(at > now for at in until.values()):
                     until = self._until[name] = {identity: at for identity, at in until.items() if at > now}
                 held |= until.keys()

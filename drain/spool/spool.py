@@ -9,6 +9,7 @@ What is held is not given to anybody else, and neither expired nor dropped.
 
 from __future__ import annotations
 
+import functools
 import math
 import queue
 import threading
@@ -22,10 +23,11 @@ from drain.accounting.spool_status import SpoolStatus
 from drain.log import RepeatedTrouble
 from drain.otlp.request import Request
 from drain.spool.damage import set_aside_body
+from drain.spool.database import Addition
 from drain.spool.holds import Holds
 from drain.spool.limits import SpoolLimits
 from drain.spool.spool_time import Moment, SpoolTime, this_moment
-from drain.spool.store import Addition, Removal, SpoolLockedError, SpoolStore
+from drain.spool.store import Removal, SpoolLockedError, SpoolStore
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
@@ -78,11 +80,21 @@ class _Put:
 
 
 @dataclass(slots=True)
+class _Divide:
+    entry: Entry
+    requests: Sequence[Request]
+    future: Future[Sequence[Stored]]
+    bodies: Sequence[bytes] = ()
+    made: Sequence[Stored] | None = None
+
+
+@dataclass(slots=True)
 class _Take:
     most: int
     without: frozenset[int]
     newest: bool
     destination: str | None
+    only: int | None
     future: Future[list[tuple[Stored, bytes, int]]]
     taken: Sequence[tuple[Stored, bytes]] = ()
 
@@ -91,7 +103,7 @@ class _Stop:
     pass
 
 
-_Job = _Put | Removal | _Take | _Stop
+_Job = _Put | Removal | _Divide | _Take | _Stop
 
 
 class Spool:
@@ -157,6 +169,7 @@ class Spool:
         without: frozenset[int] = frozenset(),
         newest: bool = False,
         destination: str | None = None,
+        only: int | None = None,
     ) -> list[Entry]:
         """Return the oldest parts that nobody holds, which the caller then holds.
 
@@ -167,9 +180,10 @@ class Spool:
             without: ids of those that are passed over.
             newest: the newest instead.
             destination: of those that are for this one; None: whatever they are for.
+            only: the one with this id, though it rests.
         """
         future: Future[list[tuple[Stored, bytes, int]]] = Future()
-        self._jobs.put(_Take(most, without, newest, destination, future))
+        self._jobs.put(_Take(most, without, newest, destination, only, future))
         try:
             taken = future.result(_TAKE_SECONDS)
         except TimeoutError:
@@ -192,6 +206,36 @@ class Spool:
             self._let_go_of(future)
             raise
         return entries
+
+    def divide(self, entry: Entry, requests: Sequence[Request]) -> Sequence[Stored]:
+        """Put parts in the place of one, in one transaction: a kill leaves the one, or all of them.
+
+        Waits for the spool's thread, but no longer than two seconds.
+
+        Args:
+            entry: held by the caller, who does not hold it any more when this returns.
+            requests: have its spans, each once.
+
+        Returns:
+            the parts, which nobody holds; none, where the entry has gone, or the disk hangs: then the spool itself goes
+            on with it, or gives the entry back.
+
+        Raises:
+            SpoolRefusedError: it cannot be done now; the caller still holds the entry.
+        """
+        future: Future[Sequence[Stored]] = Future()
+        self._jobs.put(_Divide(entry, requests, future))
+        try:
+            return future.result(_TAKE_SECONDS)
+        except TimeoutError:
+            if future.cancel():
+                raise SpoolRefusedError("the disk does not answer") from None
+            future.add_done_callback(functools.partial(self._give_back_undivided, entry))
+            return ()
+
+    def _give_back_undivided(self, entry: Entry, future: Future[Sequence[Stored]]) -> None:
+        if future.exception() is not None:
+            self.back(entry)
 
     def _let_go_of(self, future: Future[list[tuple[Stored, bytes, int]]]) -> None:
         for stored, _, generation in future.result():
@@ -248,10 +292,10 @@ class Spool:
         """Return which destinations something is stored for."""
         return self._store.contents.by_destination.keys()
 
-    def can_take(self, destination: str) -> bool:
+    def can_take(self, destination: str, *, even_resting: bool = False) -> bool:
         """Whether `take` would return something for this destination now."""
         stored = self._store.contents.by_destination.get(destination, 0)
-        return not self._is_stuck and stored > len(self._holds.held(destination))
+        return not self._is_stuck and stored > len(self._holds.held(destination, even_resting=even_resting))
 
     def room(self) -> int:
         """Return how many batches may be put now, so that not too many wait for the disk."""
@@ -355,11 +399,14 @@ class Spool:
         try:
             jobs.append(self._jobs.get(timeout=_TEND_SECONDS))
             while not isinstance(job := jobs[-1], _Stop):
-                if isinstance(job, _Put | _Take) and not job.future.set_running_or_notify_cancel():
+                if isinstance(job, _Put | _Take | _Divide) and not job.future.set_running_or_notify_cancel():
                     jobs.pop()
                 elif isinstance(job, _Put):
                     job.body = job.request.gzip()
                     size += len(job.body)
+                elif isinstance(job, _Divide):
+                    job.bodies = [request.gzip() for request in job.requests]
+                    size += sum(map(len, job.bodies))
                 if size >= self._store.group_bytes:
                     break
                 jobs.append(self._jobs.get_nowait())
@@ -368,17 +415,19 @@ class Spool:
 
     def _serve(self, jobs: Iterable[_Job]) -> None:
         puts = [job for job in jobs if isinstance(job, _Put)]
-        additions = [
-            Addition(put.request.encoding, put.request.services, put.body, put.request.destination, put.request.batch)
-            for put in puts
-        ]
+        additions = [_addition(put.request, put.body) for put in puts]
         stored = self._store.write(additions, [job for job in jobs if isinstance(job, Removal)])
         for put, kept in zip(puts, stored or (), strict=False):
             put.kept = kept
             put.is_full = kept is None
         for job in jobs:
-            if isinstance(job, _Take):
-                job.taken = self._store.take(job.most, job.without, newest=job.newest, destination=job.destination)
+            if isinstance(job, _Divide) and job.made is None:
+                parts = [_addition(*of_one) for of_one in zip(job.requests, job.bodies, strict=True)]
+                job.made = self._store.divide(job.entry.stored, job.entry.generation, parts)
+            elif isinstance(job, _Take):
+                job.taken = self._store.take(
+                    job.most, job.without, newest=job.newest, destination=job.destination, only=job.only
+                )
 
     def _answer(self, job: _Job) -> None:
         """Say what became of a job; what met a disk in trouble, or a defect, is refused: nobody may wait for ever."""
@@ -391,5 +440,14 @@ class Spool:
             else:
                 self._refused_failing += 1
                 job.future.set_exception(SpoolRefusedError("the spool cannot be written now"))
+        elif isinstance(job, _Divide) and not job.future.done():
+            if job.made is None:
+                job.future.set_exception(SpoolRefusedError("the spool cannot be written now"))
+            else:
+                job.future.set_result(job.made)
         elif isinstance(job, _Take) and not job.future.done():
             job.future.set_result([(kept, body, self._holds.generation) for kept, body in job.taken])
+
+
+def _addition(request: Request, body: bytes) -> Addition:
+    return Addition(request.encoding, request.services, body, request.destination, request.batch)

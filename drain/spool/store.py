@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.spool_sums import SpoolSums
-    from drain.otlp.batch_number import BatchNumber
-    from drain.otlp.request import Encoding
-    from drain.spool.database import Fate, Stored
+    from drain.spool.database import Addition, Fate, Stored
     from drain.spool.holds import Holds
     from drain.spool.limits import SpoolLimits
     from drain.spool.spool_time import Moment, SpoolTime
@@ -43,16 +41,6 @@ _KEPT_FREE_PAGES: Final = 1024
 
 class SpoolLockedError(RingBufferError):
     """Another process has this spool."""
-
-
-class Addition(NamedTuple):
-    """A part to be stored: its encoding, the spans of each service, its compressed body, its destination and number."""
-
-    encoding: Encoding
-    services: Mapping[str, int]
-    body: bytes
-    destination: str = ""
-    number: BatchNumber | None = None
 
 
 class Removal(NamedTuple):
@@ -187,6 +175,7 @@ class SpoolStore:
         *,
         newest: bool = False,
         destination: str | None = None,
+        only: int | None = None,
     ) -> list[tuple[Stored, bytes]]:
         """Return the oldest parts that nobody holds, with their bodies, and hold them.
 
@@ -195,13 +184,19 @@ class SpoolStore:
             without: ids of those that are passed over.
             newest: the newest instead.
             destination: of those that are for this one; None: whatever they are for.
+            only: the one with this id, though it rests.
         """
         if self._database is None:
             return []
         taken: list[tuple[Stored, bytes]] = []
         try:
-            passed_over = self._holds.held(destination) | without
-            for stored in self._database.oldest(most, passed_over, newest=newest, destination=destination):
+            if only is None:
+                passed_over = self._holds.held(destination) | without
+                found = self._database.oldest(most, passed_over, newest=newest, destination=destination)
+            else:
+                one = None if only in self._holds.held(even_resting=True) else self._database.batch(only)
+                found = [] if one is None else [one]
+            for stored in found:
                 taken.append((stored, self._database.body(stored)))
                 self._holds.hold(stored)
         except (sqlite3.Error, DamagedError) as error:
@@ -213,6 +208,49 @@ class SpoolStore:
             self._holds.let_go(stored for stored, _ in taken)
             raise
         return taken
+
+    def divide(self, stored: Stored, generation: int, parts: Sequence[Addition]) -> Sequence[Stored] | None:
+        """Put parts in the place of one, in one transaction.
+
+        Args:
+            stored: which part; it is not held any more.
+            generation: that it is of.
+            parts: have its spans, each once, in its encoding.
+
+        Returns:
+            the parts, which nobody holds; none where the one is not there any more; None when nothing can be written.
+        """
+        if generation != self._holds.generation:
+            return ()
+        if not self._can_write() or self._database is None:
+            return None
+        database = self._database
+        try:
+            database.begin()
+            made = database.divide(stored, parts)
+            database.commit()
+        except (sqlite3.Error, DamagedError) as error:
+            self._roll_back(database)
+            if self._set_aside_if_damaged(error):
+                return ()
+            self._note_failure(error, with_additions=True)
+            if is_full(error):
+                self._use_the_reserve()
+            return None
+        except BaseException:
+            self._roll_back(database)
+            raise
+        try:
+            self._holds.let_go([stored])
+            self._note_contents(database)
+        except Exception as error:  # noqa: BLE001 - what is durable must not look as if it were undone: it would be sent twice
+            self._is_contents_old = True
+            self._log.error("spool met an unexpected error after a commit", reason=repr(error))
+        return made
+
+    def _roll_back(self, database: SpoolDatabase) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            database.rollback()
 
     def tend(self, *, is_idle: bool) -> None:
         """Do what time brings: remove batches that are too old, give pages back.

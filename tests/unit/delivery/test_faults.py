@@ -23,12 +23,14 @@ from drain.delivery import (
     delivery,
     dispatch,
     halves,
+    hand_over,
     job,
     letter_file,
     queue,
     request_size,
     retry,
     route,
+    routes,
     storing,
 )
 from drain.delivery.batch import Batch
@@ -50,8 +52,9 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding
 
 MODULES = (
-    attempts, batch, breaker, dead_letters, delivery, dispatch, halves, job, letter_file, queue, request_size, retry,
-    route, storing, database, holds, limits, open_files, reserve, room, spool, spool_time, store,
+    attempts, batch, breaker, dead_letters, delivery, dispatch, halves, hand_over, job, letter_file, queue,
+    request_size, retry, route, routes, storing, database, holds, limits, open_files, reserve, room, spool,
+    spool_time, store,
 )  # fmt: skip
 # Called by whoever makes or ends the delivery, or asks it something, who is told of the error.
 CALLERS = {
@@ -64,7 +67,7 @@ CALLERS = {
     "DeadLetters._mend", "DeadLetters.status", "DeadLetters._now",
     "take_stock", "read_letters",
     "Breaker.__init__", "Attempts.__init__", "Storing.__init__", "RequestSize.__init__", "TimelySpans.__init__",
-    "RetryPolicy.__post_init__",
+    "HandOver.__init__", "RetryPolicy.__post_init__",
     "Job.__post_init__", "Route.__init__", "Routes.__init__", "Routes.to", "where", "Routes.known",
     "Routes.seconds_until_attempt", "Routes._seconds_of", "Routes.try_now",
     "Dispatch.__init__", "Dispatch.hand", "Dispatch.begin_stop", "Delivery.__init__", "Delivery.stop",

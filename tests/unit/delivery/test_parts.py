@@ -143,6 +143,53 @@ def test_of_a_spool_for_destinations_that_are_gone_memory_has_little_while_one_i
     assert world.spool.entries == {}
 
 
+def test_what_is_delivered_of_a_part_that_was_cut_is_released_and_the_rest_is_spooled() -> None:
+    world = World(lambda _body, _now: TAKEN, has_spool=True, seed=SEED)
+    taken: list[int] = []
+
+    def export(request: Request) -> Result:
+        if request.spans > 32:
+            return Result(Verdict.TOO_LARGE)
+        if taken:
+            return AWAY
+        taken.append(request.spans)
+        return TAKEN
+
+    world.export = export  # type: ignore[method-assign]
+    world.dispatch.send(Batch([spans_for("a", 64)], [Segment(RING, LANE, 64, 0)]))
+    world.run(5.0)
+    assert world.spool is not None
+    assert [entry.request.spans for entry in world.spool.entries.values()] == [32], "the other half was delivered"
+    assert world.outcomes == Outcome(delivered=32, spooled=1)
+    taken.clear()
+    world.run(60.0)
+    assert world.outcomes == Outcome(delivered=64)
+
+
+def test_of_a_spooled_part_that_was_cut_memory_has_what_is_left() -> None:
+    world = World(lambda _body, _now: TAKEN, has_spool=True, seed=SEED)
+    request, taken = spans_for("", 64), []
+
+    def export(request: Request) -> Result:
+        if request.spans > 16:
+            return Result(Verdict.TOO_LARGE, is_about_size=True)
+        taken.append(request.spans)
+        return TAKEN if len(taken) < 4 else AWAY
+
+    world.export = export  # type: ignore[method-assign]
+    assert world.spool is not None
+    world.spool.back(world.spool.put(request).result())
+    world.run(1.0)
+    (job,) = (job for route in world.dispatch._routes.known() for job in route.waiting)
+    assert job.entry is not None
+    kept = {id(one): one.body_bytes for one in (*job.left, job.request, job.entry.request)}
+    assert sum(kept.values()) < request.body_bytes / 3
+    assert job.body_bytes == job.left[0].body_bytes
+    taken.clear()
+    world.run(60.0)
+    assert world.outcomes == Outcome(delivered=64)
+
+
 def test_a_dead_letter_says_which_of_several_endpoints_refused_it(tmp_path: Path) -> None:
     letters = DeadLetters(tmp_path / "letters", max_files=9, max_bytes=1 << 20, log=structlog.get_logger())
     world = World(lambda _body, _now: TAKEN, has_spool=False, seed=SEED, dead_letters=letters)

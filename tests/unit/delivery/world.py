@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections import deque
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from drain.rings.segment import Segment
 from tests.fakes import keeps_faults, raise_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from drain.delivery.dead_letters import DeadLetters
     from drain.otlp.request import Encoding
@@ -43,6 +45,14 @@ def batch_of_parts(*parts: bytes) -> Batch:
     return Batch(requests, [Segment(RING, LANE, len(requests), 0)])
 
 
+@dataclass(eq=False)
+class FakeEntry:
+    request: Request
+    stored: Any
+    generation: int
+    born: float
+
+
 class FakeSpool:
     """Keeps everything at once, in memory."""
 
@@ -53,20 +63,36 @@ class FakeSpool:
         self._clock = clock
         self._not_before: dict[int, float] = {}
         self.entries: dict[int, Any] = {}
+        self._ids = itertools.count(1)
         self.puts = 0
         self.outcomes: list[Outcome] = []
 
     def put(self, request: Request) -> Future[Any]:
         self.puts += 1
-        self.entries[self.puts] = SimpleNamespace(
-            request=request, stored=SimpleNamespace(id=self.puts), generation=0, born=self._clock()
-        )
-        self._not_before[self.puts] = float("inf")
         future: Future[Any] = Future()
-        future.set_result(self.entries[self.puts])
+        future.set_result(self._add(request, self._clock(), float("inf")))
         return future
 
-    def take(self, *, without: frozenset[int], newest: bool, destination: str) -> list[Any]:
+    def _add(self, request: Request, born: float, not_before: float) -> Any:
+        identity = next(self._ids)
+        stored = SimpleNamespace(id=identity, destination=request.destination)
+        self.entries[identity] = FakeEntry(request, stored, 0, born)
+        self._not_before[identity] = not_before
+        return self.entries[identity]
+
+    def take(
+        self,
+        *,
+        without: frozenset[int] = frozenset(),
+        newest: bool = False,
+        destination: str = "",
+        only: int | None = None,
+    ) -> list[Any]:
+        if only is not None:
+            if self._not_before.get(only, float("inf")) == float("inf"):
+                return []
+            self._not_before[only] = float("inf")
+            return [self.entries[only]]
         for identity in sorted(self._of(destination), reverse=newest):
             if identity not in without and self._not_before[identity] <= self._clock():
                 self._not_before[identity] = float("inf")
@@ -76,6 +102,12 @@ class FakeSpool:
     def back(self, entry: Any, not_before: float = 0.0) -> None:
         assert self._not_before[entry.stored.id] == float("inf"), "given back twice"
         self._not_before[entry.stored.id] = not_before
+
+    def divide(self, entry: Any, requests: Sequence[Request]) -> list[Any]:
+        assert sum(request.spans for request in requests) == entry.request.spans
+        del self.entries[entry.stored.id]
+        del self._not_before[entry.stored.id]
+        return [self._add(request, entry.born, 0.0).stored for request in requests]
 
     def done(self, entry: Any, outcome: Outcome) -> None:
         del self.entries[entry.stored.id]
@@ -96,7 +128,9 @@ class FakeSpool:
     def _of(self, destination: str) -> list[int]:
         return [number for number, entry in self.entries.items() if entry.request.destination == destination]
 
-    def can_take(self, destination: str) -> bool:
+    def can_take(self, destination: str, *, even_resting: bool = False) -> bool:
+        if even_resting:
+            return any(self._not_before[number] < float("inf") for number in self._of(destination))
         return any(self._not_before[number] <= self._clock() for number in self._of(destination))
 
     def seconds_until_take(self, destination: str) -> float | None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from drain.otlp.request import Encoding
     from drain.settings.balance import Balance
+    from drain.settings.configuration import Configuration
+    from drain.settings.otlp_environment import OtlpSettings
 
 NAMES = ("http://a:4318", "http://b:4318", "http://c:4318")
 ANY = Request(b"", 1, "protobuf")
@@ -47,7 +49,7 @@ class Fleet:
         self.clock = Clock()
         self.asked: list[str] = []
         self.endpoints = {name: Endpoint(name, self.asked) for name in NAMES}
-        self.gateways = Gateways(self.endpoints, balance, self.clock)
+        self.gateways = Gateways(self.endpoints, balance, clock=self.clock)
 
     def send(self, count: int, destination: str = "") -> str:
         """Send so many requests; return who was asked."""
@@ -153,6 +155,37 @@ def test_all_are_closed() -> None:
     fleet = Fleet("trace")
     fleet.gateways.close()
     assert fleet.asked == ["closed"] * 3
+
+
+def test_all_are_closed_and_renewed_though_one_raises() -> None:
+    fleet = Fleet("trace")
+
+    def fail() -> None:
+        raise OSError("this one does not")
+
+    for name, endpoint in fleet.endpoints.items():
+        endpoint.renew = fail if name == NAMES[1] else lambda: fleet.asked.append("renewed")  # type: ignore[attr-defined]
+    fleet.endpoints[NAMES[1]].close = fail  # type: ignore[method-assign]
+    for step, said in ((fleet.gateways.renew, "renewed"), (fleet.gateways.close, "closed")):
+        fleet.asked.clear()
+        with pytest.raises(OSError, match="this one"):
+            step()
+        assert fleet.asked == [said] * 2
+
+
+def test_those_that_were_made_are_closed_where_another_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def make(_configuration: Configuration, _otlp: OtlpSettings, endpoint: str) -> Endpoint:
+        if endpoint == NAMES[2]:
+            raise ValueError("no such certificate")
+        made.append(endpoint)
+        return Endpoint(endpoint, made)
+
+    monkeypatch.setattr(assembly, "_one_exporter", make)
+    with pytest.raises(ValueError, match="no such certificate"):
+        assembly.make_exporter(load({"endpoint": list(NAMES)}, None))
+    assert made == [*NAMES[:2], "closed", "closed"]
 
 
 def test_several_endpoints_are_named_by_flags_a_variable_or_the_file(

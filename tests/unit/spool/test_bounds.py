@@ -10,10 +10,11 @@ import structlog
 
 from drain.accounting.outcome import Outcome
 from drain.accounting.spool_sums import SpoolSums
+from drain.spool.database import Addition
 from drain.spool.holds import Holds
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 from drain.spool.spool_time import SpoolTime
-from drain.spool.store import Addition, Removal, SpoolStore
+from drain.spool.store import Removal, SpoolStore
 from tests.unit.spool.bench import MEBIBYTE, ROOMY, SECONDS, noise, put, put_back, request, settled
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from drain.spool.database import Addition
     from drain.spool.spool import Entry, Spool
     from drain.spool.spool_time import Moment
-    from drain.spool.store import Addition, Removal
+    from drain.spool.store import Removal
     from tests.unit.spool.bench import Bench
 
 

@@ -1,0 +1,224 @@
+"""What waits for a destination that stays away goes to the others, unless it may be there already."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import structlog
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
+
+from drain.delivery.batch import Batch
+from drain.delivery.breaker import BreakerState
+from drain.delivery.hand_over import Presence
+from drain.exporters.gateways import Homes
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.destinations import Rendezvous
+from drain.otlp.request import Request
+from drain.rings.segment import Segment
+from ringbuf.layout.layout import SpanLayout
+from tests.unit.delivery.world import LANE, RING, World
+
+LAYOUT = SpanLayout(span_names=["work"], attributes=[])
+AFTER = 30.0
+NAMES = ("a", "b", "c")
+TAKEN = Result(Verdict.DELIVERED)
+UNREACHABLE = Result(Verdict.RETRY, message="connection refused", is_not_taken=True)
+# The body was sent, and nobody knows: in truth, it was taken.
+UNKNOWN = {
+    "no answer in time": Result(Verdict.RETRY, message="no complete answer within 10 s", is_timeout=True),
+    "reset": Result(Verdict.RETRY, message="connection reset by peer"),
+}
+
+
+class Fleet:
+    """Gateways, of which "b" is as a test has it, and a drain that sends each trace to its home."""
+
+    def __init__(self, *, has_spool: bool, after: float = AFTER) -> None:
+        self.b = TAKEN
+        self.homes = Homes(NAMES, after)
+        self.world = World(lambda _body, _now: TAKEN, has_spool=has_spool, seed=1)
+        self.world.partitioner = self.homes  # type: ignore[attr-defined]
+        self.world.export = self.export  # type: ignore[method-assign]
+        self.at: defaultdict[bytes, list[str]] = defaultdict(list)  # where each trace has arrived
+        self.asked = 0
+        self.tried: set[bytes] = set()
+        self.sent: list[bytes] = []
+
+    def export(self, request: Request) -> Result:
+        if not request.spans:
+            assert request.destination == "b", "the others are known to be there"
+            self.asked += 1
+            return self.b
+        result = self.b if request.destination == "b" else TAKEN
+        for trace in traces_of(request):
+            if result is not UNREACHABLE:
+                self.at[trace].append(request.destination)
+            if result is not TAKEN:
+                self.tried.add(trace)
+        return result
+
+    def go_on(self, seconds: float, every: float = 0.5) -> None:
+        """Let as many seconds go by, in which batches come."""
+        end = self.world.now + seconds
+        while self.world.now < end:
+            self.world.dispatch.send(self._batch())
+            self.world.run(every)
+
+    def _batch(self) -> Batch:
+        by_home: defaultdict[str, TracesData] = defaultdict(TracesData)
+        records = np.zeros(20, LAYOUT.dtype)
+        records["trace_id"] = np.frombuffer(os.urandom(20 * 16), np.uint8).reshape(20, 16)
+        for record, home in zip(records, self.homes.assign(records, "shop"), strict=True):
+            trace = record["trace_id"].tobytes()
+            self.sent.append(trace)
+            to = by_home[NAMES[home]]
+            resource_spans = to.resource_spans or [to.resource_spans.add()]
+            scope_spans = resource_spans[0].scope_spans or [resource_spans[0].scope_spans.add()]
+            scope_spans[0].spans.append(Span(trace_id=trace, span_id=bytes(8)))
+        requests = []
+        for home, traces in by_home.items():
+            spans = len(traces.resource_spans[0].scope_spans[0].spans)
+            requests.append(Request(traces.SerializeToString(), spans, "protobuf", home, {"shop": spans}))
+        return Batch(requests, [Segment(RING, LANE, 20, 0)])
+
+    def all_of_b(self) -> set[bytes]:
+        return {trace for trace in self.sent if Rendezvous(NAMES).home(trace) == "b"}
+
+    def check(self) -> None:
+        """Nothing is lost, and nothing is at two gateways."""
+        assert set(self.at) == set(self.sent)
+        assert {len(set(destinations)) for destinations in self.at.values()} == {1}
+        outcomes = self.world.outcomes
+        assert outcomes.delivered == len(self.sent)
+        assert not self.world.dispatch.in_flight
+
+
+def traces_of(request: Request) -> list[bytes]:
+    traces = TracesData.FromString(request.body)
+    return [span.trace_id for one in traces.resource_spans for two in one.scope_spans for span in two.spans]
+
+
+@pytest.mark.parametrize("has_spool", [False, True])
+def test_what_waits_for_one_that_is_away_goes_to_the_others_and_comes_back_with_hysteresis(*, has_spool: bool) -> None:
+    with structlog.testing.capture_logs() as lines:
+        fleet = Fleet(has_spool=has_spool)
+        fleet.b = UNREACHABLE
+        fleet.go_on(AFTER - 5)
+        assert not {trace for trace in fleet.all_of_b() if fleet.at[trace]}, "it holds"
+        for trace in [trace for trace, at in fleet.at.items() if not at]:
+            del fleet.at[trace]
+        fleet.go_on(10)
+        assert set(fleet.at) == set(fleet.sent), "all are at the others, though attempts were in vain"
+        assert set(fleet.homes.all_handed_over().items()) == {("a", 0), ("b", len(fleet.all_of_b())), ("c", 0)}
+        fleet.go_on(60)
+        assert 2 <= fleet.asked < 20
+        fleet.b = TAKEN
+        asked, there_again = fleet.asked, fleet.world.now
+        while not any("b" in at for at in fleet.at.values()):
+            fleet.go_on(1.0)
+        assert fleet.world.now - there_again >= AFTER, "it has to be there for a while"
+        assert fleet.asked - asked >= 3
+        handed_over = fleet.homes.all_handed_over()["b"]
+        fleet.go_on(20)
+        fleet.world.run(60)
+        fleet.check()
+    assert fleet.homes.all_handed_over()["b"] == handed_over
+    events = [line["event"] for line in lines if line["event"].startswith("endpoint")]
+    assert events == ["endpoint is away, others get its spans", "endpoint is back and gets its spans again"]
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN.values(), ids=UNKNOWN)
+@pytest.mark.parametrize("has_spool", [False, True])
+def test_a_part_that_may_be_there_already_never_moves(unknown: Result, *, has_spool: bool) -> None:
+    fleet = Fleet(has_spool=has_spool)
+    fleet.b = unknown
+    fleet.go_on(15)
+    fleet.b = UNREACHABLE  # of later attempts it is known: that says nothing of those
+    fleet.go_on(AFTER + 20)
+    doubtful = {trace for trace, at in fleet.at.items() if at[-1] == "b"}
+    assert doubtful
+    moved = {trace for trace in fleet.all_of_b() if set(fleet.at[trace]) & {"a", "c"}}
+    assert moved
+    assert not moved & doubtful
+    fleet.go_on(60)
+    assert all(set(fleet.at[trace]) == {"b"} for trace in doubtful)
+    fleet.b = TAKEN
+    fleet.go_on(AFTER + 20)
+    fleet.world.run(120)
+    fleet.check()
+    assert all(len(fleet.at[trace]) > 1 for trace in doubtful), "it was sent again, to its home"
+
+
+@pytest.mark.parametrize("has_spool", [False, True])
+def test_with_hold_all_wait(*, has_spool: bool) -> None:
+    fleet = Fleet(has_spool=has_spool, after=0.0)
+    fleet.b = UNREACHABLE
+    fleet.go_on(AFTER + 20)
+    assert not any("b" not in fleet.at[trace] and fleet.at[trace] for trace in fleet.all_of_b())
+    for trace in [trace for trace, at in fleet.at.items() if not at]:
+        del fleet.at[trace]
+    fleet.b = TAKEN
+    fleet.world.run(60)
+    fleet.check()
+    assert fleet.asked == 0
+
+
+def test_what_an_earlier_process_has_left_in_the_spool_waits() -> None:
+    """Nobody knows what it had tried when it was killed."""
+    fleet = Fleet(has_spool=True)
+    spool = fleet.world.spool
+    assert spool is not None
+    (part,) = (part for part in fleet._batch().parts if part.destination == "b")
+    spool.back(spool.put(part).result())
+    fleet.sent = traces_of(part)
+    fleet.b = UNREACHABLE
+    fleet.world.run(AFTER + 60)
+    assert not fleet.at
+    fleet.go_on(AFTER + 60)
+    assert not set(traces_of(part)) & set(fleet.at)
+    fleet.b = TAKEN
+    fleet.world.run(60)
+    assert {tuple(fleet.at[trace]) for trace in traces_of(part)} == {("b",)}
+
+
+def test_when_all_are_away_nobody_takes_over() -> None:
+    fleet = Fleet(has_spool=True)
+    is_away = True
+    export = fleet.export
+
+    def away(request: Request) -> Result:
+        return UNREACHABLE if is_away else export(request)
+
+    fleet.world.export = away  # type: ignore[method-assign]
+    fleet.go_on(AFTER + 30)
+    assert sum(fleet.homes.all_handed_over().values()) == 0
+    is_away = False
+    fleet.world.export = lambda request: TAKEN if not request.spans else export(request)  # type: ignore[method-assign]
+    fleet.world.run(120)
+    assert {at[0] == Rendezvous(NAMES).home(trace) for trace, at in fleet.at.items()} == {True}
+    fleet.check()
+
+
+@pytest.mark.parametrize(
+    ("states", "counts_as_away"),
+    [
+        ([(0, BreakerState())], False),
+        ([(29, BreakerState(is_open=True, open_since=0))], False),
+        ([(30, BreakerState(is_open=True, open_since=0))], True),
+        ([(30, BreakerState(is_open=True, open_since=0)), (59, BreakerState(back_at=30))], True),
+        ([(30, BreakerState(is_open=True, open_since=0)), (60, BreakerState(back_at=30))], False),
+        ([(30, BreakerState(is_open=True, open_since=0)), (60, BreakerState(back_at=30, failed_at=40))], True),
+        ([(30, BreakerState(is_open=True, open_since=0)), (70, BreakerState(back_at=30, failed_at=40))], False),
+    ],
+)
+def test_away_is_who_is_so_for_long_and_back_is_who_is_so_for_as_long(
+    states: list[tuple[float, BreakerState]], *, counts_as_away: bool
+) -> None:
+    presence = Presence(AFTER)
+    for now, breaker in states:
+        changes_in = presence.seconds_until_change(breaker, now)
+        assert presence.look(breaker, now) == (changes_in == 0)
+    assert presence.is_away == counts_as_away
