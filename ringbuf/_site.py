@@ -22,6 +22,7 @@ _SAMPLED: Final = 1
 _HAS_IS_REMOTE: Final = 0x100
 
 CURRENT: Final[ContextVar[Span | None]] = ContextVar("ringbuf.current_span", default=None)
+BLOCK_METHODS: Final[dict[str, object]] = {}
 
 _outer: tuple[Any, Any, Any] = (None, None, None)
 # Until ringbuf.sites.span is imported.

@@ -4,6 +4,8 @@ from types import TracebackType
 from typing import Any, Self
 
 CURRENT: ContextVar[Span | None]
+# What takes the place of these methods of Span in a class, by name: where a `with` statement binds methods.
+BLOCK_METHODS: dict[str, object]
 
 def unix_nano() -> int: ...
 def enclosing_traceparent() -> str | None: ...

@@ -6,6 +6,7 @@
 
 #include "producer/producer_state.h"
 #include "shared/atomics.h"
+#include "shared/clock.h"
 #include "shared/hex.h"
 
 /* Relaxed, as in is_wanted(): a new ring's sampler may come meanwhile. */
@@ -48,11 +49,7 @@ uint32_t rb_present_alone(const rb_producer *producer)
     return rb_state_of(producer) == RB_STATE_NONE ? 0 : rb_load32_relaxed(&producer->present_alone);
 }
 
-void rb_span_start(rb_span *span)
-{
-    span->start_unix_nano = rb_clock_unix_nano();
-    span->start_monotonic_nano = rb_clock_monotonic_nano();
-}
+void rb_span_start(rb_span *span) { span->start_unix_nano = rb_clock_both(&span->start_monotonic_nano); }
 
 void rb_span_identify(const rb_span *span, rb_record *record)
 {

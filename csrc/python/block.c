@@ -58,7 +58,7 @@ PyObject *rb_span_enter(rb_py_span *self, PyObject *unused)
             return NULL;
         self->was_told = self->outer_token != NULL;
     }
-    self->token = PyObject_CallFunctionObjArgs(module->set_current, (PyObject *)self, NULL);
+    self->token = rb_context_set(&module->context, (PyObject *)self);
     if (self->token == NULL && rb_site_refuse(self->site, NULL) < 0)
         return NULL;
     rb_span_start(&self->span);
@@ -80,19 +80,16 @@ static int reset_current(const rb_py_span *self, PyObject *token)
     const rb_site_module *module = self->site->module;
     if (self->is_displaced || token == NULL)
         return 1;
-    PyObject *inner = self->open_inner == 0 ? NULL : PyObject_CallNoArgs(module->get_current);
+    PyObject *inner = self->open_inner == 0 ? NULL : rb_context_get(&module->context);
     if (inner == NULL && self->open_inner != 0)
         PyErr_Clear();
-    PyObject *done = PyObject_CallFunctionObjArgs(module->reset_current, token, NULL);
-    if (done != NULL && inner != NULL)
+    int was_reset = rb_context_reset(&module->context, token) == 0;
+    if (!was_reset)
+        PyErr_Clear();
+    else if (inner != NULL)
         displace(inner, self);
     Py_XDECREF(inner);
-    if (done != NULL) {
-        Py_DECREF(done);
-        return 1;
-    }
-    PyErr_Clear();
-    return 0;
+    return was_reset;
 }
 
 void rb_span_forget_outer(rb_py_span *self)

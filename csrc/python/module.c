@@ -115,30 +115,6 @@ static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
     return (PyTypeObject *)type;
 }
 
-static int make_current(PyObject *module, rb_site_module *state)
-{
-    PyObject *contextvars = PyImport_ImportModule("contextvars");
-    if (contextvars == NULL)
-        return -1;
-    PyObject *type = PyObject_GetAttrString(contextvars, "ContextVar");
-    Py_DECREF(contextvars);
-    PyObject *arguments = Py_BuildValue("(s)", "ringbuf.current_span");
-    PyObject *names = Py_BuildValue("{s:O}", "default", Py_None);
-    if (type != NULL && arguments != NULL && names != NULL)
-        state->current = PyObject_Call(type, arguments, names);
-    Py_XDECREF(type);
-    Py_XDECREF(arguments);
-    Py_XDECREF(names);
-    if (state->current == NULL)
-        return -1;
-    state->get_current = PyObject_GetAttrString(state->current, "get");
-    state->set_current = PyObject_GetAttrString(state->current, "set");
-    state->reset_current = PyObject_GetAttrString(state->current, "reset");
-    if (state->get_current == NULL || state->set_current == NULL || state->reset_current == NULL)
-        return -1;
-    return PyModule_AddObjectRef(module, "CURRENT", state->current);
-}
-
 static int fill_module(PyObject *module)
 {
     rb_site_module *state = PyModule_GetState(module);
@@ -146,9 +122,12 @@ static int fill_module(PyObject *module)
     state->site = add_type(module, &rb_site_spec);
     state->span = add_type(module, &rb_span_spec);
     state->span_value = add_type(module, &rb_span_value_spec);
-    if (state->parent == NULL || state->site == NULL || state->span == NULL || state->span_value == NULL)
+    if (state->parent == NULL || state->site == NULL || state->span == NULL || state->span_value == NULL ||
+        rb_block_methods_add(state, module) < 0)
         return -1;
-    return make_current(module, state);
+    if (rb_context_make(&state->context) < 0)
+        return -1;
+    return PyModule_AddObjectRef(module, "CURRENT", state->context.variable);
 }
 
 static int traverse_module(PyObject *module, visitproc visit, void *arg)
@@ -158,15 +137,12 @@ static int traverse_module(PyObject *module, visitproc visit, void *arg)
     Py_VISIT((PyObject *)state->span);
     Py_VISIT((PyObject *)state->span_value);
     Py_VISIT((PyObject *)state->parent);
-    Py_VISIT(state->current);
-    Py_VISIT(state->get_current);
-    Py_VISIT(state->set_current);
-    Py_VISIT(state->reset_current);
+    Py_VISIT((PyObject *)state->bound);
     Py_VISIT(state->read_header);
     Py_VISIT(state->outer_current);
     Py_VISIT(state->outer_enter);
     Py_VISIT(state->outer_leave);
-    return 0;
+    return rb_context_traverse(&state->context, visit, arg);
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -133,10 +133,10 @@ int rb_span_current(const rb_site_module *module, rb_py_span **current)
     *current = NULL;
     if (module->entered == 0)
         return 0;
-    PyObject *found = PyObject_CallNoArgs(module->get_current);
+    PyObject *found = rb_context_get(&module->context);
     if (found == NULL)
         return -1;
-    if (PyObject_TypeCheck(found, module->span) && ((rb_py_span *)found)->process != 0)
+    if (found != Py_None && PyObject_TypeCheck(found, module->span) && ((rb_py_span *)found)->process != 0)
         *current = (rb_py_span *)found;
     else
         Py_DECREF(found);

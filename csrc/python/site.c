@@ -336,6 +336,8 @@ static void site_free(PyObject *self)
     Py_XDECREF(site->owner);
     Py_XDECREF(site->home);
     PyMem_Free(site->template);
+    if (site->spare != NULL)
+        PyObject_GC_Del(site->spare);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);

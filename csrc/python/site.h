@@ -11,21 +11,50 @@
 
 #include "ringbuf.h"
 
+/* ---- context.c ---- */
+
+/* The ContextVar of the enclosing span, and how it is asked: by functions, or where `get` is NULL by methods. */
+typedef struct rb_context {
+    PyObject *variable;
+    PyObject *get_method;
+    PyObject *set_method;
+    PyObject *reset_method;
+    int (*get)(PyObject *variable, PyObject *otherwise, PyObject **value);
+    PyObject *(*set)(PyObject *variable, PyObject *value);
+    int (*reset)(PyObject *variable, PyObject *token);
+} rb_context;
+
+/* 0, or -1 with an exception. */
+int rb_context_make(rb_context *context);
+
+int rb_context_traverse(const rb_context *context, visitproc visit, void *arg);
+
+/* The object that is current, None where none is. NULL with an exception, as the next. */
+PyObject *rb_context_get(const rb_context *context);
+
+/* The token that rb_context_reset takes. */
+PyObject *rb_context_set(const rb_context *context, PyObject *span);
+
+/* 0, or -1 with an exception: the token is of another context. */
+int rb_context_reset(const rb_context *context, PyObject *token);
+
+/* ---- module.c ---- */
+
 typedef struct rb_site_module {
     PyTypeObject *site;
     PyTypeObject *span;
     PyTypeObject *span_value;
     PyTypeObject *parent;
-    PyObject *current; /* the ContextVar of the enclosing span, and its bound methods */
-    PyObject *get_current;
-    PyObject *set_current;
-    PyObject *reset_current;
+    PyTypeObject *bound;
+    rb_context context;
     PyObject *read_header;   /* what to ask of a traceparent that is not of the plain form */
     PyObject *outer_current; /* another tracing library's notion of the current span: set_context; NULL without one */
     PyObject *outer_enter;
     PyObject *outer_leave;
     /* Spans that were entered and still exist. While there are none, no context can hold one: it need not be asked. */
     Py_ssize_t entered;
+    struct rb_py_bound *spare_bound; /* memory of bound methods that are gone, see block_method.c */
+    Py_ssize_t spare_bound_count;
 } rb_site_module;
 
 /* ---- parent.c ---- */
@@ -122,6 +151,7 @@ typedef struct rb_py_site {
     uint64_t dropped_in; /* rb_process_mark of the process whose first drop was told of */
     rb_argument arguments[RB_MAX_ARGUMENTS];
     uint8_t value_arguments[RB_MAX_VALUES]; /* the argument of each value */
+    struct rb_py_span *spare;               /* memory of a span that is gone, for the next; see span.c */
     uint8_t *template;                      /* slot_bytes: the record of a span without its ids, times and values */
 } rb_py_site;
 
@@ -235,6 +265,11 @@ PyObject *rb_span_traceparent(const rb_span *span);
 /* The methods __enter__ and __exit__ of a span. */
 PyObject *rb_span_enter(rb_py_span *self, PyObject *unused);
 PyObject *rb_span_exit(rb_py_span *self, PyObject *const *arguments, Py_ssize_t count);
+
+/* ---- block_method.c ---- */
+
+/* Add BLOCK_METHODS to the module: what takes the place of these methods in a class, by name. 0, or -1. */
+int rb_block_methods_add(rb_site_module *module, PyObject *home);
 
 /* Let go of the span that was current before this one. */
 void rb_span_forget_outer(rb_py_span *self);

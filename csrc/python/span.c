@@ -4,6 +4,39 @@
 
 #include "site.h"
 
+/* ---- memory ---- */
+
+/*
+ * One span after the other has the same memory, which costs less than to return it and to ask for it. A site keeps one
+ * spare; spans that are inside another of the same site have memory of their own.
+ */
+static rb_py_span *span_allocate(rb_py_site *site)
+{
+    rb_py_span *span = site->spare;
+    if (span == NULL)
+        return (rb_py_span *)PyType_GenericAlloc(site->span_type, site->value_count);
+    site->spare = NULL;
+    size_t head = offsetof(rb_py_span, site);
+    memset((uint8_t *)span + head, 0, offsetof(rb_py_span, values) + site->value_count * sizeof(PyObject *) - head);
+    PyObject_InitVar((PyVarObject *)span, site->span_type, site->value_count);
+    PyObject_GC_Track(span);
+    return span;
+}
+
+/* Of a span that refers to nothing any more; `site` may go with its last one. */
+static void span_return(rb_py_span *span, rb_py_site *site)
+{
+#ifndef Py_GIL_DISABLED /* without it, two threads might be here */
+    if (site->spare == NULL && Py_TYPE((PyObject *)span) == site->span_type) {
+        site->spare = span;
+        return;
+    }
+#else
+    (void)site;
+#endif
+    PyObject_GC_Del(span); /* as PyType_GenericAlloc got it */
+}
+
 /* ---- making ---- */
 
 /* What emit would refuse is refused here already, for the values that are of one type only (a lease). */
@@ -68,7 +101,7 @@ PyObject *rb_span_new(rb_py_site *site, PyObject *const *arguments, Py_ssize_t c
         if (parent == NULL)
             return NULL;
     }
-    rb_py_span *span = (rb_py_span *)PyType_GenericAlloc(site->span_type, site->value_count);
+    rb_py_span *span = span_allocate(site);
     if (span == NULL) {
         Py_XDECREF(parent);
         return NULL;
@@ -245,8 +278,9 @@ static void free_one(rb_py_span *span)
     if (span->was_entered)
         span->site->module->entered--;
     span_clear((PyObject *)span);
-    Py_XDECREF((PyObject *)span->site);
-    PyObject_GC_Del(span); /* as PyType_GenericAlloc got it */
+    rb_py_site *site = span->site;
+    span_return(span, site);
+    Py_DECREF((PyObject *)site);
     Py_DECREF(type);
 }
 

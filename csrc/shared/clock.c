@@ -1,7 +1,10 @@
 /* The two clocks of a span: its start by the one, its length by the other. */
+#include "shared/clock.h"
+
 #include <time.h>
 
 #include "ringbuf.h"
+#include "shared/atomics.h"
 
 static uint64_t clock_nano(clockid_t clock)
 {
@@ -13,3 +16,32 @@ static uint64_t clock_nano(clockid_t clock)
 uint64_t rb_clock_unix_nano(void) { return clock_nano(CLOCK_REALTIME); }
 
 uint64_t rb_clock_monotonic_nano(void) { return clock_nano(CLOCK_MONOTONIC); }
+
+/* CLOCK_REALTIME - CLOCK_MONOTONIC, as it was last seen; zero: it was not. */
+static uint64_t distance_seen;
+
+/* The two clocks at the kernel's last tick: neither asks the processor's counter, which is what a reading costs. */
+static uint64_t distance_at_tick(void)
+{
+    return clock_nano(CLOCK_REALTIME_COARSE) - clock_nano(CLOCK_MONOTONIC_COARSE);
+}
+
+/* Both are one counter, and are slewed alike: their distance is exact, and the same until the time of day is set. */
+static void look_again(void)
+{
+    uint64_t before = clock_nano(CLOCK_MONOTONIC_COARSE);
+    uint64_t unix_nano = clock_nano(CLOCK_REALTIME_COARSE);
+    if (clock_nano(CLOCK_MONOTONIC_COARSE) == before) /* else a tick lies between them */
+        rb_store_relaxed(&distance_seen, unix_nano - before);
+}
+
+uint64_t rb_clock_both(uint64_t *monotonic_nano)
+{
+    uint64_t monotonic = rb_clock_monotonic_nano();
+    uint64_t distance = distance_at_tick();
+    *monotonic_nano = monotonic;
+    if (distance == rb_load_relaxed(&distance_seen))
+        return monotonic + distance;
+    look_again();
+    return rb_clock_unix_nano();
+}

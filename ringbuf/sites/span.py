@@ -169,6 +169,10 @@ class Span(_site.Span):
         return f"<{type(self).__name__} {self.site.name!r}, {ids}>"
 
 
+for _name, _method in _site.BLOCK_METHODS.items():
+    setattr(Span, _name, _method)
+
+
 def current_traceparent() -> str | None:
     """Return the `traceparent` of the enclosing `with` span for the next hop, None outside of any.
 

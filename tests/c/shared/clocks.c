@@ -1,0 +1,113 @@
+/*
+ * A span's start is what CLOCK_REALTIME says at the moment that its length is counted from, over ticks between the
+ * readings, a time of day that is set, and kernels whose coarse clocks do not agree. The clocks here are scripted.
+ */
+#include "shared/clock.h"
+
+#include <assert.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+enum { SECOND = 1000000000, TICK = 4000000, READING = 25 };
+
+static uint64_t now;      /* CLOCK_MONOTONIC */
+static uint64_t distance; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
+static unsigned fine, realtime, coarse;
+static unsigned tick_before; /* a tick comes right before this reading of a coarse clock, counted from 1; 0: none */
+static uint64_t coarse_blur; /* the coarse clocks go on between two readings, as those that are none */
+
+int clock_gettime(clockid_t clock, struct timespec *result)
+{
+    uint64_t at = 0;
+    switch (clock) {
+    case CLOCK_REALTIME:
+        realtime++;
+        at = now + distance;
+        break;
+    case CLOCK_MONOTONIC:
+        at = now;
+        break;
+    default:
+        coarse++;
+        if (coarse == tick_before)
+            now = (now / TICK + 1) * TICK;
+        at = coarse_blur == 0 ? now / TICK * TICK : now + coarse * coarse_blur;
+        if (clock == CLOCK_REALTIME_COARSE)
+            at += distance;
+    }
+    fine += clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC;
+    result->tv_sec = (time_t)(at / SECOND);
+    result->tv_nsec = (long)(at % SECOND);
+    return 0;
+}
+
+/* Reads both, and returns how many fine readings that took; `slack`: what may have passed between them. */
+static unsigned read_both(uint64_t slack)
+{
+    uint64_t monotonic;
+    fine = coarse = realtime = 0;
+    now += 7 * READING;
+    uint64_t before = now;
+    uint64_t unix_nano = rb_clock_both(&monotonic);
+    assert(monotonic == before);
+    assert(unix_nano >= before + distance);
+    assert(unix_nano <= before + distance + slack);
+    return fine;
+}
+
+static void a_tick_between_any_two_readings(void)
+{
+    for (unsigned reading = 1; reading <= 6; reading++) {
+        read_both(0);
+        now += READING;
+        tick_before = reading;
+        read_both(TICK);
+        tick_before = 0;
+        assert(read_both(0) <= 2);
+        assert(read_both(0) == 1);
+    }
+}
+
+/* Two in a row, each with a tick at the same place: what the first has seen must not fool the second. */
+static void a_tick_in_each_of_two(void)
+{
+    for (unsigned reading = 1; reading <= 6; reading++) {
+        read_both(0);
+        tick_before = reading;
+        read_both(TICK);
+        read_both(TICK);
+        tick_before = 0;
+        read_both(0);
+    }
+}
+
+int main(void)
+{
+    now = 5 * (uint64_t)SECOND;
+    distance = 1700000000 * (uint64_t)SECOND + 123456789;
+    assert(read_both(0) == 2); /* the first */
+    assert(read_both(0) == 1);
+    assert(realtime == 0);
+    now += 10 * TICK;
+    assert(read_both(0) == 1);
+    a_tick_between_any_two_readings();
+    a_tick_in_each_of_two();
+
+    const uint64_t steps[] = {
+        3600 * (uint64_t)SECOND, (uint64_t)-7200 * SECOND, TICK, (uint64_t)-TICK, 1, (uint64_t)-1};
+    for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
+        distance += steps[i];
+        assert(read_both(0) == 2);
+        assert(read_both(0) == 1);
+    }
+
+    distance = (uint64_t)-4 * SECOND; /* the calendar begins in 1970, later than the machine */
+    read_both(0);
+    assert(read_both(0) == 1);
+
+    coarse_blur = READING; /* each reading is another time: the fine one is asked */
+    for (unsigned i = 0; i < 10; i++)
+        assert(read_both(0) == 2);
+    return 0;
+}
