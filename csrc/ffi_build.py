@@ -11,7 +11,13 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-DRAINS = ["destinations/kafka.h", "hold/hold.h", "otlp/kept/kept.h", "sampling/traces.h"]
+DRAINS = [
+    "accounting/span_codes.h",
+    "destinations/kafka.h",
+    "hold/hold.h",
+    "otlp/kept/kept.h",
+    "sampling/traces.h",
+]
 
 # cffi wraps each call between these two macros: as plain braces the call keeps the GIL.
 KEEP_THE_GIL = """

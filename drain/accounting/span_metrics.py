@@ -1,19 +1,20 @@
 """Count and duration histogram of the spans themselves, by service, span name and the layout's metric labels.
 
-Everything is computed for a batch at a time: numpy's work grows with the spans, Python's only with the new series.
+Everything is computed for a batch at a time: C's work grows with the spans, Python's only with the new series.
 What can become a label is the layout's decision (`Attribute.metric_label`): a label table or a bool, never id or text.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from drain.accounting.exponential_buckets import BOUNDS_NANO
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_names, label_value
 from drain.otlp.encode_plan import find_spans
+from ringbuf._ringbuf import ffi, lib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,12 +28,11 @@ OTHER: Final = "(other)"
 DURATION_BOUNDS: Final = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Upper bounds of the buckets in seconds: two a decade, since the data plane's operations span seven."""
 
-# Within it, spans are counted straight into one array; beyond, the codes that occur are found by a sort first.
-_DIRECT_CELLS: Final = 1 << 16
+# Up to so many, the codes that occur are found by a count of each; beyond, by a sort.
+_COUNTED_CODES: Final = 1 << 15
 # Codes are int64. Labels that would lead beyond are left out: their series could never be told apart within the bound.
 _MAX_CODES: Final = 1 << 62
 _NANO: Final = 1e9
-_LONGEST_NANO: Final = np.uint64(1 << 62)
 # Tables may be as large as a ring's header: without a bound, a few series could make a scrape of gigabytes.
 _MAX_LABEL_CHARACTERS: Final = 1024
 # How many codes one ring's counter looks up in Python: a ring of ever new ones must not slow the drain down.
@@ -79,6 +79,9 @@ class SpanMetrics:
             series whose labels have more than 1024 characters.
         bounds: upper bounds of the buckets in seconds, ascending.
         exponential: count so finely that exponential histograms add up from it, too.
+
+    Attributes:
+        cells_nano: where the cells end, in nanoseconds, ascending; uint64.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class SpanMetrics:
         self.bounds = tuple(bounds)
         explicit = [round(bound * _NANO) for bound in self.bounds]
         # A cell ends at a bound of either histogram, and so lies in one bucket of each.
-        self._cells_nano = np.array(sorted({*explicit, *BOUNDS_NANO} if exponential else explicit), np.uint64)
+        self.cells_nano = np.array(sorted({*explicit, *BOUNDS_NANO} if exponential else explicit), np.uint64)
         self._explicit_starts = self._starts(explicit)
         # The shortest buckets share bounds, since there is nothing between two nanoseconds: the first of them counts.
         self._exponential_bounds, self._exponential_at = np.unique(np.array(BOUNDS_NANO, np.uint64), return_index=True)
@@ -161,15 +164,11 @@ class SpanMetrics:
     @property
     def cells(self) -> int:
         """How many cells durations are counted in."""
-        return len(self._cells_nano) + 1
-
-    def cell(self, durations_nano: np.ndarray) -> np.ndarray:
-        """Return the cell of each duration (uint64, shape (n,)): the first whose end is not before it."""
-        return np.searchsorted(self._cells_nano, durations_nano)
+        return len(self.cells_nano) + 1
 
     def _starts(self, bounds_nano: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the first cell of each bucket with such upper bounds, and of what lies beyond them."""
-        ends = np.searchsorted(self._cells_nano, np.asarray(bounds_nano, np.uint64))
+        ends = np.searchsorted(self.cells_nano, np.asarray(bounds_nano, np.uint64))
         return np.append(0, ends + 1)
 
     def _exponential(self, counts: np.ndarray) -> Sequence[Sequence[int] | None]:
@@ -188,17 +187,11 @@ class SpanMetrics:
 
 
 class _Dimension(NamedTuple):
-    """One label of a layout: a record's value of it is 0 when absent, else 1 + the index into `values`."""
+    """One label of a layout: its value in a code is 0 when it is absent, else 1 + the index into `values`."""
 
     name: str
     values: Sequence[str]
-    key: str
-    bit: int
-    is_bool: bool
-
-    def codes(self, records: np.ndarray) -> np.ndarray:
-        raw = records[self.key].view(np.uint8) != 0 if self.is_bool else records[self.key]
-        return np.where(records["present"] & self.bit, raw.astype(np.int64) + 1, 0)
+    field: LayoutField
 
 
 class SpanCounter:
@@ -224,6 +217,7 @@ class SpanCounter:
             if self._codes * (len(dimension.values) + 1) <= _MAX_CODES:
                 self._dimensions.append(dimension)
                 self._codes *= len(dimension.values) + 1
+        self._form, self._keeps_alive = self._c_form()
         # Ascending, with the row of each at the same place: looked up with one search a batch.
         self._known_codes = np.empty(0, np.int64)
         self._known_rows = np.empty(0, np.int64)
@@ -239,30 +233,47 @@ class SpanCounter:
             records = records[find_spans(records, self._layout)]
         if not len(records):
             return None
-        start, end = records["start_unix_nano"], records["end_unix_nano"]
-        # An end before the start is a duration of 0: a negative sum would look like a counter's reset.
-        nanos = np.minimum(np.where(end > start, end - start, np.uint64(0)), _LONGEST_NANO)
-        codes = records["name"].astype(np.int64)
-        for dimension in self._dimensions:
-            codes *= len(dimension.values) + 1
-            codes += dimension.codes(records)
-        width = self._metrics.cells
-        occurring: np.ndarray | None = None
-        rows = self._codes
-        if rows * width > _DIRECT_CELLS:
-            occurring, codes = np.unique(codes, return_inverse=True)
-            rows = len(occurring)
-        cells = codes * width + self._metrics.cell(nanos)
-        counts = np.bincount(cells, minlength=rows * width).reshape(rows, width)
-        sums = np.bincount(codes, weights=nanos, minlength=rows)
-        if occurring is None:
-            occurring = np.flatnonzero(counts.any(axis=1))
-            counts, sums = counts[occurring], sums[occurring]
-        return _merged(self._rows(occurring), counts, sums)
+        # Bytes, not records: numpy gives no buffer of fields that are out of order.
+        data = ffi.from_buffer(np.ascontiguousarray(records).view(np.uint8))
+        codes, cells, nanos = (np.empty(len(records), kind) for kind in (np.int64, np.int64, np.float64))
+        lib.rb_code_spans(self._form, data, len(records), _of(codes), _of(cells), _of(nanos))
+        occurring, at = self._occurring(codes)
+        rows, width = len(occurring), self._metrics.cells
+        counts = np.bincount(at * width + cells, minlength=rows * width).reshape(rows, width)
+        return _merged(self._rows(occurring), counts, np.bincount(at, weights=nanos, minlength=rows))
+
+    def _occurring(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the codes that occur, ascending, and which of them each is."""
+        if self._codes > _COUNTED_CODES:
+            return np.unique(codes, return_inverse=True)
+        occurring = np.flatnonzero(np.bincount(codes, minlength=self._codes))
+        at = np.empty(self._codes, np.int64)
+        at[occurring] = np.arange(len(occurring))
+        return occurring, at[codes]
 
     def add(self, summary: SpanSummary) -> None:
         """Count what `summarise` returned; see `SpanMetrics.add`."""
         self._metrics.add(summary)
+
+    def _c_form(self) -> tuple[Any, tuple[Any, ...]]:
+        """Return the form that C counts by, and what must live as long."""
+        labels = ffi.new("rb_span_label[]", max(1, len(self._dimensions)))
+        for label, (_, values, field) in zip(labels, self._dimensions, strict=False):
+            label.bit, label.offset, label.bytes = 1 << field.index, field.offset, field.nbytes
+            label.values, label.is_bool = len(values), field.attribute.row.python is bool
+        bounds = self._metrics.cells_nano
+        form = ffi.new(
+            "rb_span_form *",
+            {
+                "slot_bytes": self._layout.dtype.itemsize,
+                "names": len(self._layout.span_names),
+                "labels": labels,
+                "label_count": len(self._dimensions),
+                "bound_count": len(bounds),
+                "bounds_nano": ffi.from_buffer("uint64_t[]", bounds),
+            },
+        )
+        return form, (labels, bounds)
 
     def _rows(self, codes: np.ndarray) -> np.ndarray:
         """Return the series' row of each code; codes ascend, each there once."""
@@ -299,10 +310,12 @@ class SpanCounter:
 
 
 def _dimension(field: LayoutField, name: str) -> _Dimension:
-    attribute = field.attribute
-    is_bool = attribute.row.python is bool
-    values = ("false", "true") if is_bool else attribute.labels or ()
-    return _Dimension(name, values, attribute.key, 1 << field.index, is_bool)
+    is_bool = field.attribute.row.python is bool
+    return _Dimension(name, ("false", "true") if is_bool else field.attribute.labels or (), field)
+
+
+def _of(array: np.ndarray) -> Any:
+    return ffi.from_buffer("double[]" if array.dtype == np.float64 else "int64_t[]", array)
 
 
 def _merged(rows: np.ndarray, counts: np.ndarray, nanos: np.ndarray) -> SpanSummary:

@@ -21,6 +21,7 @@ ALLOWED: Final = {
     "producer": {"shared"},
     "consumer": {"shared"},
     "hold": {"shared", "consumer"},  # of the consumer: the guard against files that were cut
+    "accounting": set(),
     "destinations": {"otlp"},  # hex digits
     "sampling": {"shared"},
     "python": {"shared", "otlp", "producer", "consumer"},

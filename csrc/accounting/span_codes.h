@@ -1,0 +1,44 @@
+/*
+ * span_codes.h - the series and the duration bucket of each span, as numbers. Drain only, not installed.
+ *
+ * A *code* stands for a span's name and the values of its labels: ((name * (v1 + 1) + l1) * (v2 + 1) + l2) ..., where l
+ * is 0 for an attribute that the record has not, else 1 and its value. A *cell* is the first bound that is not below
+ * the span's duration.
+ */
+#ifndef RINGBUF_ACCOUNTING_SPAN_CODES_H
+#define RINGBUF_ACCOUNTING_SPAN_CODES_H
+
+#include "ringbuf.h"
+
+/* [ABI] */
+/* An attribute that is a label: an index below `values`, or a bool, which has two. */
+typedef struct rb_span_label {
+    uint32_t bit;    /* of `present` */
+    uint32_t offset; /* in the record */
+    uint32_t bytes;  /* 1 or 2 */
+    uint32_t values; /* a value beyond them counts as one that is not there */
+    uint8_t is_bool; /* any byte but 0 is true */
+} rb_span_label;
+
+/* What the records of one layout are counted by. */
+typedef struct rb_span_form {
+    uint32_t slot_bytes;
+    uint32_t names; /* of spans; a record with another is passed over */
+    const rb_span_label *labels;
+    uint32_t label_count;
+    uint32_t bound_count;
+    const uint64_t *bounds_nano; /* ascending */
+} rb_span_form;
+/* [/ABI] */
+
+/* [COLD] */
+/*
+ * Write each record's code, cell and duration; the code of one that is passed over is -1.
+ *
+ * Returns RB_OK, or RB_E_ARGUMENT and writes nothing.
+ */
+int rb_code_spans(const rb_span_form *form, const void *records, uint64_t count, int64_t *codes, int64_t *cells,
+                  double *nanos);
+/* [/COLD] */
+
+#endif

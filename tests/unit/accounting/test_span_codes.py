@@ -1,0 +1,64 @@
+"""What C refuses to count by; tests/property/test_span_metrics.py has what it counts, beside a plain reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ringbuf._ringbuf import ffi, lib
+
+SLOT = 128
+SOUND = {"bit": 1, "offset": SLOT - 2, "bytes": 2, "values": 3, "is_bool": 0}
+
+
+def outcome(label: dict[str, Any], **form: Any) -> int:
+    records = ffi.new("uint8_t[]", SLOT)
+    labels, bounds = ffi.new("rb_span_label *", {**SOUND, **label}), ffi.new("uint64_t[]", [10])
+    whole = {
+        "slot_bytes": SLOT,
+        "names": 1,
+        "labels": labels,
+        "label_count": 1,
+        "bound_count": 1,
+        "bounds_nano": bounds,
+    }
+    of = ffi.new("rb_span_form *", {**whole, **form})
+    codes, cells, nanos = ffi.new("int64_t[]", 1), ffi.new("int64_t[]", 1), ffi.new("double[]", 1)
+    return int(lib.rb_code_spans(of, records, 1, codes, cells, nanos))
+
+
+def test_a_sound_form_is_counted_by() -> None:
+    assert outcome({}) == lib.RB_OK
+
+
+@pytest.mark.parametrize(
+    ("label", "form"),
+    [
+        ({"offset": SLOT - 1}, {}),
+        ({"offset": 2**32 - 1}, {}),
+        ({"bytes": 0}, {}),
+        ({"bytes": 3}, {}),
+        ({}, {"slot_bytes": 0}),
+        ({}, {"slot_bytes": 2**32 - 1}),
+        ({}, {"labels": ffi.NULL}),
+        ({}, {"bounds_nano": ffi.NULL}),
+    ],
+)
+def test_a_form_that_would_read_beyond_a_record_is_refused(label: dict[str, Any], form: dict[str, Any]) -> None:
+    assert outcome(label, **form) == lib.RB_E_ARGUMENT
+
+
+def test_a_name_beyond_the_layout_has_no_code_and_a_value_beyond_its_table_counts_as_absent() -> None:
+    records = ffi.new("uint8_t[]", 2 * SLOT)
+    first, second = (ffi.cast("rb_record *", records + at * SLOT) for at in range(2))
+    first.name, second.present, second.end_unix_nano = 1, 1, 11
+    records[2 * SLOT - 2] = 3
+    labels, bounds = ffi.new("rb_span_label *", SOUND), ffi.new("uint64_t[]", [10])
+    form = ffi.new("rb_span_form *", [SLOT, 1, labels, 1, 1, bounds])
+    codes, cells, nanos = ffi.new("int64_t[]", 2), ffi.new("int64_t[]", 2), ffi.new("double[]", 2)
+    assert lib.rb_code_spans(form, records, 2, codes, cells, nanos) == lib.RB_OK
+    assert (list(codes), list(cells), list(nanos)) == ([-1, 0], [0, 1], [0.0, 11.0])
+    records[2 * SLOT - 2] = 2
+    assert lib.rb_code_spans(form, records, 2, codes, cells, nanos) == lib.RB_OK
+    assert list(codes) == [-1, 3]
