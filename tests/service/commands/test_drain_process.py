@@ -18,6 +18,7 @@ import pytest
 import ringbuf
 from tests.nursery import shared
 from tests.otlp_server import OtlpHttpServer, reply, silent, success
+from tests.ports import free_ports
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
@@ -391,8 +392,7 @@ def test_once_removes_the_rings_of_producers_that_are_gone(ring_dir: Path, log: 
 
 
 def test_a_backend_that_comes_back_gets_everything(ring_dir: Path, log: Path, emitter: ringbuf.Emitter) -> None:
-    with OtlpHttpServer() as server:
-        port = server.port
+    (port,) = free_ports(1)
     arguments = ("--exporter", "otlp-http", "--endpoint", f"http://127.0.0.1:{port}", "--batch-delay", 0, *RETRY_SOON)
     with DrainProcess(log, ring_dir, *arguments) as drain:
         emit(emitter, range(500))

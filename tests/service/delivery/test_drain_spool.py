@@ -24,6 +24,7 @@ from drain.service.limits import Limits
 from drain.spool import spool as spool_module
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 from tests.otlp_server import OtlpHttpServer, refusal, silent
+from tests.ports import free_ports
 from tests.service.draining import (
     LAYOUT,
     SECONDS,
@@ -396,7 +397,7 @@ def test_what_cannot_be_delivered_at_a_stop_is_spooled_and_sent_by_the_next_drai
 def test_killed_while_the_backend_is_away_it_loses_nothing(
     ring_dir: Path, tmp_path: Path, log: Path, emitter: ringbuf.Emitter
 ) -> None:
-    with OtlpHttpServer() as server:
+    with OtlpHttpServer(*free_ports(1)) as server:
         port = server.port
     # Nobody listens now.
     sent = 0
@@ -419,7 +420,7 @@ def test_with_default_settings_a_kill_and_an_outage_lose_nothing(
     """As the README has it of a span: more of them than the ring holds, and no setting but where they go."""
     monkeypatch.delenv("RINGBUF_DRAIN_STATE_DIR")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "states"))
-    with OtlpHttpServer() as server:
+    with OtlpHttpServer(*free_ports(1)) as server:
         flags = ("--endpoint", server.url)
         port = server.port
     # Nobody listens now.

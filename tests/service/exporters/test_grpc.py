@@ -16,6 +16,7 @@ from drain.exporters.otlp_grpc import LONGEST_REPLY, OtlpGrpcExporter
 from drain.exporters.protocol import Result, Verdict
 from drain.settings.otlp_environment import OtlpSettings
 from tests.otlp_server import GrpcAnswer, OtlpGrpcServer, partial_success, with_retry_info
+from tests.ports import free_ports
 
 from .batches import request, traces
 
@@ -130,13 +131,13 @@ def test_a_reply_beyond_the_bound_is_not_read_and_leaves_the_batch_delivered(ser
 
 
 def test_the_timeout_ends_an_attempt(server: OtlpGrpcServer) -> None:
-    result = outcome(server, GrpcAnswer(silent=True), OtlpSettings(timeout_seconds=0.3))
+    result = outcome(server, GrpcAnswer(silent=True), OtlpSettings(timeout_seconds=1.5))  # the first is answered in it
     assert result.verdict is Verdict.RETRY
     assert "DEADLINE_EXCEEDED" in result.message
 
 
 def test_a_backend_that_is_down_is_retried_and_found_again_when_it_is_back() -> None:
-    with OtlpGrpcServer() as first:
+    with OtlpGrpcServer(*free_ports(1)) as first:
         exporter = OtlpGrpcExporter(first.url, OtlpSettings())
         assert exporter.export(request()).verdict is Verdict.DELIVERED
     assert exporter.export(request()).verdict is Verdict.RETRY

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from drain.exporters.protocol import Result
 
-TIMEOUT = 0.5
+TIMEOUT = 0.5  # seconds, of an attempt that only its timeout ends
 PATIENCE = 20.0  # seconds; then an endless server ends after all, so that a client without a timeout fails the test
 MEBIBYTE = 1 << 20
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -67,7 +67,7 @@ class RawServer:
             with contextlib.suppress(OSError):  # nobody has come yet, or it has gone already
                 connection, _ = self.listener.accept()
                 with connection:
-                    connection.settimeout(1)
+                    connection.settimeout(PATIENCE)
                     connection.recv(100_000)
                     connection.sendall(self.answer)
                     until = time.monotonic() + PATIENCE
@@ -87,8 +87,8 @@ class RawServer:
         self.listener.close()
 
 
-def attempt(kind: str, url: str) -> Result:
-    settings = OtlpSettings(timeout_seconds=TIMEOUT, headers={"authorization": "Bearer secret"})
+def attempt(kind: str, url: str, timeout: float = PATIENCE) -> Result:
+    settings = OtlpSettings(timeout_seconds=timeout, headers={"authorization": "Bearer secret"})
     exporter = make_exporter(kind, endpoint=url, otlp=settings)
     try:
         return exporter.export(request())
@@ -144,7 +144,7 @@ def test_an_interim_answer_is_not_the_answer(interim: bytes, times: int) -> None
 )
 def test_interim_answers_without_end_are_ended_by_the_timeout(interim: bytes, traced: None) -> None:
     with RawServer(interim, is_endless=True) as server:
-        result = attempt("otlp-http", server.url)
+        result = attempt("otlp-http", server.url, TIMEOUT)
     assert (result.verdict, result.message) == (Verdict.RETRY, f"no complete answer within {TIMEOUT:g} s")
     assert tracemalloc.get_traced_memory()[1] < 20 * MEBIBYTE
 
@@ -204,5 +204,5 @@ def test_a_server_that_speaks_no_grpc_is_retried(answer: bytes) -> None:
 
 def test_a_grpc_server_that_sends_settings_for_ever_is_ended_by_the_timeout() -> None:
     with RawServer(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" * 100, is_endless=True) as server:
-        result = attempt("otlp-grpc", server.url)
+        result = attempt("otlp-grpc", server.url, TIMEOUT)
     assert (result.verdict, result.message) == (Verdict.RETRY, "gRPC DEADLINE_EXCEEDED: Deadline Exceeded")

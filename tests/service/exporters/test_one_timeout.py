@@ -38,8 +38,8 @@ def deaf() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def exporter_to(url: str) -> OtlpHttpExporter:
-    return OtlpHttpExporter(f"{url}/v1/traces", "protobuf", OtlpSettings(timeout_seconds=TIMEOUT))
+def exporter_to(url: str, timeout: float = TIMEOUT) -> OtlpHttpExporter:
+    return OtlpHttpExporter(f"{url}/v1/traces", "protobuf", OtlpSettings(timeout_seconds=timeout))
 
 
 def names_resolve_to(monkeypatch: pytest.MonkeyPatch, *places: tuple[str, int]) -> None:
@@ -87,7 +87,7 @@ def test_the_second_address_has_its_turn_where_the_first_swallows_everything(
 ) -> None:
     with OtlpHttpServer() as server:
         names_resolve_to(monkeypatch, ("127.0.0.1", deaf), ("127.0.0.1", server.port))
-        exporter = exporter_to(f"http://{NAME}:4318")
+        exporter = exporter_to(f"http://{NAME}:4318", 4 * TIMEOUT)
         assert exporter.export(request()).verdict is Verdict.DELIVERED
         exporter.close()
 

@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from drain.telemetry.listener import Bounds, Listener
+from tests.ports import free_ports
 from tests.python import ROOT
 from tests.waiting import until
 
@@ -208,8 +209,7 @@ def test_beyond_the_bound_new_connections_are_closed_while_those_before_are_youn
 
 
 def test_without_a_host_it_listens_on_both_families(page: Page, health: Patient) -> None:
-    with socket.create_server(("", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
@@ -228,8 +228,8 @@ def test_without_a_host_it_listens_on_both_families(page: Page, health: Patient)
 def test_close_ends_connections_and_frees_the_port(listening: Callable[..., Listener], page: Page) -> None:
     registry = CollectorRegistry()
     registry.register(page)
-    listener = Listener(*LOOPBACK, registry, Patient(), log=structlog.get_logger())  # type: ignore[arg-type]  # as above
-    address = listener.address
+    address = ("127.0.0.1", *free_ports(1))
+    listener = Listener(*address, registry, Patient(), log=structlog.get_logger())  # type: ignore[arg-type]  # as above
     with socket.create_connection(address, timeout=30) as connection:
         until(lambda: len(listener._tasks) == 1)
         listener.close()

@@ -39,6 +39,7 @@ from tests.otlp_server import (
     success,
     truncated,
 )
+from tests.ports import free_ports
 from tests.waiting import until
 
 from .full_drain import Backend, sources
@@ -159,7 +160,8 @@ def test_after_a_wrong_answer_the_next_export_has_what_that_one_had(wrong: str) 
 def test_deltas_add_up_over_an_outage_and_a_restart_of_the_receiver() -> None:
     counting = Counting()
     read = counting.read_in_turn
-    with OtlpHttpServer() as server, exporting(server.url, read, "delta") as export, ExitStack() as later:
+    server = OtlpHttpServer(*free_ports(1))
+    with server, exporting(server.url, read, "delta") as export, ExitStack() as later:
         counting.received = 3
         until(lambda: export.exports().delivered)
         with counting.gate:
