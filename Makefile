@@ -103,7 +103,7 @@ check-deploy: build $(VENV)/checks/installed ## wheel, sdist, image, manifests, 
 	$(call checked,hadolint,--failure-threshold=style drain/deploy/Containerfile)
 	$(call checked,check-jsonschema,--builtin-schema vendor.compose-spec docs/examples/compose/compose.yaml)
 	$(call checked,check-jsonschema,--builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml))
-	$(PY) -Im pytest -q -p no:cacheprovider tests/unit/test_deploy.py tests/unit/test_compose.py -k 'alert or prometheus'
+	$(PY) -Im pytest -q -p no:cacheprovider tests/unit/test_deploy.py tests/unit/test_compose.py -m 'not soak' -k 'alert or prometheus'
 
 check: build check-deploy ## ruff, mypy --strict, clang-format, the C library under -Werror, and check-deploy
 	$(VENV)/bin/ruff check .

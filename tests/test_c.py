@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import cmake
 import pytest
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 TESTS = sorted(source.stem for source in (ROOT / "tests" / "c").rglob("*.c"))
 SLOW = {"close_race"}
-PROGRAMS = Path(sys.executable).parent  # cmake, ctest and ninja come from the extra [test]
+PROGRAMS = Path(sys.executable).parent  # cmake and ninja come from the extra [test]
+CTEST = Path(cmake.CMAKE_BIN_DIR) / "ctest"  # what is beside them is a Python that starts this
 SANITIZERS = {"plain": "", "tsan": "thread", "asan": "address,undefined"}
 BUILDS = [pytest.param(name, marks=pytest.mark.prove if flags else ()) for name, flags in SANITIZERS.items()]
 
@@ -58,7 +60,7 @@ def build(
 )
 def test_c(name: str, build: Path, ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGBUF_DIR", str(ring_dir))  # a test that aborts leaves its ring
-    run([PROGRAMS / "ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error", "-R", f"^{name}$"])
+    run([CTEST, "--test-dir", build, "--output-on-failure", "--no-tests=error", "-R", f"^{name}$"])
 
 
 def run(command: Sequence[str | Path]) -> None:

@@ -17,6 +17,7 @@ from drain.tools.__main__ import COMMANDS
 from ringbuf.commands import OF_THE_DRAIN
 from tests.consumer import rings_in
 from tests.python import run as run_python
+from tests.sampled import every
 from tests.service.draining import LAYOUT, emit
 from tests.tools.running import OnTerminal, Running, invoke, output_of, run
 
@@ -99,8 +100,10 @@ def start_of(command: str, before: str) -> subprocess.CompletedProcess[str]:
     return run_python(f"import sys\n{before}\nsys.argv = {argv}\nimport {module}\n{module}.main()")
 
 
-@pytest.mark.parametrize("command", ENTRIES)
-@pytest.mark.parametrize("library", ["typer", "numpy"])
+@pytest.mark.parametrize(
+    ("command", "library"),
+    every(3, [(command, library) for command in ENTRIES for library in ("typer", "numpy")], "-".join),
+)
 def test_without_the_extra_it_says_what_to_install(command: str, library: str) -> None:
     done = start_of(command, f"sys.modules[{library!r}] = None")
     assert done.returncode == 2

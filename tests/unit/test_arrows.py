@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter, defaultdict
 from graphlib import CycleError, TopologicalSorter
@@ -98,16 +99,31 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> Iterator[str]:
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all statements below a node: what stands in expressions imports nothing."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(node, name, ()) if not isinstance(node, ast.expr) else ():
+            yield inner
+            yield from statements(inner)
+
+
+@functools.cache
+def is_module(name: str) -> bool:
+    base = ROOT.joinpath(*name.split("."))
+    return base.with_suffix(".py").exists() or base.is_dir()
+
+
+@functools.cache
+def imports_of(path: Path) -> frozenset[str]:
     """Name the modules that a file imports, for types alone too; a name that is a module itself counts as that."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found: set[str] = set()
+    for node in statements(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                base = ROOT.joinpath(*inner.split("."))
-                yield inner if base.with_suffix(".py").exists() or base.is_dir() else node.module
+            inner = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found.update(name if is_module(name) else node.module for name in inner.values())
+    return frozenset(found)
 
 
 def graph_of(package: str) -> dict[str, set[str]]:

@@ -76,7 +76,7 @@ def test_the_first_process_of_a_container_is_ended_by_it_too(
     assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, ""), done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+@pytest.mark.parametrize("number", every(2, [signal.SIGUSR1, signal.SIGHUP], lambda number: number.name))
 def test_a_command_that_is_no_service_is_ended_as_usual(number: int, tmp_path: Path) -> None:
     (lines := tmp_path / "spans.jsonl").write_bytes(b"")
     done = run(START, "drain.exporters.console", int(number), "replay", "--exporter", "console", lines)

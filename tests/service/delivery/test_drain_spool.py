@@ -397,7 +397,7 @@ def test_what_cannot_be_delivered_at_a_stop_is_spooled_and_sent_by_the_next_drai
 def test_killed_while_the_backend_is_away_it_loses_nothing(
     ring_dir: Path, tmp_path: Path, log: Path, emitter: ringbuf.Emitter
 ) -> None:
-    with OtlpHttpServer(*free_ports(1)) as server:
+    with OtlpHttpServer(free_ports(1)[0]) as server:
         port = server.port
     # Nobody listens now.
     sent = 0
@@ -420,7 +420,7 @@ def test_with_default_settings_a_kill_and_an_outage_lose_nothing(
     """As the README has it of a span: more of them than the ring holds, and no setting but where they go."""
     monkeypatch.delenv("RINGBUF_DRAIN_STATE_DIR")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "states"))
-    with OtlpHttpServer(*free_ports(1)) as server:
+    with OtlpHttpServer(free_ports(1)[0]) as server:
         flags = ("--endpoint", server.url)
         port = server.port
     # Nobody listens now.

@@ -137,7 +137,7 @@ def test_the_timeout_ends_an_attempt(server: OtlpGrpcServer) -> None:
 
 
 def test_a_backend_that_is_down_is_retried_and_found_again_when_it_is_back() -> None:
-    with OtlpGrpcServer(*free_ports(1)) as first:
+    with OtlpGrpcServer(free_ports(1)[0]) as first:
         exporter = OtlpGrpcExporter(first.url, OtlpSettings())
         assert exporter.export(request()).verdict is Verdict.DELIVERED
     assert exporter.export(request()).verdict is Verdict.RETRY

@@ -273,7 +273,7 @@ def test_a_refusal_that_breaks_off_is_a_refusal(server: OtlpHttpServer) -> None:
 
 
 def test_a_backend_that_is_down_is_retried_and_found_again_when_it_is_back() -> None:
-    with OtlpHttpServer(*free_ports(1)) as first:
+    with OtlpHttpServer(free_ports(1)[0]) as first:
         exporter = exporter_to(first.url)
         assert exporter.export(request()).verdict is Verdict.DELIVERED
     result = exporter.export(request())

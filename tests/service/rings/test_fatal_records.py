@@ -17,6 +17,7 @@ import ringbuf
 from drain.rings import examination, held_examination
 from drain.sampling.hold.chunk import RingKey
 from drain.sampling.hold.hold import Hold
+from tests.sampled import every
 from tests.service.draining import (
     LAYOUT,
     DrainProcess,
@@ -327,7 +328,7 @@ def test_a_ring_that_goes_meanwhile_is_not_waited_for(
     drain.until(lambda: not is_noted(ring_dir))
 
 
-@pytest.mark.parametrize("want", ["descriptor", "memory"])
+@pytest.mark.parametrize("want", every(2, ["descriptor", "memory"]))
 def test_a_ring_that_cannot_be_taken_in_just_then_keeps_its_verdict(
     monkeypatch: pytest.MonkeyPatch,
     ring_dir: Path,

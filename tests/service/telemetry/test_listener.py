@@ -228,7 +228,8 @@ def test_without_a_host_it_listens_on_both_families(page: Page, health: Patient)
 def test_close_ends_connections_and_frees_the_port(listening: Callable[..., Listener], page: Page) -> None:
     registry = CollectorRegistry()
     registry.register(page)
-    address = ("127.0.0.1", *free_ports(1))
+    (port,) = free_ports(1)
+    address = "127.0.0.1", port
     listener = Listener(*address, registry, Patient(), log=structlog.get_logger())  # type: ignore[arg-type]  # as above
     with socket.create_connection(address, timeout=30) as connection:
         until(lambda: len(listener._tasks) == 1)

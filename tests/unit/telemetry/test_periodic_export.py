@@ -160,7 +160,7 @@ def test_after_a_wrong_answer_the_next_export_has_what_that_one_had(wrong: str) 
 def test_deltas_add_up_over_an_outage_and_a_restart_of_the_receiver() -> None:
     counting = Counting()
     read = counting.read_in_turn
-    server = OtlpHttpServer(*free_ports(1))
+    server = OtlpHttpServer(free_ports(1)[0])
     with server, exporting(server.url, read, "delta") as export, ExitStack() as later:
         counting.received = 3
         until(lambda: export.exports().delivered)
