@@ -72,7 +72,7 @@ test: build peers ## run the tests, but for those of prove and soak (ARGS= goes 
 prove: build peers ## run the slow evidence: mutants, searches, sanitizers, fuzz, installs, storms (ARGS= goes to pytest)
 	$(PY) -Im pytest -m '(prove or hypothesis) and not soak' --hypothesis-profile=full $(XDIST) --dist loadgroup $(ARGS)
 
-test-c: build ## run the C tests only: plain, ThreadSanitizer, Address- and UndefinedBehaviorSanitizer
+test-c: build ## run the C tests only: plain, as released, ThreadSanitizer, Address- and UndefinedBehaviorSanitizer
 	$(PY) -Im pytest -m 'not soak' tests/test_c.py $(ARGS)
 
 test-asan: build ## run the producer's tests with extensions under Address- and UndefinedBehaviorSanitizer (minutes)
