@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
 from drain.accounting.sampling_status import UNSAMPLED
+from drain.sampling import rule_hints
 from drain.sampling.rules import DEFAULT, MOST_RULES, AttributeTest, Rule, Rules
 from drain.settings.units import LONGEST_SECONDS, seconds_of
 from ringbuf._ringbuf import lib
@@ -27,6 +27,7 @@ _KINDS: Final[dict[str, int]] = {
     "consumer": lib.RB_KIND_CONSUMER,
 }
 _WAITS: Final = ("wait", "wait_after_root", "wait_after_entry")
+_MOST_NAME: Final = 100  # characters
 _OTHERS: Final = ("default", "dry_run", "incoming", "kept_spans_per_second", "rule")
 
 
@@ -49,12 +50,13 @@ def read_rules(path: Path) -> Rules:
         RulesError: it is no TOML, has no such table, or that has mistakes.
         OSError: it cannot be read.
     """
+    content = path.read_bytes()
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RulesError([f"no TOML: {error}"]) from None
+        raise RulesError([rule_hints.no_toml(str(error), content.decode(errors="replace"))]) from None
     if "sampling" not in document:
-        raise RulesError(["there is no table [sampling]"])
+        raise RulesError([rule_hints.no_table(document)])
     return rules_of(document["sampling"])
 
 
@@ -90,12 +92,16 @@ class _Reader:
             nano = waits.get(f"{name}_nano", 0)
             if nano > waits.get("wait_nano", defaults.wait_nano):
                 self._wrong(f"sampling.{name}", "is longer than wait, which ends before it")
-        default = self._word("sampling.default", values.get("default", "drop"), {"drop": 0.0, "keep": 1.0})
+        default = self._read("sampling.default", values.get("default", "drop"), self._default)
         is_open = self._word("sampling.incoming", values.get("incoming", "unknown"), {"unknown": False, "all": True})
         bound = self._optional("sampling", values, "kept_spans_per_second", self._rate)
         is_dry_run = self._optional("sampling", values, "dry_run", self._bool)
         rules = self._all(values.get("rule", []))
         self._check_order(rules, is_default_given="default" in values)
+        if not (rules or self.mistakes or "default" in values):
+            self._wrong(
+                "sampling", 'has no rule, so that all is dropped: add a [[sampling.rule]], or say default = "drop"'
+            )
         return Rules(
             (*rules, Rule(DEFAULT, ratio=default or 0.0)),
             **waits,
@@ -123,8 +129,8 @@ class _Reader:
         conditions: dict[str, tuple[str, Callable[[object], Any]]] = {
             "status": ("statuses", lambda value: frozenset(self._words(value, _STATUSES))),
             "kind": ("kinds", lambda value: frozenset(self._words(value, _KINDS))),
-            "span": ("spans", self._texts),
-            "service": ("services", self._texts),
+            "span": ("spans", self._patterns),
+            "service": ("services", self._patterns),
             "longer_than": ("longer_than_nano", self._nano),
             "attributes": ("attributes", self._attributes),
             "trace_longer_than": ("trace_longer_than_nano", self._nano),
@@ -136,6 +142,8 @@ class _Reader:
         name = values.get("name")
         if isinstance(name, str) and name.strip():
             at += f" {name!r}"
+            if len(name) > _MOST_NAME or not name.isprintable():
+                self._wrong(at, f"name: metrics and kept spans have it: one line, at most {_MOST_NAME} characters")
         else:
             self._wrong(at, "name: it has none, and metrics and kept spans could not say which rule it was")
             name = f"rule {number}"
@@ -178,7 +186,7 @@ class _Reader:
     def _ratio(self, value: object) -> float:
         number = self._number(value)
         if not 0 <= number <= 1:
-            raise ValueError(f"{value!r} is not between 0 (none) and 1 (all)")
+            raise ValueError(rule_hints.no_share(value, number))
         return number
 
     def _rate(self, value: object) -> float:
@@ -194,7 +202,7 @@ class _Reader:
 
     def _number(self, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{value!r} is no number")
+            raise ValueError(rule_hints.no_number(value))
         return float(value)
 
     def _texts(self, value: object) -> tuple[str, ...]:
@@ -203,12 +211,21 @@ class _Reader:
             raise ValueError(f"{value!r} is no name or pattern, nor a list of them")
         return tuple(texts)
 
+    def _patterns(self, value: object) -> tuple[str, ...]:
+        patterns = self._texts(value)
+        if wrong := next(filter(None, map(rule_hints.wrong_pattern, patterns)), ""):
+            raise ValueError(wrong)
+        return patterns
+
     def _words(self, value: object, known: Mapping[str, int]) -> list[int]:
-        words = self._texts(value)
-        for word in words:
-            if word not in known:
-                raise ValueError(_unknown(word, known))
-        return [known[word] for word in words]
+        words = value if isinstance(value, list) and value else [value]
+        return [known[self._known(word, known)] for word in words]
+
+    def _default(self, value: object) -> float:
+        known = {"drop": 0.0, "keep": 1.0}
+        if isinstance(value, str):
+            return known[self._known(value, known)]
+        raise ValueError(f'{value!r} is not "drop" or "keep"; a share is a last rule without a condition, with a ratio')
 
     def _attributes(self, value: object) -> tuple[AttributeTest, ...]:
         if not isinstance(value, dict) or not value:
@@ -218,10 +235,7 @@ class _Reader:
     def _attribute(self, key: str, wanted: object) -> AttributeTest:
         if isinstance(wanted, dict):
             if not wanted or not wanted.keys() <= {"at_least", "at_most"}:
-                unknown = [name for name in wanted if name not in ("at_least", "at_most")]
-                text = f"{key!r}: of a table at_least and at_most are known, not {', '.join(unknown)}"
-                is_cut = unknown and len(unknown) == len(wanted)  # TOML has made tables of a key with dots
-                raise ValueError(text + (f'; a key with a dot needs quotes: "{key}.{unknown[0]}"' if is_cut else ""))
+                raise ValueError(rule_hints.bound(key, wanted))
             bounds = {name: self._number(bound) for name, bound in wanted.items()}
             if bounds.keys() >= {"at_least", "at_most"} and bounds["at_least"] > bounds["at_most"]:
                 low, high = wanted["at_least"], wanted["at_most"]
@@ -230,6 +244,9 @@ class _Reader:
         values: list[Any] = wanted if isinstance(wanted, list) else [wanted]
         if not values or not all(isinstance(one, str | bool | int | float) for one in values):
             raise ValueError(f"{key!r}: {wanted!r} is no text, number or bool, nor a list of them")
+        for one in values:
+            if isinstance(one, str) and (meant := rule_hints.comparison(one)):
+                raise ValueError(f"{key!r}: {one!r} is a text, and no comparison: {meant}")
         return AttributeTest(key, tuple(values))
 
     # ---- places ----
@@ -239,7 +256,7 @@ class _Reader:
             self._wrong(at, f"{table!r} is no table")
             return {}
         for key in table.keys() - set(known):
-            self._wrong(at, _unknown(key, known))
+            self._wrong(at, rule_hints.unknown(key, known))
         return {key: value for key, value in table.items() if key in known}
 
     def _optional(self, at: str, values: Mapping[str, Any], key: str, reading: Callable[[object], Any]) -> Any:
@@ -250,7 +267,7 @@ class _Reader:
 
     def _known(self, value: object, known: Mapping[str, Any]) -> str:
         if not isinstance(value, str) or value not in known:
-            raise ValueError(_unknown(value, known))
+            raise ValueError(rule_hints.unknown(value, known))
         return value
 
     def _read(self, at: str, value: object, reading: Callable[[object], Any]) -> Any:
@@ -262,9 +279,3 @@ class _Reader:
 
     def _wrong(self, at: str, why: str) -> None:
         self.mistakes.append(f"{at}: {why}")
-
-
-def _unknown(word: object, known: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(str(word), known, 1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known are {', '.join(sorted(known))}"
-    return f"{word!r} is not known{hint}"

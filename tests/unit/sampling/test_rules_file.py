@@ -86,13 +86,14 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_has_its_default() -> None:
-    assert rules_of({}) == Rules()
+    assert rules_of({"default": "drop"}) == Rules()
 
 
 def rule(text: str, name: str = '"r"') -> str:
     return f"[[sampling.rule]]\nname = {name}\nstatus = 'ok'\n{text}\n"
 
 
+NAMED = '[[sampling.rule]]\nname = "r"\n'
 CATCH_ALL = "[[sampling.rule]]\nname = 'rest'\nratio = 0.1\n"
 R = "sampling.rule 1 'r': "
 MISTAKES = {
@@ -120,7 +121,45 @@ MISTAKES = {
     rule("", "'unsampled'"): "sampling.rule 1: name: 'unsampled' is the built-in rule of unsampled spans already",
     rule("") + rule(""): "sampling.rule 2: name: 'r' is rule 1 already",
     rule("ration = 0.1"): "sampling.rule 1: 'ration' is not known; did you mean 'ratio'?",
-    rule("ratio = 2"): R + "ratio: 2 is not between 0 (none) and 1 (all)",
+    rule("ratio = -2"): R + "ratio: -2 is not between 0 (none) and 1 (all)",
+    rule("ratio = 10"): R + "ratio: 10 is not between 0 (none) and 1 (all); 10 % is 0.1",
+    rule("ratio = '1%'"): R + "ratio: '1%' is no number: it is written without quotes and unit, as 0.01",
+    rule("ratio = 'some'"): R + "ratio: 'some' is no number",
+    rule("traces_per_second = '100/s'"): (
+        R + "traces_per_second: '100/s' is no number: it is written without quotes and unit, as 100"
+    ),
+    "[sampling]\nkept_spans_per_second = '50k'": (
+        "sampling.kept_spans_per_second: '50k' is no number: it is written without quotes and unit, as 50000"
+    ),
+    "[sampling]\ndecision_wait = '30s'": "sampling: 'decision_wait' is not known; did you mean 'wait'?",
+    rule("min_duration = '5ms'"): "sampling.rule 1: 'min_duration' is not known; did you mean 'longer_than'?",
+    rule("duration = '5ms'"): "sampling.rule 1: 'duration' is not known; did you mean 'longer_than'?",
+    rule("sampling_percentage = 10"): "sampling.rule 1: 'sampling_percentage' is not known; did you mean 'ratio'?",
+    NAMED + "status = 'ERROR'": R + "status: 'ERROR' is not known; did you mean 'error'?",
+    NAMED + "status = 2": R + "status: 2 is not known; known are error, ok, unset",
+    NAMED + "status = []": R + "status: [] is not known; known are error, ok, unset",
+    rule("span = '^GET .*$'"): (
+        R + "span: '^GET .*$' looks like a regular expression; patterns have *, ? and [abc], and fit the whole name: "
+        "'GET *'"
+    ),
+    rule("service = ['a', 'b[c']"): (
+        R + "service: 'b[c': no ] ends what [ begins; the character itself is written [[]"
+    ),
+    rule("attributes = { code = '>= 500' }"): (
+        R + "attributes: 'code': '>= 500' is a text, and no comparison: { at_least = 500 }"
+    ),
+    rule("attributes = { code = { min = 500 } }"): (
+        R + "attributes: 'code': of a table at_least and at_most are known, not min; did you mean at_least?"
+    ),
+    rule("", '"a\\u0007"'): (
+        "sampling.rule 1 'a\\x07': name: metrics and kept spans have it: one line, at most 100 characters"
+    ),
+    "[sampling]\ndefault = 0.01": (
+        'sampling.default: 0.01 is not "drop" or "keep"; a share is a last rule without a condition, with a ratio'
+    ),
+    "[sampling]\nwait = '5s'": (
+        'sampling: has no rule, so that all is dropped: add a [[sampling.rule]], or say default = "drop"'
+    ),
     rule("ratio = nan"): R + "ratio: nan is no number",
     rule("ratio = true"): R + "ratio: True is no number",
     rule("traces_per_second = 0"): R + "traces_per_second: 0 is not above 0; to keep none is ratio = 0",
@@ -171,7 +210,18 @@ def test_every_mistake_is_told_with_its_place(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"[sampling", "no TOML: "), (b"\xff", "no TOML: "), (b"", "there is no table [sampling]")]
+    ("content", "reason"),
+    [
+        (b"[sampling", "no TOML: "),
+        (b"\xff", "no TOML: "),
+        (b"", "there is no table [sampling]: it begins with that line"),
+        (b"[sampleing]", "there is no table [sampling]: [sampleing] is not known; did you mean [sampling]?"),
+        (b"[[rule]]", "there is no table [sampling]: each rule begins with [[sampling.rule]]"),
+        (b"sampling:\n  wait: 5s", "no TOML: Expected '=' after a key in a key/value pair (at line 1, column 9)"),
+        (b'{"sampling": {}}', "no TOML: Invalid statement (at line 1, column 1): "),
+        (b"[sampling]\ndefault = keep", "no TOML: Invalid value (at line 2, column 11): default = keep; a text is "),
+        ("[sampling]\ndefault = “keep”".encode(), "no TOML: Invalid value (at line 2, column 11): default = "),
+    ],
 )
 def test_a_file_without_rules_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "rules.toml"
