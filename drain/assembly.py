@@ -223,10 +223,17 @@ def rules(configuration: Configuration) -> Rules | None:
     """Return the rules on whole traces, None where there are none.
 
     Raises:
-        ValueError: they have mistakes.
+        ValueError: they have mistakes, or there are two of them.
         OSError: they cannot be read.
     """
-    file = configuration.settings.sampling
+    file, keep_ratio = configuration.settings.sampling, configuration.settings.keep_ratio
+    if file is not None and keep_ratio is not None:
+        origins = configuration.origins["sampling"], configuration.origins["keep_ratio"]
+        raise ValueError(
+            f"--sampling ({origins[0]}) and --keep-ratio ({origins[1]}): take one of the two away, as either is rules"
+        )
+    if keep_ratio is not None:
+        return of_ratio(keep_ratio)
     try:
         return None if file is None else read_rules(file)
     except RulesError as error:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
 import ringbuf
-from drain.commands.flags import REPLAY_FIELDS, SPOOL_FIELDS, given, with_settings
+from drain.commands.flags import FLUSH_FIELDS, REPLAY_FIELDS, SPOOL_FIELDS, given, with_settings
 from drain.commands.help import CONTEXT, GroupedCommand, GroupedProgram
 from drain.commands.starting import cannot_start, effective
 from drain.entry import release_signals
@@ -184,11 +184,10 @@ def spool(
 app.command("spool", cls=GroupedCommand, context_settings=CONTEXT)(with_settings(spool, SPOOL_FIELDS))
 
 
-@app.command("sampling", cls=GroupedCommand, context_settings=CONTEXT)
 def sampling(
     context: typer.Context,
     against: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--against",
             metavar="PATH",
@@ -196,29 +195,55 @@ def sampling(
             help="Recorded spans: OTLP JSON lines (.gz and .zst too), rings, dead letters, OTLP protobuf; folders of "
             "these. Several may be given.",
         ),
-    ],
+    ] = None,
     file: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="TOML file with a table [sampling].", show_default=False)
     ] = None,
-    keep_ratio: Annotated[
-        float | None,
-        typer.Option("--keep-ratio", min=0, max=1, help="In the place of a file: the share of all traces to keep."),
-    ] = None,
+    flush: Annotated[
+        bool,
+        typer.Option(
+            "--flush",
+            help="Decide what waits in the hold of --ring-dir now, and deliver what is kept.",
+        ),
+    ] = False,
+    config_file: Annotated[Path | None, _CONFIG_OPTION] = None,
+    **flags: object,
 ) -> None:
-    """Show what sampling rules would have kept of recorded spans.
+    """Show what sampling rules would have kept of recorded spans, or empty the hold.
 
-    Nothing is taken out of a ring, and nothing is sent. Spans come in the order of their ends. Exit code 1: something
-    of the spans could not be read; 2: the rules have mistakes, which are told with their places.
+    With --against nothing is taken out of a ring, and nothing is sent; spans come in the order of their ends. With
+    --flush, which stands alone, what waits in the hold is decided on what is known of it, by the rules of FILE or those
+    of the drain's settings (without any all is delivered), and what is kept is sent; rings stay as they are.
+
+    Exit codes: 0 done; 1 something could not be read, or not be delivered: it stays in the hold where it still can be;
+    2 the rules have mistakes, which are told with their places; 75 a drain runs, which decides by itself; 130 Ctrl-C:
+    the rest stays in the hold.
     """
+    given_before, file_before = context.obj
+    if flush and against:
+        cannot_start("--flush and --against: one of the two, as the first delivers and the second only shows")
+    if flush:
+        from drain.commands.flush import flush as flush_hold  # noqa: PLC0415 - see above
+
+        rules = {} if file is None else {"sampling": str(file)}
+        for name in given_before:
+            if name not in FLUSH_FIELDS:
+                cannot_start(f"{flag_of(name)} has no effect with sampling --flush")
+        raise typer.Exit(flush_hold(effective({**given_before, **given(flags), **rules}, config_file or file_before)))
     from drain.commands.sampling import try_rules  # noqa: PLC0415 - a drain that is started needs none of it
 
-    given_before, _file_before = context.obj
-    for name in given_before:
-        cannot_start(f"{flag_of(name)} has no effect with sampling")
-    source = context.parent.get_parameter_source("config_file") if context.parent else None
-    if source is not None and source.name == "COMMANDLINE":  # the variable is there for the drain
-        cannot_start("--config has no effect with sampling: name its rules as FILE")
-    raise typer.Exit(try_rules(file, keep_ratio, against))
+    keep_ratio = flags.pop("keep_ratio")
+    for name in (*given_before, *given(flags)):
+        cannot_start(f"{flag_of(name)} has no effect with sampling without --flush")
+    sources = [one.get_parameter_source("config_file") for one in (context, context.parent) if one is not None]
+    if any(source is not None and source.name == "COMMANDLINE" for source in sources):  # the variable is the drain's
+        cannot_start("--config has no effect with sampling without --flush: name its rules as FILE")
+    if not against:
+        cannot_start("name recorded spans with --against, or --flush to empty the hold")
+    raise typer.Exit(try_rules(file, cast("float | None", keep_ratio), against))
+
+
+app.command("sampling", cls=GroupedCommand, context_settings=CONTEXT)(with_settings(sampling, FLUSH_FIELDS))
 
 
 def _interruptible(work: Callable[[], int]) -> int:

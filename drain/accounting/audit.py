@@ -166,9 +166,8 @@ def write_audit(
         table = _table([*hold.items(), ("total", hold_total)], HOLD_SUM_NAMES, always)
         _write_table("Of those that waited for a decision", table, text, for_terminal=to.isatty())
     if sampling is not None:
-        words = "would have decided: a dry run" if sampling.is_dry_run else "decided"
         text.write("\n")
-        _write_table(f"What the rules {words}", _rules_table(sampling), text, for_terminal=to.isatty())
+        _write_rules(sampling, text, for_terminal=to.isatty())
     if spool:
         spool_total = SpoolSums(*(sum(getattr(sums, name) for sums in spool.values()) for name in SPOOL_SUM_NAMES))
         always = {"spooled", "delivered", "waiting"}
@@ -217,6 +216,27 @@ def _table(
     ]
     rows = [[_printable(service), *(f"{getattr(sums, name):,}" for name in shown)] for service, sums in services]
     return ["service", *(name.replace("_", "-") for name in shown)], rows
+
+
+def write_rules(sampling: SamplingStatus, to: TextStream) -> None:
+    """Write what each rule decided, as a table for people.
+
+    Args:
+        sampling: of the rules.
+        to: where to.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    text = io.StringIO()
+    _write_rules(sampling, text, for_terminal=to.isatty())
+    to.write(text.getvalue())
+    to.flush()
+
+
+def _write_rules(sampling: SamplingStatus, to: TextIO, *, for_terminal: bool) -> None:
+    words = "would have decided: a dry run" if sampling.is_dry_run else "decided"
+    _write_table(f"What the rules {words}", _rules_table(sampling), to, for_terminal=for_terminal)
 
 
 def _rules_table(sampling: SamplingStatus) -> tuple[list[str], list[list[str]]]:

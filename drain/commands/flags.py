@@ -32,6 +32,11 @@ SPOOL_FIELDS: Final = frozenset(
     {"ring_dir", "state_dir", "spool_max_bytes", "spool_max_age", "spool_full", "log_level"}
     | {name for name in Settings.model_fields if name.startswith("dead_letter_")}
 )
+FLUSH_FIELDS: Final = (
+    REPLAY_FIELDS
+    | {"ring_dir", "state_dir", "keep_ratio", "hold_bytes", "unsampled", "batch_bytes", "shutdown_timeout"}
+    | {name for name in Settings.model_fields if name.startswith("dead_letter_")}
+)
 WITHOUT_FLAG: Final = frozenset({"headers", "kafka", "metrics_headers"})
 """Settings that hold credentials: everybody may read a command line."""
 

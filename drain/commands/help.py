@@ -21,14 +21,14 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "Kafka": (),
     "What waits on disk": ("state_dir",),
     "When an attempt fails": tuple(name for name in Settings.model_fields if name.startswith("retry_")),
-    "Which spans are delivered": ("sampling", "hold_bytes", "on_stop", "unsampled"),
+    "Which spans are delivered": ("sampling", "keep_ratio", "hold_bytes", "on_stop", "unsampled"),
     "Batches": ("batch_spans", "batch_bytes", "batch_delay", "concurrency"),
     "Metrics by OTLP": ("metrics_exporter",),
     "The service itself": ("config_file", "listen", "log_level", "max_series", "shutdown_timeout"),
 }
 OWN: Final = (
     "Of this command",
-    ("against", "keep_ratio", "remove", "as_json", "shows_all", "drop", "dead_letter", "is_sure"),
+    ("against", "flush", "remove", "as_json", "shows_all", "drop", "dead_letter", "is_sure"),
 )
 """Options that are no settings, of one subcommand each; before all the others."""
 _OTHERS: Final = "The service itself"

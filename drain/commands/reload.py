@@ -112,8 +112,8 @@ class Reload:
         if not (is_taken and has_rules):
             self._service.accounts.failed_reloads += 1
         # A drain that starts without rules has no hold, and one that starts with rules keeps it.
-        has_both = self._first.sampling is not None and new.settings.sampling is not None
-        taken_up = TAKEN_UP | {"sampling"} if has_both and has_rules else TAKEN_UP
+        has_both = _have_rules(self._first) and _have_rules(new.settings)
+        taken_up = TAKEN_UP | {"sampling", "keep_ratio"} if has_both and has_rules else TAKEN_UP
         self._log.info(
             "reloaded",
             taken_up=sorted(changed & taken_up if is_taken else changed & taken_up - EXPORTER_FIELDS),
@@ -125,7 +125,7 @@ class Reload:
 
     def _rules_of(self, new: Configuration) -> tuple[Rules | None, bool]:
         """Return the rules to be taken up, None: those in effect stay; and whether that is as it should be."""
-        if self._first.sampling is None:
+        if not _have_rules(self._first):
             return None, True
         try:
             return assembly.rules(new), True
@@ -156,6 +156,10 @@ class Reload:
             reopen_log()
         except OSError as error:
             self._log.error("the log cannot be opened anew", reason=error.strerror)
+
+
+def _have_rules(settings: Settings) -> bool:
+    return settings.sampling is not None or settings.keep_ratio is not None
 
 
 def _changed(before: Settings, after: Settings) -> set[str]:

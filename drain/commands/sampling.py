@@ -39,6 +39,8 @@ def try_rules(file: Path | None, keep_ratio: float | None, against: Iterable[Pat
 
 def _rules(file: Path | None, keep_ratio: float | None) -> Rules:
     if file is None and keep_ratio is not None:
+        if not 0 <= keep_ratio <= 1:
+            cannot_start(f"--keep-ratio: {keep_ratio:g} is not between 0 (none) and 1 (all)")
         return of_ratio(keep_ratio)
     if file is None or keep_ratio is not None:
         cannot_start("name a FILE with rules, or --keep-ratio: one of the two")

@@ -231,7 +231,8 @@ def _refuse_flags_without_effect(flags: Mapping[str, object], settings: Settings
             continue
         if "exporter" in extra and not settings.exporter.startswith(str(extra["exporter"])):
             raise ConfigurationError(f"{flag_of(name)} has no effect with --exporter {settings.exporter}")
-        if "needs" in extra and getattr(settings, str(extra["needs"])) in {None, "none"}:
+        has_ratio = extra.get("needs") == "sampling" and settings.keep_ratio is not None
+        if "needs" in extra and not has_ratio and getattr(settings, str(extra["needs"])) in {None, "none"}:
             needed = flag_of(str(extra["needs"]))
             how = f"with {needed} {STATE_OFF}" if extra["needs"] == "state_dir" else f"without {needed}"
             raise ConfigurationError(f"{flag_of(name)} has no effect {how}")

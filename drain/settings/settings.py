@@ -202,6 +202,12 @@ class Settings(BaseSettings):
     sampling: Path | None = Field(
         None, description="TOML file with rules on whole traces: what is not kept is counted, and not delivered."
     )
+    keep_ratio: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="In the place of --sampling: the share of all traces that is delivered, 0 to 1.",
+    )
     hold_bytes: Bytes = Field(
         256 << 20,
         ge=16 << 20,

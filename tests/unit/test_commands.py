@@ -52,7 +52,7 @@ def test_what_one_subcommand_has_alone_comes_first() -> None:
     of_spool = ["--json", "--all", "--drop", "--dead-letter", "--yes"]
     for command, options in (
         ("replay", ["--remove"]),
-        ("sampling", ["--against", "--keep-ratio"]),
+        ("sampling", ["--against", "--flush"]),
         ("spool", of_spool),
     ):
         told = sections(command)
