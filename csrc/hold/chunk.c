@@ -21,7 +21,7 @@ _Static_assert(offsetof(rb_segment, number) == 0 && offsetof(rb_segment, bytes) 
 _Static_assert(sizeof(uint32_t) * RB_MAX_CHUNK_BYTES / RB_CORE_BYTES < INT32_MAX, "slots fit");
 
 #define MAGIC "rb-hold"
-#define ALIGN_BYTES 64U
+#define ALIGN_BYTES RB_CHUNK_UNIT
 
 static uint64_t sources_bytes(uint64_t count, int is_moved)
 {
@@ -94,7 +94,8 @@ int rb_chunk_open(int fd, rb_chunk **chunk, rb_error *error)
     made->account.room = made->bytes / (RB_CORE_BYTES + 4);
     made->account.fates = calloc(made->account.room, sizeof *made->account.fates);
     made->account.owners = calloc(made->account.room, sizeof *made->account.owners);
-    if (made->account.fates == NULL || made->account.owners == NULL) {
+    made->account.units = calloc(made->account.room, sizeof *made->account.units);
+    if (made->account.fates == NULL || made->account.owners == NULL || made->account.units == NULL) {
         rb_chunk_free(made);
         return rb_fail(error, RB_E_SYSTEM, ENOMEM, "%m");
     }
@@ -112,6 +113,7 @@ void rb_chunk_free(rb_chunk *chunk)
     munmap(chunk->map, chunk->bytes);
     free(chunk->account.fates);
     free(chunk->account.owners);
+    free(chunk->account.units);
     free(chunk);
 }
 
@@ -318,8 +320,11 @@ int64_t rb_chunk_append(rb_chunk *chunk, rb_segment *segment, const rb_new_segme
     int rv = rb_chunk_leave(chunk);
     if (rv != RB_OK)
         return rv;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         chunk->account.owners[first_slot + i] = added->owner;
+        chunk->account.units[first_slot + i] =
+            (uint32_t)((*records_offset + (uint64_t)i * segment->slot_bytes) / RB_CHUNK_UNIT);
+    }
     chunk->account.waiting += count;
     return first_slot;
 }
@@ -335,13 +340,14 @@ int rb_chunk_settle(rb_chunk *chunk, const uint64_t *places, uint64_t count, uin
     return rb_chunk_leave(chunk);
 }
 
-int rb_chunk_copy(rb_chunk *chunk, const uint64_t *offsets, uint64_t count, uint32_t slot_bytes, void *records)
+int rb_chunk_copy(rb_chunk *chunk, const uint64_t *places, uint64_t count, uint32_t slot_bytes, void *records)
 {
     for (uint64_t i = 0; i < count; i++)
-        if (slot_bytes > chunk->bytes || offsets[i] > chunk->bytes - slot_bytes)
+        if (rb_chunk_record(chunk, (uint32_t)places[i], slot_bytes) == NULL)
             return RB_E_ARGUMENT;
     rb_chunk_enter(chunk);
     for (uint64_t i = 0; i < count; i++)
-        memcpy((uint8_t *)records + i * slot_bytes, chunk->map + offsets[i], slot_bytes);
+        memcpy((uint8_t *)records + i * slot_bytes, rb_chunk_record(chunk, (uint32_t)places[i], slot_bytes),
+               slot_bytes);
     return rb_chunk_leave(chunk);
 }

@@ -7,6 +7,8 @@
 #include "shared/atomics.h"
 #include "shared/point.h"
 
+#define RB_CHUNK_UNIT 64U /* bytes: where heads and records begin */
+
 struct rb_chunk {
     uint8_t *map;
     uint64_t bytes;
@@ -32,6 +34,15 @@ static inline int rb_chunk_leave(rb_chunk *chunk)
 static inline uint32_t *rb_chunk_word(const rb_chunk *chunk, uint64_t slot)
 {
     return (uint32_t *)(void *)(chunk->map + chunk->bytes - 4 * (slot + 1));
+}
+
+/* Where the record of a slot lies; NULL: the chunk has no such. */
+static inline const uint8_t *rb_chunk_record(const rb_chunk *chunk, uint32_t slot, uint32_t slot_bytes)
+{
+    if (slot >= chunk->slots)
+        return NULL;
+    uint64_t offset = (uint64_t)chunk->account.units[slot] * RB_CHUNK_UNIT;
+    return offset + slot_bytes <= chunk->bytes ? chunk->map + offset : NULL;
 }
 
 /* Say what became of a record that waits; of another that is known. The chunk is entered. */

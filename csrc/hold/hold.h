@@ -97,6 +97,7 @@ typedef struct rb_new_segment {
 typedef struct rb_account {
     uint8_t *fates;   /* of each slot, enum rb_held */
     uint32_t *owners; /* of each slot */
+    uint32_t *units;  /* of each slot: where its record begins, in units of 64 bytes */
     uint64_t room;    /* slots */
     uint64_t waiting; /* records that wait */
     uint32_t is_lost; /* the file was cut; also set by the SIGBUS guard */
@@ -218,11 +219,20 @@ int rb_chunks_settle(const rb_chunks *chunks, const uint64_t *places, uint64_t c
                      rb_held_counts *counts, uint32_t owners);
 
 /*
- * rb_chunk_copy - copy `count` records of slot_bytes bytes, which begin at `offsets` in the file.
+ * rb_chunk_copy - copy `count` records of slot_bytes bytes, which have these slots: the low 32 bits of each of `places`.
  *
- * Returns: RB_OK; RB_E_ARGUMENT for an offset that no record has; RB_E_TRUNCATED.
+ * Returns: RB_OK; RB_E_ARGUMENT for a slot that the chunk has not; RB_E_TRUNCATED.
  */
-int rb_chunk_copy(rb_chunk *chunk, const uint64_t *offsets, uint64_t count, uint32_t slot_bytes, void *records);
+int rb_chunk_copy(rb_chunk *chunk, const uint64_t *places, uint64_t count, uint32_t slot_bytes, void *records);
+/* rb_chunks_owners - owners[i] becomes that of a record which waits; UINT32_MAX where none does. */
+void rb_chunks_owners(const rb_chunks *chunks, const uint64_t *places, uint64_t count, uint32_t *owners);
+/*
+ * rb_chunks_copy - rb_chunk_copy over all chunks. are_lost[i] becomes 1 where the file was cut, else 0.
+ *
+ * Returns: how many are lost; RB_E_ARGUMENT for a place that no chunk has.
+ */
+int64_t rb_chunks_copy(const rb_chunks *chunks, const uint64_t *places, uint64_t count, uint32_t slot_bytes,
+                       void *records, uint8_t *are_lost);
 /* [/COLD] */
 
 #endif

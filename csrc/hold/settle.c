@@ -1,5 +1,5 @@
 /*
- * settle.c - what became of records, wherever they lie: one call for all chunks.
+ * settle.c - records wherever they lie: what became of them, whose they are, and a copy, by one call for all chunks.
  *
  * The spans of a trace lie where they came, over all that waits. So it goes over places in blocks, twice: find the chunk
  * and ask for what is there, then settle it.
@@ -7,6 +7,7 @@
 #include "hold/chunk.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define BLOCK 32
 #define LEAST_ROOM 16U
@@ -98,4 +99,39 @@ int rb_chunks_settle(const rb_chunks *chunks, const uint64_t *places, uint64_t c
     }
     rb_guard_leave();
     return RB_OK;
+}
+
+void rb_chunks_owners(const rb_chunks *chunks, const uint64_t *places, uint64_t count, uint32_t *owners)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t slot = (uint32_t)places[i];
+        const rb_chunk *chunk = chunks->count != 0 ? ask_for(chunks, places[i]) : NULL;
+        int waits = chunk != NULL && chunk->account.fates[slot] == RB_HELD_WAITING;
+        owners[i] = waits ? chunk->account.owners[slot] : UINT32_MAX;
+    }
+}
+
+int64_t rb_chunks_copy(const rb_chunks *chunks, const uint64_t *places, uint64_t count, uint32_t slot_bytes,
+                       void *records, uint8_t *are_lost)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        const rb_chunk *chunk = chunks->count != 0 ? ask_for(chunks, places[i]) : NULL;
+        if (chunk == NULL || rb_chunk_record(chunk, (uint32_t)places[i], slot_bytes) == NULL)
+            return RB_E_ARGUMENT;
+    }
+    rb_guard_check();
+    int64_t lost = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        rb_chunk *chunk = find(chunks, (uint32_t)(places[i] >> 32))->chunk;
+        uint32_t *mark = &chunk->account.is_lost;
+        if (!rb_load32_relaxed(mark)) { /* of this thread's own handler, or of its own look at the file */
+            rb_guard_enter(chunk->map, chunk->bytes, mark);
+            memcpy((uint8_t *)records + i * slot_bytes, rb_chunk_record(chunk, (uint32_t)places[i], slot_bytes),
+                   slot_bytes);
+            rb_guard_leave();
+        }
+        are_lost[i] = rb_load32_acquire(mark) != 0; /* pairs with on_sigbus()'s release */
+        lost += are_lost[i];
+    }
+    return lost;
 }

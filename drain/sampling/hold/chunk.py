@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SLOT_BITS: Final = 32
 SLOTS: Final = np.uint64((1 << SLOT_BITS) - 1)
+_UNIT_BYTES: Final = 64  # of an offset in the account
 
 
 class Fate(enum.IntEnum):
@@ -124,11 +125,11 @@ class Chunk:
         self.number = 0
         self.boot_id = b""
         self.segments: list[Segment] = []
-        self._table: np.ndarray | None = None
         self._account: Any = lib.rb_chunk_account(self._handle)
         room = int(self._account.room)
         self.fates = np.frombuffer(ffi.buffer(self._account.fates, room), np.uint8)
         self.owners = np.frombuffer(ffi.buffer(self._account.owners, 4 * room), np.uint32)
+        self._units = np.frombuffer(ffi.buffer(self._account.units, 4 * room), np.uint32)
         self.slots = 0
         self._record_bytes = 0
         self.pins = 0
@@ -164,7 +165,6 @@ class Chunk:
         self._check(lib.rb_chunk_begin(self._handle, number, boot_id))
         self.number, self.boot_id, self.serial = number, boot_id, serial
         self.segments.clear()
-        self._table = None
         self.slots = self._record_bytes = 0
         self.is_open = True
 
@@ -236,6 +236,8 @@ class Chunk:
         # A word that no drain has stored is none: its record waits.
         known = np.where((words == Fate.WAITING) | (words > Fate.LOST), Fate.WAITING, words)
         self.fates[segment.first_slot : self.slots] = known
+        units = (segment.offset + np.arange(segment.count) * segment.slot_bytes) // _UNIT_BYTES
+        self._units[segment.first_slot : self.slots] = units
         self._account.waiting += int((known == Fate.WAITING).sum())
 
     def own(self, segment: Segment, owner: int) -> None:
@@ -310,15 +312,11 @@ class Chunk:
         if status != lib.RB_E_TRUNCATED:
             self._check(status)
 
-    def segments_of(self, slots: np.ndarray) -> np.ndarray:
-        """Return the index of each slot's segment: i64, shape (n,)."""
-        return np.searchsorted(self._numbers()[0], slots, side="right") - 1
-
     def copy(self, slots: np.ndarray, slot_bytes: int) -> np.ndarray:
         """Copy records of one size out of the file.
 
         Args:
-            slots: i64, shape (n,).
+            slots: of them, shape (n,); or places.
             slot_bytes: of each.
 
         Returns:
@@ -329,9 +327,7 @@ class Chunk:
         """
         if self.is_lost:
             raise ChunkLostError(f"{self.path}: the file was cut")
-        first_slots, offsets = self._numbers()
-        of = self.segments_of(slots)
-        where = (offsets[of] + (slots - first_slots[of]) * slot_bytes).astype(np.uint64)
+        where = np.ascontiguousarray(slots, np.uint64)
         records = np.empty((len(slots), slot_bytes), np.uint8)
         self._check(
             lib.rb_chunk_copy(
@@ -346,15 +342,8 @@ class Chunk:
 
     def _add(self, segment: Segment) -> None:
         self.segments.append(segment)
-        self._table = None
         self.slots = segment.first_slot + segment.count
         self._record_bytes += segment.count * segment.slot_bytes
-
-    def _numbers(self) -> np.ndarray:
-        """Return first slot and offset of each segment: i64, shape (2, n)."""
-        if self._table is None:
-            self._table = np.array([(one.first_slot, one.offset) for one in self.segments], np.int64).reshape(-1, 2).T
-        return self._table
 
     def has_its_name(self) -> bool:
         """Return whether its path leads to it."""

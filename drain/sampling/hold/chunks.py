@@ -29,6 +29,7 @@ _SHIFT: Final = np.uint64(SLOT_BITS)
 _SPARSE_SHARE: Final = 2  # a chunk of which no more than this part waits may be emptied
 _SPARE_CHUNKS: Final = 2  # that stay when nothing waits
 _NUMBER_BITS: Final = 64
+NOBODYS: Final = 2**32 - 1  # of the owners of places
 
 
 class Chunks:
@@ -116,9 +117,37 @@ class Chunks:
         now = np.ascontiguousarray(self.now(places))
         counts = ffi.cast("rb_held_counts *", ffi.from_buffer(owners.counts))
         data = ffi.from_buffer("uint64_t[]", now)
-        status = lib.rb_chunks_settle(self._listed, data, len(now), fate, counts, len(owners.counts))
-        if status != lib.RB_OK:
-            raise ChunkError(f"{self._folder}: {ffi.string(lib.rb_strerror(status)).decode()}")
+        self._check(lib.rb_chunks_settle(self._listed, data, len(now), fate, counts, len(owners.counts)))
+
+    def owners_of(self, places: np.ndarray) -> np.ndarray:
+        """Return whose the records are that lie at these places and wait: u32, shape (n,); NOBODYS where none does."""
+        owners = np.empty(len(places), np.uint32)
+        data = ffi.from_buffer("uint64_t[]", places), ffi.from_buffer("uint32_t[]", owners)
+        lib.rb_chunks_owners(self._listed, data[0], len(places), data[1])
+        return owners
+
+    def copy(self, places: np.ndarray, slot_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Copy records of one size that wait.
+
+        Args:
+            places: u64, shape (n,), where they lie now.
+            slot_bytes: of each.
+
+        Returns:
+            u8, shape (n, slot_bytes), and bool, shape (n,): which of them are lost, as their file was cut.
+        """
+        records, are_lost = np.empty((len(places), slot_bytes), np.uint8), np.zeros(len(places), np.bool_)
+        self._check(
+            lib.rb_chunks_copy(
+                self._listed,
+                ffi.from_buffer("uint64_t[]", places),
+                len(places),
+                slot_bytes,
+                ffi.from_buffer(records, require_writable=True),
+                ffi.from_buffer("uint8_t[]", are_lost),
+            )
+        )
+        return records, are_lost
 
     def tend(self) -> None:
         """Bring home what lies in files that were removed, give memory back, and empty a sparse chunk in time."""
@@ -249,6 +278,10 @@ class Chunks:
         self._note_serials()
         if chunk.has_its_name():
             chunk.path.unlink(missing_ok=True)
+
+    def _check(self, status: int) -> None:
+        if status < 0:
+            raise ChunkError(f"{self._folder}: {ffi.string(lib.rb_strerror(status)).decode()}")
 
     def _note_serials(self) -> None:
         serials, handles = [*self._by_serial], [chunk.handle for chunk in self]

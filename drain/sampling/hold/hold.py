@@ -16,8 +16,8 @@ import numpy as np
 
 from drain.log import RepeatedTrouble
 from drain.private_folder import ensure_private_folder
-from drain.sampling.hold.chunk import SLOT_BITS, SLOTS, ChunkLostError, Fate, RingKey, Segment
-from drain.sampling.hold.chunks import Chunks
+from drain.sampling.hold.chunk import SLOT_BITS, ChunkLostError, Fate, RingKey, Segment
+from drain.sampling.hold.chunks import NOBODYS, Chunks
 from drain.sampling.hold.decisions import Decisions
 from drain.sampling.hold.origins import Origin, Origins
 from drain.sampling.hold.owners import Owners
@@ -215,7 +215,7 @@ class Hold:
         slot_bytes, count = origin.layout.slot_bytes, len(records if which is None else which)
         decided = (invalid, sampled_out)
         look = Segment(origin, ring, lane, start, upto, *decided, True, self._clock_nano(), slot_bytes, 0, count, 0)
-        owner = self._owners.number(origin.service, ring, slot_bytes)
+        owner = self._owners.number(origin, ring)
         while self._chunks.has_room(slot_bytes, count) and (chunk := self._chunks.filled) is not None:
             try:
                 segment = chunk.append(look, np.ascontiguousarray(records), owner, which=which)
@@ -223,7 +223,7 @@ class Hold:
                 self._chunks.filled_is_lost()
                 continue
             self.unreleased.add(chunk, segment)
-            self._owners.hold(origin.service, owner, count)
+            self._owners.hold(owner, count)
             return chunk.serial << SLOT_BITS | segment.first_slot
         raise HoldFullError(f"{self.folder}: no room for {counted(count, 'record')}")
 
@@ -242,29 +242,23 @@ class Hold:
         Args:
             places: u64, shape (n,), of records that wait.
         """
-        now = self._chunks.now(places)
-        order = np.argsort(now)
-        asked, now = places[order], now[order]
-        groups: dict[bytes, tuple[Origin, list[np.ndarray], list[np.ndarray]]] = {}
-        for chunk, mine in self._chunks.split(now):
-            slots = (now[mine] & SLOTS).astype(np.int64)
-            of, at = np.unique(chunk.segments_of(slots), return_inverse=True)
-            origins = [chunk.segments[index].origin for index in of.tolist()]
-            for origin in {one.id: one for one in origins if one is not None}.values():
-                same = np.array([one is origin for one in origins])[at]
-                try:
-                    records = chunk.copy(slots[same], origin.layout.slot_bytes)
-                except ChunkLostError:
-                    self.settle(now[mine][same], Fate.LOST)
-                    continue
-                _, their_places, their_records = groups.setdefault(origin.id, (origin, [], []))
-                their_places.append(asked[mine][same])
-                their_records.append(records)
-        # As bytes: numpy's concatenate packs the fields of a dtype with gaps.
-        return [
-            Group(origin, np.concatenate(ps), np.concatenate(rs).view(origin.layout.dtype).reshape(-1))
-            for origin, ps, rs in groups.values()
-        ]
+        now = np.ascontiguousarray(self._chunks.now(places))
+        owners = self._chunks.owners_of(now)
+        numbers: dict[Origin, list[int]] = {}
+        for number in np.unique(owners).tolist():
+            if number != NOBODYS:
+                numbers.setdefault(self._owners.origin(number), []).append(number)
+        groups = []
+        for origin, its in numbers.items():
+            mine = np.isin(owners, its)
+            records, are_lost = self._chunks.copy(now[mine], origin.layout.slot_bytes)
+            read = places[mine]
+            if are_lost.any():
+                self.settle(now[mine][are_lost], Fate.LOST)
+                read, records = read[~are_lost], records[~are_lost]
+            if len(read):
+                groups.append(Group(origin, read, records.view(origin.layout.dtype).reshape(-1)))
+        return groups
 
     def tend(self) -> bool:
         """Do what is to be done once a second: give memory back, and make anew what somebody has removed.
@@ -304,7 +298,7 @@ class Hold:
                 places = chunk.places(segment)
                 if segment.origin is None or not len(places):
                     continue
-                owner = self._owners.number(segment.service, segment.ring, segment.slot_bytes)
+                owner = self._owners.number(segment.origin, segment.ring)
                 chunk.own(segment, owner)
-                self._owners.take_up(segment.service, owner, len(places))
+                self._owners.take_up(owner, len(places))
                 yield Found(segment.origin, segment.ring, places, segment.arrived_nano)

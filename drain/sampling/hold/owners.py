@@ -14,15 +14,15 @@ from ringbuf._ringbuf import lib
 
 if TYPE_CHECKING:
     from drain.sampling.hold.chunk import RingKey
+    from drain.sampling.hold.origins import Origin
 
 _FIRST_ROOM: Final = 16
 _COUNTED: Final = [fate for fate in Fate if fate not in {Fate.WAITING, Fate.MOVED}]
 
 
 class _Owner(NamedTuple):
-    service: str
+    origin: Origin
     ring: RingKey
-    slot_bytes: int
 
 
 class Owners:
@@ -35,27 +35,33 @@ class Owners:
     def __init__(self) -> None:
         self.counts = np.zeros((_FIRST_ROOM, lib.RB_HELDS), np.uint64)
         self._numbers: dict[_Owner, int] = {}
+        self._owners: dict[int, _Owner] = {}
         self._free = [*range(_FIRST_ROOM)]
         self._sums: defaultdict[str, HoldSums] = defaultdict(HoldSums)
 
-    def number(self, service: str, ring: RingKey, slot_bytes: int) -> int:
+    def number(self, origin: Origin, ring: RingKey) -> int:
         """Return the row of those whose records are held now, which is theirs as long as one of these waits."""
-        owner = _Owner(service, ring, slot_bytes)
+        owner = _Owner(origin, ring)
         if owner not in self._numbers:
             if not self._free:
                 self._free = [*range(len(self.counts), 2 * len(self.counts))]
                 self.counts = np.concatenate((self.counts, np.zeros_like(self.counts)))
-            self._numbers[owner] = self._free.pop()
+            number = self._numbers[owner] = self._free.pop()
+            self._owners[number] = owner
         return self._numbers[owner]
 
-    def hold(self, service: str, owner: int, count: int) -> None:
+    def origin(self, number: int) -> Origin:
+        """Return the origin of those who have a row."""
+        return self._owners[number].origin
+
+    def hold(self, owner: int, count: int) -> None:
         """Count records that came out of a ring."""
-        self._sums[service].held += count
+        self._sums[self.origin(owner).service].held += count
         self.counts[owner, Fate.WAITING] += np.uint64(count)
 
-    def take_up(self, service: str, owner: int, count: int) -> None:
+    def take_up(self, owner: int, count: int) -> None:
         """Count records that waited when the drain began."""
-        self._sums[service].taken_up += count
+        self._sums[self.origin(owner).service].taken_up += count
         self.counts[owner, Fate.WAITING] += np.uint64(count)
 
     def lose(self, service: str, count: int) -> None:
@@ -72,13 +78,13 @@ class Owners:
         """Return what became of the held spans of each service."""
         sums = {service: replace(of_it) for service, of_it in self._sums.items()}
         for owner, number in self._numbers.items():
-            _add(sums[owner.service], self.counts[number])
+            _add(sums[owner.origin.service], self.counts[number])
         return sums
 
     def waiting_bytes(self, ring: RingKey) -> int:
         """Return how many bytes of a ring's records wait."""
         return sum(
-            owner.slot_bytes * int(self.counts[number, Fate.WAITING])
+            owner.origin.layout.slot_bytes * int(self.counts[number, Fate.WAITING])
             for owner, number in self._numbers.items()
             if owner.ring == ring
         )
@@ -87,9 +93,9 @@ class Owners:
         """Let the rows go of those of whom nothing waits; what became of theirs is in the sums."""
         for owner, number in [*self._numbers.items()]:
             if not self.counts[number, Fate.WAITING]:
-                _add(self._sums[owner.service], self.counts[number])
+                _add(self._sums[owner.origin.service], self.counts[number])
                 self.counts[number] = 0
-                del self._numbers[owner]
+                del self._numbers[owner], self._owners[number]
                 self._free.append(number)
 
 
