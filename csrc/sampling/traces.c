@@ -194,6 +194,8 @@ void rb_traces_count(rb_traces *table, rb_traces_counts *counts)
 
 void rb_traces_total(const rb_traces *table, rb_traces_totals *totals) { *totals = table->totals; }
 
+uint64_t rb_traces_decisions(const rb_traces *table) { return table->decided_count; }
+
 int64_t rb_traces_decided(const rb_traces *table, uint64_t *number, rb_decided *decided, uint64_t most)
 {
     uint64_t room = (uint64_t)table->decided_mask + 1, copied = 0;

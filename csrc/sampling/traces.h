@@ -221,6 +221,8 @@ void rb_traces_total(const rb_traces *table, rb_traces_totals *totals);
 /* rb_traces_oldest - when the first span of the oldest trace that waits came; UINT64_MAX: none waits. */
 uint64_t rb_traces_oldest(const rb_traces *table);
 
+/* rb_traces_decisions - how many decisions there were, remembered ones too. */
+uint64_t rb_traces_decisions(const rb_traces *table);
 /*
  * rb_traces_decided - copy decisions from the one numbered *number on, up to `most`; those that were overwritten are
  * passed over. *number becomes that of the next. Returns: how many.

@@ -323,6 +323,12 @@ class Traces:
         """Return the decisions that were made since this was last asked, of `DECIDED`; good until it is asked again."""
         return self._decisions_from(self._decided)
 
+    @property
+    def has_decided(self) -> bool:
+        """Whether `decided` would return any."""
+        count: int = lib.rb_traces_decisions(self._table)
+        return bool(count != self._decided[0])
+
     def remembered(self) -> np.ndarray:
         """Return all decisions that late spans still find, the oldest first."""
         return self._decisions_from(ffi.new("uint64_t *"))

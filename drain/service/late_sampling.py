@@ -482,8 +482,8 @@ class LateSampling:
 
     def _put_on_record(self, for_themselves: np.ndarray | None = None) -> None:
         """Put decisions on record, and the ids of late spans that are kept for themselves."""
-        decided = [(one, one.traces.decided()) for one in self._in_effect]
-        entries = [packed(found, one.rules) for one, found in decided if len(found) and not one.are_dry]
+        decided = [(one, one.traces.decided()) for one in self._in_effect if one.traces.has_decided]
+        entries = [packed(found, one.rules) for one, found in decided if not one.are_dry]
         if for_themselves is not None and len(for_themselves):
             self._kept_lately.extend(for_themselves.tolist())
             entries.append(packed_spans(for_themselves))

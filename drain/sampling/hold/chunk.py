@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -52,7 +52,7 @@ class RingKey(NamedTuple):
     created_unix_nano: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Segment:
     """Records that came into a chunk at once.
 
@@ -257,11 +257,11 @@ class Chunk:
         which: np.ndarray | None = None,
         moved_from: int = 0,
         sources: np.ndarray | None = None,
-    ) -> Segment:
-        """Publish records; return the segment that they are.
+    ) -> None:
+        """Publish records.
 
         Args:
-            segment: what they are, `count` of them; first slot and offset are not looked at.
+            segment: what they are, `count` of them; its first slot and offset become those that they have.
             records: their bytes, contiguous.
             owner: whose they are.
             which: u32, shape (count,): the numbers of those that are meant; None: all.
@@ -286,9 +286,8 @@ class Chunk:
         offset: Any = ffi.new("uint64_t *")
         slot = lib.rb_chunk_append(self._handle, head, added, offset)
         self._check(slot)
-        made = replace(segment, first_slot=int(slot), offset=int(offset[0]))
-        self._add(made)
-        return made
+        segment.first_slot, segment.offset = int(slot), int(offset[0])
+        self._add(segment)
 
     @property
     def waiting_bytes(self) -> int:

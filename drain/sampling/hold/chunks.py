@@ -242,7 +242,7 @@ class Chunks:
                 try:
                     records = chunk.copy(slots, segment.slot_bytes)
                     as_moved = replace(segment, is_of_ring=False, invalid=0, sampled_out=0, count=len(mine))
-                    made = to.append(
+                    to.append(
                         as_moved,
                         records,
                         int(chunk.owners[slots[0]]),
@@ -254,7 +254,7 @@ class Chunks:
                         self.filled_is_lost()
                     return False
                 chunk.settle(mine, Fate.MOVED)
-                self._moved.add(mine, to.places(made))
+                self._moved.add(mine, to.places(as_moved))
         return True
 
     def _bring_home(self, chunk: Chunk) -> None:

@@ -218,13 +218,13 @@ class Hold:
         owner = self._owners.number(origin, ring)
         while self._chunks.has_room(slot_bytes, count) and (chunk := self._chunks.filled) is not None:
             try:
-                segment = chunk.append(look, np.ascontiguousarray(records), owner, which=which)
+                chunk.append(look, np.ascontiguousarray(records), owner, which=which)
             except ChunkLostError:
                 self._chunks.filled_is_lost()
                 continue
-            self.unreleased.add(chunk, segment)
+            self.unreleased.add(chunk, look)
             self._owners.hold(owner, count)
-            return chunk.serial << SLOT_BITS | segment.first_slot
+            return chunk.serial << SLOT_BITS | look.first_slot
         raise HoldFullError(f"{self.folder}: no room for {counted(count, 'record')}")
 
     def settle(self, places: np.ndarray, fate: Fate) -> None:
@@ -250,7 +250,7 @@ class Hold:
                 numbers.setdefault(self._owners.origin(number), []).append(number)
         groups = []
         for origin, its in numbers.items():
-            mine = np.isin(owners, its)
+            mine = owners == its[0] if len(its) == 1 else np.isin(owners, its)
             records, are_lost = self._chunks.copy(now[mine], origin.layout.slot_bytes)
             read = places[mine]
             if are_lost.any():
