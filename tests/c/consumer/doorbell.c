@@ -12,7 +12,7 @@
 #include "ring_for_test.h"
 #include "shared/atomics.h"
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) || defined(FEW_ROUNDS)
 enum { ROUNDS = 20000 };
 #else
 enum { ROUNDS = 200000 };

@@ -61,15 +61,15 @@ def test_a_program_that_executes_another_leaves_all_its_spans(ring_dir: Path, tm
 WAYS = {
     "subprocess, which uses vfork": "subprocess.run(child, check=True)",
     "os.posix_spawn": "os.waitpid(os.posix_spawn(sys.executable, child, os.environ), 0)",
+    "subprocess that keeps descriptors": "subprocess.run(child, check=True, close_fds=False)",
     "subprocess, which uses fork": "subprocess.run(child, check=True, preexec_fn=lambda: None)",
     "os.spawnv": "os.spawnv(os.P_WAIT, sys.executable, child)",
-    "a shell": "import shlex; subprocess.run(shlex.join(child), shell=True, check=True)",
-    "subprocess that keeps descriptors": "subprocess.run(child, check=True, close_fds=False)",
     "os.system": "import shlex; assert os.system(shlex.join(child)) == 0",
+    "a shell": "import shlex; subprocess.run(shlex.join(child), shell=True, check=True)",
 }
 
 
-@pytest.mark.parametrize("way", every(2, WAYS))
+@pytest.mark.parametrize("way", every(3, WAYS))
 def test_a_started_program_has_its_own_ring(ring_dir: Path, tmp_path: Path, way: str) -> None:
     told = tmp_path / "told"
     output_of(
