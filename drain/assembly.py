@@ -27,6 +27,7 @@ from drain.sampling.hold.files import HOLD_FOLDER
 from drain.sampling.hold.hold import Hold
 from drain.sampling.rules import of_ratio
 from drain.sampling.rules_file import RulesError, read_rules
+from drain.service.held_lanes import are_lanes_behind
 from drain.service.limits import Limits
 from drain.service.sampling_plan import SamplingPlan
 from drain.settings.address import Address
@@ -272,11 +273,16 @@ def sampling_plan(
         )
     hold = Hold(folder, capacity, log=log, unsafe=unsafe)
     waiting = sum(sums.waiting for sums in hold.sums().values())
-    if found is None and not waiting:
+    is_behind = (
+        found is None
+        and not waiting
+        and are_lanes_behind(hold, ring_dir, encoding=exporter.encoding, max_bytes=settings.max_ring_bytes)
+    )
+    if found is None and not waiting and not is_behind:
         hold.close()
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    if found is None:
+    if found is None and waiting:
         log.warning("spans wait in the hold and there are no rules any more: they are delivered", waiting=waiting)
     return SamplingPlan(found or of_ratio(1.0), hold, settings.sampling)
 

@@ -61,6 +61,7 @@ class _Late:
             layout=DATAPLANE_LAYOUT,
             resource={"service.name": "bench"},
             root_threshold=0,
+            owner=0,
             file=SimpleNamespace(inode=1),
             created_unix_nano=1,
         )

@@ -54,7 +54,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
     _raise_descriptor_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     with contextlib.ExitStack() as cleanup:
-        refuse_missing_ring_dir(configuration)
+        _refuse_what_is_wrong(configuration)
         try:
             directory = RingDirectory(configuration.settings.ring_dir)
             directory.note_crashes()
@@ -132,6 +132,15 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
             os._exit(code)
     _forget_unwritten_output()
     return code
+
+
+def _refuse_what_is_wrong(configuration: Configuration) -> None:
+    """End where it is known that nothing can be served, before anything is opened or made for it."""
+    refuse_missing_ring_dir(configuration)
+    try:
+        assembly.rules(configuration)
+    except (ValueError, OSError) as error:
+        cannot_start(error)
 
 
 def refuse_missing_ring_dir(configuration: Configuration) -> None:

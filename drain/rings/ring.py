@@ -158,11 +158,16 @@ class Ring:
         """Read what the header says besides numbers, and give back its copy of it; `header` is gone then."""
         layout = document(header, "layout")
         resource = document(header, "resource")
-        self._held = _hold(documents, os.fstat(self._fd).st_uid, layout, resource, self.path)
+        self._held = _hold(documents, self.owner, layout, resource, self.path)
         self.layout = _checked_layout(self._held.layout, header, self.path)
         self.resource = _resource(resource, self.path)
         self.root_threshold = stated_threshold(header)
         lib.rb_consumer_trim(self.consumer)
+
+    @property
+    def owner(self) -> int:
+        """The uid of its file."""
+        return os.fstat(self._fd).st_uid
 
     def poll(self) -> int:
         """Look at every lane and return how many records are ready to be copied.

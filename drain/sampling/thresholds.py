@@ -35,18 +35,23 @@ class Thresholds:
     Args:
         rules: whose.
         states: of the rates, by rule, as `states` returned them; of rules that are no more they are left out.
+        beside: of other rules in effect at the same time: what each of a name matches counts for both, and all that is
+            kept, so that together they keep no more than one of them may.
     """
 
-    def __init__(self, rules: Rules, states: Mapping[str, RateState] | None = None) -> None:
+    def __init__(
+        self, rules: Rules, states: Mapping[str, RateState] | None = None, beside: Thresholds | None = None
+    ) -> None:
         before = {name: Rate.of_state(state) for name, state in (states or {}).items()}
+        if beside is not None:
+            before |= beside.by_name()
         self._rules = rules
         self._traces = [before.get(rule.name) or Rate() for rule in rules.rules]
         self._kept_spans = before.get(_OF_ALL) or Rate()
 
     def states(self) -> dict[str, RateState]:
         """Return the rates, for the next drain of this boot."""
-        rates = zip(self._rules.rules, self._traces, strict=True)
-        return {_OF_ALL: self._kept_spans.state(), **{rule.name: rate.state() for rule, rate in rates}}
+        return {name: rate.state() for name, rate in self.by_name().items()}
 
     def choices(self, now_nano: int) -> list[Choice]:
         """Return what each rule keeps; what is added in the same second does not change it."""
@@ -71,6 +76,11 @@ class Thresholds:
                 rate.add(count, now_nano)
         if wanted_spans:
             self._kept_spans.add(wanted_spans, now_nano)
+
+    def by_name(self) -> dict[str, Rate]:
+        """Return the rates themselves, by rule."""
+        rates = zip(self._rules.rules, self._traces, strict=True)
+        return {_OF_ALL: self._kept_spans, **{rule.name: rate for rule, rate in rates}}
 
 
 def _threshold(share: float) -> int:

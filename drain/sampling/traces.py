@@ -155,6 +155,7 @@ class Traces:
         decided: how many decisions are remembered for late spans; rounded up to a power of two.
         look: the most records of a look.
         rates: as `rates()` returned them, of an earlier drain of this boot.
+        beside: of other rules that are in effect for a while: bounds of a rate are of both together.
 
     Raises:
         RingBufferError: there is no memory, or a number is out of bounds.
@@ -170,6 +171,7 @@ class Traces:
         decided: int,
         look: int = 65536,
         rates: Mapping[str, RateState] | None = None,
+        beside: Thresholds | None = None,
     ) -> None:
         c_rules = ffi.new("rb_trace_rule[]", len(rules.rules))
         for entry, rule in zip(c_rules, rules.rules, strict=True):
@@ -187,7 +189,7 @@ class Traces:
         if lib.rb_traces_new(config, made, error) != lib.RB_OK:
             raise RingBufferError(f"no trace table: {ffi.string(error.detail).decode()}")
         self._table: Any = ffi.gc(made[0], lib.rb_traces_free)
-        self._thresholds = Thresholds(rules, rates)
+        self.bounds = Thresholds(rules, rates, beside)
         self._choices: list[Choice] = []
         self._second: int | None = None
         self._counts = ffi.new("rb_traces_counts *")
@@ -350,13 +352,13 @@ class Traces:
     @property
     def waiting_spans(self) -> int:
         """How many spans wait for a decision."""
-        self._count()
+        self.count()
         count: int = self._counts.waiting_spans
         return count
 
     def counts(self) -> Counts:
         """Return what was decided so far."""
-        self._count()
+        self.count()
         totals = self._totals
         lib.rb_traces_total(self._table, totals)
         rules = [
@@ -379,8 +381,8 @@ class Traces:
 
     def rates(self) -> dict[str, RateState]:
         """Return what the next drain of this boot goes on with."""
-        self._count()
-        return self._thresholds.states()
+        self.count()
+        return self.bounds.states()
 
     def thresholds(self) -> Sequence[Choice]:
         """Return what each rule keeps in the second of the last look; nothing before the first."""
@@ -402,11 +404,11 @@ class Traces:
         """Let the thresholds be those of this second."""
         if self._second == now_nano // _SECOND:
             return
-        self._count()
-        self._second, self._choices = now_nano // _SECOND, self._thresholds.choices(now_nano)
+        self.count()
+        self._second, self._choices = now_nano // _SECOND, self.bounds.choices(now_nano)
         lib.rb_traces_choose(self._table, self._choices)
 
-    def _count(self) -> None:
+    def count(self) -> None:
         """Let the rates know what came since this was last done, all of it in the second that is now."""
         counts, rules = self._counts, len(self._choices)
         lib.rb_traces_count(self._table, counts)
@@ -416,7 +418,7 @@ class Traces:
         wanted = counts.late_shares + sum(
             count * choice.share for count, choice in zip(spans, self._choices, strict=True)
         )
-        self._thresholds.add(traces, wanted, self._second * _SECOND)
+        self.bounds.add(traces, wanted, self._second * _SECOND)
 
 
 def _has(bits: np.ndarray, bit: int) -> np.ndarray:

@@ -189,7 +189,19 @@ class HeldBatches:
             return
         names = partitioner.names
         records = np.ascontiguousarray(group.records)
-        destinations = partitioner.assign(records, group.origin.service)
+        try:
+            destinations = partitioner.assign(records, group.origin.service)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next drain would meet it again
+            if len(records) > 1:
+                middle = len(records) // 2
+                for half in (slice(0, middle), slice(middle, None)):
+                    part = group._replace(places=group.places[half], records=group.records[half])
+                    yield from self._by_destination(part)
+            else:
+                self._refuse(group.places, group.origin.service, repr(error))
+            return
         raw = records.view(np.uint8).reshape(len(records), -1)  # as bytes: numpy copies a record field by field
         for destination in np.unique(destinations).tolist():
             is_its = destinations == destination
@@ -204,10 +216,13 @@ class HeldBatches:
                 segment = HeldSegment(group.origin.service, places[part], encoded.spans)
                 self._batcher.add(segment, [(destination, encoded)], self._clock())
                 continue
-            self.not_delivered += len(places[part])
-            self.on_their_way -= len(places[part])
-            self._hold.settle(places[part], Fate.INVALID)
-            self._trouble.warn("held records cannot be encoded", service=group.origin.service, of=len(places[part]))
+            self._refuse(places[part], group.origin.service, "the encoder takes them for none")
+
+    def _refuse(self, places: np.ndarray, service: str, reason: str) -> None:
+        self.not_delivered += len(places)
+        self.on_their_way -= len(places)
+        self._hold.settle(places, Fate.INVALID)
+        self._trouble.warn("held records are no spans", service=service, of=len(places), reason=reason)
 
     def _encoded(
         self, origin: Origin, records: np.ndarray, kept: Kept | None, start: int = 0

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from drain.sampling.hold.origins import Origin
     from drain.sampling.rates import RateState
     from drain.sampling.rules import Rules
+    from drain.sampling.thresholds import Thresholds
     from drain.sampling.traces import Counts, Looked
     from drain.service.rules_in_effect import Member
 
@@ -51,6 +52,7 @@ _MOST_SPANS, _MOST_TRACES = 1 << 28, 1 << 24  # of the trace table
 _NOWHERE: Final = 2**64 - 1
 _AT_ONCE_NANO: Final = 10_000_000  # within which looks of an earlier drain are one
 _MOST_AT_ONCE: Final = 65536  # records of a look
+_MOST_SHARES: Final = 8  # a ring may have so much of the hold, one part of these, while there is room
 
 
 class Taken(NamedTuple):
@@ -164,7 +166,7 @@ class LateSampling:
         self._most_at_once = max(_MOST_AT_ONCE, batcher.max_spans)
         self._origins: dict[RingKey, Origin] = {}
         self._earlier: RulesInEffect | None = None  # as long as anything waits under them
-        self._current = self._made(rules, read_rates(hold.folder / _RATES, clock_nano()))
+        self._current = self._made(rules, rates=read_rates(hold.folder / _RATES, clock_nano()))
         self._next: Rules | None = None  # after `_earlier` has ended: two tables at most
         self._ended: list[Tally] = []  # one at most: the sum of all
         self._malformed = 0  # tracestates, under rules that are no more
@@ -247,7 +249,7 @@ class LateSampling:
             self._next = rules
             return
         try:
-            made = self._made(rules, self._current.traces.rates())
+            made = self._made(rules, beside=self._current.traces.bounds)
             for key, origin in self._origins.items():
                 made.join(key, origin)
         except (RingBufferError, MemoryError) as error:
@@ -265,7 +267,8 @@ class LateSampling:
         Raises:
             HoldFullError: there is no room for what says how to read it.
         """
-        origin = self.hold.origin(ring.layout.to_json(), resource_to_json(ring.resource), ring.root_threshold)
+        document = (ring.layout.to_json(), resource_to_json(ring.resource), ring.root_threshold)
+        origin = self.hold.origin(*document, owner=ring.owner)
         key = _key_of(ring)
         for one in self._in_effect:
             one.join(key, origin)
@@ -281,22 +284,48 @@ class LateSampling:
     def has_room(self, ring: Ring, count: int) -> bool:
         """Return whether so many records of a ring can be held, now that what can be done for it is done.
 
-        Where there is no room the oldest traces are decided early, of the ring with most spans waiting, then of the
-        next. Room comes in chunks: more than is asked for has to go.
+        A ring with more than its share of the hold gives way first: its own oldest traces are decided, and where that
+        does not help while the hold runs short, it waits. Where there is no room the oldest traces are decided early of
+        the ring with most bytes waiting, then of the next. Room comes in chunks: more than is asked for has to go.
         """
-        slot_bytes = self._origins[_key_of(ring)].layout.slot_bytes
+        key = _key_of(ring)
+        slot_bytes = self._origins[key].layout.slot_bytes
         now_nano = self._clock_nano()
+        if not self._is_within_its_share(key, slot_bytes, count, now_nano):
+            return False
         spans = max(count, 1)
         while not self.hold.has_room(slot_bytes, count):
             self._decide_due(now_nano)
-            waited_for = [one for one in self._in_effect if not one.are_dry]
-            early = (one.traces.decide_early(spans, Why.HOLD, now_nano) for one in waited_for)
-            settled = next(filter(None, early), 0)
-            self._settle()
-            if not settled:
+            by_weight = sorted(self._origins, key=self.hold.waiting_bytes, reverse=True)
+            if not any(self._decide_early(spans, Why.HOLD, now_nano, of) for of in (*by_weight, None)):
                 return self.hold.has_room(slot_bytes, count)
             spans *= 2
         return True
+
+    def _is_within_its_share(self, key: RingKey, slot_bytes: int, count: int, now_nano: int) -> bool:
+        """Decide a ring's oldest traces while more of it waits than its share; return whether it may have more.
+
+        The share is as in the trace table: 1 / rings, and 1/8 while there is room.
+        """
+        room, mine = self.hold.capacity_bytes, self.hold.waiting_bytes(key) + count * slot_bytes
+        if mine * _MOST_SHARES <= room:
+            return True
+        is_short = self.hold.used_bytes > room - room // _MOST_SHARES
+        share = room // len(self._origins)
+        if not is_short:
+            share = max(share, room // _MOST_SHARES)
+        if mine <= share:
+            return True
+        self._decide_due(now_nano)
+        self._decide_early((mine - share) // slot_bytes + 1, Why.SHARE, now_nano, key)
+        return not is_short or self.hold.waiting_bytes(key) + count * slot_bytes <= share
+
+    def _decide_early(self, spans: int, why: Why, now_nano: int, key: RingKey | None) -> int:
+        """Decide the oldest traces of a ring, None: of that with most spans; return how many spans are settled."""
+        waited_for = [one for one in self._in_effect if not one.are_dry]
+        settled = next(filter(None, (one.decide_early(spans, why, now_nano, key) for one in waited_for)), 0)
+        self._settle()
+        return settled
 
     def read(
         self,
@@ -400,7 +429,9 @@ class LateSampling:
         """The oldest first."""
         return [self._current] if self._earlier is None else [self._earlier, self._current]
 
-    def _made(self, rules: Rules, rates: Mapping[str, RateState]) -> RulesInEffect:
+    def _made(
+        self, rules: Rules, *, rates: Mapping[str, RateState] | None = None, beside: Thresholds | None = None
+    ) -> RulesInEffect:
         traces = Traces(
             rules,
             self.hold.decisions.key,
@@ -409,8 +440,9 @@ class LateSampling:
             decided=self._decisions_room,
             look=self._most_at_once,
             rates=rates,
+            beside=beside,
         )
-        return RulesInEffect(rules, traces)
+        return RulesInEffect(rules, traces, self._trouble)
 
     def _end_earlier(self, earlier: RulesInEffect) -> None:
         """Let go of rules under which nothing waits, and take up those that were waiting for that."""
@@ -424,6 +456,9 @@ class LateSampling:
             self.renew(self._next)
 
     def _decide_due(self, now_nano: int) -> None:
+        if self._earlier is not None:  # they share rates: no second of one begins without what the other has counted
+            for one in self._in_effect:
+                one.traces.count()
         for one in self._in_effect:
             one.traces.decide_due(now_nano)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drain.sampling.hold.chunk import RingKey
-from drain.sampling.seen_records import RecordLooker
+from drain.sampling.seen_records import RecordLooker, SeenRecords
 from drain.sampling.traces import DECIDED, WHYS, Counts, Looked, RuleCounts, Traces
 from ringbuf._ringbuf import lib
 from ringbuf.sampling import THRESHOLDS
@@ -19,8 +19,10 @@ from ringbuf.sampling import THRESHOLDS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from drain.log import RepeatedTrouble
     from drain.sampling.hold.origins import Origin
     from drain.sampling.rules import Rules
+    from drain.sampling.sampler import Why
 
 
 class Member(NamedTuple):
@@ -29,12 +31,12 @@ class Member(NamedTuple):
     Attributes:
         number: of the trace table.
         origin: of its records.
-        looker: at them.
+        looker: at them; None: the rules can say nothing of them.
     """
 
     number: int
     origin: Origin
-    looker: RecordLooker
+    looker: RecordLooker | None
 
 
 class RulesInEffect:
@@ -43,6 +45,7 @@ class RulesInEffect:
     Args:
         rules: which.
         traces: made for them.
+        trouble: a line for each kind.
 
     Attributes:
         rules: as given.
@@ -51,7 +54,8 @@ class RulesInEffect:
         malformed: tracestates that could not be read.
     """
 
-    def __init__(self, rules: Rules, traces: Traces) -> None:
+    def __init__(self, rules: Rules, traces: Traces, trouble: RepeatedTrouble) -> None:
+        self._trouble = trouble
         self.rules = rules
         self.traces = traces
         self.malformed = 0
@@ -75,14 +79,20 @@ class RulesInEffect:
 
     def member(self, origin: Origin) -> Member:
         """Return what is needed to look at records of an origin, which is to leave the table at the end."""
-        looker = RecordLooker(self.rules, origin.layout, origin.service, origin.root_threshold)
-        return Member(self.traces.join(), origin, looker)
+        return Member(self.traces.join(), origin, self._looker(origin))
 
     def leave(self, key: RingKey) -> None:
         """Let a ring go; what waits of it goes on to wait."""
         member = self._members.pop(key, None)
         if member is not None:
             self.traces.leave(member.number)
+
+    def decide_early(self, spans: int, why: Why, now_nano: int, key: RingKey | None) -> int:
+        """Decide on the oldest traces of a ring, None: of that with most spans; return how many spans are settled."""
+        if key is None:
+            return self.traces.decide_early(spans, why, now_nano)
+        member = self._members.get(key)
+        return 0 if member is None else self.traces.decide_early(spans, why, now_nano, member.number)
 
     def look(
         self, member: Member | RingKey, records: np.ndarray, now_nano: int, again: np.ndarray | None = None
@@ -97,7 +107,7 @@ class RulesInEffect:
         """
         if isinstance(member, RingKey):
             member = self._members[member]
-        seen = member.looker.look(records)
+        seen = self._seen(member, records)
         self.malformed += seen.malformed
         return self.traces.look(
             member.number,
@@ -110,6 +120,32 @@ class RulesInEffect:
             again=again,
             has_alone=len(member.origin.layout.attributes) < lib.RB_MAX_ATTRIBUTES,
         )
+
+    def _looker(self, origin: Origin) -> RecordLooker | None:
+        try:
+            return RecordLooker(self.rules, origin.layout, origin.service, origin.root_threshold)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one layout must not keep the drain from all others
+            self._trouble.warn("rules cannot look at a layout", service=origin.service, reason=repr(error))
+            return None
+
+    def _seen(self, member: Member, records: np.ndarray) -> SeenRecords:
+        """Look at records, in halves where one of them cannot be looked at: it meets no condition of any rule."""
+        if member.looker is None:
+            return SeenRecords(np.zeros(len(records), np.uint64))
+        try:
+            return member.looker.look(records)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next drain would meet it again
+            if len(records) > 1:
+                middle = len(records) // 2
+                halves = (self._seen(member, half) for half in (records[:middle], records[middle:]))
+                return _one_behind_the_other(*halves)
+            reason = repr(error)
+            self._trouble.warn("rules cannot look at a record", service=member.origin.service, reason=reason)
+            return SeenRecords(np.zeros(1, np.uint64))
 
     def take_over(self, earlier: RulesInEffect, most: int) -> None:
         """Remember what earlier rules decided, for late spans; of a rule that is no more it was the default.
@@ -129,6 +165,25 @@ class RulesInEffect:
         if earlier.are_dry:
             decided["threshold"] = 0
         self.traces.remember(decided)
+
+
+def _one_behind_the_other(first: SeenRecords, second: SeenRecords) -> SeenRecords:
+    """Return what was seen of records, and of those behind them; of one that was not looked at nothing is known."""
+    return SeenRecords(
+        np.concatenate((first.masks, second.masks)),
+        _stated(first, first.thresholds, second, second.thresholds),
+        _stated(first, first.randoms, second, second.randoms),
+        first.malformed + second.malformed,
+    )
+
+
+def _stated(
+    first: SeenRecords, by_first: np.ndarray | None, second: SeenRecords, by_second: np.ndarray | None
+) -> np.ndarray | None:
+    if by_first is None and by_second is None:
+        return None
+    pairs = ((first, by_first), (second, by_second))
+    return np.concatenate([np.zeros(len(of.masks), np.uint64) if by is None else by for of, by in pairs])
 
 
 class Tally(NamedTuple):

@@ -131,6 +131,7 @@ class Attached:
         self.service = SERVICES[published.number]
         self.resource = {"service.name": self.service}
         self.root_threshold = published.root_threshold
+        self.owner = 0
         self.file = SimpleNamespace(inode=1000 + published.number)
         self.created_unix_nano = 7 + published.number
         self.capacity_slots = 1 << 16

@@ -112,7 +112,7 @@ class Hold:
         self.capacity_bytes = max(capacity_bytes, LEAST_CHUNKS * chunk_bytes)
         boot_id = bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", ""))
         self._ensure_folder()
-        self._origins = Origins(folder)
+        self._origins = Origins(folder, self.capacity_bytes // LEAST_CHUNKS)
         self.decisions = Decisions(folder)
         self.unreleased = Unreleased()
         self._owners = Owners()
@@ -159,24 +159,21 @@ class Hold:
         """
         return self._chunks.has_room(slot_bytes, count)
 
-    def origin(self, layout: bytes, resource: bytes, root_threshold: int) -> Origin:
+    def origin(self, layout: bytes, resource: bytes, root_threshold: int, owner: int | None = None) -> Origin:
         """Return the origin of a ring's records; it is kept as long as somebody refers to it.
 
         Args:
             layout: the JSON of the ring's header.
             resource: the same.
             root_threshold: the same.
+            owner: uid of the ring's file; None: nobody's.
 
         Raises:
-            HoldFullError: there is no room for it.
+            HoldFullError: there is no room for it, or what is this owner's takes too much.
             ValueError: they are none.
         """
-        if self._origins.stored_bytes + len(layout) + len(resource) > self.capacity_bytes // LEAST_CHUNKS:
-            self._origins.sweep()
-            if self._origins.stored_bytes + len(layout) + len(resource) > self.capacity_bytes // LEAST_CHUNKS:
-                raise HoldFullError(f"{self.folder}: layouts and resources take {self._origins.stored_bytes} bytes")
         try:
-            return self._origins.keep(layout, resource, root_threshold)
+            return self._origins.keep(layout, resource, root_threshold, owner)
         except OSError as error:
             raise HoldFullError(f"{self.folder}: {error.strerror}") from error
 

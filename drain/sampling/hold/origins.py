@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import struct
@@ -55,12 +56,18 @@ class Origin:
 class Origins:
     """The origins of one hold, each in a file of its own; one that nobody refers to any more is forgotten by `sweep`.
 
+    An owner may have as much as would be left then, as of the documents of attached rings: one alone has half of all,
+    and there is always some for another.
+
     Args:
         folder: of the hold.
+        most_bytes: of all documents.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most_bytes: int = 1 << 30) -> None:
         self._folder = folder
+        self._most_bytes = most_bytes
+        self._owner_of: dict[bytes, int | None] = {}  # of what rings of this drain asked for first
         self._known: weakref.WeakValueDictionary[bytes, Origin] = weakref.WeakValueDictionary()
         self._stored: dict[bytes, int] = {}
         for path in folder.glob(f"{_PREFIX}*"):
@@ -72,13 +79,14 @@ class Origins:
         """What their files take."""
         return sum(self._stored.values())
 
-    def keep(self, layout: bytes, resource: bytes, root_threshold: int) -> Origin:
+    def keep(self, layout: bytes, resource: bytes, root_threshold: int, owner: int | None = None) -> Origin:
         """Return the origin of a ring's records, durable before any of them is held.
 
         Args:
             layout: the JSON of its header.
             resource: the same.
             root_threshold: of its header.
+            owner: uid of its file.
 
         Raises:
             LayoutError: the layout is none.
@@ -90,7 +98,13 @@ class Origins:
         origin = self._known.get(identity) or _origin_of(identity, document)
         self._known[identity] = origin
         if identity not in self._stored:
+            if not self._has_room(len(document), owner):
+                self.sweep()
+                if not self._has_room(len(document), owner):
+                    reason = f"layouts and resources of uid {owner} take too much of {self._most_bytes} bytes"
+                    raise OSError(errno.EDQUOT, reason, str(self._folder))
             self._store(origin)
+            self._owner_of[identity] = owner
         return origin
 
     def of(self, identity: bytes) -> Origin:
@@ -130,7 +144,12 @@ class Origins:
         """Remove the files to which neither records nor rings refer any more."""
         for identity in [identity for identity in self._stored if identity not in self._known]:
             del self._stored[identity]
+            self._owner_of.pop(identity, None)
             self._path(identity).unlink(missing_ok=True)
+
+    def _has_room(self, more: int, owner: int | None) -> bool:
+        mine = sum(size for identity, size in self._stored.items() if self._owner_of.get(identity) == owner)
+        return mine + more <= self._most_bytes - self.stored_bytes - more
 
     def _store(self, origin: Origin) -> None:
         with whole_file(self._path(origin.id), len(origin.document)) as fd:

@@ -36,6 +36,7 @@ class Owners:
         self.counts = np.zeros((_FIRST_ROOM, lib.RB_HELDS), np.uint64)
         self._numbers: dict[_Owner, int] = {}
         self._owners: dict[int, _Owner] = {}
+        self._of_ring: defaultdict[RingKey, set[int]] = defaultdict(set)
         self._free = [*range(_FIRST_ROOM)]
         self._sums: defaultdict[str, HoldSums] = defaultdict(HoldSums)
 
@@ -48,6 +49,7 @@ class Owners:
                 self.counts = np.concatenate((self.counts, np.zeros_like(self.counts)))
             number = self._numbers[owner] = self._free.pop()
             self._owners[number] = owner
+            self._of_ring[ring].add(number)
         return self._numbers[owner]
 
     def origin(self, number: int) -> Origin:
@@ -84,9 +86,8 @@ class Owners:
     def waiting_bytes(self, ring: RingKey) -> int:
         """Return how many bytes of a ring's records wait."""
         return sum(
-            owner.origin.layout.slot_bytes * int(self.counts[number, Fate.WAITING])
-            for owner, number in self._numbers.items()
-            if owner.ring == ring
+            self.origin(number).layout.slot_bytes * int(self.counts[number, Fate.WAITING])
+            for number in self._of_ring.get(ring, ())
         )
 
     def forget_idle(self) -> None:
@@ -96,6 +97,9 @@ class Owners:
                 _add(self._sums[owner.origin.service], self.counts[number])
                 self.counts[number] = 0
                 del self._numbers[owner], self._owners[number]
+                self._of_ring[owner.ring].discard(number)
+                if not self._of_ring[owner.ring]:
+                    del self._of_ring[owner.ring]
                 self._free.append(number)
 
 

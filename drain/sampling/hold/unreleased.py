@@ -25,6 +25,10 @@ class Unreleased:
         """Return of how many rings there are such looks."""
         return len(self._looks)
 
+    def inodes(self) -> set[int]:
+        """Return those of these rings."""
+        return {ring.inode for ring in self._looks}
+
     def add(self, chunk: Chunk, segment: Segment) -> None:
         """Note a look; of two at one lane the later counts, as the earlier was released before it."""
         lanes = self._looks.setdefault(segment.ring, {})

@@ -260,11 +260,39 @@ def test_what_was_held_when_a_kill_came_before_its_release_is_released_and_not_h
     assert event["hold"]["shop"] == {"taken_up": 40, "held": 20, "delivered": 60}
 
 
+def test_a_start_without_rules_first_releases_what_is_settled_and_not_released(
+    ring_dir: Path, tmp_path: Path, emitter: ringbuf.Emitter
+) -> None:
+    everything, _ = emit_traces(emitter, 20)
+    (path,) = ring_dir.glob("*.ring")
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+    with Consumer(path) as consumer:
+        key = RingKey(path.stat().st_ino, consumer.header.created_unix_nano)
+        origin = hold.origin(consumer.json("layout"), consumer.json("resource"), consumer.header.root_threshold)
+        first = hold.append(origin, key, 0, 0, 40, consumer.copy(0, 40))
+    hold.settle(np.arange(first, first + 40, dtype=np.uint64), Fate.DELIVERED)
+    hold.close()
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    for _ in range(2):
+        with DrainProcess(log, ring_dir, "--once", *arguments(output)) as drain:
+            assert drain.wait() == 0
+            event = drain.events("audit")[-1]
+        assert event["adds_up"], event
+    assert len(spans_in_file(output)) == len(everything) - 40, "the others were delivered before"
+    assert not (ring_dir / "hold").exists()
+
+
 def test_rules_that_are_wrong_are_told_with_their_place(ring_dir: Path, tmp_path: Path, rules: Path) -> None:
     rules.write_text("[sampling]\nwiat = '5s'\n")
     log = tmp_path / "log"
-    assert run_once(log, ring_dir, *arguments(tmp_path / "out", "--sampling", rules)) == 2
+    state_dir = tmp_path / "state"
+    more = ("--sampling", rules, "--state-dir", state_dir)
+    assert run_once(log, ring_dir, *arguments(tmp_path / "out", *more)) == 2
     assert re.search(r"rules\.toml: .*wiat", log.read_text())
+    rules.unlink()
+    assert run_once(log, ring_dir, *arguments(tmp_path / "out", *more)) == 2
+    assert "No such file" in log.read_text()
+    assert not state_dir.exists(), "nothing was opened for them"
     assert run_once(log, ring_dir, *arguments(tmp_path / "out", "--hold-bytes", "64MiB")) == 2
     assert "--hold-bytes has no effect without --sampling" in log.read_text()
 

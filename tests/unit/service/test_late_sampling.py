@@ -20,12 +20,15 @@ from drain.sampling.hold.hold import Hold
 from drain.sampling.hold.picture import read_picture
 from drain.sampling.rules import DEFAULT, Rule, Rules, of_ratio
 from drain.sampling.sampler import Sampler, Why
+from drain.sampling.seen_records import RecordLooker
 from drain.sampling.seen_span import SeenSpan, seen_spans
 from drain.sampling.trace_state import stated
 from drain.service.held_batches import HeldSegment
 from drain.service.late_sampling import LateSampling
 from ringbuf.dataplane import DATAPLANE_LAYOUT as LAYOUT
 from ringbuf.exceptions import RingBufferError
+from ringbuf.layout.attribute import Attribute
+from ringbuf.layout.layout import SpanLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,9 +71,10 @@ class Bench:
             clock_nano=lambda: self.now_nano,
         )
 
-    def ring(self, number: int) -> Any:
+    def ring(self, number: int, layout: SpanLayout = LAYOUT) -> Any:
         ring: Any = SimpleNamespace(
-            layout=LAYOUT,
+            layout=layout,
+            owner=0,
             resource={"service.name": f"service {number}"},
             root_threshold=0,
             file=SimpleNamespace(inode=number),
@@ -214,6 +218,144 @@ def test_without_room_the_oldest_traces_are_decided_early_and_nothing_is_lost(tm
     assert sum(rule.traces[Why.HOLD] for rule in counts.rules) > 0
     assert bench.late.decide_all(bench.now_nano) is False  # nothing is kept
     assert bench.hold.sums()["service 1"].sampled_out == count
+    bench.check_law()
+    bench.late.close()
+
+
+LARGE = SpanLayout(span_names=["read"], attributes=[Attribute("text", "str", size=2000)])
+
+
+def test_a_ring_that_floods_the_hold_has_its_own_traces_decided_and_no_other_s(tmp_path: Path) -> None:
+    """By bytes: of the larger records there are fewer."""
+    bench = Bench(tmp_path, Rules((ERRORS, Rule(DEFAULT, ratio=0.0))), capacity_bytes=16 << 16)
+    good, flooding = bench.ring(1), bench.ring(2, LARGE)
+    source = np.random.default_rng(2)
+    for look in range(10):
+        records = drawn(source, 100, 400, 0)
+        records["status"] = 0
+        assert bench.late.has_room(good, 100)
+        bench.late.read(good, 0, records, look * 100, look * 100 + 100, 0)
+    waiting = bench.late.waiting
+    flood = np.zeros(10, LARGE.dtype)
+    flood["kind"], flood["flags"], flood["parent_span_id"] = 1, 0x101, 1
+    for look in range(200):
+        flood["span_id"] = 1
+        numbers = range(look * 10, look * 10 + 10)
+        flood["trace_id"] = [np.frombuffer(number.to_bytes(16, "little"), np.uint8) for number in numbers]
+        bench.now_nano += 1
+        assert bench.late.has_room(flooding, len(flood))
+        bench.late.read(flooding, 0, flood, look * 10, look * 10 + 10, 0)
+        bench.check_law()
+    sums = bench.hold.sums()
+    assert sums["service 1"].waiting == waiting
+    assert sums["service 2"].sampled_out > 1000
+    assert bench.hold.waiting_bytes(RingKey(2, 2)) <= bench.hold.capacity_bytes // 2
+    bench.late.close()
+
+
+def test_what_a_ring_has_on_its_way_in_an_outage_leaves_room_for_the_others(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, of_ratio(1.0), capacity_bytes=16 << 16)
+    greedy, other = bench.ring(1), bench.ring(2)
+    source, count = np.random.default_rng(3), 0
+    while bench.late.has_room(greedy, 100):
+        bench.late.read(greedy, 0, drawn(source, 100, 50, count), count, count + 100, 0)
+        count += 100
+        assert count < 10_000
+    assert bench.hold.waiting_bytes(RingKey(1, 1)) > bench.hold.capacity_bytes // 2
+    assert bench.late.has_room(other, 100)
+    bench.late.read(other, 0, drawn(source, 100, 50, 10**6), 0, 100, 0)
+    bench.check_law()
+    bench.late.close()
+
+
+@pytest.mark.parametrize("bound", ["traces_per_second", "kept_spans_per_second"])
+def test_while_a_reload_is_under_way_both_rules_keep_no_more_than_one_may(tmp_path: Path, bound: str) -> None:
+    errors: dict[str, Any] = {"statuses": frozenset({2})}
+    of_all: dict[str, Any] = {}
+    (errors if bound == "traces_per_second" else of_all)[bound] = 10
+    never, rest = Rule("never", spans=("no such",), ratio=0.5), Rule(DEFAULT, ratio=0.0)
+    waits = Rules((never, Rule("errors", **errors), rest), **of_all)  # decides after 5 s
+    at_once = Rules((Rule("errors", **errors), rest), **of_all)
+    bench = Bench(tmp_path, waits)
+    ring, source, numbers = bench.ring(1), np.random.default_rng(5), iter(range(10**6))
+    kept = []
+    for second in range(25):
+        if second == 15:
+            bench.late.renew(at_once)
+        before = bench.late.on_their_way + len(bench.delivered)
+        for _ in range(10):
+            records = drawn(source, 10, 1, 0)
+            records["trace_id"] = [np.frombuffer(source.bytes(16), np.uint8) for _ in range(10)]
+            records["span_id"] = [np.frombuffer(next(numbers).to_bytes(8, "little"), np.uint8) for _ in range(10)]
+            records["status"], records["parent_span_id"] = 2, 1
+            bench.late.read(ring, 0, records, 0, 10, 0)
+            bench.now_nano += SECOND // 10
+            bench.late.decide(bench.now_nano)
+        kept.append(bench.late.on_their_way + len(bench.delivered) - before)
+        bench.deliver()
+    assert sum(kept[10:15]) < 80, kept
+    assert sum(kept[17:20]) < 48, f"twice 30 is what two bounds would keep: {kept}"
+    bench.late.close()
+
+
+def test_records_that_rules_cannot_look_at_meet_no_condition_and_stop_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = bench.ring(1)
+    look = RecordLooker.look
+
+    def planted(self: RecordLooker, records: Any) -> Any:
+        if (records["span_id"][:, 0] == 7).any():
+            raise ValueError("planted")
+        return look(self, records)
+
+    monkeypatch.setattr(RecordLooker, "look", planted)
+    records = drawn(np.random.default_rng(6), 40, 10**6, 0)
+    records["span_id"] = 1 + np.arange(40)[:, None]
+    records["status"], records["parent_span_id"] = 2, 1
+    bench.late.read(ring, 0, records, 0, 40, 0)
+    assert bench.late.on_their_way == 39, "errors are kept at once"
+    assert bench.late.waiting == 40, "of the one nobody knows that it is an error"
+    bench.check_law()
+    bench.late.close()
+    bench.open()  # what waits is looked at again
+    assert bench.late.waiting == 40
+    bench.check_law()
+
+
+def test_a_layout_that_rules_cannot_look_at_stops_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("drain.service.rules_in_effect.RecordLooker", fail)
+        ring = bench.ring(1)
+    records = drawn(np.random.default_rng(6), 40, 10**6, 0)
+    records["status"], records["parent_span_id"] = 2, 1
+    bench.late.read(ring, 0, records, 0, 40, 0)
+    assert bench.late.waiting == 40
+    records["trace_id"] += 1
+    bench.late.read(bench.ring(2), 0, records, 0, 40, 0)
+    assert bench.late.on_their_way == 40
+    bench.check_law()
+
+
+def test_a_record_that_has_no_destination_holds_up_no_other(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, of_ratio(1.0))
+
+    def assign(records: Any, _: str) -> Any:
+        if (records["span_id"][:, 0] == 7).any():
+            raise ValueError("planted")
+        return np.zeros(len(records), np.uint16)
+
+    bench.partitioner = SimpleNamespace(names=("a",), assign=assign)
+    records = drawn(np.random.default_rng(6), 40, 10**6, 0)
+    records["span_id"] = 1 + np.arange(40)[:, None]
+    bench.late.read(bench.ring(1), 0, records, 0, 40, 0)
+    bench.late.decide_all(bench.now_nano)
+    assert bench.late.on_their_way == 39
+    assert bench.hold.sums()["service 1"].invalid == 1
+    assert bench.deliver() == 39
     bench.check_law()
     bench.late.close()
 

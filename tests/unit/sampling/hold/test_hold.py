@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -304,6 +305,21 @@ def test_a_file_that_was_removed_is_made_anew_when_there_is_room(
     again.close()
 
 
+def test_the_documents_of_one_owner_leave_room_for_another(hold: Hold) -> None:
+    def resource(number: int) -> bytes:
+        return b'{"service.name": "s%d", "much": "%s"}' % (number, b"x" * 8000)
+
+    kept: list[Origin] = []
+    with contextlib.suppress(HoldFullError):
+        kept.extend(hold.origin(LAYOUT.to_json(), resource(number), 0, owner=1) for number in range(100))
+    assert 2 < len(kept) < 100
+    other = hold.origin(LAYOUT.to_json(), resource(1000), 0, owner=2)
+    assert hold.origin(LAYOUT.to_json(), resource(0), 0, owner=1) is kept[0], "it is there already"
+    held(hold, other, 0, 3)
+    del kept[:-1]  # rings that have ended
+    hold.origin(LAYOUT.to_json(), resource(1001), 0, owner=1)
+
+
 def test_files_that_are_removed_are_made_anew_with_what_waited_in_them(
     folder: Path, hold: Hold, origin: Origin
 ) -> None:
@@ -527,7 +543,7 @@ def test_origins_that_nobody_refers_to_are_forgotten_and_the_bound_holds(hold: H
     assert hold.tend()
     assert len(list(folder.glob("origin-*"))) == 1
     large = [b'{"n": %d, "pad": "%s"}' % (n, b"x" * 10_000) for n in range(40)]
-    kept = [hold.origin(LAYOUT.to_json(), resource, 0) for resource in large[:4]]
+    kept = [hold.origin(LAYOUT.to_json(), resource, 0) for resource in large[:3]]
     with pytest.raises(HoldFullError):
         kept.extend(hold.origin(LAYOUT.to_json(), resource, 0) for resource in large)
 
