@@ -273,18 +273,20 @@ def sampling_plan(
         )
     hold = Hold(folder, capacity, log=log, unsafe=unsafe)
     waiting = sum(sums.waiting for sums in hold.sums().values())
-    is_behind = (
-        found is None
-        and not waiting
-        and are_lanes_behind(hold, ring_dir, encoding=exporter.encoding, max_bytes=settings.max_ring_bytes)
-    )
-    if found is None and not waiting and not is_behind:
+    if found is None and not waiting and not _are_lanes_behind(configuration, hold, ring_dir, exporter, crash):
         hold.close()
         shutil.rmtree(folder, ignore_errors=True)
         return None
     if found is None and waiting:
         log.warning("spans wait in the hold and there are no rules any more: they are delivered", waiting=waiting)
     return SamplingPlan(found or of_ratio(1.0), hold, settings.sampling)
+
+
+def _are_lanes_behind(configuration: Configuration, hold: Hold, ring_dir: Path, exporter: Exporter, crash: str) -> bool:
+    if crash:  # no ring is to be looked at before it was examined
+        return len(hold.unreleased) > 0
+    most = configuration.settings.max_ring_bytes
+    return are_lanes_behind(hold, ring_dir, encoding=exporter.encoding, max_bytes=most)
 
 
 def admission(configuration: Configuration) -> Admission:
