@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import threading
@@ -18,7 +19,8 @@ from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.retry import RetryPolicy
 from drain.delivery.stores import Stores
 from drain.exporters.file_options import FileOptions
-from drain.exporters.gateways import Gateways
+from drain.exporters.gateways.discovery import Discovery
+from drain.exporters.gateways.gateways import Gateways
 from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.make import make_exporter as make_exporter_of_kind
 from drain.rings.admission import Admission
@@ -40,6 +42,7 @@ from drain.state_directory import DEAD_LETTERS_FOLDER, SPOOL_FOLDER, STATE_OFF
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
 
 _OPEN_SECONDS: Final = 10.0
 _SHARE_OF_FILE_SYSTEM: Final = 4  # of the rings' tmpfs, a quarter at most is the hold's
-# A batch is cut by partitions: of a few spans each, messages would take twice the bytes.
+# A batch is cut by partitions or gateways: of a few spans each, messages would take twice the bytes.
 _SORTED_DELAY_SECONDS: Final = 1.0
 _NO_STATE: Final = "nothing is kept on disk: in an outage spans wait in the rings alone, and what is refused is lost"
 
@@ -86,26 +89,46 @@ def make_exporter(configuration: Configuration, *, holds: bool = True) -> Export
         max_connection_age=settings.max_connection_age,
     )
     endpoints = settings.endpoint.split(",") if settings.endpoint and str(settings.exporter).startswith("otlp") else ()
-    if len(endpoints) > 1:
-        if len(set(map(without_secrets, endpoints))) < len(endpoints):
-            raise ValueError("endpoints that differ in what is secret only cannot be told apart")
-        with contextlib.ExitStack() as made_so_far:  # which are closed where another cannot be made
-            made: dict[str, Exporter] = {}
-            for one in endpoints:
-                made[without_secrets(one)] = exporter = _one_exporter(configuration, otlp, one)
-                made_so_far.callback(exporter.close)
-            made_so_far.pop_all()
-        return Gateways(made, settings.balance, settings.hand_over_after)
+    if len(set(map(without_secrets, endpoints))) < len(endpoints):
+        raise ValueError("endpoints that differ in what is secret only cannot be told apart")
+    if len(endpoints) > 1 or (endpoints and settings.resolve_interval):
+        return _gateways(configuration, otlp, endpoints)
     return _one_exporter(configuration, otlp, settings.endpoint)
 
 
-def _one_exporter(configuration: Configuration, otlp: OtlpSettings, endpoint: str | None) -> Exporter:
+def _gateways(configuration: Configuration, otlp: OtlpSettings, endpoints: Sequence[str]) -> Gateways:
+    settings = configuration.settings
+    make = functools.partial(_one_exporter, configuration, otlp)
+    discovery = Discovery(endpoints, make, settings.resolve_interval) if settings.resolve_interval else None
+    members = {without_secrets(one): (one, None) for one in endpoints} if discovery is None else discovery.members()
+    exporters: dict[str, Exporter] = {}
+    with contextlib.ExitStack() as made_so_far:  # which are closed where another cannot be made
+        for name, (endpoint, address) in members.items():
+            exporters[name] = make(endpoint, address)
+            made_so_far.callback(exporters[name].close)
+        gateways = Gateways(
+            exporters,
+            settings.balance,
+            settings.hand_over_after,
+            endpoints={name: without_secrets(endpoint) for name, (endpoint, _) in members.items()},
+        )
+        made_so_far.pop_all()
+    if discovery is not None:
+        gateways.before_close = discovery.close
+        discovery.follow(gateways)
+    return gateways
+
+
+def _one_exporter(
+    configuration: Configuration, otlp: OtlpSettings, endpoint: str | None, address: str | None = None
+) -> Exporter:
     settings = configuration.settings
     is_otlp = configuration.origins["endpoint"].startswith("OTEL_")
     return make_exporter_of_kind(
         settings.exporter,
         otlp=replace(otlp, endpoint=endpoint if is_otlp else None),
         endpoint=None if is_otlp else endpoint,
+        address=address,
         output=settings.output,
         file=FileOptions(
             sync=settings.file_sync,
@@ -312,6 +335,8 @@ def limits(configuration: Configuration) -> Limits:
     """Return the sizes and times of the loop."""
     settings = configuration.settings
     is_sorted = settings.exporter == "kafka" and settings.kafka_partition_by != "none"
+    if str(settings.exporter).startswith("otlp") and settings.balance in {"trace", "collector-ring"}:
+        is_sorted = "," in (settings.endpoint or "") or settings.resolve_interval > 0
     is_default = configuration.origins["batch_delay"] == "default"
     return Limits(
         batch_spans=settings.batch_spans,

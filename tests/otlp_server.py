@@ -229,6 +229,7 @@ class OtlpHttpServer:
 
     Args:
         port: 0: one that is free.
+        host: address that is listened on.
         tls: what it speaks TLS with.
         otherwise: answers a request for which no play is lined up.
         keeps: whether it remembers requests and connections; not where it runs for long.
@@ -244,6 +245,7 @@ class OtlpHttpServer:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         *,
+        host: str = "127.0.0.1",
         otherwise: Callable[[OtlpHandler], None] | None = None,
         keeps: bool = True,
     ) -> None:
@@ -253,16 +255,16 @@ class OtlpHttpServer:
         self.requests: list[Received] = []
         self.connections: list[socket.socket] = []
         self.stopping = threading.Event()
-        self._server = _ThreadingServer(("127.0.0.1", port), OtlpHandler)
+        self._server = _ThreadingServer((host, port), OtlpHandler)
         self._server.owner = self
         self._server.tls = tls
-        self.port = self._server.server_port
+        self.host, self.port = host, self._server.server_port
         self.scheme = "http" if tls is None else "https"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     def play(self, *plays: Callable[[OtlpHandler], None]) -> None:
         """Line up what the next requests meet."""

@@ -6,12 +6,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from drain.accounting.broker_state import BrokerState
 
 LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the buckets of an attempt's duration, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """What came of the attempts at one of several endpoints.
+
+    Attributes:
+        name: as it was configured, without what is secret.
+        gateways: that there are behind the name: one, or one for each address.
+        failing: of these, those whose last attempt came to nothing.
+        away: of these, those whose spans the others get.
+        attempts: by the verdict's word, as of `ExportState`.
+        attempt_seconds: sum of their durations.
+        spans: that were delivered to it.
+        handed_over: spans that others got in its place.
+    """
+
+    name: str
+    gateways: int
+    failing: int
+    away: int
+    attempts: Mapping[str, int]
+    attempt_seconds: float
+    spans: int
+    handed_over: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +56,7 @@ class ExportState:
             After a refusal for good it grows with the next attempt only: there may be nothing to send.
         failure: what it said last, empty when it is not failing.
         brokers: of an exporter to Kafka.
+        endpoints: of an exporter to several.
     """
 
     attempts: Mapping[str, int]
@@ -44,3 +70,4 @@ class ExportState:
     failing_seconds: float
     failure: str
     brokers: BrokerState | None = None
+    endpoints: Sequence[EndpointState] = ()

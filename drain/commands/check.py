@@ -13,7 +13,7 @@ from drain import assembly
 from drain.commands.serve import refuse_missing_ring_dir
 from drain.commands.starting import cannot_start, is_output_taken, log_of
 from drain.exit_codes import DELIVERED, UNDELIVERED
-from drain.exporters.gateways import Gateways
+from drain.exporters.gateways.gateways import Gateways
 from drain.exporters.metrics import make_metric_exporter
 from drain.exporters.protocol import Inspectable, Verdict
 from drain.otlp.request import Request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from drain.delivery.breaker import BreakerState
@@ -48,6 +49,7 @@ class Routes:
         self._hand_over = hand_over
         self._concurrency = concurrency
         self._clock = clock
+        self._answers_of_gone = 0
         self._routes: dict[str, Route] = {}  # in the order of their turns
 
     def known(self) -> Collection[Route]:
@@ -56,7 +58,8 @@ class Routes:
 
     def had_its_turn(self, route: Route) -> None:
         """Let the next turn of a route come after those of the others."""
-        self._routes[route.destination] = self._routes.pop(route.destination)
+        self._routes.pop(route.destination, None)
+        self._routes[route.destination] = route
 
     def try_now(self, endpoint: str) -> None:
         """Let what waits for another attempt wait no longer.
@@ -76,9 +79,18 @@ class Routes:
         waits = [self._seconds_of(route) for route in self._routes.values()]
         return min((wait for wait in waits if wait is not None), default=0.0)
 
+    @property
+    def answers(self) -> int:
+        """How often any destination took or refused something."""
+        return self._answers_of_gone + sum(route.breaker.answers for route in self._routes.values())
+
     def by_turn(self) -> list[Route]:
         """Return the routes on which there is something to send, whoever has waited longest for a turn first."""
         stored = () if self._storing is None else self._storing.destinations()
+        for route in tuple(self._routes.values()):
+            # Addresses come and go: of those that have gone, nothing is to stay.
+            if not route.waiting and route.destination not in stored and self._hand_over.is_gone(route.destination):
+                self._answers_of_gone += self._routes.pop(route.destination).breaker.answers
         for destination in stored:
             self.to(destination)
         return [route for route in self._routes.values() if route.waiting or route.destination in stored]
@@ -114,7 +126,9 @@ class Routes:
 
     def _breaker_of(self, route: Route) -> BreakerState:
         # Of one that is gone nothing is tried: what is for it is cut, and goes to the others.
-        return BreakerState() if self._hand_over.is_gone(route.destination) else route.breaker.state()
+        if self._hand_over.is_gone(route.destination):
+            return BreakerState(back_at=math.inf)  # nothing waits for it any more
+        return route.breaker.state()
 
     def to(self, destination: str) -> Route:
         """Return the way to a destination, which there is from then on."""

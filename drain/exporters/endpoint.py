@@ -63,6 +63,17 @@ def _http_url(signal_path: str, settings: OtlpSettings, endpoint: str | None) ->
     return urlunsplit((url.scheme, url.netloc, path, url.query, ""))
 
 
+def host_and_port(endpoint: str) -> tuple[str, int]:
+    """Return what is looked up of an endpoint.
+
+    >>> host_and_port("http://gateways.observability.svc:4318/otlp"), host_and_port("dns:///gateways:4317")
+    (('gateways.observability.svc', 4318), ('gateways', 4317))
+    """
+    scheme, _, rest = endpoint.rpartition("://")
+    parts = urlsplit(f"//{rest.lstrip('/')}")
+    return parts.hostname or "", parts.port or DEFAULT_PORTS.get(scheme.lower(), DEFAULT_PORTS["https"])
+
+
 def all_headers(settings: OtlpSettings) -> dict[str, str]:
     """Return the headers of the settings and of their file, which beats them.
 

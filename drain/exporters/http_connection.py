@@ -45,9 +45,11 @@ class Deadline:
 
     Args:
         seconds: after which the socket in use is shut down.
+        address: that is connected to, whatever name is spoken to; None: that of the name. A proxy has its own.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, address: str | None = None) -> None:
+        self.address = address
         self.expired = False
         self.was_connected = False  # when it expired: the request was being sent, or its answer awaited
         self.has_sent = False  # something of the request, or nearly
@@ -205,6 +207,8 @@ class _WatchedConnection(HTTPConnection):
 
     def _addresses(self, deadline: Deadline) -> Sequence[Address]:
         host = self._dns_host.strip("[]")
+        if deadline.address is not None and self.proxy is None:
+            host = deadline.address
         try:
             return addresses_of(host, self.port, deadline.share(f"no address of the name {host}"))
         except UnicodeError as error:

@@ -26,6 +26,7 @@ class Destination:
         otlp: what the OTEL_EXPORTER_OTLP_* variables say, for the kinds otlp*.
         endpoint: for the kinds otlp*; beats `otlp.endpoint`. Over HTTP it is a base URL, to which `/v1/traces` is
             appended unless it ends so.
+        address: for the kinds otlp*: that is connected to, of those that the endpoint's name has; None: any.
         output: the file of kind "file"; `-` is standard output.
         file: rotation, compression and sync of kind "file".
         kafka: brokers, topic and properties of kind "kafka".
@@ -37,6 +38,7 @@ class Destination:
     output: Path | None = None
     file: FileOptions | None = None
     kafka: KafkaOptions | None = None
+    address: str | None = None
 
 
 def make_exporter(
@@ -44,6 +46,7 @@ def make_exporter(
     *,
     otlp: OtlpSettings,
     endpoint: str | None = None,
+    address: str | None = None,
     output: Path | None = None,
     file: FileOptions | None = None,
     kafka: KafkaOptions | None = None,
@@ -54,6 +57,7 @@ def make_exporter(
         kind: a value of `ExporterKind`.
         otlp: as in `Destination`, like the rest.
         endpoint: beats `otlp.endpoint`.
+        address: of it.
         output: of kind "file".
         file: of kind "file".
         kafka: of kind "kafka".
@@ -65,4 +69,5 @@ def make_exporter(
         known = ExporterKind(kind)
     except ValueError:
         raise ValueError(f"unknown exporter {kind!r}: choose one of {', '.join(ExporterKind)}") from None
-    return cast("Exporter", import_module(known.module).make(Destination(known, otlp, endpoint, output, file, kafka)))
+    destination = Destination(known, otlp, endpoint, output, file, kafka, address)
+    return cast("Exporter", import_module(known.module).make(destination))

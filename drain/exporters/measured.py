@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from drain.accounting.exponential_buckets import bucket
 from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
-from drain.exporters.protocol import Bounded, Brokered, GroupExporter, Partitioned, Renewable, Verdict
+from drain.exporters.protocol import Balanced, Bounded, Brokered, GroupExporter, Partitioned, Renewable, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,6 +144,7 @@ class MeasuredExporter:
         """Return what came of the attempts so far."""
         exporter = self._exporter
         brokers = exporter.broker_state() if isinstance(exporter, Brokered) else None
+        endpoints = exporter.endpoint_states() if isinstance(exporter, Balanced) else ()
         with self._lock:
             until = self._clock() if self._failing_until is None or self._running else self._failing_until
             return ExportState(
@@ -158,6 +159,7 @@ class MeasuredExporter:
                 failing_seconds=0.0 if self._failing_since is None else until - self._failing_since,
                 failure=self._failure,
                 brokers=brokers,
+                endpoints=endpoints,
             )
 
     def _ended(

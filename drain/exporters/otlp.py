@@ -24,4 +24,4 @@ _KINDS: Final[Mapping[OtlpProtocol, ExporterKind]] = {
 def make(destination: Destination) -> Exporter:
     """Return the exporter that speaks `destination.otlp.protocol`."""
     kind = _KINDS[destination.otlp.protocol]
-    return make_exporter(kind, otlp=destination.otlp, endpoint=destination.endpoint)
+    return make_exporter(kind, otlp=destination.otlp, endpoint=destination.endpoint, address=destination.address)

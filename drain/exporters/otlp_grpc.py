@@ -15,7 +15,14 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from drain.exporters.endpoint import DEFAULT_GRPC_ENDPOINT, DEFAULT_PORTS, USER_AGENT, all_headers, split_endpoint
+from drain.exporters.endpoint import (
+    DEFAULT_GRPC_ENDPOINT,
+    DEFAULT_PORTS,
+    USER_AGENT,
+    all_headers,
+    host_and_port,
+    split_endpoint,
+)
 from drain.exporters.judge import Judge
 from drain.exporters.otlp_reply import delivered, one_line, retry_info
 from drain.exporters.protocol import Result, Verdict
@@ -77,7 +84,9 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-
 def make(destination: Destination) -> Exporter:
     """Return the exporter of kind "otlp-grpc"."""
     otlp = destination.otlp
-    return OtlpGrpcExporter(destination.endpoint or otlp.endpoint or DEFAULT_GRPC_ENDPOINT, otlp)
+    return OtlpGrpcExporter(
+        destination.endpoint or otlp.endpoint or DEFAULT_GRPC_ENDPOINT, otlp, address=destination.address
+    )
 
 
 class OtlpGrpcExporter:
@@ -90,6 +99,7 @@ class OtlpGrpcExporter:
             two, plain if `settings.insecure`.
         settings: headers, compression ("none", the default, or "gzip"), timeout, TLS files, and what to make of codes.
         content: what the requests hold; the answers to both are the same on the wire.
+        address: that is connected to, of those that the endpoint's name has; None: gRPC chooses.
 
     Raises:
         ValueError: the endpoint, a header, the compression or a file cannot work.
@@ -97,7 +107,10 @@ class OtlpGrpcExporter:
 
     encoding: Encoding = "protobuf"
 
-    def __init__(self, endpoint: str, settings: OtlpSettings, *, content: Content = "spans") -> None:
+    def __init__(
+        self, endpoint: str, settings: OtlpSettings, *, content: Content = "spans", address: str | None = None
+    ) -> None:
+        self._address = address
         self.endpoint = without_secrets(endpoint)
         self._endpoint = endpoint
         self._settings = settings
@@ -160,6 +173,10 @@ class OtlpGrpcExporter:
             ("grpc.http2.ping_timeout_ms", max(_KEEPALIVE_ANSWER_MS, round(1000 * settings.timeout_seconds))),
             *_proxy_options(self._endpoint),
         ]
+        if self._address is not None:
+            host, port = host_and_port(target)
+            options += [("grpc.default_authority", f"{host}:{port}"), ("grpc.ssl_target_name_override", host)]
+            target = f"[{self._address}]:{port}" if ":" in self._address else f"{self._address}:{port}"
         metadata = _metadata(all_headers(settings))
         compression = _COMPRESSION[self._compression]
         if is_plain:

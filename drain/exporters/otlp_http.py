@@ -54,7 +54,8 @@ _CONTENT_TYPES: dict[Encoding, str] = {"protobuf": "application/x-protobuf", "js
 def make(destination: Destination) -> Exporter:
     """Return the exporter of kind "otlp-http" or "otlp-http-json"."""
     encoding: Encoding = "json" if destination.kind is ExporterKind.OTLP_HTTP_JSON else "protobuf"
-    return OtlpHttpExporter(http_traces_url(destination.otlp, destination.endpoint), encoding, destination.otlp)
+    url = http_traces_url(destination.otlp, destination.endpoint)
+    return OtlpHttpExporter(url, encoding, destination.otlp, address=destination.address)
 
 
 class OtlpHttpExporter:
@@ -70,18 +71,27 @@ class OtlpHttpExporter:
         connections: idle ones that are kept: as many as there are threads that export.
         content: what the requests hold, for the log: "metrics" where they are metrics, whose answers are the same on
             the wire.
+        address: that is connected to, of those that the URL's name has; None: any.
 
     Raises:
         ValueError: the URL, a header, the compression or a file cannot work.
     """
 
     def __init__(
-        self, url: str, encoding: Encoding, settings: OtlpSettings, *, connections: int = 8, content: str = "spans"
+        self,
+        url: str,
+        encoding: Encoding,
+        settings: OtlpSettings,
+        *,
+        connections: int = 8,
+        content: str = "spans",
+        address: str | None = None,
     ) -> None:
         self._parts = split_endpoint(url)
         self.encoding: Encoding = encoding
         self.endpoint = self._parts._replace(query="").geturl()  # a query may hold a key
         self._url = url
+        self._address = address
         self._settings = settings
         self._connections = connections
         self._timeout = settings.timeout_seconds
@@ -98,7 +108,7 @@ class OtlpHttpExporter:
         sent = compressed(to_be_sent, self._compression)
         if self._renewal.is_due():
             self.renew()
-        with Deadline(self._timeout) as deadline:
+        with Deadline(self._timeout, self._address) as deadline:
             try:
                 response = self._pool.urlopen(
                     "POST",

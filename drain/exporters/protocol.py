@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from drain.accounting.broker_state import BrokerState
+    from drain.accounting.export_state import EndpointState
     from drain.otlp.request import Encoding, Request
 
 
@@ -209,4 +210,13 @@ class Brokered(Exporter, Protocol):
 
     def broker_state(self) -> BrokerState:
         """Return what is shown of them; any thread may ask."""
+        ...
+
+
+@runtime_checkable
+class Balanced(Exporter, Protocol):
+    """An exporter that sends to several endpoints."""
+
+    def endpoint_states(self) -> Sequence[EndpointState]:
+        """Return what came of the attempts at each; any thread may ask."""
         ...

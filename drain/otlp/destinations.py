@@ -6,7 +6,9 @@ the order of the destinations says nothing, and when one comes or goes only its 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import zlib
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -19,6 +21,26 @@ _MASK: Final = (1 << 64) - 1
 _FNV_OFFSET: Final = 0xCBF29CE484222325
 _FNV_PRIME: Final = 0x100000001B3
 MOST_DESTINATIONS: Final = (1 << 16) - 1
+_ID_BYTES: Final = 16
+_RING_SIZE: Final = 36_000
+_RING_POINTS: Final = 100  # of each name
+
+
+class TraceHomes(Protocol):
+    """What says which of several destinations is the home of a trace."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the destinations."""
+        ...
+
+    def assign(self, records: np.ndarray) -> np.ndarray:
+        """Return the index of each record's home in `names`: uint16, shape (n,)."""
+        ...
+
+    def home(self, trace_id: bytes) -> str:
+        """Return the home of one trace."""
+        ...
 
 
 class Rendezvous:
@@ -39,8 +61,7 @@ class Rendezvous:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        if not 0 < len(names) <= MOST_DESTINATIONS or len(set(names)) < len(names):
-            raise ValueError(f"{len(names)} destinations, of which some are the same, or too many or few")
+        _check_names(names)
         self.names = tuple(names)
         self._seeds = np.array([_seed(name) for name in names], np.uint64)
 
@@ -62,6 +83,88 @@ class Rendezvous:
         first, last = (int.from_bytes(trace_id[at : at + 8], "little") for at in (0, 8))
         weights = ((_mixed((_mixed(first ^ seed) + last) & _MASK), -seed) for seed in map(int, self._seeds))
         return max(zip(weights, self.names, strict=True))[1]
+
+
+class CollectorRing:
+    """The traces' homes where the Collector's `loadbalancing` exporter sends them, in a fleet that has both.
+
+    Each name has 100 points on a circle of 36,000: CRC-32 of the name and a byte that counts them. A trace goes to the
+    next point from where CRC-32 of its id is. Of names whose points fall on each other, the first in order has it.
+
+    Source: opentelemetry-collector-contrib, `exporter/loadbalancingexporter/consistent_hashing.go`.
+
+    Args:
+        names: of gateways, each once; what the Collector has is HOST:PORT of it, as it is written there.
+
+    Attributes:
+        names: as given.
+
+    Raises:
+        ValueError: there is none, one is there twice, or there are too many.
+
+    Example:
+        >>> CollectorRing(["http://endpoint-1", "http://endpoint-2"]).home(bytes([128, 128, *[0] * 14]))
+        'http://endpoint-2'
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        _check_names(names)
+        self.names = tuple(names)
+        owners: dict[int, int] = {}
+        for index, host_and_port in sorted(enumerate(map(_collectors_name, names)), key=itemgetter(1)):
+            for number in range(_RING_POINTS):
+                owners.setdefault(zlib.crc32(host_and_port.encode() + bytes([number])) % _RING_SIZE, index)
+        self._points = np.array(sorted(owners), np.uint32)
+        self._owners = np.array([owners[point] for point in sorted(owners)], np.uint16)
+
+    def assign(self, records: np.ndarray) -> np.ndarray:
+        """Return the index of each record's home in `names`: uint16, shape (n,).
+
+        Args:
+            records: one dimension, of a layout's dtype.
+        """
+        ids = np.ascontiguousarray(records["trace_id"]).view(np.uint8).reshape(len(records), _ID_BYTES)
+        sums = np.full(len(ids), _CRC_OF_ZEROS, np.uint32)
+        for at in range(_ID_BYTES):  # a CRC of several bytes is the sum, without carry, of what each adds
+            sums ^= _CRC_OF_BYTE[at][ids[:, at]]
+        return self._owner_at(sums % _RING_SIZE)
+
+    def home(self, trace_id: bytes) -> str:
+        """Return the home of one trace: the readable form of `assign`, to which tests hold it."""
+        place = zlib.crc32(trace_id) % _RING_SIZE
+        return self.names[int(self._owner_at(np.array([place], np.uint32))[0])]
+
+    def _owner_at(self, places: np.ndarray) -> np.ndarray:
+        following = np.searchsorted(self._points, places) % len(self._points)
+        owners: np.ndarray = self._owners[following]
+        return owners
+
+
+def _collectors_name(name: str) -> str:
+    """Return HOST:PORT of an endpoint as it is written, HOST where it has no port.
+
+    >>> _collectors_name("http://gateway-1:4317/otlp"), _collectors_name("dns:///gateway-1")
+    ('gateway-1:4317', 'gateway-1')
+    """
+    return name.rpartition("://")[2].lstrip("/").partition("/")[0]
+
+
+def _crc_tables() -> tuple[int, np.ndarray]:
+    """Return CRC-32 of 16 zeros, and what each byte at each place adds to it: uint32, shape (16, 256)."""
+    of_zeros = zlib.crc32(bytes(_ID_BYTES))
+    adds = np.zeros((_ID_BYTES, 256), np.uint32)
+    for at in range(_ID_BYTES):
+        for byte in range(256):
+            adds[at, byte] = of_zeros ^ zlib.crc32(bytes(at) + bytes([byte]) + bytes(_ID_BYTES - at - 1))
+    return of_zeros, adds
+
+
+_CRC_OF_ZEROS, _CRC_OF_BYTE = _crc_tables()
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not 0 < len(names) <= MOST_DESTINATIONS or len(set(names)) < len(names):
+        raise ValueError(f"{len(names)} destinations, of which some are the same, or too many or few")
 
 
 def grouped(records: np.ndarray, destinations: np.ndarray, count: int) -> Iterator[tuple[int, np.ndarray]]:

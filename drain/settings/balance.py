@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Literal
 
-Balance = Literal["trace", "round-robin", "failover"]
+Balance = Literal["trace", "collector-ring", "round-robin", "failover"]

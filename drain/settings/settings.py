@@ -147,12 +147,19 @@ class Settings(BaseSettings):
         default=None,
     )
     balance: Balance = _otlp(
-        "How several endpoints share the spans: a trace's go to the same, requests take turns, or the first that is"
-        " there gets all.",
+        "How several endpoints share the spans: a trace's go to the same, by our choice or that of the Collector's"
+        " loadbalancing exporter; requests take turns; or the first that is there gets all.",
         default="trace",
     )
+    resolve_interval: Seconds = _otlp(
+        "Seconds from one look-up of the endpoints' names to the next; each address behind a name (a headless service)"
+        " is an endpoint of its own. 0: a name is one endpoint.",
+        default=0.0,
+        ge=0,
+        le=_DAY,
+    )
     hand_over_after: Seconds = _otlp(
-        "With --balance trace: seconds that an endpoint is away before the others get its spans; 0: they wait for it.",
+        "Where traces have an endpoint: seconds that it is away before the others get its spans; 0: they wait for it.",
         default=0.0,
         ge=0,
         le=_DAY,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from drain.accounting.broker_state import Broker, BrokerState
+    from drain.accounting.export_state import EndpointState
     from drain.accounting.hold_sums import HoldStatus
     from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.sampling_status import RuleStatus, SamplingStatus
@@ -199,6 +200,18 @@ def by_broker(reading: Reading, value: Callable[[Broker], float | None]) -> Valu
         for broker in reading.exports.brokers.brokers:
             if (number := value(broker)) is not None:
                 yield (broker.name,), number
+
+
+def by_endpoint(reading: Reading, value: Callable[[EndpointState], float]) -> Values:
+    """Return a number of each of several endpoints."""
+    return [((endpoint.name,), value(endpoint)) for endpoint in reading.exports.endpoints]
+
+
+def endpoint_attempts(reading: Reading) -> Values:
+    """Return the attempts at each of several endpoints, by verdict."""
+    for endpoint in reading.exports.endpoints:
+        for verdict, count in endpoint.attempts.items():
+            yield (endpoint.name, verdict.replace(" ", "_")), count
 
 
 def metric_exports(reading: Reading) -> Values:

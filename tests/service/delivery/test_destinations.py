@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 import ringbuf
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
-from drain.exporters.gateways import Gateways as Exporters
+from drain.exporters.gateways.discovery import Discovery
+from drain.exporters.gateways.gateways import Gateways as Exporters
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.batch_number import BatchNumber
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from drain.exporters.name_resolution import Address
     from drain.settings.balance import Balance
 
 NAMES = ("a", "b", "c")
@@ -161,6 +165,40 @@ def test_while_an_endpoint_is_away_its_traces_wait_for_it_or_the_other_has_them(
         gateways.close()
         if balance == "failover":
             assert sorted(received(there)) == list(range(100))
+
+
+def test_what_waits_for_an_address_that_has_left_goes_to_the_others(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
+    """Pods behind a headless service: one dies, and by and by its address leaves the name."""
+    addresses = ["127.0.0.1", "127.0.0.2"]
+
+    def look_up(_host: str, port: int, _seconds: float) -> list[Address]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    with OtlpHttpServer() as stays, OtlpHttpServer(stays.port, host="127.0.0.2") as leaves:
+        leaves.otherwise = refusal(503, "away")
+        otlp = OtlpSettings(timeout_seconds=SECONDS)
+        endpoint = f"http://gateways.test:{stays.port}"
+        make = functools.partial(make_exporter, "otlp-http", otlp=otlp)
+        discovery = Discovery([endpoint], lambda name, address: make(endpoint=name, address=address), 60.0, look_up)
+        exporters = {
+            name: make(endpoint=endpoint, address=address) for name, (_, address) in discovery.members().items()
+        }
+        gateways: Any = Exporters(exporters, "trace")
+        gateways.let_go = lambda: None  # which the harness calls at its end
+        with SteppedDrain(ring_dir, gateways, Limits(20, 4_000_000, 0.0, 4, SECONDS)) as drain:
+            emit(emitter, range(100))
+            drain.until(lambda: len(received(stays)) > 30 and leaves.requests)
+            assert {Rendezvous(list(exporters)).home(span.trace_id) for span in spans_at(stays)} == {stays.url}
+            assert emitter.stats().pending > 0
+            addresses.pop()
+            discovery.look(gateways)
+            assert set(gateways.exporters) == {stays.url, leaves.url}
+            discovery.look(gateways)
+            drain.until(lambda: emitter.stats().pending == 0)
+            assert drain.sums().delivered == 100
+        gateways.close()
+        assert sorted(received(stays)) == list(range(100))
+        assert {request.headers["host"] for request in stays.requests} == {f"gateways.test:{stays.port}"}
 
 
 def test_parts_that_wait_for_an_endpoint_outlive_a_kill_and_go_to_it(

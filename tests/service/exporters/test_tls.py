@@ -84,6 +84,18 @@ KINDS = pytest.mark.parametrize("kind", ["otlp-http", "otlp-grpc"])
 
 
 @KINDS
+@pytest.mark.parametrize(("name", "verdict"), [("gateways.test", Verdict.DELIVERED), ("others.test", Verdict.RETRY)])
+def test_at_an_address_the_certificate_has_to_be_the_names(
+    certificates: Certificates, kind: str, name: str, verdict: Verdict
+) -> None:
+    of_name = replace(certificates, server=certificates.authority.issue_cert("gateways.test"))
+    with of_name.start(kind) as server:
+        endpoint = f"https://{name}:{server.port}"
+        exporter = make_exporter(kind, endpoint=endpoint, address="127.0.0.1", otlp=of_name.settings())
+        assert export_once(exporter) is verdict
+
+
+@KINDS
 def test_tls_delivers_to_a_server_that_the_certificate_vouches_for(certificates: Certificates, kind: str) -> None:
     with certificates.start(kind) as server:
         exporter = make_exporter(kind, endpoint=server.url, otlp=certificates.settings())

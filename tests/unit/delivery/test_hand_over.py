@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 from drain.delivery.batch import Batch
 from drain.delivery.breaker import BreakerState
 from drain.delivery.hand_over import Presence
-from drain.exporters.gateways import Homes
+from drain.exporters.gateways.homes import HandedOver, Homes
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.destinations import Rendezvous
 from drain.otlp.request import Request
@@ -38,7 +38,8 @@ class Fleet:
 
     def __init__(self, *, has_spool: bool, after: float = AFTER) -> None:
         self.b = TAKEN
-        self.homes = Homes(NAMES, after)
+        self.handed_over = HandedOver()
+        self.homes = Homes({name: name for name in NAMES}, after, self.handed_over)
         self.world = World(lambda _body, _now: TAKEN, has_spool=has_spool, seed=1)
         self.world.partitioner = self.homes  # type: ignore[attr-defined]
         self.world.export = self.export  # type: ignore[method-assign]
@@ -112,7 +113,7 @@ def test_what_waits_for_one_that_is_away_goes_to_the_others_and_comes_back_with_
             del fleet.at[trace]
         fleet.go_on(10)
         assert set(fleet.at) == set(fleet.sent), "all are at the others, though attempts were in vain"
-        assert set(fleet.homes.all_handed_over().items()) == {("a", 0), ("b", len(fleet.all_of_b())), ("c", 0)}
+        assert [fleet.handed_over.of(name) for name in NAMES] == [0, len(fleet.all_of_b()), 0]
         fleet.go_on(60)
         assert 2 <= fleet.asked < 20
         fleet.b = TAKEN
@@ -121,11 +122,11 @@ def test_what_waits_for_one_that_is_away_goes_to_the_others_and_comes_back_with_
             fleet.go_on(1.0)
         assert fleet.world.now - there_again >= AFTER, "it has to be there for a while"
         assert fleet.asked - asked >= 3
-        handed_over = fleet.homes.all_handed_over()["b"]
+        handed_over = fleet.handed_over.of("b")
         fleet.go_on(20)
         fleet.world.run(60)
         fleet.check()
-    assert fleet.homes.all_handed_over()["b"] == handed_over
+    assert fleet.handed_over.of("b") == handed_over
     events = [line["event"] for line in lines if line["event"].startswith("endpoint")]
     assert events == ["endpoint is away, others get its spans", "endpoint is back and gets its spans again"]
 
@@ -194,12 +195,25 @@ def test_when_all_are_away_nobody_takes_over() -> None:
 
     fleet.world.export = away  # type: ignore[method-assign]
     fleet.go_on(AFTER + 30)
-    assert sum(fleet.homes.all_handed_over().values()) == 0
+    assert [fleet.handed_over.of(name) for name in NAMES] == [0, 0, 0]
     is_away = False
     fleet.world.export = lambda request: TAKEN if not request.spans else export(request)  # type: ignore[method-assign]
     fleet.world.run(120)
     assert {at[0] == Rendezvous(NAMES).home(trace) for trace, at in fleet.at.items()} == {True}
     fleet.check()
+
+
+def test_of_addresses_that_have_gone_nothing_stays_but_the_count_of_answers() -> None:
+    fleet = Fleet(has_spool=True)
+    fleet.go_on(5)
+    answers = fleet.world.dispatch.answers
+    for number in range(5):
+        fleet.world.partitioner = Homes(  # type: ignore[attr-defined]
+            {name: name for name in ("a", f"new {number}")}, AFTER
+        )
+        fleet.world.run(2)
+    assert {route.destination for route in fleet.world.dispatch._routes.known()} == {"a"}
+    assert fleet.world.dispatch.answers == answers
 
 
 @pytest.mark.parametrize(

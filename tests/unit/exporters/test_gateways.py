@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 
 from drain import assembly
-from drain.exporters.gateways import Gateways
+from drain.exporters.gateways.gateways import Gateways
+from drain.exporters.measured import MeasuredExporter
 from drain.exporters.protocol import Partitioned, Result, Verdict
 from drain.otlp.request import Request
 from drain.settings.configuration import ConfigurationError, load
+from drain.telemetry.metric_values import endpoint_attempts
 from tests.clocks import Clock
 
 if TYPE_CHECKING:
@@ -137,7 +140,7 @@ def test_the_log_says_which_is_passed_over_and_when_it_is_back() -> None:
             fleet.clock.now += 60
         fleet.endpoints[NAMES[0]].is_away = False
         fleet.send(9)
-    assert [(line["event"], line["endpoint"]) for line in lines] == [
+    assert [(line["event"], line["endpoint"]) for line in lines if "endpoint" in line] == [
         ("endpoint is passed over, others get its spans", NAMES[0]),
         ("endpoint is used again", NAMES[0]),
     ]
@@ -176,7 +179,7 @@ def test_all_are_closed_and_renewed_though_one_raises() -> None:
 def test_those_that_were_made_are_closed_where_another_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
-    def make(_configuration: Configuration, _otlp: OtlpSettings, endpoint: str) -> Endpoint:
+    def make(_configuration: Configuration, _otlp: OtlpSettings, endpoint: str, _address: str | None) -> Endpoint:
         if endpoint == NAMES[2]:
             raise ValueError("no such certificate")
         made.append(endpoint)
@@ -208,6 +211,45 @@ def test_several_endpoints_are_named_by_flags_a_variable_or_the_file(
     single = assembly.make_exporter(load({"endpoint": ["http://a:4318"]}, None))
     assert single.endpoint == "http://a:4318/v1/traces"
     single.close()
+
+
+def test_each_endpoint_has_its_counts() -> None:
+    fleet = Fleet("trace")
+    fleet.endpoints[NAMES[1]].is_away = True
+    for destination, spans in ((NAMES[0], 100), (NAMES[0], 20), (NAMES[1], 30)):
+        fleet.gateways.export(Request(b"", spans, "protobuf", destination))
+    assert fleet.gateways.partitioner is not None
+    fleet.gateways.partitioner.leave_out([NAMES[1]])
+    fleet.gateways.partitioner.handed_over(NAMES[1], 30)
+    states = {state.name: state for state in fleet.gateways.endpoint_states()}
+    assert [state.attempts["delivered"] for state in states.values()] == [2, 0, 0]
+    assert [state.spans for state in states.values()] == [120, 0, 0]
+    assert [(state.failing, state.away, state.handed_over) for state in states.values()] == [
+        (0, 0, 0),
+        (1, 1, 30),
+        (0, 0, 0),
+    ]
+    reading: Any = SimpleNamespace(exports=MeasuredExporter(fleet.gateways).state())
+    assert ((NAMES[1], "retry"), 1) in list(endpoint_attempts(reading))
+
+
+def test_the_log_says_how_many_spans_a_request_has_and_what_to_do_where_they_are_few() -> None:
+    with structlog.testing.capture_logs() as lines:
+        fleet = Fleet("trace")
+        for seconds, spans in ((10, 40), (51, 20), (61, 500)):
+            fleet.clock.now += seconds
+            fleet.gateways.export(Request(b"", spans, "protobuf", NAMES[0]))
+    told = [(line["requests"], line["spans_a_request"], bool(line["hint"])) for line in lines]
+    assert told == [(2, 30, True), (1, 500, False)]
+
+
+def test_batches_that_are_sorted_by_gateway_are_gathered_for_longer() -> None:
+    several = {"endpoint": list(NAMES), "exporter": "otlp-http"}
+    assert assembly.limits(load(several, None)).batch_delay == 1.0
+    assert assembly.limits(load({**several, "batch_delay": "0.1"}, None)).batch_delay == 0.1
+    assert assembly.limits(load({**several, "balance": "failover"}, None)).batch_delay == 0.2
+    assert assembly.limits(load({**several, "endpoint": NAMES[0]}, None)).batch_delay == 0.2
+    assert assembly.limits(load({**several, "endpoint": NAMES[0], "resolve_interval": "9"}, None)).batch_delay == 1.0
 
 
 @pytest.mark.parametrize("endpoints", [["http://a", "http://a"], ["http://a", ""], ["http://a,,http://b"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from itertools import permutations
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drain.otlp.destinations import Rendezvous, grouped
+from drain.otlp.destinations import CollectorRing, Rendezvous, grouped
 from tests.service.draining import LAYOUT
 
 NAMES = ("http://gateway-0:4318", "http://gateway-1:4318", "http://gateway-2:4318")
@@ -72,3 +73,38 @@ def test_a_destination_that_is_none_is_refused() -> None:
     for names in ([], ["a", "a"]):
         with pytest.raises(ValueError, match="destinations"):
             Rendezvous(names)
+
+
+# Of the Collector's own tests, with 5 points a name (consistent_hashing_test.go).
+RING_OF_TWO = {
+    "endpoint-1": [1401, 4175, 14133, 17836, 21667],
+    "endpoint-2": [10240, 15002, 21263, 26806, 27020],
+}
+
+
+def test_the_ring_is_the_collectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = CollectorRing(["http://endpoint-2", "endpoint-1"])
+    assert len(whole._points) == 200
+    assert whole.home(bytes([1, 2, *[0] * 14])) == "endpoint-1"
+    assert whole.home(bytes([128, 128, *[0] * 14])) == "http://endpoint-2"
+    monkeypatch.setattr("drain.otlp.destinations._RING_POINTS", 5)
+    ring = CollectorRing(["http://endpoint-2", "endpoint-1"])
+    for index, name in enumerate(("endpoint-2", "endpoint-1")):
+        assert ring._points[ring._owners == index].tolist() == RING_OF_TWO[name]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 300])
+def test_the_ring_assigns_each_record_to_the_home_of_its_trace(count: int) -> None:
+    ring = CollectorRing([f"gateway-{number}:4317" for number in range(count)])
+    records = records_of(*(os.urandom(16) for _ in range(500)), bytes(16), bytes([255] * 16))
+    homes = [ring.names[at] for at in ring.assign(records)]
+    assert homes == [ring.home(record["trace_id"].tobytes()) for record in records]
+    assert count == 1 or len(set(homes)) > count / 3
+
+
+def test_of_points_that_fall_on_each_other_the_first_name_in_order_has_it_whatever_their_order_here() -> None:
+    names = [f"gateway-{number}:4317" for number in range(50)]
+    forth, back = CollectorRing(names), CollectorRing(names[::-1])
+    assert len(forth._points) < 5000, "some fall on each other"
+    traces = [os.urandom(16) for _ in range(500)]
+    assert [forth.home(trace) for trace in traces] == [back.home(trace) for trace in traces]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from drain.accounting.broker_state import Broker, BrokerState
+from drain.accounting.export_state import EndpointState
 from drain.accounting.hold_sums import HoldStatus, HoldSums
 from drain.accounting.letter_sums import LetterStatus, LetterSums
 from drain.accounting.sampling_status import RuleStatus, SamplingStatus
@@ -155,6 +156,19 @@ def sources(
     )
 
 
+ENDPOINTS = tuple(
+    EndpointState(
+        name,
+        gateways=3,
+        failing=1,
+        away=1,
+        attempts={"delivered": 4, "retry": 2, "refused": 0, "too large": 1},
+        attempt_seconds=1.5,
+        spans=500,
+        handed_over=30,
+    )
+    for name in ("http://a:4318", "http://b:4318")
+)
 BROKERS = BrokerState(
     queued_messages=3,
     queued_bytes=700,
@@ -180,6 +194,7 @@ def full_sources() -> Sources:
     for _ in range(4):
         exporter.export(request())
     exporter._exporter.broker_state = lambda: BROKERS  # type: ignore[union-attr]  # one that has any
+    exporter._exporter.endpoint_states = lambda: ENDPOINTS  # type: ignore[union-attr]  # one that has several
     return sources(
         FULL,
         exporter,

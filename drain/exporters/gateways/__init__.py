@@ -1,0 +1,1 @@
+"""Several endpoints: which of them a request goes to, and which there are."""
