@@ -83,7 +83,7 @@ DRAIN: Final = {
     "commands": {
         *("assembly", "settings", "rings", "spool", "delivery", "exporters", "otlp"),
         *("service", "telemetry", "replay"),
-        *("sampling", "tools"),  # to try rules on what rings and files have
+        *("sampling", "tools", "accounting"),  # to try rules on what rings and files have, and to empty the hold
     },
     "log": set(),
     "private_folder": set(),
