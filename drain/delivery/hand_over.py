@@ -82,10 +82,16 @@ class HandOver:
         self._presences: dict[str, Presence] = {}
         self._left: frozenset[str] = frozenset()
         self._told: Relocating | None = None
+        self._names: Sequence[str] | None = None  # as of the last look
+        self._known: frozenset[str] | None = None  # these
 
     def look(self, routes: Collection[Route]) -> float | None:
         """See who has gone away or come back; return seconds after which to look again, None: at the next change."""
         partitioner = partitioner_of(self._exporter)
+        names = None if partitioner is None else partitioner.names
+        if names is not self._names:
+            self._names, self._known = names, None if names is None else frozenset(names)
+            self._presences = {name: one for name, one in self._presences.items() if name in (self._known or ())}
         if not isinstance(partitioner, Relocating) or not partitioner.hand_over_after:
             self._presences.clear()
             self._left, self._told = frozenset(), None
@@ -94,7 +100,7 @@ class HandOver:
         pauses = []
         away, closed = [], 0
         for route in routes:
-            if route.destination in partitioner.names:
+            if not self.is_gone(route.destination):
                 presence = self._presences.setdefault(route.destination, Presence(after))
                 presence.after = after
                 breaker = route.breaker.state()
@@ -106,25 +112,20 @@ class HandOver:
                 elif breaker.open_since is None:
                     closed += 1
                 pauses.append(presence.seconds_until_change(breaker, now))
-        closed += len(partitioner.names) - len(self._presences.keys() & set(partitioner.names))  # never tried
+        closed += len(partitioner.names) - len(self._presences)  # never tried
         left = frozenset(away if closed else ())  # else there is nobody to take over
         if left != self._left or partitioner is not self._told:
             partitioner.leave_out(left)
             self._left, self._told = left, partitioner
         return min((pause for pause in pauses if pause is not None), default=None)
 
-    def away(self) -> Collection[str]:
-        """Return who counts as away."""
-        return [name for name, presence in self._presences.items() if presence.is_away]
-
     def is_left(self, destination: str) -> bool:
         """Return whether one is away and the others get its spans."""
         return destination in self._left
 
     def is_gone(self, destination: str) -> bool:
-        """Return whether the exporter sorts spans by destination, and this is none of them."""
-        partitioner = partitioner_of(self._exporter)
-        return partitioner is not None and destination not in partitioner.names
+        """Return whether the exporter sorted spans by destination at the last look, and this was none of them."""
+        return self._known is not None and destination not in self._known
 
     def rehomed(self, job: Job, request: Request) -> Sequence[Request] | None:
         """Return a part as requests for other destinations than its own, where that is gone or left.

@@ -105,6 +105,12 @@ class Request:
         """Return what is known of the same spans, where somebody else has the body."""
         return Request(b"", self.spans, self.encoding, self.destination, self.services, self.batch)
 
+    def numbered(self, batch: BatchNumber) -> Request:
+        """Return the same with the number of a batch."""
+        same = Request(b"", self.spans, self.encoding, self.destination, self.services, batch)
+        same._body, same._gzip = self._body, self._gzip
+        return same
+
     def recoded(self, body: bytes, encoding: Encoding) -> Request:
         """Return the same spans, for the same destination, in another body."""
         return Request(body, self.spans, encoding, self.destination, self.services, self.batch)

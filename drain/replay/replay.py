@@ -13,6 +13,7 @@ from isal.igzip_lib import IsalError
 
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
+from drain.otlp.batch_number import BatchNumbers
 from drain.replay import sources
 from drain.replay.sources import SourceError, files_of, kept_from_the_drain, read, stamp_of
 from ringbuf.wording import counted
@@ -129,6 +130,7 @@ class Replay:
         self._delivery = Delivery(exporter, policy, concurrency, done=self._settled.release, log=log)
         self._gave_up = False  # on the backend: no second batch is to wait in vain
         self._on_their_way: deque[_Sent] = deque()
+        self._numbers = BatchNumbers()  # of what comes without: a reader of Kafka adds up by them
 
     def run(self, paths: Iterable[Path], *, remove: bool) -> Iterator[FileReport]:
         """Deliver files one after the other; each report is yielded again and again while it grows.
@@ -173,6 +175,8 @@ class Replay:
     def _send(self, request: Request, report: FileReport) -> None:
         while not self._delivery.has_room:
             self._settle_some()
+        if request.batch is None:
+            request = request.numbered(self._numbers.next(request.spans))
         batch = Batch([request], [_FileSegment(request.spans)])
         report.waiting += request.spans
         self._on_their_way.append(_Sent(batch, report, self._delivery.answers))

@@ -24,6 +24,7 @@ from drain.delivery.letter_file import FORMAT as DEAD_LETTER_FORMAT
 from drain.delivery.letter_file import SUFFIX as DEAD_LETTER_SUFFIX
 from drain.delivery.letter_file import read_letters
 from drain.exporters.zstd_frames import is_cut
+from drain.otlp.batch_number import BatchNumber
 from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Encoding, Request
 from drain.rings.ring import Ring, Scratch
@@ -44,7 +45,7 @@ _SCRATCH_BYTES: Final = 1 << 20
 _MASK: Final = (1 << 64) - 1
 _REASON_SUFFIX: Final = ".reason"
 _WAL_SUFFIX: Final = "-wal"
-_BATCHES: Final = "SELECT id, encoding, spans, body FROM batch"
+_BATCHES: Final = "SELECT id, encoding, spans, body, {number} FROM batch"
 
 
 class SourceError(ValueError):
@@ -219,10 +220,12 @@ def _spool(path: Path, file: IO[bytes]) -> Iterator[Piece]:
 
 def _batches(database: sqlite3.Connection) -> Iterator[Piece]:
     """Read from the oldest on; where that ends at a damage, also from the newest back."""
-    last = 0
+    last, batches = 0, _BATCHES.format(number="''")
     try:
         database.execute("PRAGMA writable_schema = ON")  # without it SQLite opens no file that was cut
-        for row in database.execute(f"{_BATCHES} ORDER BY id"):
+        columns = {name for _, name, *_ in database.execute("PRAGMA table_info(batch)")}
+        batches = _BATCHES.format(number="number" if "number" in columns else "''")  # of a spool of before
+        for row in database.execute(f"{batches} ORDER BY id"):
             last = row[0]
             yield _of_row(row)
     except sqlite3.DatabaseError as error:
@@ -230,16 +233,17 @@ def _batches(database: sqlite3.Connection) -> Iterator[Piece]:
     else:
         return
     with contextlib.suppress(sqlite3.DatabaseError):
-        for row in database.execute(f"{_BATCHES} WHERE id > ? ORDER BY id DESC", (last,)):
+        for row in database.execute(f"{batches} WHERE id > ? ORDER BY id DESC", (last,)):
             yield _of_row(row)
 
 
 def _of_row(row: tuple[Any, ...]) -> Piece:
-    identity, encoding, spans, body = row
+    identity, encoding, spans, body, number = row
     try:
         if encoding not in {"protobuf", "json"} or not isinstance(spans, int):
             raise TypeError("its row is not sound")  # noqa: TRY301 - as where the body is no bytes
-        request = Request.of_gzip(body, spans, encoding)
+        batch = BatchNumber.parse(number if isinstance(number, str) else None)
+        request = Request.of_gzip(body, spans, encoding, batch=batch)
         request.body  # noqa: B018 - read, so that a damage is found here
     except (ValueError, TypeError) as error:
         return Piece(unreadable=1, note=f"batch {identity}: {error}")

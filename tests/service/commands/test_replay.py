@@ -27,6 +27,7 @@ from drain.delivery.retry import RetryPolicy
 from drain.exporters.file import FileExporter
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Verdict
+from drain.otlp.batch_number import BatchNumber
 from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Request
 from drain.replay.replay import FileReport, Replay
@@ -536,3 +537,30 @@ def test_a_spooled_batch_of_two_gzip_members_is_read_whole(inputs: Path, output:
         database.execute("UPDATE batch SET body = ?", (members,))
     assert replay("--output", output, inputs).code == 0
     assert sorted(names_in(output)) == expected(3, times=1)
+
+
+def test_each_request_has_a_batch_number_and_of_a_spool_its_own(inputs: Path) -> None:
+    """A reader of Kafka adds up by them, and knows what a drain had sent of it before."""
+    number = BatchNumber("00f1e2d3c4b5a697", 7, 3, 12)
+    spool = Spool(inputs / "spool", SpoolLimits(16 << 20), log=structlog.get_logger())
+    for batch in (number, None):
+        body = batches.request(3).body
+        spool.put(Request(body, 3, "protobuf", services={"shop": 3}, batch=batch)).result(SECONDS)
+    assert spool.close(SECONDS)
+    with contextlib.closing(sqlite3.connect(inputs / "spool" / "spool.db", isolation_level=None)) as of_before:
+        of_before.execute("VACUUM INTO ?", (str(inputs / "before.db"),))
+    with contextlib.closing(sqlite3.connect(inputs / "before.db", isolation_level=None)) as of_before:
+        of_before.execute("ALTER TABLE batch DROP COLUMN number")
+    (inputs / "a.pb").write_bytes(batches.request(4).body)
+    backend = MemoryBackend()
+    run = Replay(backend, RetryPolicy(), concurrency=1, batch_spans=10, log=structlog.get_logger())
+    for path in ("a.pb", "spool/spool.db", "before.db"):
+        assert [report.is_whole for report in run.run([inputs / path], remove=False)][-1]
+    assert run.close()
+    found = [request.batch for request in backend.requests]
+    (drain,) = {batch.drain for batch in found if batch not in {None, number} and batch is not None}
+    assert found == [
+        BatchNumber(drain, 1, 0, 4),
+        number,
+        *(BatchNumber(drain, place, 0, 3) for place in (2, 3, 4)),
+    ]

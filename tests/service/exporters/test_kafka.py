@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import ssl
@@ -30,7 +31,7 @@ from tests.waiting import SECONDS, until
 pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra [kafka]")
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its documents name both
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]  # its documents name both
 
 from drain.exporters.kafka.exporter import KafkaExporter
 from drain.exporters.kafka.partition import KafkaPartitioner
@@ -425,6 +426,38 @@ def test_a_topic_is_made_with_its_partitions_and_its_limit_is_known(noida: Noida
         assert exporter.topic.most_bytes() == 1_048_588
         assert 1_000_000 < exporter.most_bytes < 1_048_588
         assert delivers(exporter)
+
+
+def test_a_topic_that_grows_gets_its_traces_on_all_its_partitions(noida: NoidaBroker) -> None:
+    options = KafkaOptions(noida.bootstrap, topic="grows", partition_by="trace", create_topic="2:1")
+    sent: list[tuple[KafkaPartitioner, TracesData]] = []
+
+    def send(exporter: KafkaExporter, partitioner: KafkaPartitioner | None) -> None:
+        assert partitioner is not None
+        traces = TracesData()
+        spans = [Span(trace_id=os.urandom(16), span_id=b"12345678", name=str(len(sent))) for _ in range(60)]
+        traces.resource_spans.add().scope_spans.add().spans.extend(spans)
+        parts = by_destination(Request(traces.SerializeToString(), 60, "protobuf"), partitioner.home)
+        assert {part.destination for part in parts} == set(partitioner.names)
+        assert {result.verdict for result in exporter.export_together(parts)} == {Verdict.DELIVERED}
+        sent.append((partitioner, traces))
+
+    with closing(KafkaExporter(options)) as exporter:
+        assert exporter.is_reachable()
+        before = exporter.partitioner
+        send(exporter, before)
+        admin = AdminClient({"bootstrap.servers": noida.bootstrap})
+        admin.create_partitions([NewPartitions("grows", 6)])["grows"].result(SECONDS)
+        exporter._look_now.set()  # which is done each minute
+        until(lambda: exporter.partitioner is not before)
+        assert exporter.broker_state().partitions == 6
+        send(exporter, exporter.partitioner)
+        send(exporter, before)  # what was encoded or stored before has a partition that is there
+        found = read_until(lambda some: sum(map(spans_in, some)) >= 180, noida.bootstrap, 6, "grows")
+    for message in found:
+        for span in spans_of(TracesData.FromString(message.value() or b"")):
+            assert sent[int(span.name)][0].partition_of(span.trace_id, "") == message.partition()
+    assert {message.partition() for message in found} == set(range(6))
 
 
 def test_no_message_is_larger_than_the_topic_allows(noida: NoidaBroker, ring_dir: Path, tmp_path: Path) -> None:
