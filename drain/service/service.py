@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _TEND_SECONDS: Final = 1.0
 _SHORT_SECONDS: Final = 0.05  # a hold without room is looked at so often; what a delivery frees is seen at once
+# However small the requests become that a backend is to answer in time: each batch costs some milliseconds, and those
+# of single spans could not be spooled as fast as they come. What is too large is cut again before it is sent.
+_LEAST_BATCH_SPANS: Final = 512
 
 
 class Service:
@@ -280,7 +283,8 @@ class Service:
             self._upkeep.look()
             if self.is_superseded:
                 return True
-        self._batcher.max_spans = min(self._limits.batch_spans, self._delivery.most_spans)
+        timely = max(self._delivery.most_spans, _LEAST_BATCH_SPANS)
+        self._batcher.max_spans = min(self._limits.batch_spans, timely)
         self._batcher.max_bytes = self._copier.batch_bytes = min(self._limits.batch_bytes, self._delivery.most_bytes)
         worked |= self._serve_rings()
         worked |= self._decide()

@@ -1,0 +1,47 @@
+"""A backend that answers nothing for long: what is read from the rings meanwhile costs no more than before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import ringbuf
+from drain.exporters.protocol import Result, Verdict
+from tests.service.draining import LAYOUT, SMALL, MemoryBackend, SteppedDrain, emit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from drain.otlp.request import Request
+
+TIMED_OUT = Result(Verdict.RETRY, message="no answer within 10 s", is_timeout=True)
+
+
+class Silent(MemoryBackend):
+    """Gives no answer; the first attempts end in their time-out at once, and those after them are waited for."""
+
+    attempts = 12
+
+    def answer(self, request: Request) -> Result:
+        if len(self.requests) < self.attempts:
+            self.requests.append(request)
+            return TIMED_OUT
+        return super().answer(request)
+
+
+def test_after_many_time_outs_batches_are_as_large_as_a_slow_backend_needs_them(ring_dir: Path) -> None:
+    """Batches of single spans would cost so much, each, that no spool takes them as fast as they come."""
+    backend = Silent()
+    backend.holds = lambda _request: True
+    with (
+        ringbuf.Emitter("shop", layout=LAYOUT, ring_dir=ring_dir, capacity=16_384) as emitter,
+        SteppedDrain(ring_dir, backend, SMALL) as drain,
+    ):
+        emit(emitter, range(4096))
+        drain.until(lambda: len(backend.requests) == backend.attempts)
+        assert backend.requests[-1].spans <= 2, "requests are cut as small as it gets"
+        batches = drain.service._delivery.in_flight
+        assert emit(emitter, range(4096)) == 4096
+        drain.until(lambda: drain.service._delivery.in_flight > batches)
+        for _ in range(50):
+            drain.step()
+        assert drain.service._delivery.in_flight - batches <= 4096 / 512
