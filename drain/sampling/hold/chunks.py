@@ -179,7 +179,8 @@ class Chunks:
 
     def _begin(self, *, spare: int) -> bool:
         """Fill another chunk: a free one, or a new one; return whether there was one beside those that are spared."""
-        free = [chunk for chunk in self if _is_free(chunk)]
+        # The one that is filled, too, once nothing waits in it: on a full file system there may be no other.
+        free = [chunk for chunk in self if _is_free(chunk) or (chunk is self.filled and _is_used_up(chunk))]
         to_make = max(0, self._most - len(self._by_serial))
         if len(free) + to_make <= spare:
             return False
@@ -299,4 +300,12 @@ class Chunks:
 
 
 def _is_free(chunk: Chunk) -> bool:
-    return not (chunk.waiting or chunk.pins or chunk.is_open or chunk.is_lost)
+    return not chunk.is_open and _is_settled(chunk)
+
+
+def _is_used_up(chunk: Chunk) -> bool:
+    return chunk.slots > 0 and _is_settled(chunk)
+
+
+def _is_settled(chunk: Chunk) -> bool:
+    return not (chunk.waiting or chunk.pins or chunk.is_lost)

@@ -226,6 +226,26 @@ def test_a_full_file_system_is_pressure_and_no_error(
     held(hold, origin, 0, 1)
 
 
+def test_the_one_chunk_that_there_is_room_for_is_used_again(
+    folder: Path, hold: Hold, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = held(hold, origin, 0, 200)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert not hold.has_room(LAYOUT.slot_bytes, 200)
+    hold.settle(first[:-1], Fate.DELIVERED)
+    assert not hold.has_room(LAYOUT.slot_bytes, 200)  # one of them waits
+    hold.settle(first[-1:], Fate.DELIVERED)
+    assert hold.has_room(LAYOUT.slot_bytes, 200)
+    held(hold, origin, 200, 200)
+    assert len(chunk_files(folder)) == 1
+    hold.close()
+    assert found_in(opened(folder)) == set(range(200, 400))
+
+
 def test_a_drain_begins_without_a_byte_of_room_and_goes_on_when_there_is_some(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
