@@ -23,8 +23,8 @@ pytestmark = pytest.mark.prove
 ROOT = Path(__file__).parents[1]
 PROGRAMS = Path(sys.executable).parent  # cmake and ninja come from the extra [test]
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
-TARGETS = ("ring", "encode", "otlp")
-MOST_BYTES = {"ring": 12_000, "encode": 17_500, "otlp": 16_400}  # the latter two: a slot of 16 KiB
+TARGETS = ("ring", "encode", "otlp", "hold")
+MOST_BYTES = {"ring": 12_000, "encode": 17_500, "otlp": 16_400, "hold": 8_000}  # two of them: a slot of 16 KiB
 SLICE_SECONDS = 8
 # Read now: tests do not see variables of this name.
 SOAK_SECONDS = int(os.environ.get("RINGBUF_FUZZ_SECONDS", "120"))
@@ -224,6 +224,26 @@ MUTANTS = {
         "uint8_t *end, const uint8_t *text, size_t bytes)\n{\n    for (size_t at = 0; at < bytes;)",
         "otlp",
     ),
+    "records may lie on the words of a chunk": Mutant(
+        "hold/chunk.c", " + 4 * (slots + count) <= chunk->bytes;", " <= chunk->bytes;", "hold"
+    ),
+    "a segment may begin at any slot": Mutant("hold/chunk.c", "segment->first_slot != slots || ", "", "hold"),
+    "a segment may have no record": Mutant("hold/chunk.c", "count >= 1 && ", "", "hold"),
+    "words may be asked for that are not there": Mutant(
+        "hold/chunk.c", "if (first_slot > chunk->slots || count > chunk->slots - first_slot)", "if (0)", "hold"
+    ),
+    "a record may lie behind the end of a chunk": Mutant(
+        "hold/chunk.h", "return offset + slot_bytes <= chunk->bytes ?", "return 1 ?", "hold"
+    ),
+    "more slots may be missing than there was room for": Mutant(
+        "hold/chunk.c", "(segment.first_slot - slots) * RB_CORE_BYTES <= at - chunk->used &&", "", "hold"
+    ),
+    "slots may be settled that are not there": Mutant(
+        "hold/settle.c", "chunk == NULL || slot >= chunk->slots", "chunk == NULL", "hold"
+    ),
+    "what became of a record is counted again": Mutant(
+        "hold/chunk.h", "    if (chunk->account.fates[slot] != RB_HELD_WAITING)\n        return 0;\n", "", "hold"
+    ),
 }
 
 
@@ -237,7 +257,7 @@ def test_the_corpus_finds_a_mutant(name: str, c_compiler: str, replays: Path, tm
     (library / mutant.source).write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
     changed = [library / mutant.source]
     if mutant.source.endswith(".h"):
-        changed = sorted((library / "otlp").glob("*.c"))
+        changed = sorted((library / ("hold" if mutant.target == "hold" else "otlp")).glob("*.c"))
     objects = sorted((replays / "CMakeFiles" / f"replay_{mutant.target}.dir").rglob("*.o"))
     program = tmp_path / "replay"
     flags = ("-O1", "-g", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-builtin-memcpy")

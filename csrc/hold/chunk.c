@@ -314,12 +314,12 @@ int64_t rb_chunk_append(rb_chunk *chunk, rb_segment *segment, const rb_new_segme
     RB_POINT(hold_unpublished);
     rb_store_release((uint64_t *)(void *)at, chunk->number); /* pairs with rb_chunk_next */
     RB_POINT(hold_published);
-    uint32_t first_slot = chunk->slots;
-    chunk->used += segment->bytes;
-    chunk->slots += count;
     int rv = rb_chunk_leave(chunk);
     if (rv != RB_OK)
         return rv;
+    uint32_t first_slot = chunk->slots;
+    chunk->used += segment->bytes;
+    chunk->slots += count;
     for (uint32_t i = 0; i < count; i++) {
         chunk->account.owners[first_slot + i] = added->owner;
         chunk->account.units[first_slot + i] =

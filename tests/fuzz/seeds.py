@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tests.fuzz.seeds FOLDER
 
-The format of an input is in fuzz_ring.c, fuzz_encode.c and fuzz_otlp.c. Those at limits stay in the corpus: there one
-step too far is all that is wrong.
+The format of an input is in fuzz_ring.c, fuzz_encode.c, fuzz_otlp.c and fuzz_hold.c. Those at limits stay in the
+corpus: there one step too far is all that is wrong.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import structlog
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
 import ringbuf
+from drain.sampling.hold.chunk import Fate, RingKey
+from drain.sampling.hold.hold import Hold
 from ringbuf._ringbuf import ffi
 from tests.consumer import Consumer, rings_in
 
@@ -245,6 +249,87 @@ def growing_messages() -> Iterator[bytes]:
         yield b"\2" + Span(status=Status(message=text * 300)).SerializeToString()
 
 
+FIX_CHAIN, HOLD_HOLES, LONGER = 1, 2, 4
+SETTLE, COPY_AT, WORDS, BEGIN, APPEND, GO_ON, CUT_CHUNK, ASK = range(8)
+HOLD_SCRIPTS = (
+    bytes([SETTLE, 0, 1, SETTLE, 0, 5, SETTLE, 3, 7, SETTLE, 255, 1, WORDS, 0, 4, WORDS, 2, 9]),
+    bytes([COPY_AT, 1, 0, COPY_AT, 132, 3, COPY_AT, 0, 7, ASK, 1, ASK, 200]),
+    bytes([BEGIN, 1, APPEND, 3, 0, APPEND, 200, 1, SETTLE, 1, 4, GO_ON, 0, SETTLE, 2, 4, ASK, 0, GO_ON, 0]),
+    bytes([BEGIN, 1, *([APPEND, 64, 3] * 6), APPEND, 64, 0, GO_ON, 0]),
+    bytes([CUT_CHUNK, 128, SETTLE, 0, 1, CUT_CHUNK, 0, SETTLE, 1, 1, WORDS, 0, 1, BEGIN, 2, APPEND, 1, 0, ASK, 1]),
+)
+CHUNK_BYTES = 65536
+
+
+def real_chunks(folder: Path) -> Iterator[bytes]:
+    """Return inputs of fuzz_hold.c: chunks with looks of several rings, settled in part, some of them moved."""
+    hold = Hold(folder, 4 * CHUNK_BYTES, chunk_bytes=CHUNK_BYTES, log=structlog.get_logger())
+    places = []
+    for number, layout in enumerate([*layouts()] * 2):
+        origin = hold.origin(layout.to_json(), b"{}", 0)
+        records = layout.empty(2 + number)
+        first = hold.append(origin, RingKey(5 + number, 1), number, 0, len(records) + 1, records, invalid=1)
+        places.append(np.arange(first, first + len(records), dtype=np.uint64))
+    hold.settle(np.concatenate(places)[::3], Fate.DELIVERED)
+    hold.close()
+    for path in sorted(folder.glob("chunk-*")):
+        whole = path.read_bytes()
+        slots = sum(map(len, places))
+        words = [whole[len(whole) - 4 * (slot + 1) :][:4] for slot in range(slots)]
+        body = whole[: len(whole) - 4 * slots].rstrip(b"\0")
+        for script in HOLD_SCRIPTS:
+            yield bytes([0, len(script), slots]) + script + b"".join(words) + body
+
+
+def segment(**fields: int) -> bytes:
+    """Return a segment of two records of 64 bytes, but for what is given; its checksum is for FIX_CHAIN."""
+    given = {"number": 9, "bytes": 256, "count": 2, "slot_bytes": 64, "upto": 2, "is_of_ring": 1, **fields}
+    return bytes(ffi.buffer(ffi.new("rb_segment *", given)))
+
+
+def chunk(
+    *segments: bytes, script: bytes = b"", how: int = FIX_CHAIN, words: tuple[int, ...] = (), **head: int
+) -> bytes:
+    """Return an input of fuzz_hold.c."""
+    made = ffi.new(
+        "rb_chunk_head *", {"magic": b"rb-hold", "version": 1, "file_bytes": CHUNK_BYTES, "number": 9, **head}
+    )
+    numbers = b"".join(word.to_bytes(4, "little") for word in words)
+    return bytes([how, len(script), len(words)]) + script + numbers + bytes(ffi.buffer(made)) + b"".join(segments)
+
+
+def chunk_limits() -> Iterator[bytes]:
+    """Return chunks of which one thing is wrong, and such as are just full."""
+    records = b"\1" * 128
+    good = segment() + records
+    most = (CHUNK_BYTES - 128 - 128) // (64 + 4)
+    for count in (most - 1, most, most + 1, CHUNK_BYTES, 2**32 - 1):
+        yield chunk(segment(count=count, bytes=(128 + 64 * count) % 2**32), script=HOLD_SCRIPTS[1])
+    for slot_bytes in (0, 32, 96, 16384, 16448, 2**32 - 64):
+        yield chunk(segment(count=1, slot_bytes=slot_bytes, bytes=(128 + slot_bytes) % 2**32))
+    for fields in ({"bytes": 192}, {"bytes": 320}, {"first_slot": 1}, {"lane": 64}, {"lane": 63}, {"count": 0}):
+        yield chunk(good, segment(**{"first_slot": 2, **fields}) + records, segment(first_slot=4) + records)
+    for first_slot in (4, 5, 5000, 16000):  # behind one that is unsound
+        yield chunk(good, segment(first_slot=2, lane=64) + records, segment(first_slot=first_slot) + records)
+    yield chunk(good, segment(first_slot=2, number=8) + records, how=0)
+    for moved in (1, 9):
+        sources = struct.pack("<II", 0, 2**32 - 1).ljust(64, b"\0")
+        yield chunk(
+            good, segment(first_slot=2, moved_from=moved, bytes=320) + sources + records, words=(7, 9, 0, 2**32 - 1)
+        )
+    # One that moved from somewhere begins where the words of the others are.
+    full = segment(count=most - 2, bytes=128 + 64 * (most - 2)) + bytes(64 * (most - 2))
+    yield chunk(full, segment(count=1, first_slot=most - 2, moved_from=1, bytes=256))
+    yield chunk(full, segment(count=1, first_slot=most - 2, bytes=192), script=HOLD_SCRIPTS[0])
+    for head in ({"version": 0}, {"version": 2}, {"number": 0}, {"file_bytes": 2**32 - 1}, {"magic": 0}):
+        given = {key: b"" if key == "magic" else value for key, value in head.items()}
+        yield chunk(good, **given)  # type: ignore[arg-type]  # a magic is bytes
+    yield chunk(good, how=FIX_CHAIN | LONGER)
+    yield chunk(good, how=FIX_CHAIN | HOLD_HOLES)
+    for script in HOLD_SCRIPTS:
+        yield chunk(good, segment(first_slot=2) + records, script=script, words=(1, 0, 8, 9))
+
+
 def main() -> None:
     """Write one file for each input, by target."""
     to = Path(sys.argv[1])
@@ -255,6 +340,8 @@ def main() -> None:
             "encode/limit": plan_limits(),
             "otlp/real": messages(),
             "otlp/limit": growing_messages(),
+            "hold/real": real_chunks(Path(folder) / "hold"),
+            "hold/limit": chunk_limits(),
         }.items():
             for number, content in enumerate(inputs):
                 path = to / f"{name}-{number:03}"
