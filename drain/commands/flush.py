@@ -57,9 +57,12 @@ def flush(configuration: Configuration) -> int:
             return DELIVERED
         run, exporter = opened
         cleanup.callback(run.close)
+        if not run.found:
+            say(f"nothing waits in {settings.ring_dir / HOLD_FOLDER}")
+            return DELIVERED
         exporter.when_gone = run.stop
         signals = _heed_signals(run)
-        with _progress(run.waiting) as progress:
+        with _progress(run.found) as progress:
             flushed = run.run(progress)
         _tell(flushed, exporter.endpoint, StandardStream(STDERR if is_output_taken(settings) else STDOUT))
         code = _code_of(flushed, signals)

@@ -54,6 +54,7 @@ class Flush:
         clock: seconds that never go back.
 
     Attributes:
+        found: how many spans waited when it began.
         threads_ended: whether all threads have, once it has run.
     """
 
@@ -71,6 +72,7 @@ class Flush:
         self._is_stopped = False
         self.threads_ended = False
         self._hold = plan.hold
+        self.found = self._waiting
         self._limits = limits
         self._clock = clock
         self._settled = threading.Event()
@@ -97,8 +99,7 @@ class Flush:
         )
 
     @property
-    def waiting(self) -> int:
-        """How many spans wait."""
+    def _waiting(self) -> int:
         return sum(sums.waiting for sums in self._hold.sums().values())
 
     def stop(self) -> None:

@@ -202,9 +202,9 @@ class LateSampling:
         return self._batches.not_delivered
 
     def counts(self) -> Counts:
-        """Return what was decided so far, by rule in the order of `rule_names`."""
-        in_effect = [Tally(one.names, one.traces.counts()) for one in self._in_effect]
-        return summed(self.rule_names, in_effect + self._ended)
+        """Return what was decided so far, by rule in the order of `rule_names`; in a dry run, and else, since it is."""
+        in_effect = [Tally(one.names, one.traces.counts(), one.are_dry) for one in self._in_effect]
+        return summed(self.rule_names, in_effect + self._ended, are_dry=self._current.are_dry)
 
     def status(self) -> SamplingStatus:
         """Return what was decided so far, and what waits, for those who watch."""
@@ -450,8 +450,9 @@ class LateSampling:
         self._is_record_whole &= not earlier.are_dry  # what was only counted is not on it
         self._earlier = None
         self._malformed += earlier.malformed
-        names = self._current.names
-        self._ended = [Tally(names, summed(names, [Tally(earlier.names, earlier.traces.counts()), *self._ended]))]
+        names, are_dry = self._current.names, self._current.are_dry
+        tallies = [Tally(earlier.names, earlier.traces.counts(), earlier.are_dry), *self._ended]
+        self._ended = [Tally(names, summed(names, tallies, are_dry=are_dry), are_dry)]
         if self._next is not None:
             self.renew(self._next)
 

@@ -192,15 +192,25 @@ class Tally(NamedTuple):
     Attributes:
         names: of the rules.
         counts: by these.
+        are_dry: they only counted.
     """
 
     names: Sequence[str]
     counts: Counts
+    are_dry: bool
 
 
-def summed(names: Sequence[str], tallies: Iterable[Tally]) -> Counts:
-    """Return the sum: by rule only those of `names`, all the rest of all."""
-    tallies = list(tallies)
+def summed(names: Sequence[str], tallies: Iterable[Tally], *, are_dry: bool) -> Counts:
+    """Return the sum: by rule only those of `names`, all the rest of all.
+
+    Args:
+        names: of the rules in effect.
+        tallies: of these, and of earlier ones.
+        are_dry: whether those in effect only count; what rules of the other kind decided is another thing, and no part
+            of the sum. What waits for them is.
+    """
+    of_all = list(tallies)
+    tallies = [tally for tally in of_all if tally.are_dry == are_dry]
     rules = dict.fromkeys(names, RuleCounts(dict.fromkeys(WHYS, 0), 0, 0, 0))
     for tally in tallies:
         for name, counts in zip(tally.names, tally.counts.rules, strict=True):
@@ -213,8 +223,8 @@ def summed(names: Sequence[str], tallies: Iterable[Tally]) -> Counts:
         sum(counts.late for counts in every),
         sum(counts.late_kept for counts in every),
         sum(counts.forgotten for counts in every),
-        sum(counts.waiting_spans for counts in every),
-        sum(counts.waiting_traces for counts in every),
+        sum(tally.counts.waiting_spans for tally in of_all),
+        sum(tally.counts.waiting_traces for tally in of_all),
     )
 
 

@@ -159,7 +159,7 @@ def test_a_stop_leaves_the_rest_in_the_hold(ring_dir: Path, held: set[int]) -> N
     assert flushed.sums.unaccounted == 0
     assert _code_of(flushed, [signal.SIGINT]) == INTERRUPTED
     again = Flush(plan(), backend, RetryPolicy(), limits, dead_letters=None, log=structlog.get_logger())
-    assert again.waiting == flushed.sums.waiting
+    assert again.found == flushed.sums.waiting
     assert again.run().sums.waiting == 0
     again.close()
     assert len(ids_of(backend)) == len(set(ids_of(backend))) == WAITING

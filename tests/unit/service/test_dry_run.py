@@ -139,6 +139,29 @@ def test_what_has_begun_in_a_dry_run_is_delivered_whole_when_the_rules_decide(tm
     bench.late.close()
 
 
+def test_what_was_only_counted_is_no_part_of_what_is_kept(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, DRY)
+    ring = bench.ring(1)
+
+    def decide(trace: int) -> int:
+        """Let a trace come and be decided; return how many the status counts."""
+        bench.late.read(ring, 0, span_of(trace), trace, trace + 1, 0)
+        bench.now_nano += 10 * SECOND
+        for _ in range(2):
+            bench.late.decide(bench.now_nano)
+        return sum(sum(rule.traces.values()) for rule in bench.late.status().rules.values())
+
+    assert [decide(1), decide(2)] == [1, 2]
+    bench.late.read(ring, 0, span_of(3), 3, 4, 0)
+    bench.late.renew(RULES)
+    status = bench.late.status()
+    assert (status.is_dry_run, status.waiting_traces) == (False, 1)
+    assert [decide(4), decide(5)] == [1, 2]
+    bench.late.renew(DRY)
+    assert decide(6) == 1
+    bench.late.close()
+
+
 def test_what_waits_when_a_dry_run_begins_is_delivered(tmp_path: Path) -> None:
     bench = Bench(tmp_path, RULES)
     bench.late.read(bench.ring(1), 0, span_of(1), 0, 1, 0)
