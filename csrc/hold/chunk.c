@@ -243,14 +243,22 @@ int rb_chunk_skip(rb_chunk *chunk, uint32_t *missing)
     return found != 0;
 }
 
-int rb_chunk_words(rb_chunk *chunk, uint32_t first_slot, uint32_t count, uint32_t *words)
+int64_t rb_chunk_account_found(rb_chunk *chunk, const rb_segment *segment, uint64_t records_offset)
 {
-    if (first_slot > chunk->slots || count > chunk->slots - first_slot)
+    rb_account *account = &chunk->account;
+    uint32_t first = segment->first_slot, waiting = 0;
+    if (first > chunk->slots || segment->count > chunk->slots - first || chunk->slots > account->room)
         return RB_E_ARGUMENT;
     rb_chunk_enter(chunk);
-    for (uint32_t i = 0; i < count; i++)
-        words[i] = rb_load32_relaxed(rb_chunk_word(chunk, first_slot + i)); /* of a drain that is gone */
-    return rb_chunk_leave(chunk);
+    for (uint32_t i = 0; i < segment->count; i++) {
+        uint32_t word = rb_load32_relaxed(rb_chunk_word(chunk, first + i)); /* of a drain that is gone */
+        account->fates[first + i] = (uint8_t)(word < RB_HELDS ? word : RB_HELD_WAITING);
+        account->units[first + i] = (uint32_t)((records_offset + (uint64_t)i * segment->slot_bytes) / RB_CHUNK_UNIT);
+        waiting += account->fates[first + i] == RB_HELD_WAITING;
+    }
+    account->waiting += waiting;
+    int rv = rb_chunk_leave(chunk);
+    return rv == RB_OK ? (int64_t)waiting : rv;
 }
 
 int rb_chunk_sources(rb_chunk *chunk, const rb_segment *segment, uint64_t records_offset, uint32_t *sources)

@@ -171,8 +171,14 @@ int rb_chunk_next(rb_chunk *chunk, rb_segment *segment, uint64_t *records_offset
  */
 int rb_chunk_skip(rb_chunk *chunk, uint32_t *missing);
 
-/* rb_chunk_words - copy the words of `count` slots. Returns: RB_OK, RB_E_ARGUMENT, RB_E_TRUNCATED. */
-int rb_chunk_words(rb_chunk *chunk, uint32_t first_slot, uint32_t count, uint32_t *words);
+/*
+ * rb_chunk_account_found - account for a segment that was found: what its words say, and where its records lie. A word
+ * that no drain has stored is none, and its record waits.
+ *
+ * Of `segment` only first_slot, count and slot_bytes are looked at. Returns: how many of its records wait; RB_E_ARGUMENT
+ * for slots that the chunk has not, RB_E_TRUNCATED.
+ */
+int64_t rb_chunk_account_found(rb_chunk *chunk, const rb_segment *segment, uint64_t records_offset);
 
 /*
  * rb_chunk_sources - copy the slots that the records of a moved segment had, `count` of them; `records_offset` is what

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_origin
 
 import typer
 
@@ -61,7 +62,9 @@ def with_settings(command: Callable[..., None], fields: Collection[str] = ALL_FI
         default = field.get_default(call_default_factory=True, validated_data={})
         is_shown = field.annotation is not bool and default not in (None, [], "")
         help_text = f"{field.description} [default: {default}]" if is_shown else field.description
-        option = typer.Option(flag, help=help_text, metavar=metavar, show_default=False)
+        option = typer.Option(
+            flag, help=help_text, metavar=metavar, show_default=False, autocompletion=_completed_from(field)
+        )
         parameters.append(
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
@@ -90,4 +93,21 @@ def _kind(field: FieldInfo) -> tuple[Any, str | None]:
         return str, "PATH"  # as a Path an empty text would be the working directory
     if get_origin(kind) is list:
         return list[str], "TEXT"
+    if choices := _choices(field):
+        return str, f"<{'|'.join(choices)}>"  # what is none of them is told by the settings, wherever it came from
     return kind, {int: "N", str: "TEXT", str | None: "TEXT"}.get(kind)
+
+
+def _choices(field: FieldInfo) -> list[str]:
+    """Return the words of which a setting is one; nothing where it is none such."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if get_origin(kind) is Literal:
+            return list(get_args(kind))
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return [str(member.value) for member in kind]
+    return []
+
+
+def _completed_from(field: FieldInfo) -> Callable[[str], list[str]] | None:
+    choices = _choices(field)
+    return (lambda incomplete: [word for word in choices if word.startswith(incomplete)]) if choices else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -14,13 +15,13 @@ from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from drain.sampling.hold.origins import Origin
 
 SLOT_BITS: Final = 32
 SLOTS: Final = np.uint64((1 << SLOT_BITS) - 1)
-_UNIT_BYTES: Final = 64  # of an offset in the account
 
 
 class Fate(enum.IntEnum):
@@ -35,6 +36,9 @@ class Fate(enum.IntEnum):
     INVALID = lib.RB_HELD_INVALID
     MOVED = lib.RB_HELD_MOVED
     LOST = lib.RB_HELD_LOST
+
+
+_WAITING: Final = int(Fate.WAITING)  # numpy asks a member of an enumeration for a dozen attributes
 
 
 class ChunkError(RingBufferError):
@@ -129,7 +133,6 @@ class Chunk:
         room = int(self._account.room)
         self.fates = np.frombuffer(ffi.buffer(self._account.fates, room), np.uint8)
         self.owners = np.frombuffer(ffi.buffer(self._account.owners, 4 * room), np.uint32)
-        self._units = np.frombuffer(ffi.buffer(self._account.units, 4 * room), np.uint32)
         self.slots = 0
         self._record_bytes = 0
         self.pins = 0
@@ -182,8 +185,8 @@ class Chunk:
         self.boot_id = bytes(head.boot_id) if status == lib.RB_OK else b""
         return bool(status == lib.RB_OK)
 
-    def next_found(self) -> tuple[Any, int, np.ndarray] | None:
-        """Return the next segment of a chunk that was taken up: its `rb_segment`, its offset, its records' words.
+    def next_found(self) -> tuple[Any, int, int] | None:
+        """Return the next segment of a chunk that was taken up: its `rb_segment`, its offset, how many records wait.
 
         Raises:
             ChunkError: what comes next is not sound.
@@ -194,23 +197,19 @@ class Chunk:
         if status == 0:
             return None
         self._check(status)
-        words = np.empty(found.count, np.uint32)
-        self._check(
-            lib.rb_chunk_words(self._handle, found.first_slot, found.count, ffi.from_buffer("uint32_t[]", words))
-        )
-        return found, int(offset[0]), words
+        at = int(offset[0])
+        return found, at, self._account_found(found, at)
 
-    def skip(self) -> np.ndarray:
-        """Go on behind a segment that is not sound; return the words of the records that lie between: u32.
+    def skip(self) -> tuple[int, int]:
+        """Go on behind a segment that is not sound; return how many records lie between, and how many of them wait.
 
         Raises:
             ChunkLostError: the file was cut.
         """
         missing: Any = ffi.new("uint32_t *")
         self._check(lib.rb_chunk_skip(self._handle, missing))
-        words = np.empty(missing[0], np.uint32)
-        self._check(lib.rb_chunk_words(self._handle, self.slots, len(words), ffi.from_buffer("uint32_t[]", words)))
-        return words
+        between: Any = ffi.new("rb_segment *", {"first_slot": self.slots, "count": missing[0]})
+        return int(missing[0]), self._account_found(between, 0)
 
     def take_home(self, fd: int) -> None:
         """Go on in another file, of which `fd` is, with all that is in this one: its name was taken away.
@@ -230,15 +229,9 @@ class Chunk:
         self._check(lib.rb_chunk_sources(self._handle, found, offset, ffi.from_buffer("uint32_t[]", sources)))
         return sources
 
-    def add_found(self, segment: Segment, words: np.ndarray) -> None:
-        """Account for a segment that was found; `words` are its records' in the file."""
+    def add_found(self, segment: Segment) -> None:
+        """Have a segment that was found, or what lies where one was."""
         self._add(segment)
-        # A word that no drain has stored is none: its record waits.
-        known = np.where((words == Fate.WAITING) | (words > Fate.LOST), Fate.WAITING, words)
-        self.fates[segment.first_slot : self.slots] = known
-        units = (segment.offset + np.arange(segment.count) * segment.slot_bytes) // _UNIT_BYTES
-        self._units[segment.first_slot : self.slots] = units
-        self._account.waiting += int((known == Fate.WAITING).sum())
 
     def own(self, segment: Segment, owner: int) -> None:
         """Say whose the records of a segment are that was found."""
@@ -294,10 +287,18 @@ class Chunk:
         """How many bytes of records wait, about."""
         return self._record_bytes * self.waiting // self.slots if self.slots else 0
 
+    def places_by_segment(self) -> Iterator[tuple[Segment, np.ndarray]]:
+        """Yield each segment, and the places of those of its records that wait: u64, shape (n,)."""
+        slots = np.flatnonzero(self.fates[: self.slots] == _WAITING)
+        places = slots.astype(np.uint64) | np.uint64(self.serial << SLOT_BITS)
+        edges = np.searchsorted(slots, [*(segment.first_slot for segment in self.segments), self.slots]).tolist()
+        for segment, (begin, end) in zip(self.segments, itertools.pairwise(edges), strict=True):
+            yield segment, places[begin:end]
+
     def places(self, segment: Segment) -> np.ndarray:
         """Return the places of those records of a segment that wait: u64, shape (n,)."""
         fates = self.fates[segment.first_slot : segment.first_slot + segment.count]
-        slots = np.flatnonzero(fates == Fate.WAITING) + segment.first_slot
+        slots = np.flatnonzero(fates == _WAITING) + segment.first_slot
         return slots.astype(np.uint64) | np.uint64(self.serial << SLOT_BITS)
 
     def settle(self, places: np.ndarray, fate: Fate) -> None:
@@ -338,6 +339,11 @@ class Chunk:
             )
         )
         return records
+
+    def _account_found(self, found: Any, offset: int) -> int:
+        waiting: int = lib.rb_chunk_account_found(self._handle, found, offset)
+        self._check(waiting)
+        return waiting
 
     def _add(self, segment: Segment) -> None:
         self.segments.append(segment)

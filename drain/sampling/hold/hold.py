@@ -289,10 +289,9 @@ class Hold:
 
     def _take_up(self) -> Iterator[Found]:
         for chunk in self._chunks:
-            for segment in chunk.segments:
+            for segment, places in chunk.places_by_segment():
                 if segment.is_of_ring:
                     self.unreleased.add(chunk, segment)
-                places = chunk.places(segment)
                 if segment.origin is None or not len(places):
                     continue
                 owner = self._owners.number(segment.origin, segment.ring)

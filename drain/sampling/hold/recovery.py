@@ -131,8 +131,8 @@ class Recovery:
 
     def _skip(self, chunk: Chunk) -> int:
         """Go on behind a segment that is not sound; return how many of its records waited."""
-        first_slot, words = chunk.slots, chunk.skip()
-        if not len(words):
+        first_slot, (count, _) = chunk.slots, chunk.skip()
+        if not count:
             return 0
         segment = Segment(
             origin=None,
@@ -146,10 +146,10 @@ class Recovery:
             arrived_nano=self._now_nano,
             slot_bytes=_LEAST_SLOT_BYTES,
             first_slot=first_slot,
-            count=len(words),
+            count=count,
             offset=0,
         )
-        chunk.add_found(segment, words)
+        chunk.add_found(segment)
         return self._lose(chunk, segment)
 
     def _pass_over(self, chunk: Chunk, slots: list[int]) -> None:
@@ -184,9 +184,9 @@ class Recovery:
         if not self._is_trial:
             set_unsound_aside(path)
 
-    def _add(self, chunk: Chunk, found: Any, offset: int, words: np.ndarray) -> None:
+    def _add(self, chunk: Chunk, found: Any, offset: int, waiting: int) -> None:
         """Account for a segment; its numbers were checked in C, and say nothing that is believed beyond itself."""
-        origin = self._origin_of(bytes(found.origin)) if (words == Fate.WAITING).any() else None
+        origin = self._origin_of(bytes(found.origin)) if waiting else None
         segment = Segment(
             origin,
             RingKey(found.ring_inode, found.ring_created_unix_nano),
@@ -202,10 +202,10 @@ class Recovery:
             found.count,
             offset,
         )
-        chunk.add_found(segment, words)
+        chunk.add_found(segment)
         if found.moved_from:
             self._moved.append((chunk, found, offset))
-        if origin is None or origin.layout.slot_bytes != segment.slot_bytes:
+        if waiting and (origin is None or origin.layout.slot_bytes != segment.slot_bytes):
             self._lose(chunk, segment)
 
     def _origin_of(self, identity: bytes) -> Origin | None:

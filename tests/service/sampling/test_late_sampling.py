@@ -295,6 +295,9 @@ def test_rules_that_are_wrong_are_told_with_their_place(ring_dir: Path, tmp_path
     assert not state_dir.exists(), "nothing was opened for them"
     assert run_once(log, ring_dir, *arguments(tmp_path / "out", "--hold-bytes", "64MiB")) == 2
     assert "--hold-bytes has no effect without --sampling" in log.read_text()
+    assert run_once(log, ring_dir, *arguments(tmp_path / "out", "--on-stop", "leave")) == 2
+    assert "on_stop (--on-stop): Input should be 'keep' or 'decide'" in log.read_text()
+    assert "Value error" not in log.read_text()
 
 
 def test_looks_at_rings_that_are_gone_keep_no_chunk_of_the_hold(
