@@ -15,6 +15,7 @@ import pytest
 
 from tests.otlp_server import OtlpHttpServer, reply
 from tests.python import command
+from tests.sampled import every
 from tests.service.draining import SECONDS, DrainProcess, ring_files, until
 
 YEAR = 365 * 86_400
@@ -88,7 +89,7 @@ def clock(c_compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     return made
 
 
-@pytest.mark.parametrize("step", [YEAR, -YEAR], ids=["forward", "back"])
+@pytest.mark.parametrize("step", every(2, [-YEAR, YEAR], lambda step: "back" if step < 0 else "forward"))
 def test_spans_before_amid_and_after_a_step_arrive_once(
     step: int, clock: Clock, ring_dir: Path, tmp_path: Path
 ) -> None:

@@ -111,7 +111,7 @@ def endure(ring_dir: Path, tmp_path: Path, vandals: int, seconds: float) -> None
         with Vandals(ring_dir, vandals, seconds, tmp_path) as at_it:
             while at_it.at_work:
                 for at, emitter in enumerate(good):
-                    emitted[at] += emit(emitter, range(emitted[at], emitted[at] + 20))
+                    emitted[at] += emit(emitter, range(emitted[at], emitted[at] + 5))
                 sizes.append(resident_bytes(drain.process.pid))
                 time.sleep(0.01)  # the pace of the good, not a wait for anything
             deeds = at_it.deeds()

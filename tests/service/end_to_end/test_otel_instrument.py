@@ -165,6 +165,7 @@ def test_the_scopes_of_the_instrumentations_and_the_resource_arrive(
     assert attributes["exception.stacktrace"].endswith("LookupError: no sale 1\n")
 
 
+@pytest.mark.prove  # a start of gunicorn with instrumentations takes seconds
 def test_an_unsampled_trace_leaves_nothing(tmp_path: Path, ring_dir: Path, stock: tuple[str, list[str]]) -> None:
     variables = {"OTEL_PYTHON_CONFIGURATOR": "ringbuf", "OTEL_TRACES_SAMPLER": "always_off"}
     with gunicorn(tmp_path, ring_dir, stock[0], **variables) as url:
