@@ -163,7 +163,7 @@ _NO_NAME: Final = 0xFF  # of an operation without a data-plane span
 _KINDS: Final = tuple(DataplaneSpanKind)
 _ANY_ARGUMENTS: Final = (
     Argument.of_name("kind", _KINDS),
-    Argument.of_field(_LEASE, "lease_id", only=LeaseId, takes_none=False),
+    Argument.of_field(_LEASE, "lease_id", only=LeaseId, takes_none=False)._replace(takes_forms=True),
     Argument.of_field(_KIND, "resource_kind", only=ResourceKind, takes_none=False),
     Argument.of_field(
         _OPERATION,
@@ -198,7 +198,7 @@ def _check_layout(emitter: ProcessRing) -> None:
 
 
 def _convert_any(argument: int, value: Any) -> tuple[bytes, bool]:
-    """Pack what C does not take at once: a lease in any form. Or say what is wrong with it."""
+    """Pack what C does not take at once: a lease in a form that is rare. Or say what is wrong with it."""
     match _ANY_ARGUMENTS[argument].name:
         case "lease_id":
             return LeaseId(value), False

@@ -21,7 +21,7 @@ from bench.measure import clean_environment
 _SPANS: Final = 4000
 _SHOWN: Final = 20
 _LOOPS: Final = {
-    "emit": "for _ in range(count): emit(lease, 1, 2, 4096)",
+    "emit": "for _ in range(count): emit(lease, start, end, 4096)",
     "span": "for _ in range(count):\n    with read.span(lease) as span: span.nbytes = 4096",
     "drain": "for _ in range(count // 1000): gzip(encoder.encode(spans[:1000]).body)",
 }
@@ -37,6 +37,7 @@ count = int(sys.argv[1])
 def loop(emitter):
     read, lease = site(OpType.FBMU_READ, emitter=emitter), LeaseId(7)
     emit, spans = read.emit, records(1000)
+    start, end = 1_700_000_000_000_000_000, 1_700_000_000_000_001_500  # an int of 30 bits is another path
     encoder = Encoder(DATAPLANE_LAYOUT, {"service.name": "where"})
     {loop}
 

@@ -3,6 +3,12 @@
 
 #include "site.h"
 
+/*
+ * Numbers are read as `long`, which has 64 bits here: CPython's functions for `long long` take an int of more than 30 bits,
+ * as a time is, apart into bytes, three times as slowly.
+ */
+_Static_assert(sizeof(long) == sizeof(int64_t), "");
+
 /* An int, or a member of an IntEnum; a bool is neither. */
 static int is_int(PyObject *value) { return PyLong_CheckExact(value) || (PyLong_Check(value) && !PyBool_Check(value)); }
 
@@ -10,8 +16,8 @@ static int put_unsigned(PyObject *value, uint32_t bytes, uint8_t *to)
 {
     if (!is_int(value))
         return 0;
-    unsigned long long number = PyLong_AsUnsignedLongLong(value);
-    if (number == (unsigned long long)-1 && PyErr_Occurred()) {
+    unsigned long number = PyLong_AsUnsignedLong(value);
+    if (number == (unsigned long)-1 && PyErr_Occurred()) {
         PyErr_Clear();
         return 0;
     }
@@ -25,12 +31,12 @@ static int put_signed(PyObject *value, uint32_t bytes, uint8_t *to)
 {
     if (!is_int(value))
         return 0;
-    long long number = PyLong_AsLongLong(value);
+    long number = PyLong_AsLong(value);
     if (number == -1 && PyErr_Occurred()) {
         PyErr_Clear();
         return 0;
     }
-    long long sign = number >> (8 * bytes - 1);
+    long sign = number >> (8 * bytes - 1);
     if (sign != 0 && sign != -1)
         return 0;
     memcpy(to, &number, bytes);
@@ -69,7 +75,7 @@ static int put_label(const rb_argument *argument, PyObject *value, uint8_t *reco
     } else if (!is_int(value)) {
         return 0;
     }
-    long long number = PyLong_AsLongLong(index);
+    long number = PyLong_AsLong(index);
     if (number == -1 && PyErr_Occurred())
         PyErr_Clear();
     if (number < 0 || number >= argument->label_count)
@@ -85,9 +91,11 @@ static int put_exactly(const rb_argument *argument, PyObject *value, uint8_t *to
 {
     if (argument->only == NULL && !PyBytes_CheckExact(value))
         return 0;
-    if (PyBytes_Size(value) != (Py_ssize_t)argument->bytes)
+    char *data;
+    Py_ssize_t bytes;
+    if (PyBytes_AsStringAndSize(value, &data, &bytes) < 0 || bytes != (Py_ssize_t)argument->bytes)
         return 0;
-    memcpy(to, PyBytes_AsString(value), argument->bytes);
+    memcpy(to, data, argument->bytes);
     return 1;
 }
 
@@ -146,7 +154,7 @@ static int put_status(PyObject *value, uint8_t *record)
 {
     if (!is_int(value))
         return 0;
-    long long status = PyLong_AsLongLong(value);
+    long status = PyLong_AsLong(value);
     if (status == -1 && PyErr_Occurred())
         PyErr_Clear();
     if (status < RB_STATUS_UNSET || status > RB_STATUS_ERROR)
@@ -184,9 +192,27 @@ static int put_value(const rb_argument *argument, PyObject *value, uint8_t *reco
     }
 }
 
+/* An int in all of its 64 bits: a time, or a u64. */
+static int put_word(const rb_argument *argument, PyObject *value, uint8_t *record)
+{
+    if (!PyLong_CheckExact(value))
+        return 0;
+    unsigned long number = PyLong_AsUnsignedLong(value);
+    if (number == (unsigned long)-1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return 0;
+    }
+    memcpy(record + argument->offset, &number, sizeof number);
+    return 1;
+}
+
 int rb_argument_put_plain(const rb_argument *argument, PyObject *value, uint8_t *record)
 {
     rb_record *core = (rb_record *)(void *)record;
+    if (argument->is_word && put_word(argument, value, record)) {
+        core->present |= argument->present;
+        return !argument->in_order || core->start_unix_nano <= core->end_unix_nano;
+    }
     if (value == Py_None) {
         if (!argument->takes_none)
             return 0;

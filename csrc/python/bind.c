@@ -69,6 +69,8 @@ static int is_sound(const rb_argument *argument, uint32_t slot_bytes)
     if (argument->only != NULL && (!PyType_Check((PyObject *)argument->only) ||
                                    (argument->type == RB_TYPE_HEX && !PyType_IsSubtype(argument->only, &PyBytes_Type))))
         return 0;
+    if (argument->takes_forms && (argument->type != RB_TYPE_HEX || argument->bytes != 16))
+        return 0;
     Py_ssize_t count = (Py_ssize_t)argument->label_count;
     return (argument->statuses == NULL ||
             (PyBytes_Check(argument->statuses) && PyBytes_Size(argument->statuses) >= count)) &&
@@ -86,12 +88,13 @@ static int read_argument(const rb_py_site *site, PyObject *description, rb_argum
     int takes_none;
     int in_order;
     int is_keyword;
+    int takes_forms;
     if (!PyArg_ParseTuple(description,
-                          "UIIIIIOOOOpppp;an argument is (name, role, type, offset, bytes, present, only, "
-                          "labels, statuses, names, required, takes_none, in_order, is_keyword)",
+                          "UIIIIIOOOOppppp;an argument is (name, role, type, offset, bytes, present, only, "
+                          "labels, statuses, names, required, takes_none, in_order, is_keyword, takes_forms)",
                           &name, &argument->role, &argument->type, &argument->offset, &argument->bytes,
                           &argument->present, &only, &labels, &statuses, &span_names, &required, &takes_none, &in_order,
-                          &is_keyword))
+                          &is_keyword, &takes_forms))
         return -1;
     argument->name = Py_NewRef(name);
     PyUnicode_InternInPlace(&argument->name);
@@ -102,6 +105,9 @@ static int read_argument(const rb_py_site *site, PyObject *description, rb_argum
     argument->takes_none = (uint8_t)takes_none;
     argument->in_order = (uint8_t)in_order;
     argument->is_keyword = (uint8_t)is_keyword;
+    argument->takes_forms = (uint8_t)takes_forms;
+    argument->is_word = argument->type == RB_TYPE_U64 && argument->role < RB_ROLE_NAME && argument->bytes == 8 &&
+                        argument->only == NULL;
     if (take_labels(argument, labels) < 0)
         return -1;
     if (!is_sound(argument, site->slot_bytes)) {

@@ -228,7 +228,7 @@ static void write_span(rb_py_span *self, uint64_t monotonic_nano, PyObject *exce
     uint8_t *record = (uint8_t *)words;
     rb_record *core = (rb_record *)(void *)record;
     rb_tally tally = {0, 0, 0};
-    memcpy(record, site->template, site->slot_bytes);
+    rb_site_copy_template(site, record);
     put_values(self, record, &tally, kept);
     rb_span_end(&self->span, monotonic_nano, core);
     if (exception != NULL)

@@ -139,6 +139,7 @@ static int traverse_module(PyObject *module, visitproc visit, void *arg)
     Py_VISIT((PyObject *)state->parent);
     Py_VISIT((PyObject *)state->bound);
     Py_VISIT(state->read_header);
+    Py_VISIT((PyObject *)state->uuid);
     Py_VISIT(state->outer_current);
     Py_VISIT(state->outer_enter);
     Py_VISIT(state->outer_leave);

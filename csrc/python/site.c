@@ -65,6 +65,8 @@ int rb_site_put_other(rb_py_site *site, uint32_t argument, PyObject *value, uint
                       enum rb_place place)
 {
     const rb_argument *one = &site->arguments[argument];
+    if (one->takes_forms && rb_id_form_put(site->module, one, value, record))
+        return 0;
     PyObject *converted = PyObject_CallFunction(site->convert, "IO", argument, value);
     int rv = converted == NULL ? -1 : put_converted(one, converted, record, tally);
     Py_XDECREF(converted);
@@ -220,7 +222,7 @@ static int fill(rb_py_site *site, PyObject *const *arguments, Py_ssize_t count, 
                      site->positional_count == 1 ? "" : "s", count);
         return -1;
     }
-    memcpy(record, site->template, site->slot_bytes);
+    rb_site_copy_template(site, record);
     for (Py_ssize_t i = 0; i < count; i++) {
         if (rb_site_put(site, (uint32_t)i, arguments[i], record, tally, RB_IN_CALL) < 0)
             return -1;

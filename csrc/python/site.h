@@ -8,6 +8,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <string.h>
 
 #include "ringbuf.h"
 
@@ -47,7 +48,9 @@ typedef struct rb_site_module {
     PyTypeObject *parent;
     PyTypeObject *bound;
     rb_context context;
-    PyObject *read_header;   /* what to ask of a traceparent that is not of the plain form */
+    PyObject *read_header; /* what to ask of a traceparent that is not of the plain form */
+    PyTypeObject *uuid;    /* uuid.UUID, once one was seen; then, too, the name of its attribute `int` */
+    PyObject *uuid_number_name;
     PyObject *outer_current; /* another tracing library's notion of the current span: set_context; NULL without one */
     PyObject *outer_enter;
     PyObject *outer_leave;
@@ -105,9 +108,11 @@ typedef struct rb_argument {
     uint32_t present;   /* bit of rb_record.present */
     uint32_t label_count;
     uint8_t required;
-    uint8_t takes_none; /* None: absent, or for the end: now */
-    uint8_t in_order;   /* of the end, after the start: told of where it lies before it */
-    uint8_t is_keyword; /* given by its name alone; such arguments are the last */
+    uint8_t takes_none;  /* None: absent, or for the end: now */
+    uint8_t in_order;    /* of the end, after the start: told of where it lies before it */
+    uint8_t takes_forms; /* an id of 16 bytes that is taken in other forms than `only`, too: see id_form.c */
+    uint8_t is_word;     /* derived: of the type u64 and no other, and of no role of its own way */
+    uint8_t is_keyword;  /* given by its name alone; such arguments are the last */
 } rb_argument;
 
 /*
@@ -118,6 +123,11 @@ int rb_argument_put_plain(const rb_argument *argument, PyObject *value, uint8_t 
 
 /* Put a label by its index, with the status that it stands for, if any. */
 void rb_argument_put_label(const rb_argument *argument, uint64_t index, uint8_t *record);
+
+/* ---- id_form.c ---- */
+
+/* Put an id in one of its forms. 1: done; 0: Python must look at it; never an exception. */
+int rb_id_form_put(rb_site_module *module, const rb_argument *argument, PyObject *value, uint8_t *record);
 
 /* ---- bind.c, site.c ---- */
 
@@ -170,6 +180,13 @@ void rb_argument_release(rb_argument *argument);
 
 /* The state of our module that made `type` or a base of it, and the module in *home (borrowed). NULL: there is none. */
 rb_site_module *rb_module_of(PyTypeObject *type, PyObject **home);
+
+/* What all its records have, in blocks of 64 bytes, as a slot is made of: so it is no call of memcpy. */
+static inline void rb_site_copy_template(const rb_py_site *site, uint8_t *record)
+{
+    for (uint32_t at = 0; at < site->slot_bytes; at += 64)
+        memcpy(record + at, site->template + at, 64);
+}
 
 /* ---- refuse.c ---- */
 

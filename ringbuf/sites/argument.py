@@ -36,6 +36,7 @@ class Argument(NamedTuple):
         takes_none: whether None stands for an absent value, or an end for now.
         in_order: of the end: whether C refuses one before the start.
         is_keyword: whether it is given by its name alone; such arguments are the last.
+        takes_forms: whether C takes an id of 16 bytes as bytes, an int, hex digits or a UUID, beside `only`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Argument(NamedTuple):
     takes_none: bool
     in_order: bool = False
     is_keyword: bool = False
+    takes_forms: bool = False
 
     @classmethod
     def of_field(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ringbuf
+from ringbuf import dataplane_site
 from ringbuf.dataplane import (
     DATAPLANE_LAYOUT,
     LeaseId,
@@ -125,6 +126,60 @@ def test_every_function_takes_a_lease_in_every_form(process: Shared, form: objec
     assert emit_under(SAMPLED, lease_id=form)
     records = [build(lease_id=form), build_under(SAMPLED, lease_id=form), *process.written()]
     assert [values(record)["grafos.lease.id"] for record in records] == [f"{7:032x}"] * 4
+
+
+NUMBERS = [0, 1, 2**30, 2**63, 2**64 - 1, 2**64, 2**64 + 5, 2**127, 2**128 - 1, 0x0123456789ABCDEFFEDCBA9876543210]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_usual_forms_of_a_lease_are_read_without_python(
+    process: Shared, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr(dataplane_site, "_convert_any", refuse)
+    data = number.to_bytes(16, "big")
+    for form in (number, data, data.hex(), data.hex().upper(), uuid.UUID(int=number), LeaseId(number)):
+        assert emit(lease_id=form)
+    assert {record["grafos.lease.id"].tobytes() for record in process.written()} == {data}
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Number(int):
+    __slots__ = ()
+
+
+class Id(uuid.UUID):
+    """Of another type than the one that is known."""
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(-1, 2**128, 2**200, -(2**64), True, Number(7)),
+        *(bytes(15), bytes(17), bytearray(16), memoryview(bytes(16))),
+        *("", "0" * 31, "0" * 33, "g" * 32, "0" * 31 + "/", "0" * 31 + ":", "0" * 31 + "@", "0" * 31 + "`"),
+        *("0" * 31 + " ", "0" * 31 + "\0", "\uff11" * 32, "0" * 31 + "\ud800", "0" * 30 + "\xe9", Text("0" * 32)),
+        *(Id(int=7), 1.5, None, object(), [7]),
+    ],
+    ids=lambda form: type(form).__name__,
+)
+def test_other_forms_of_a_lease_are_what_lease_id_makes_of_them(process: Shared, form: Any) -> None:
+    try:
+        expected = LeaseId(form)
+    except ValueError:
+        assert emit(lease_id=form)
+        assert "grafos.lease.id" not in values(process.written()[0])
+    except TypeError:
+        with pytest.raises(TypeError, match="lease id"):
+            emit(lease_id=form)
+    else:
+        assert emit(lease_id=form)
+        assert values(process.written()[0])["grafos.lease.id"] == expected.hex()
 
 
 def test_an_emitted_span_is_the_built_record(process: Shared) -> None:
