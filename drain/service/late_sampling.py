@@ -167,6 +167,8 @@ class LateSampling:
         self._origins: dict[RingKey, Origin] = {}
         self._earlier: RulesInEffect | None = None  # as long as anything waits under them
         self._current = self._made(rules, rates=read_rates(hold.folder / _RATES, clock_nano()))
+        self._decided_for_room = 0  # spans, the last time that there was none
+        self._awaited: int | None = None  # when no more than so many are on their way there may be room
         self._next: Rules | None = None  # after `_earlier` has ended: two tables at most
         self._ended: list[Tally] = []  # one at most: the sum of all
         self._malformed = 0  # tracestates, under rules that are no more
@@ -286,20 +288,26 @@ class LateSampling:
 
         A ring with more than its share of the hold gives way first: its own oldest traces are decided, and where that
         does not help while the hold runs short, it waits. Where there is no room the oldest traces are decided early of
-        the ring with most bytes waiting, then of the next. Room comes in chunks: more than is asked for has to go.
+        the ring with most bytes waiting, then of the next. Room comes in chunks: more than is asked for has to go. What
+        is kept makes room when it is delivered: until then nothing more is decided for it.
         """
         key = _key_of(ring)
         slot_bytes = self._origins[key].layout.slot_bytes
         now_nano = self._clock_nano()
         if not self._is_within_its_share(key, slot_bytes, count, now_nano):
             return False
-        spans = max(count, 1)
         while not self.hold.has_room(slot_bytes, count):
+            if self._awaited is not None and self.on_their_way > self._awaited:
+                return False
             self._decide_due(now_nano)
+            spans, before = max(count, 1, 2 * self._decided_for_room), self.on_their_way
             by_weight = sorted(self._origins, key=self.hold.waiting_bytes, reverse=True)
             if not any(self._decide_early(spans, Why.HOLD, now_nano, of) for of in (*by_weight, None)):
                 return self.hold.has_room(slot_bytes, count)
-            spans *= 2
+            kept = self.on_their_way - before
+            self._decided_for_room = spans
+            self._awaited = before + kept // 2 if 2 * kept > spans else None
+        self._decided_for_room, self._awaited = 0, None
         return True
 
     def _is_within_its_share(self, key: RingKey, slot_bytes: int, count: int, now_nano: int) -> bool:

@@ -12,11 +12,19 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import structlog
 
 import ringbuf
+from drain.sampling.hold.chunk import RingKey
+from drain.sampling.hold.hold import Hold
+from drain.sampling.rules import DEFAULT, Rule, Rules
+from drain.service.sampling_plan import SamplingPlan
+from tests.consumer import Consumer
 from tests.service.draining import (
     LAYOUT,
     DrainProcess,
+    MemoryBackend,
+    SteppedDrain,
     number_of,
     records,
     run_once,
@@ -28,6 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+HOUR: Final = 3600 * 10**9
+WAITING: Final = Rules((Rule("failures", statuses=frozenset({2})), Rule(DEFAULT)), HOUR, HOUR, HOUR)
+HOLD_BYTES: Final = 16 << 20
 SPANS: Final = 3  # of a trace
 FAILURES: Final = '[[sampling.rule]]\nname = "failures"\nstatus = "error"\n'
 
@@ -43,6 +54,34 @@ def emit_traces(emitter: ringbuf.Emitter, first: int, count: int) -> None:
     made["parent_span_id"].reshape(count, SPANS, 8)[:, 1:] = 1
     made["flags"] = 0x103
     assert emitter.emit_batch(made) == len(made)
+
+
+def key_of(path: Path) -> RingKey:
+    with Consumer(path, observe=True) as consumer:
+        return RingKey(path.stat().st_ino, consumer.header.created_unix_nano)
+
+
+def test_a_ring_that_floods_the_hold_takes_nothing_from_the_one_beside_it(ring_dir: Path) -> None:
+    with emitter(ring_dir, "good") as good, emitter(ring_dir, "flood") as flood:
+        hold = Hold(ring_dir / "hold", HOLD_BYTES, log=structlog.get_logger())
+        backend = MemoryBackend()
+        with SteppedDrain(ring_dir, backend, sampling=SamplingPlan(WAITING, hold)) as drain:
+            emit_traces(good, 0, 100)
+            drain.until(lambda: good.stats().pending == 0)
+            for turn in range(8):  # 30 MB of records
+                emit_traces(flood, 10_000 + turn * 30_000, 10_000)
+                drain.until(lambda: flood.stats().pending == 0)
+                emit_traces(good, 300 + turn * 30, 10)
+                drain.until(lambda: good.stats().pending == 0)
+            (path,) = ring_dir.glob("good-*.ring")
+            assert hold.waiting_bytes(key_of(path)) == (300 + 8 * 30) * LAYOUT.slot_bytes, "decided early"
+            sums = hold.sums()
+            assert {one.unaccounted for one in sums.values()} == {0}
+            assert (sums["good"].held, sums["good"].waiting) == (540, 540)
+            assert sums["flood"].held == 240_000
+            assert sums["flood"].waiting < 200_000, "nothing was short"
+            assert good.stats().full == flood.stats().full == 0
+        assert min(backend.numbers) >= 10_000
 
 
 @pytest.fixture
@@ -108,6 +147,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run([umount, "-l", folder], check=True)
 
 
+@pytest.mark.prove
 def test_a_full_tmpfs_is_pressure_and_no_span_is_dropped(small_disk: Path, tmp_path: Path) -> None:
     output, log = tmp_path / "spans.jsonl", tmp_path / "log"
     rules = tmp_path / "rules.toml"
@@ -130,6 +170,7 @@ def test_a_full_tmpfs_is_pressure_and_no_span_is_dropped(small_disk: Path, tmp_p
     assert Counter(map(number_of, spans_in_file(output))) == Counter(range(45_030))
 
 
+@pytest.mark.prove
 def test_a_hold_that_is_taken_away_is_made_anew_and_the_drain_goes_on(ring_dir: Path, tmp_path: Path) -> None:
     output, log = tmp_path / "spans.jsonl", tmp_path / "log"
     rules = tmp_path / "rules.toml"
