@@ -196,7 +196,7 @@ class Recovery:
             found.invalid,
             found.sampled_out,
             bool(found.is_of_ring),
-            found.arrived_nano if chunk.boot_id == self._boot_id else self._now_nano,
+            min(found.arrived_nano, self._now_nano) if chunk.boot_id == self._boot_id else self._now_nano,
             found.slot_bytes,
             found.first_slot,
             found.count,
