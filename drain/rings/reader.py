@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import asdict
@@ -290,17 +291,22 @@ class Reader:
         """Let go of all rings as a drain that is killed does: write nothing into them, and leave their files."""
         self._end_examination()
         self._watch = None
-        for ring in self.rings:
-            self._audit.ring_is_gone(ring.service, ring.sums())
-            ring.close()
-        self._rings.clear()
+        with contextlib.ExitStack() as closing:  # all of them, though one raises
+            closing.callback(self._rings.clear)
+            for ring in self.rings:
+                closing.callback(ring.close)
+                closing.callback(self._note_gone, ring)
+
+    def _note_gone(self, ring: Ring) -> None:
+        self._audit.ring_is_gone(ring.service, ring.sums())
 
     def close(self) -> None:
         """Let go of all rings, as a drain that stops in good order: the next goes on where this one ends."""
-        for ring in self.rings:
-            ring.give_back()
-        self.let_go()
-        self._quarantine.close()
+        with contextlib.ExitStack() as closing:  # all of them, though one raises
+            closing.callback(self._quarantine.close)
+            closing.callback(self.let_go)
+            for ring in self.rings:
+                closing.callback(ring.give_back)
 
     def _follow_names(self, name_by_inode: dict[int, str]) -> bool:
         """Note which rings have another name now; return whether one has none."""

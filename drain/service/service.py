@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from typing import TYPE_CHECKING, Final
@@ -242,15 +243,19 @@ class Service:
         return f"{line}, {counted(self._late.waiting, 'span')} in the hold ({full:.0%} full)"
 
     def close(self) -> bool:
-        """Give the rings, the doorbell and the directory back; return whether all threads have ended."""
-        self._reader.close()
-        self._shutdown.close_spool()
-        if self._late is not None:
-            self._late.close()
+        """Give the rings, the doorbell and the directory back, though one raises; return whether all threads ended."""
+        with contextlib.ExitStack() as closing:  # the last first
+            closing.callback(self._upkeep.directory.close)
+            closing.callback(self._close_doorbell)
+            if self._late is not None:
+                closing.callback(self._late.close)
+            closing.callback(self._shutdown.close_spool)
+            closing.callback(self._reader.close)
+        return self._shutdown.threads_ended
+
+    def _close_doorbell(self) -> None:
         if self._shutdown.threads_ended:  # one that still runs may ring
             self._doorbell.close()
-        self._upkeep.directory.close()
-        return self._shutdown.threads_ended
 
     def _finish(self, *, with_spool: bool = False) -> int:
         """Drain what is there now and end the delivery; return how many spans of it are left in the rings."""
