@@ -22,6 +22,7 @@ class EndpointState:
         name: as it was configured, without what is secret.
         gateways: that there are behind the name: one, or one for each address.
         failing: of these, those whose last attempt came to nothing.
+        open: of these, those whose breaker is open.
         away: of these, those whose spans the others get.
         attempts: by the verdict's word, as of `ExportState`.
         attempt_seconds: sum of their durations.
@@ -32,6 +33,7 @@ class EndpointState:
     name: str
     gateways: int
     failing: int
+    open: int
     away: int
     attempts: Mapping[str, int]
     attempt_seconds: float

@@ -128,7 +128,7 @@ class Attempts:
 
     def _pieces(self, job: Job, request: Request) -> int:
         """Return into how many requests one is cut before it is sent; 1: it is sent as it is."""
-        timely = self._route_of(job.request.destination).timely
+        timely = self._route_of(request.destination).timely
         by_spans = 2 if request.spans > min(timely.most, job.most_spans) else 1
         size, most = request.body_bytes, self.most_bytes
         by_bytes = 1 if size <= most else math.ceil(size / (most * _FILLED))
@@ -136,7 +136,8 @@ class Attempts:
 
     def _goes_on(self, job: Job, result: Result, started: float) -> bool:
         """Take note of what came of the first request; return whether the part goes on with what is left then."""
-        request, route = job.left[0], self._route_of(job.request.destination)
+        request = job.left[0]
+        route = self._route_of(request.destination)
         breaker = route.breaker
         if not result.is_timeout:
             route.timely.answered(request.spans)

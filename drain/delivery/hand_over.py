@@ -92,26 +92,26 @@ class HandOver:
         if names is not self._names:
             self._names, self._known = names, None if names is None else frozenset(names)
             self._presences = {name: one for name, one in self._presences.items() if name in (self._known or ())}
-        if not isinstance(partitioner, Relocating) or not partitioner.hand_over_after:
+        if not isinstance(partitioner, Relocating):
             self._presences.clear()
             self._left, self._told = frozenset(), None
             return None
+        there = {route: route.breaker.state() for route in routes if not self.is_gone(route.destination)}
+        partitioner.breakers_open([route.destination for route, breaker in there.items() if breaker.is_open])
         now, after = self._clock(), partitioner.hand_over_after
         pauses = []
         away, closed = [], 0
-        for route in routes:
-            if not self.is_gone(route.destination):
-                presence = self._presences.setdefault(route.destination, Presence(after))
-                presence.after = after
-                breaker = route.breaker.state()
-                if presence.look(breaker, now):
-                    self._tell(route.destination, presence)
-                if presence.is_away:
-                    away.append(route.destination)
-                    self._ask(route, now)
-                elif breaker.open_since is None:
-                    closed += 1
-                pauses.append(presence.seconds_until_change(breaker, now))
+        for route, breaker in there.items() if after else ():
+            presence = self._presences.setdefault(route.destination, Presence(after))
+            presence.after = after
+            if presence.look(breaker, now):
+                self._tell(route.destination, presence)
+            if presence.is_away:
+                away.append(route.destination)
+                self._ask(route, now)
+            elif breaker.open_since is None:
+                closed += 1
+            pauses.append(presence.seconds_until_change(breaker, now))
         closed += len(partitioner.names) - len(self._presences)  # never tried
         left = frozenset(away if closed else ())  # else there is nobody to take over
         if left != self._left or partitioner is not self._told:

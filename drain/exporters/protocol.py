@@ -152,6 +152,10 @@ class Relocating(Partitioner, Protocol):
         """
         ...
 
+    def breakers_open(self, destinations: Collection[str]) -> None:
+        """Note to which of `names` one attempt at a time is made, for whoever shows it."""
+        ...
+
     def handed_over(self, destination: str, spans: int) -> None:
         """Count spans that waited for one that is away, and are for others now."""
         ...

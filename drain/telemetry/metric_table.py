@@ -226,6 +226,14 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="{gateway}",
     ),
     _gauge(
+        "endpoint_open",
+        lambda reading: values.by_endpoint(reading, lambda endpoint: endpoint.open),
+        "Of these, those whose breaker is open: nothing gets through, and one attempt at a time is made. With --balance"
+        " trace or collector-ring.",
+        "endpoint",
+        unit="{gateway}",
+    ),
+    _gauge(
         "endpoint_away",
         lambda reading: values.by_endpoint(reading, lambda endpoint: endpoint.away),
         "Of these, those that are away for longer than --hand-over-after, so that the others get their spans.",

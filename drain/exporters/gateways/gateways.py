@@ -18,7 +18,7 @@ from drain.exporters.protocol import Renewable, Verdict
 from drain.otlp.destinations import CollectorRing, Rendezvous
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -165,7 +165,8 @@ class Gateways:
     def endpoint_states(self) -> Sequence[EndpointState]:
         """Return what came of the attempts at each endpoint that was configured; any thread may ask."""
         partitioner = self.partitioner
-        away = () if partitioner is None else partitioner.left_out
+        away: Collection[str] = () if partitioner is None else partitioner.left_out
+        open_ones: Collection[str] = () if partitioner is None else partitioner.open
         with self._lock:
             states = []
             for endpoint, tally in self._tally.items():
@@ -175,6 +176,7 @@ class Gateways:
                         endpoint,
                         gateways=len(there),
                         failing=sum(one.is_failing for one in there.values()),
+                        open=sum(name in open_ones for name in there),
                         away=sum(name in away for name in there),
                         attempts=dict(tally.attempts),
                         attempt_seconds=tally.seconds,

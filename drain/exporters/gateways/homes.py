@@ -47,6 +47,7 @@ class Homes:
         names: of the gateways, each once.
         hand_over_after: as given.
         left_out: gateways that are away.
+        open: gateways to which one attempt at a time is made.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Homes:
         self.names: Sequence[str] = tuple(endpoints)
         self.hand_over_after = hand_over_after
         self.left_out: Collection[str] = frozenset()
+        self.open: Collection[str] = ()
         self._endpoints = endpoints
         self._choose = choose
         self._all = self._there = choose(self.names)
@@ -68,6 +70,10 @@ class Homes:
         """See `drain.exporters.protocol.Relocating`."""
         self.left_out = frozenset(away)
         self._there = self._choose([name for name in self.names if name not in away]) if away else self._all
+
+    def breakers_open(self, destinations: Collection[str]) -> None:
+        """See `drain.exporters.protocol.Relocating`."""
+        self.open = destinations
 
     def assign(self, records: np.ndarray, service: str) -> np.ndarray:  # noqa: ARG002 - a trace is of several services
         """See `drain.exporters.protocol.Partitioner`."""

@@ -18,6 +18,7 @@ from drain.exporters.protocol import Result, Verdict
 from drain.otlp.destinations import Rendezvous
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
+from drain.spool.spool import SpoolRefusedError
 from ringbuf.layout.layout import SpanLayout
 from tests.unit.delivery.world import LANE, RING, World
 
@@ -116,6 +117,7 @@ def test_what_waits_for_one_that_is_away_goes_to_the_others_and_comes_back_with_
         assert [fleet.handed_over.of(name) for name in NAMES] == [0, len(fleet.all_of_b()), 0]
         fleet.go_on(60)
         assert 2 <= fleet.asked < 20
+        assert (list(fleet.homes.open), list(fleet.homes.left_out)) == (["b"], ["b"])
         fleet.b = TAKEN
         asked, there_again = fleet.asked, fleet.world.now
         while not any("b" in at for at in fleet.at.values()):
@@ -127,6 +129,7 @@ def test_what_waits_for_one_that_is_away_goes_to_the_others_and_comes_back_with_
         fleet.world.run(60)
         fleet.check()
     assert fleet.handed_over.of("b") == handed_over
+    assert (list(fleet.homes.open), list(fleet.homes.left_out)) == ([], [])
     events = [line["event"] for line in lines if line["event"].startswith("endpoint")]
     assert events == ["endpoint is away, others get its spans", "endpoint is back and gets its spans again"]
 
@@ -183,6 +186,24 @@ def test_what_an_earlier_process_has_left_in_the_spool_waits() -> None:
     fleet.b = TAKEN
     fleet.world.run(60)
     assert {tuple(fleet.at[trace]) for trace in traces_of(part)} == {("b",)}
+
+
+def test_where_the_disk_takes_nothing_what_is_handed_over_is_sent_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet(has_spool=True)
+    assert fleet.world.spool is not None
+
+    def refuse(_entry: object, _requests: object) -> list[object]:
+        raise SpoolRefusedError("the disk is full")
+
+    monkeypatch.setattr(fleet.world.spool, "divide", refuse)
+    fleet.b = UNREACHABLE
+    fleet.go_on(AFTER - 5)
+    fleet.go_on(10)
+    fleet.world.run(20)
+    assert fleet.world.spool.entries == {}
+    assert {len(set(at)) for at in fleet.at.values()} == {1}
+    assert fleet.world.dispatch._routes.to("b").breaker.is_open, "what others take says nothing of it"
+    fleet.check()
 
 
 def test_when_all_are_away_nobody_takes_over() -> None:

@@ -161,6 +161,7 @@ ENDPOINTS = tuple(
         name,
         gateways=3,
         failing=1,
+        open=1,
         away=1,
         attempts={"delivered": 4, "retry": 2, "refused": 0, "too large": 1},
         attempt_seconds=1.5,
