@@ -82,6 +82,7 @@ def attribute(dom: str, name: str) -> str:
     return found[1]
 
 
+@pytest.mark.prove
 def test_the_page_runs_its_script_and_nothing_is_refused_or_goes_wrong(
     tmp_path: Path, browser: Browser, page: Page
 ) -> None:

@@ -230,6 +230,7 @@ def test_more_instructions_than_committed_are_told() -> None:
     ]
 
 
+@pytest.mark.prove
 def test_the_command_writes_what_it_measured(tmp_path: Path) -> None:
     output = tmp_path / "results.json"
     command = [sys.executable, "-m", "bench", "--rounds", "1", "--only", "batch", "--output", str(output)]

@@ -7,6 +7,8 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import pytest
+
 import ringbuf
 from tests.otlp_server import OtlpHttpServer
 from tests.ports import free_ports
@@ -64,6 +66,7 @@ def test_a_producer_without_descriptors_goes_on_and_says_why_there_is_no_other_r
     ]
 
 
+@pytest.mark.prove
 def test_a_drain_with_fewer_descriptors_than_rings_serves_them_in_turn(ring_dir: Path, tmp_path: Path) -> None:
     with OtlpHttpServer() as server, ExitStack() as stack:
         emitters = [

@@ -170,6 +170,7 @@ def test_interrupted_work_still_adds_up(environment: dict[str, str], ring_dir: P
     assert not list(ring_dir.iterdir())
 
 
+@pytest.mark.prove
 def test_a_drain_that_cannot_start_is_told(environment: dict[str, str], tmp_path: Path, ring_dir: Path) -> None:
     result = run(environment, "--operations", "10", "--output", str(tmp_path / "missing" / "spans.jsonl"))
     assert result.returncode == 1

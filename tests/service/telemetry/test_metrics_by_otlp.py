@@ -12,6 +12,7 @@ import urllib3
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, site
 from tests.otlp_server import OtlpHttpServer, silent
+from tests.sampled import every
 from tests.service.draining import DrainProcess, until
 from tests.service.exporters.receivers import START_SECONDS, ddapm_test_agent
 
@@ -60,7 +61,7 @@ def strings(attributes: list[dict[str, Any]]) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("preference", "protocol", "kind"),
-    [("cumulative", "http/protobuf", "histogram"), ("delta", "grpc", "exponential_histogram")],
+    every(2, [("cumulative", "http/protobuf", "histogram"), ("delta", "grpc", "exponential_histogram")], "-".join),
 )
 def test_a_third_party_receiver_has_the_metrics_of_two_drains_one_after_the_other(
     agent: Receiver,

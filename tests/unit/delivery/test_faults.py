@@ -227,7 +227,7 @@ def worth_a_fault() -> list[str]:
     return sorted(name for name in CODES if name not in CALLERS and "<" not in name)
 
 
-@pytest.mark.parametrize("name", every(12, worth_a_fault()))
+@pytest.mark.parametrize("name", every(20, worth_a_fault()))
 def test_a_function_that_raises_once_costs_another_attempt(name: str, tmp_path: Path) -> None:
     for nth in (1, 2, 5):
         folder = tmp_path / str(nth)
