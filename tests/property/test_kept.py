@@ -183,3 +183,15 @@ def test_of_more_than_32_members_the_last_go(members: int) -> None:
     states = [",".join([*(f"k{at}=v" for at in range(members)), *ot]) for ot in ([], ["ot=th:8"])]
     records = make_records(LAYOUT, [(CORE, {"otlp": Span(trace_state=state).SerializeToString()}) for state in states])
     check(records, LAYOUT, 1, [KeptRow("r", 1 << 54), KeptRow("r")])
+
+
+def test_a_span_that_grows_by_all_that_it_may_has_room_for_it() -> None:
+    """One that needs more than its bound says would be taken for no span."""
+    layout = SpanLayout(span_names=["a"], attributes=[])
+    longest = CORE | {"trace_id": b"\xff" * 16, "parent_span_id": b"\3" * 8, "kind": 5, "status": 2, "flags": 0x303}
+    records = make_records(layout, [(longest | {"start_unix_nano": 2**64 - 2, "end_unix_nano": 2**64 - 1}, {})])
+    kept = Kept(KeptTable([KeptRow("r" * 80, 0x123456789ABCD, THRESHOLDS - 1, is_alone=True)]), np.zeros(1, np.uint16))
+    encoder = Encoder(layout, {})
+    for encoded in (encoder.encode(records, kept), encoder.encode_json(records, kept)):
+        assert (encoded.spans, encoded.invalid) == (1, 0)
+        assert b"ot=th:0123456789abcd;rv:ffffffffffffff" in encoded.body

@@ -533,6 +533,20 @@ def test_bytes_that_anybody_may_have_written_do_no_harm(seed: int, folder: Path,
         again.close()
 
 
+@pytest.mark.parametrize("word", [lib.RB_HELD_LOST + 1, 200, 256, 2**32 - 1])
+def test_a_record_whose_word_no_drain_has_stored_waits(word: int, folder: Path, hold: Hold, origin: Origin) -> None:
+    held(hold, origin, 0, 3)
+    hold.close()
+    (path,) = chunk_files(folder)
+    with path.open("r+b") as file:
+        file.seek(CHUNK_BYTES - 8)  # of the second
+        file.write(struct.pack("<I", word))
+    again = opened(folder)
+    assert found_in(again) == {0, 1, 2}
+    assert (again.sums()["walker"].waiting, again.sums()["walker"].unaccounted) == (3, 0)
+    again.close()
+
+
 def test_what_is_no_file_of_ours_is_set_aside(folder: Path, hold: Hold, origin: Origin, tmp_path: Path) -> None:
     held(hold, origin, 0, 3)
     hold.close()
