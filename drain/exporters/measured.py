@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from drain.accounting.exponential_buckets import bucket
 from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
-from drain.exporters.protocol import Balanced, Bounded, Brokered, GroupExporter, Partitioned, Renewable, Verdict
+from drain.exporters.protocol import Balanced, Brokered, GroupExporter, Renewable, Verdict, partitioner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,14 +88,13 @@ class MeasuredExporter:
     @property
     def most_bytes(self) -> int:
         """The largest body that the exporter's destination takes, where it has told."""
-        exporter = self._exporter
-        return exporter.most_bytes if isinstance(exporter, Bounded) else ANY_BYTES
+        most: int = getattr(self._exporter, "most_bytes", ANY_BYTES)  # asked in each round, as the partitioner is
+        return most
 
     @property
     def partitioner(self) -> Partitioner | None:
         """What sorts spans by destination, if the exporter has several."""
-        exporter = self._exporter
-        return exporter.partitioner if isinstance(exporter, Partitioned) else None
+        return partitioner_of(self._exporter)
 
     def renew(self) -> None:
         """Let the exporter leave its files and connections for new ones, if it has any."""

@@ -171,9 +171,11 @@ class Partitioned(Exporter, Protocol):
         ...
 
 
-def partitioner_of(exporter: Exporter) -> Partitioner | None:
+def partitioner_of(exporter: Exporter | None) -> Partitioner | None:
     """Return what sorts the spans of an exporter now; None: nothing does."""
-    return exporter.partitioner if isinstance(exporter, Partitioned) else None
+    # Asked in each round: isinstance with Partitioned looks at a hundred names each time.
+    partitioner: Partitioner | None = getattr(exporter, "partitioner", None)
+    return partitioner
 
 
 @runtime_checkable

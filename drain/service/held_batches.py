@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MOST_ENCODERS: Final = 1024
 _ITSELF_AT: Final = lib.RB_FATE_ITSELF.bit_length() - 1
 _WORTH_IT: Final = 1000  # spans
-_GATHERING_SECONDS: Final = 0.05
+GATHERING_SECONDS: Final = 0.2
 _MOST_SPANS: Final = 32768  # of a segment: each may have a row of its own
 
 
@@ -123,7 +123,7 @@ class HeldBatches:
         """Return when to call `send` next at the latest; None: there is nothing to be sent, or no place for it."""
         if not self._kept or self._batcher.full:
             return None
-        return max(0.0, self._added_at + _GATHERING_SECONDS - self._clock())
+        return max(0.0, self._added_at + GATHERING_SECONDS - self._clock())
 
     def send(self, *, at_once: bool = False) -> bool:
         """Put what was added into batches, as long as none is full; return whether any was.

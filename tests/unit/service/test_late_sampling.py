@@ -23,7 +23,7 @@ from drain.sampling.sampler import Sampler, Why
 from drain.sampling.seen_records import RecordLooker
 from drain.sampling.seen_span import SeenSpan, seen_spans
 from drain.sampling.trace_state import stated
-from drain.service.held_batches import HeldSegment
+from drain.service.held_batches import GATHERING_SECONDS, HeldSegment
 from drain.service.late_sampling import LateSampling
 from ringbuf.dataplane import DATAPLANE_LAYOUT as LAYOUT
 from ringbuf.exceptions import RingBufferError
@@ -191,7 +191,7 @@ def test_what_became_of_a_batch_is_said_in_the_hold(bench: Bench) -> None:
         records = drawn(source, 20, 5, 10)
         records["status"] = 2
         bench.late.read(ring, 0, records, 0, 20, 0)
-        assert bench.late.seconds_until_due(bench.now_nano) == pytest.approx(0.05)  # more may come
+        assert bench.late.seconds_until_due(bench.now_nano) == pytest.approx(GATHERING_SECONDS)  # more may come
         assert not bench.late.decide(bench.now_nano)
         bench.now_nano += SECOND // 10
         assert bench.late.decide(bench.now_nano)
