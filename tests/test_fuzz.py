@@ -230,7 +230,7 @@ MUTANTS = {
     "a segment may begin at any slot": Mutant("hold/chunk.c", "segment->first_slot != slots || ", "", "hold"),
     "a segment may have no record": Mutant("hold/chunk.c", "count >= 1 && ", "", "hold"),
     "words may be asked for that are not there": Mutant(
-        "hold/chunk.c", "if (first_slot > chunk->slots || count > chunk->slots - first_slot)", "if (0)", "hold"
+        "hold/chunk.c", "first > chunk->slots || segment->count > chunk->slots - first ||", "", "hold"
     ),
     "a record may lie behind the end of a chunk": Mutant(
         "hold/chunk.h", "return offset + slot_bytes <= chunk->bytes ?", "return 1 ?", "hold"

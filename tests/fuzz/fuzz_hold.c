@@ -115,22 +115,17 @@ static int is_known(int status)
            status == RB_E_GEOMETRY;
 }
 
-/* As `Chunk.add_found` does. */
-static void account_for(struct drain *drain, uint32_t first_slot, uint32_t count)
+/* As `Chunk.next_found` and `Chunk.own` do. */
+static void account_for(struct drain *drain, const rb_segment *found, uint64_t offset)
 {
     rb_account *account = rb_chunk_account(drain->chunk);
-    assert(first_slot == drain->slots && (uint64_t)first_slot + count <= account->room);
-    uint32_t words[MAX_SLOTS];
-    int status = rb_chunk_words(drain->chunk, first_slot, count, words);
-    assert(status == RB_OK || status == RB_E_TRUNCATED);
-    for (uint32_t i = 0; i < count; i++) {
-        int waits = status != RB_OK || words[i] == RB_HELD_WAITING || words[i] > RB_HELD_LOST;
-        account->fates[first_slot + i] = (uint8_t)(waits ? RB_HELD_WAITING : words[i]);
-        account->owners[first_slot + i] = i % (OWNERS + 1); /* the last of them is nobody */
-        account->waiting += waits ? 1 : 0;
-        drain->counts[0].held[0]++;
-    }
-    drain->slots += count;
+    assert(found->first_slot == drain->slots && (uint64_t)found->first_slot + found->count <= account->room);
+    int64_t waiting = rb_chunk_account_found(drain->chunk, found, offset);
+    assert(waiting == RB_E_TRUNCATED || (waiting >= 0 && waiting <= found->count));
+    for (uint32_t i = 0; i < found->count; i++)
+        account->owners[found->first_slot + i] = i % (OWNERS + 1); /* the last of them is nobody */
+    drain->counts[0].held[0] += found->count;
+    drain->slots += found->count;
 }
 
 static void check_found(struct drain *drain)
@@ -144,10 +139,8 @@ static void check_found(struct drain *drain)
     uint8_t *records = malloc(bytes); /* of just this size, so that a write beyond it is seen */
     assert(records != NULL);
     uint64_t places[MAX_SLOTS];
-    for (uint32_t i = 0; i < found->count; i++) {
+    for (uint32_t i = 0; i < found->count; i++)
         places[i] = found->first_slot + i;
-        rb_chunk_account(drain->chunk)->units[places[i]] = (uint32_t)((drain->offset + i * found->slot_bytes) / 64);
-    }
     int copied = rb_chunk_copy(drain->chunk, places, found->count, found->slot_bytes, records);
     assert(copied == RB_OK || copied == RB_E_TRUNCATED);
     uint8_t *shown = malloc(bytes);
@@ -181,7 +174,7 @@ static void take_up(struct drain *drain)
         if (status == RB_OK || status == RB_E_TRUNCATED)
             return;
         if (status == 1) {
-            account_for(drain, drain->last.first_slot, drain->last.count);
+            account_for(drain, &drain->last, drain->offset);
             check_found(drain);
             continue;
         }
@@ -190,7 +183,7 @@ static void take_up(struct drain *drain)
         assert(status == 1 || is_known(status));
         if (status < 0)
             return;
-        account_for(drain, first_slot, missing);
+        account_for(drain, &(rb_segment){.first_slot = first_slot, .count = missing}, 0);
     }
 }
 
@@ -333,9 +326,11 @@ static void run_script(struct drain *drain, struct script script)
             break;
         }
         case 2: {
-            uint32_t words[256], count = next_byte(&script);
-            int status = rb_chunk_words(drain->chunk, first, count, words);
-            assert((status == RB_E_ARGUMENT) == ((uint64_t)first + count > drain->slots));
+            rb_segment beyond = {.first_slot = first, .count = drain->slots + next_byte(&script)};
+            if ((uint64_t)first + beyond.count > drain->slots) {
+                int64_t status = rb_chunk_account_found(drain->chunk, &beyond, 0);
+                assert(status == RB_E_ARGUMENT);
+            }
             break;
         }
         case 3: /* with a number that it never had, as all are */
@@ -362,7 +357,7 @@ static void run_script(struct drain *drain, struct script script)
             status = rb_chunk_skip(drain->chunk, &missing);
             assert(status == 1 || is_known(status));
             if (status >= 0)
-                account_for(drain, drain->slots, missing);
+                account_for(drain, &(rb_segment){.first_slot = drain->slots, .count = missing}, 0);
             is_ours = 0; /* nothing was unsound that it could go on behind */
             break;
         }
