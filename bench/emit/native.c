@@ -131,7 +131,7 @@ static void burst_begun(void)
     }
 }
 
-/* All that a native span needs: ids, the sampler, three clock readings, the record. */
+/* All that a native span needs: ids, the sampler, its start on both clocks, its end, the record. */
 static void burst_clocked(void)
 {
     for (uint64_t i = 0; i < BURST; i++) {
