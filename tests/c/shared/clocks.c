@@ -15,6 +15,7 @@ static uint64_t now;      /* CLOCK_MONOTONIC */
 static uint64_t distance; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
 static unsigned fine, realtime, coarse;
 static unsigned tick_before; /* a tick comes right before this reading of a coarse clock, counted from 1; 0: none */
+static unsigned tick_again;  /* another */
 static uint64_t coarse_blur; /* the coarse clocks go on between two readings, as those that are none */
 
 int clock_gettime(clockid_t clock, struct timespec *result)
@@ -30,7 +31,7 @@ int clock_gettime(clockid_t clock, struct timespec *result)
         break;
     default:
         coarse++;
-        if (coarse == tick_before)
+        if (coarse == tick_before || coarse == tick_again)
             now = (now / TICK + 1) * TICK;
         at = coarse_blur == 0 ? now / TICK * TICK : now + coarse * coarse_blur;
         if (clock == CLOCK_REALTIME_COARSE)
@@ -82,6 +83,19 @@ static void a_tick_in_each_of_two(void)
     }
 }
 
+/* In the look that follows, too: what it saw is not kept, or the next span would ask for the full clock again. */
+static void a_tick_in_the_look_that_follows(void)
+{
+    for (unsigned reading = 3; reading <= 5; reading++) {
+        read_both(0);
+        tick_before = 2;
+        tick_again = reading;
+        read_both(2 * TICK);
+        tick_before = tick_again = 0;
+        assert(read_both(0) == 1);
+    }
+}
+
 int main(void)
 {
     now = 5 * (uint64_t)SECOND;
@@ -93,6 +107,7 @@ int main(void)
     assert(read_both(0) == 1);
     a_tick_between_any_two_readings();
     a_tick_in_each_of_two();
+    a_tick_in_the_look_that_follows();
 
     const uint64_t steps[] = {
         3600 * (uint64_t)SECOND, (uint64_t)-7200 * SECOND, TICK, (uint64_t)-TICK, 1, (uint64_t)-1};
