@@ -35,7 +35,7 @@ from drain.delivery.request_size import ANY_SIZE, RequestSize
 from drain.delivery.route import Grip
 from drain.delivery.routes import Routes
 from drain.delivery.storing import STORE_AGAIN_SECONDS, Storing
-from drain.exporters.protocol import GroupExporter
+from drain.exporters.protocol import most_together_of
 from drain.log import RepeatedTrouble
 
 if TYPE_CHECKING:
@@ -317,7 +317,7 @@ class Dispatch:
             hand.seen = self._changes
             if self.is_stopping:
                 return Wait(0.0)
-            most = self._exporter.most_together if isinstance(self._exporter, GroupExporter) else 1
+            most = most_together_of(self._exporter)
             pauses = [LOOK_AGAIN_SECONDS] if self._storing is not None else []
             look_again = self._hand_over.look(self._routes.known())
             if look_again is not None:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from drain.delivery.halves import by_destination
 from drain.delivery.job import Job, Sending
-from drain.exporters.protocol import Relocating, partitioner_of
+from drain.exporters.protocol import Relocating, partitioner_of, relocating
 from drain.otlp.request import Request
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class HandOver:
         if names is not self._names:
             self._names, self._known = names, None if names is None else frozenset(names)
             self._presences = {name: one for name, one in self._presences.items() if name in (self._known or ())}
-        if not isinstance(partitioner, Relocating):
+        partitioner = relocating(partitioner)
+        if partitioner is None:
             self._presences.clear()
             self._left, self._told = frozenset(), None
             return None

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 from drain.accounting.exponential_buckets import bucket
 from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
-from drain.exporters.protocol import Balanced, Brokered, GroupExporter, Renewable, Verdict, partitioner_of
+from drain.exporters.protocol import (
+    Balanced,
+    Brokered,
+    GroupExporter,
+    Renewable,
+    Verdict,
+    most_together_of,
+    partitioner_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +66,7 @@ class MeasuredExporter:
     def most_together(self) -> int:
         """How many requests one call may be given: as many as the exporter takes, or one."""
         exporter = self._exporter
-        return exporter.most_together if isinstance(exporter, GroupExporter) else 1
+        return most_together_of(exporter)
 
     def export(self, request: Request) -> Result:
         """Make one attempt; see `drain.exporters.protocol.Exporter`."""

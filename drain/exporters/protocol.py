@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -173,9 +173,20 @@ class Partitioned(Exporter, Protocol):
 
 def partitioner_of(exporter: Exporter | None) -> Partitioner | None:
     """Return what sorts the spans of an exporter now; None: nothing does."""
-    # Asked in each round: isinstance with Partitioned looks at a hundred names each time.
+    # Asked in each round: isinstance with Partitioned looks at a hundred names each time. So with those below.
     partitioner: Partitioner | None = getattr(exporter, "partitioner", None)
     return partitioner
+
+
+def relocating(partitioner: Partitioner | None) -> Relocating | None:
+    """Return the partitioner where it may send spans elsewhere; None: it does not."""
+    return cast("Relocating", partitioner) if hasattr(partitioner, "breakers_open") else None
+
+
+def most_together_of(exporter: Exporter | None) -> int:
+    """Return how many batches the exporter takes at once."""
+    most: int = getattr(exporter, "most_together", 1)
+    return most
 
 
 @runtime_checkable
