@@ -75,6 +75,7 @@ class Sink:
     def __init__(self, protocol: str, *, keeps: bool = True) -> None:
         command = [sys.executable, "-m", "bench.deliver.sink", protocol, "keep" if keeps else "forget"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.pid = self._process.pid
         self.endpoint = self._line()
 
     def __enter__(self) -> Self:

@@ -1,0 +1,244 @@
+"""`python -m bench.fleet`: measure what a span and a request take here, predict small fleets, run them, print both.
+
+Then the same arithmetic says what 1,000 hosts of 64 cores with 10 Gbit/s would take: an extrapolation, since no such
+fleet was at hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from bench.fleet.experiment import Brokers, Gateways, run, stored_bytes
+from bench.fleet.model import Cost, Costs, Fleet, Load, bounds, predict
+from bench.results import describe_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.fleet.experiment import Taken
+
+    Make = Callable[[int], Gateways | Brokers]
+
+_RATE: Final = 10_000.0
+_DELAY: Final = 0.25
+_FEW: Final = 400  # spans of a small request
+_LARGE: Final = Fleet(1, _RATE, 1, _DELAY)
+_SMALL: Final = Fleet(1, _RATE, 1, _DELAY, _FEW)
+_PARTS: Final = 4
+_CUT: Final = (1, 1, _PARTS, _PARTS, 1)  # of the measurements with spans
+_FASTER: Final = 3
+_FEW_SPANS_RATE: Final = 500.0
+_PARTITIONS: Final = 4
+_TOLERANCE: Final = 20  # percent
+_GATEWAY_FLEETS: Final = (Fleet(3, 10_000, 2, 0.5), Fleet(2, 20_000, 3, 0.25))
+_KAFKA_FLEETS: Final = (Fleet(2, 15_000, _PARTITIONS, 0.5),)
+_STORED_RATE: Final = 20_000.0
+_FAR: Final = tuple(Fleet(1000, rate, 64, 1.0) for rate in (1_000.0, 10_000.0, 100_000.0))
+
+Rows = list[tuple[str, ...]]
+
+
+def main() -> int:
+    """Measure, predict, compare; return 1 if a prediction is further off than it should be."""
+    parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each of three windows (5)")
+    seconds: float = parser.parse_args().seconds
+    machine = describe_machine()
+    print(f"{machine['cpu']}, {machine['cpus']} cores, {machine['system']}, {machine['when']}\n")
+    costs = _gateway_costs(seconds)
+    worst = _try_out("gateways", costs, _GATEWAY_FLEETS, Gateways, seconds)
+    worst = max(worst, _try_out_spool(costs, seconds))
+    if find_spec("confluent_kafka"):
+        kafka = _kafka_costs(costs, seconds)
+        worst = max(worst, _try_out("kafka", kafka, _KAFKA_FLEETS, lambda _: Brokers("trace"), seconds))
+    _extrapolate(costs)
+    print(f"\nThe worst prediction is {worst:.0f} % off; {_TOLERANCE} % is what is allowed.")
+    return 1 if worst > _TOLERANCE else 0
+
+
+def _gateway_costs(seconds: float) -> Costs:
+    stored = stored_bytes(_RATE, seconds, _settings(_LARGE)) / _RATE
+    rest, *taken = _measured("gateways", Gateways, Gateways, seconds)
+    gateway = [one.gateways - gateways * rest.gateways for one, gateways in zip(taken, _CUT, strict=True)]
+    loads, sent = _loads(taken), [one.bytes for one in taken]
+    costs = Costs(
+        emit=taken[0].emit / taken[0].emitted,
+        drain=Cost.from_measurements(loads, [one.drains - rest.drains for one in taken], of_drain=True),
+        drain_idle=rest.drains,
+        gateway=Cost.from_measurements(loads, gateway),
+        gateway_idle=rest.gateways,
+        wire=Cost.from_measurements(loads[:2], sent[:2]),
+        wire_of_parts=Cost.from_measurements(loads[2:4], sent[2:4]),
+        stored=stored,
+        pause=max(0.0, 1 / taken[0].requests - _DELAY),
+    )
+    _print_costs("Measured: OTLP over HTTP, gzip", costs)
+    return costs
+
+
+def _kafka_costs(others: Costs, seconds: float) -> Costs:
+    rest, *taken = _measured("kafka", lambda _: Brokers("none"), lambda _: Brokers("trace"), seconds)
+    costs = replace(
+        others,
+        drain=Cost.from_measurements(_loads(taken), [one.drains - rest.drains for one in taken], of_drain=True),
+        drain_idle=rest.drains,
+        gateway=Cost(),
+        gateway_idle=0.0,
+        wire=Cost(),
+        wire_of_parts=Cost(),
+        pause=max(0.0, 1 / taken[0].requests - _DELAY),
+    )
+    _print_costs("Measured: Kafka", costs)
+    return costs
+
+
+def _measured(name: str, make_one: Make, make_more: Make, seconds: float) -> list[Taken]:
+    """Return what one host takes at rest, with large requests and small ones, whole and cut in four."""
+    found = []
+    for what, make, fleet in (
+        ("at rest", make_one, replace(_LARGE, rate=0.0)),
+        ("large requests", make_one, replace(_LARGE, rate=_FASTER * _RATE)),
+        ("small requests", make_one, _SMALL),
+        ("large batches in parts", make_more, replace(_LARGE, rate=_FASTER * _RATE, destinations=_PARTS)),
+        ("small batches in parts", make_more, replace(_SMALL, batch_spans=_FEW * _PARTS, destinations=_PARTS)),
+        ("few spans", make_one, replace(_LARGE, rate=_FEW_SPANS_RATE)),
+    ):
+        _progress(f"{name}: {what}")
+        destination = make(fleet.destinations)
+        try:
+            found.append(run(destination, fleet.hosts, fleet.rate, seconds, _settings(fleet)))
+        finally:
+            destination.close()
+    return found
+
+
+def _loads(taken: Sequence[Taken]) -> list[Load]:
+    return [Load(one.spans, one.requests, one.requests / cut) for one, cut in zip(taken, _CUT, strict=True)]
+
+
+def _try_out(name: str, costs: Costs, fleets: Sequence[Fleet], make: Make, seconds: float) -> float:
+    """Predict and run some fleets; return by how much the worst prediction is off, in percent."""
+    worst = 0.0
+    for fleet in fleets:
+        _progress(f"{name}: {fleet}")
+        found = predict(costs, fleet)
+        destination = make(fleet.destinations)
+        try:
+            taken = run(destination, fleet.hosts, fleet.rate, seconds, _settings(fleet))
+        finally:
+            destination.close()
+        pairs = [
+            ("requests a second", found.requests, taken.requests),
+            ("producers, cores", fleet.hosts * found.producer_cores, taken.emit),
+            ("drains, cores", fleet.hosts * found.drain_cores, taken.drains),
+        ]
+        if destination.pids:
+            pairs += [("gateways, cores", found.gateway_cores, taken.gateways)]
+        if taken.bytes and destination.pids:
+            pairs += [("bytes a second", found.fleet_bytes, taken.bytes)]
+        title = (
+            f"{fleet.hosts} hosts, {fleet.rate:,.0f} spans/s each, {fleet.destinations} {name}, delay {fleet.delay} s: "
+            f"{found.spans_in_request:,.0f} spans a request"
+        )
+        worst = max(worst, _compare(title, pairs))
+    return worst
+
+
+def _try_out_spool(costs: Costs, seconds: float) -> float:
+    fleet = Fleet(1, _STORED_RATE, 1, _DELAY)
+    _progress("spool, at another rate")
+    taken = stored_bytes(fleet.rate, seconds, _settings(fleet))
+    title = f"{fleet.rate:,.0f} spans/s, nobody there: into the spool"
+    return _compare(title, [("bytes a second", predict(costs, fleet).stored_bytes, taken)])
+
+
+def _extrapolate(costs: Costs) -> None:
+    rows: Rows = [("", *(f"{fleet.rate:,.0f}/s" for fleet in _FAR))]
+    found = [predict(costs, fleet) for fleet in _FAR]
+    lines: list[tuple[str, Callable[[int], str]]] = [
+        ("spans a second, all hosts", lambda at: f"{_FAR[at].hosts * _FAR[at].rate:,.0f}"),
+        ("producers, cores a host", lambda at: _short(found[at].producer_cores)),
+        ("drain, cores a host", lambda at: _short(found[at].drain_cores)),
+        ("out of a host, Mbit/s", lambda at: _short(found[at].host_bytes * 8e-6)),
+        ("into the gateways, Gbit/s", lambda at: _short(found[at].fleet_bytes * 8e-9)),
+        ("requests a second", lambda at: f"{found[at].requests:,.0f}"),
+        ("spans a request", lambda at: _short(found[at].spans_in_request) + (" !" * found[at].is_cut_too_fine)),
+        ("gateways, cores", lambda at: _short(found[at].gateway_cores)),
+        ("spool for an hour, GB a host", lambda at: _short(found[at].stored_bytes * 3600e-9)),
+    ]
+    rows += [(name, *(cell(at) for at in range(len(_FAR)))) for name, cell in lines]
+    _print("Extrapolated: 1,000 hosts, 64 gateways or partitions, delay 1 s, by spans a second of a host", rows)
+    for gateways in (8, 64):
+        fleet = Fleet(1000, 1.0, gateways, 1.0)
+        limits = sorted(bounds(costs, fleet).items(), key=lambda item: item[1])
+        rows = [("bound by", "spans/s of a host"), *((name, _short(rate)) for name, rate in limits)]
+        _print(
+            f"Extrapolated: 1,000 hosts and {gateways} gateways, 64 cores and 10 Gbit/s each: what breaks first", rows
+        )
+
+
+def _settings(fleet: Fleet) -> tuple[str, ...]:
+    return ("--batch-delay", str(fleet.delay), "--batch-spans", str(fleet.batch_spans))
+
+
+def _print_costs(title: str, costs: Costs) -> None:
+    rows: Rows = [
+        ("", "a span", "a request", "a batch", "awake", "at rest"),
+        ("producer", f"{costs.emit * 1e9:,.0f} ns", "", "", "", ""),
+        ("drain", *_shown(costs.drain), f"{100 * costs.drain_idle:.2f} % of a core"),
+    ]
+    if costs.gateway.span:
+        rows += [
+            ("gateway", *_shown(costs.gateway), f"{100 * costs.gateway_idle:.2f} % of a core"),
+            ("on the wire, whole batches", *_bytes(costs.wire)),
+            ("on the wire, parts", *_bytes(costs.wire_of_parts)),
+            ("in the spool", f"{costs.stored:.1f} bytes", "", "", "", ""),
+        ]
+    _print(title, rows)
+    print(f"\nBetween two batches: the delay and {1000 * costs.pause:.0f} ms.")
+
+
+def _shown(cost: Cost) -> tuple[str, ...]:
+    single = (f"{cost.span * 1e9:,.0f} ns", f"{cost.request * 1e6:,.0f} µs", f"{cost.batch * 1e6:,.0f} µs")
+    return (*single, f"{100 * cost.second:.1f} %")
+
+
+def _bytes(cost: Cost) -> tuple[str, ...]:
+    return f"{cost.span:.1f} bytes", f"{cost.request:,.0f} bytes", "", "", ""
+
+
+def _compare(title: str, pairs: list[tuple[str, float, float]]) -> float:
+    rows: Rows = [("", "predicted", "measured", "off by")]
+    worst = 0.0
+    for name, predicted, measured in pairs:
+        off = 100 * (predicted / measured - 1)
+        worst = max(worst, abs(off))
+        rows.append((name, _short(predicted), _short(measured), f"{off:+.0f} %"))
+    _print(title, rows)
+    return worst
+
+
+def _print(title: str, rows: Rows) -> None:
+    head, *rest = rows
+    print(f"\n{title}\n\n| " + " | ".join(head) + " |\n|---|" + "---:|" * (len(head) - 1))
+    for row in rest:
+        print("| " + " | ".join(row) + " |")
+    sys.stdout.flush()
+
+
+def _short(number: float) -> str:
+    if number >= 100:
+        return f"{number:,.0f}"
+    return f"{number:.3g}"
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

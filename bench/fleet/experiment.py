@@ -1,0 +1,304 @@
+"""A fleet on this machine: hosts are ring directories with a producer and a drain each; what they take is read off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.deliver.end_to_end import Sink, drain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_WARM_SECONDS: Final = 3.0
+_WINDOWS: Final = 3
+_START_SECONDS: Final = 60.0
+_SPANS: Final = "ringbuf_drain_spans_delivered_total"
+_ATTEMPTS: Final = "ringbuf_drain_export_attempts_total"
+_BYTES: Final = "ringbuf_drain_export_bytes_total"
+_STORED: Final = "ringbuf_drain_spool_size_bytes"
+# The brokers that librdkafka brings for tests; the topic is made when it is first asked for, with four partitions.
+_BROKERS: Final = """
+import sys
+from confluent_kafka import Producer
+producer = Producer({"bootstrap.servers": "nowhere", "test.mock.num.brokers": 3, "log_level": 0})
+found = producer.list_topics("otlp_spans", 10)
+print(",".join(f"{one.host}:{one.port}" for one in found.brokers.values()), flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a fleet took, a second.
+
+    Attributes:
+        emitted: spans.
+        spans: that arrived.
+        requests: with these.
+        emit: cores of the producers' calls.
+        drains: cores.
+        gateways: cores; of Kafka 0, since the brokers are no real ones.
+        bytes: that were sent.
+    """
+
+    emitted: float
+    spans: float
+    requests: float
+    emit: float
+    drains: float
+    gateways: float
+    bytes: float
+
+
+class Gateways:
+    """Receivers in processes of their own: rotel where it is installed, else this benchmark's own.
+
+    Args:
+        count: how many.
+
+    Attributes:
+        pids: of the processes.
+        arguments: of a drain that sends to them.
+        kind: what they are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._stack = ExitStack()
+        self.pids: list[int] = []
+        endpoints = []
+        self.kind = "rotel" if find_spec("rotel") else "bench.deliver.sink"
+        for _ in range(count):
+            endpoint, pid = self._rotel() if self.kind == "rotel" else self._sink()
+            endpoints.append(endpoint)
+            self.pids.append(pid)
+        self.arguments = ("otlp-http", *(word for endpoint in endpoints for word in ("--endpoint", endpoint)))
+
+    def close(self) -> None:
+        """End them."""
+        self._stack.close()
+
+    def _sink(self) -> tuple[str, int]:
+        sink = self._stack.enter_context(Sink("http", keeps=False))
+        return sink.endpoint, sink.pid
+
+    def _rotel(self) -> tuple[str, int]:
+        spec = find_spec("rotel")
+        assert spec is not None
+        assert spec.origin is not None
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-")))
+        program = shutil.copy(Path(spec.origin).with_name("rotel-agent"), folder)  # the wheel's has no run bit
+        Path(program).chmod(0o700)
+        http, grpc = free_port(), free_port()
+        listen = ("--otlp-http-endpoint", f"127.0.0.1:{http}", "--otlp-grpc-endpoint", f"127.0.0.1:{grpc}")
+        files = ("--pid-file", folder / "pid", "--log-file", folder / "log")
+        process = subprocess.Popen(
+            [program, "start", "--exporter", "blackhole", *listen, *files],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        _wait_for(http)
+        return f"http://127.0.0.1:{http}", process.pid
+
+
+class Brokers:
+    """librdkafka's brokers for tests in a process of their own, which costs what no real one does.
+
+    Attributes:
+        pids: none.
+        arguments: of a drain that sends to them.
+        kind: what they are.
+    """
+
+    def __init__(self, partition_by: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BROKERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        brokers = self._process.stdout.readline().strip()
+        self.pids: list[int] = []
+        self.arguments = ("kafka", "--kafka-brokers", brokers, "--kafka-partition-by", partition_by)
+        self.kind = "librdkafka's brokers for tests"
+
+    def close(self) -> None:
+        """End them."""
+        self._process.communicate()
+
+
+def run(destination: Gateways | Brokers, hosts: int, rate: float, seconds: float, settings: Sequence[str]) -> Taken:
+    """Let a fleet work, and return what it took: the median of some windows, figure by figure.
+
+    Args:
+        destination: where the drains send.
+        hosts: how many.
+        rate: spans a second of a host; 0: none.
+        seconds: of a window, after a start.
+        settings: of the drains.
+
+    Raises:
+        RuntimeError: spans were dropped: this machine cannot do so much.
+    """
+    with ExitStack() as cleanup:
+        drains, ports, producers = [], [], []
+        for _ in range(hosts):
+            ring_dir = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
+            ports.append(free_port())
+            listen = ("--listen", f"127.0.0.1:{ports[-1]}")
+            drains.append(cleanup.enter_context(drain(ring_dir, *destination.arguments, *listen, *settings)))
+            if rate:
+                producers.append(cleanup.enter_context(_Producer(ring_dir, rate)))
+        time.sleep(_WARM_SECONDS)
+        windows = []
+        for _ in range(_WINDOWS):
+            before = _look(drains, ports, producers, destination.pids)
+            time.sleep(seconds)
+            windows.append(_between(before, _look(drains, ports, producers, destination.pids, is_end=True)))
+        if lost := sum(producer.ask()["lost"] for producer in producers):
+            raise RuntimeError(f"{lost:,} spans were dropped at {hosts} times {rate:,.0f} a second")
+    return Taken(*map(statistics.median, zip(*map(astuple, windows), strict=True)))
+
+
+def stored_bytes(rate: float, seconds: float, settings: Sequence[str]) -> float:
+    """Return how many bytes a second a drain spools of so many spans a second, while nobody takes them."""
+    with ExitStack() as cleanup:
+        ring_dir = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
+        state = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-")))
+        port = free_port()
+        away = ("--endpoint", f"http://127.0.0.1:{free_port()}", "--state-dir", str(state), "--spool-after", "0.1")
+        listen = ("--listen", f"127.0.0.1:{port}")
+        cleanup.enter_context(drain(ring_dir, "otlp-http", *away, *listen, *settings))
+        producer = cleanup.enter_context(_Producer(ring_dir, rate))
+        time.sleep(_WARM_SECONDS)
+        before, begin = _metrics(port)["stored"], time.monotonic()
+        time.sleep(seconds)
+        after, end = _metrics(port)["stored"], time.monotonic()
+        producer.ask()
+    return (after - before) / (end - begin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What all had done: counters and when they were read, processor seconds and when."""
+
+    counted: dict[str, float]
+    counted_at: float
+    told: dict[str, float]
+    drains: float
+    gateways: float
+    at: float
+
+
+def _look(
+    drains: list[int], ports: list[int], producers: list[_Producer], gateways: list[int], *, is_end: bool = False
+) -> _Look:
+    """Read all off; reading the metrics costs the drains something, which stays outside of the window."""
+    counted = {} if is_end else _sum(map(_metrics, ports))
+    counted_at = time.monotonic()
+    told = _sum(producer.ask() for producer in producers)
+    of_drains, of_gateways = (sum(map(processor_seconds, pids)) for pids in (drains, gateways))
+    at = time.monotonic()
+    if is_end:
+        counted, counted_at = _sum(map(_metrics, ports)), time.monotonic()
+    return _Look(counted, counted_at, told, of_drains, of_gateways, at)
+
+
+def _between(before: _Look, after: _Look) -> Taken:
+    lasted = after.at - before.at
+
+    def rate(name: str) -> float:
+        return (after.counted[name] - before.counted[name]) / (after.counted_at - before.counted_at)
+
+    return Taken(
+        emitted=(after.told.get("spans", 0) - before.told.get("spans", 0)) / lasted,
+        spans=rate("spans"),
+        requests=rate("requests"),
+        emit=(after.told.get("processor", 0) - before.told.get("processor", 0)) / lasted,
+        drains=(after.drains - before.drains) / lasted,
+        gateways=(after.gateways - before.gateways) / lasted,
+        bytes=rate("bytes"),
+    )
+
+
+def _sum(found: Iterable[dict[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for one in found:
+        for name, number in one.items():
+            total[name] = total.get(name, 0.0) + number
+    return total
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    return port
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time of a process, with that of its threads that have ended."""
+    # The clock that clock_getcpuclockid(3) returns. /proc has threads that run, or ticks of 10 ms.
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+class _Producer:
+    def __init__(self, ring_dir: str, rate: float) -> None:
+        command = [sys.executable, "-m", "bench.fleet.producer", ring_dir, str(rate)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self) -> dict[str, float]:
+        """Return its spans, how many found no room, and the seconds of processor time of its calls."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        told: dict[str, float] = json.loads(self._process.stdout.readline())
+        return told
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._process.communicate()
+
+
+def _metrics(port: int) -> dict[str, float]:
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    found = {"spans": 0.0, "requests": 0.0, "bytes": 0.0, "stored": 0.0}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == _ATTEMPTS and sample.labels["verdict"] == "delivered":
+                found["requests"] += sample.value
+            elif sample.name == _BYTES and sample.labels["stage"] == "sent":
+                found["bytes"] += sample.value
+            elif sample.name == _SPANS:
+                found["spans"] += sample.value
+            elif sample.name == _STORED:
+                found["stored"] += sample.value
+    return found
+
+
+def _wait_for(port: int) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end:
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"nobody listens on port {port}")

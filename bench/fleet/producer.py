@@ -1,0 +1,50 @@
+"""A producer of the fleet: emits evenly until its input ends, then prints one line of JSON.
+
+argv: ring directory, spans a second. Before, each line of its input is answered by what it has done so far.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import select
+import sys
+import time
+from itertools import cycle, islice
+from typing import Final
+
+_BEAT_SECONDS: Final = 0.02
+_CAPACITY: Final = 1 << 18
+
+
+def main() -> None:
+    """Emit."""
+    import ringbuf
+    from ringbuf.dataplane import LeaseId, OpType, site
+
+    ring_dir, rate = sys.argv[1], float(sys.argv[2])
+    emitter = ringbuf.configure("fleet", ring_dir=ring_dir, capacity=_CAPACITY)
+    emit, lease = site(OpType.FBMU_READ).emit, LeaseId(7)
+    # Spans of a burst would else have nearly the same times, and compress as no real ones do.
+    dice = random.Random(219)  # noqa: S311 - the same in each run
+    ages = cycle([(dice.randrange(10_000_000, 20_000_000), dice.randrange(10_000_000)) for _ in range(8192)])
+    done, processor = 0, 0
+    begin = time.monotonic()
+    is_open = True
+    while is_open:
+        if select.select([sys.stdin], [], [], _BEAT_SECONDS)[0]:
+            is_open = bool(sys.stdin.readline())
+            stats = emitter.stats()
+            print(json.dumps({"spans": done, "lost": done - stats.published, "processor": processor / 1e9}), flush=True)
+        due = int((time.monotonic() - begin) * rate) - done
+        # The loop alone: how often it wakes is this program's way, and not a producer's cost.
+        processor -= time.thread_time_ns()
+        for begun, ended in islice(ages, due):
+            emit(lease, time.time_ns() - begun, time.time_ns() - ended, 4096)
+        processor += time.thread_time_ns()
+        done += due
+    emitter.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The sizing model: its arithmetic, and that it finds the costs from which loads were made."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2]))  # last: ringbuf and drain are those that are installed
+
+from bench.fleet.model import Cost, Costs, Fleet, Load, bounds, predict
+
+COSTS = Costs(
+    emit=1e-7,
+    drain=Cost(span=1e-6, request=1e-3, batch=1e-2),
+    drain_idle=0.01,
+    gateway=Cost(span=2e-6, request=1e-4),
+    gateway_idle=0.02,
+    wire=Cost(span=40, request=400),
+    wire_of_parts=Cost(span=50, request=400),
+    stored=60,
+    pause=0.0,
+)
+SLOW = Fleet(hosts=10, rate=1000, destinations=4, delay=1.0)
+
+
+def test_requests_a_second_are_hosts_times_destinations_over_the_delay() -> None:
+    found = predict(COSTS, SLOW)
+    assert found.requests == 10 * 4 / 1.0
+    assert found.spans_in_request == 250
+    assert predict(replace(COSTS, pause=1.0), SLOW).requests == 10 * 4 / 2.0
+
+
+def test_full_batches_go_before_the_delay_is_over() -> None:
+    found = predict(COSTS, replace(SLOW, rate=81_920))
+    assert found.requests == 10 * 4 * 10
+    assert found.spans_in_request == 8192 / 4
+
+
+def test_each_side_takes_its_part() -> None:
+    found = predict(COSTS, SLOW)
+    assert found.producer_cores == pytest.approx(1e-4)
+    assert found.drain_cores == pytest.approx(0.01 + 1000e-6 + 4e-3 + 1e-2)
+    assert found.gateway_cores == pytest.approx(4 * 0.02 + 10_000 * 2e-6 + 40e-4)
+    assert found.host_bytes == pytest.approx(50_000 + 4 * 400)
+    assert found.fleet_bytes == pytest.approx(10 * found.host_bytes)
+    assert found.stored_bytes == pytest.approx(60_000)
+
+
+def test_parts_compress_as_parts_and_whole_batches_as_such() -> None:
+    assert predict(COSTS, replace(SLOW, destinations=1)).host_bytes == pytest.approx(40_000 + 400)
+
+
+def test_no_request_has_less_than_a_span_and_small_ones_are_told() -> None:
+    found = predict(COSTS, replace(SLOW, rate=10, destinations=64))
+    assert found.spans_in_request == 1
+    assert found.is_cut_too_fine
+    assert not predict(COSTS, SLOW).is_cut_too_fine
+
+
+def test_costs_are_found_from_what_they_add_up_to() -> None:
+    cost = Cost(3e-7, 2e-4, 5e-3, 0.07)
+    loads = [Load(20_000, 1, 1), Load(20_000, 50, 50), Load(20_000, 50, 12.5), Load(10_000, 7, 2), Load(100, 4, 4)]
+    found = Cost.from_measurements(loads, [cost.of(load) for load in loads], of_drain=True)
+    assert astuple(found) == pytest.approx(astuple(cost))
+    flat = replace(cost, batch=0.0, second=0.0)
+    found = Cost.from_measurements(loads, [flat.of(load) for load in loads])
+    assert astuple(found) == pytest.approx(astuple(flat))
+
+
+def test_the_first_bound_is_that_of_whatever_there_is_least_of() -> None:
+    few = bounds(COSTS, replace(SLOW, hosts=1000, destinations=2), link=1.25e10)
+    assert min(few, key=few.__getitem__) == "cores of the gateways"
+    none = bounds(replace(COSTS, gateway=Cost()), replace(SLOW, hosts=1000, destinations=2))
+    assert min(none, key=none.__getitem__) == "network of the gateways"
+    many = bounds(COSTS, replace(SLOW, hosts=1, destinations=64))
+    assert min(many, key=many.__getitem__) == "cores of a host, producers and drain"
