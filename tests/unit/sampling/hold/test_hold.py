@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import struct
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -531,6 +532,55 @@ def test_bytes_that_anybody_may_have_written_do_no_harm(seed: int, folder: Path,
             again.settle(found.places[:2], Fate.DELIVERED)
         assert all(sums.unaccounted == 0 for sums in again.sums().values())
         again.close()
+
+
+def test_numbers_that_are_wrong_under_a_right_checksum_are_not_believed(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    held(hold, origin, 0, 3)
+    held(hold, origin, 3, 4)
+    hold.close()
+    (path,) = chunk_files(folder)
+    begin = lib.RB_CHUNK_HEAD_BYTES + SEGMENT_BYTES[3]
+    head = bytearray(path.read_bytes()[begin : begin + lib.RB_SEGMENT_HEAD_BYTES])
+    at = {name: offset - lib.RB_CHUNK_HEAD_BYTES for name, offset in SEGMENT.items()}
+    struct.pack_into("<I", head, at["first_slot"], 0)  # another's
+    struct.pack_into("<I", head, at["crc32"], zlib.crc32(head[at["bytes"] :]))
+    with path.open("r+b") as file:
+        file.seek(begin)
+        file.write(head)
+    again = opened(folder)
+    assert found_in(again) == {0, 1, 2}
+    assert (again.unsound, again.sums()[""].lost) == (1, 4)
+    again.close()
+
+
+def test_a_chunk_with_holes_is_not_used(folder: Path, hold: Hold, origin: Origin) -> None:
+    """Reading a hole asks for memory, and where there is none that is a signal."""
+    held(hold, origin, 0, 3)
+    hold.close()
+    (path,) = chunk_files(folder)
+    os.truncate(path, 4096)
+    os.truncate(path, CHUNK_BYTES)
+    again = opened(folder)
+    assert (again.found, again.unsound, again.sums()["walker"].lost) == ([], 1, 3)
+    again.close()
+
+
+def test_where_moved_records_were_is_not_believed_when_it_is_damaged(folder: Path, hold: Hold, origin: Origin) -> None:
+    first = held(hold, origin, 0, ALL_OF_A_CHUNK)
+    hold.settle(first[2:], Fate.DELIVERED)
+    hold._chunks._begin(spare=0)
+    (chunk,) = [chunk for chunk in hold._chunks if chunk.waiting]
+    assert hold._chunks._move_out(chunk)
+    hold.close()
+    (moved,) = [path for path in chunk_files(folder) if path != chunk.path]
+    with moved.open("r+b") as file:
+        file.seek(lib.RB_CHUNK_HEAD_BYTES + lib.RB_SEGMENT_HEAD_BYTES)
+        file.write(b"\7")
+    again = opened(folder)
+    assert (found_in(again), again.unsound) == ({0, 1}, 1)
+    again.close()
 
 
 @pytest.mark.parametrize("word", [lib.RB_HELD_LOST + 1, 200, 256, 2**32 - 1])
