@@ -23,6 +23,7 @@ from drain.sampling.sampler import Sampler, Why
 from drain.sampling.seen_records import RecordLooker
 from drain.sampling.seen_span import SeenSpan, seen_spans
 from drain.sampling.trace_state import stated
+from drain.sampling.traces import Traces
 from drain.service.held_batches import GATHERING_SECONDS, HeldSegment
 from drain.service.late_sampling import LateSampling
 from ringbuf.dataplane import DATAPLANE_LAYOUT as LAYOUT
@@ -220,6 +221,30 @@ def test_without_room_the_oldest_traces_are_decided_early_and_nothing_is_lost(tm
     assert bench.hold.sums()["service 1"].sampled_out == count
     bench.check_law()
     bench.late.close()
+
+
+def test_when_the_table_is_full_the_ring_with_most_spans_gives_way() -> None:
+    table = Traces(Rules((ERRORS, Rule(DEFAULT))), bytes(16), traces=512, spans=256, decided=512, look=512)
+
+    def look(origin: int, trace: int, count: int) -> None:
+        records = np.repeat(span_of(1), count)
+        records["trace_id"] = [np.frombuffer(n.to_bytes(16, "little"), np.uint8) for n in range(trace, trace + count)]
+        looked = table.look(origin, records, np.zeros(count, np.uint64), 1)
+        table.place(looked, np.arange(trace, trace + count, dtype=np.uint64))
+
+    def given_way() -> list[int]:
+        settled = table.take()
+        return [] if settled is None else settled.places.tolist()
+
+    large = table.join()
+    look(large, 1, 200)
+    small = table.join()
+    look(small, 301, 56)
+    assert table.decide_early(1, Why.HOLD, 1) == 1
+    assert given_way() == [1]
+    look(small, 401, 1)
+    look(small, 402, 1)
+    assert set(given_way()) < set(range(2, 201)), "there was no room for the last"
 
 
 LARGE = SpanLayout(span_names=["read"], attributes=[Attribute("text", "str", size=2000)])
