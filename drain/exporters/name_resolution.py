@@ -13,8 +13,6 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from urllib3.util.connection import allowed_gai_family
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -60,4 +58,7 @@ def _end(host: str, port: int) -> None:
 
 
 def _look_up(host: str, port: int, flags: int = 0) -> Sequence[Address]:
+    # Here, as a drain that writes to a file loads no HTTP client.
+    from urllib3.util.connection import allowed_gai_family  # noqa: PLC0415 - see above
+
     return socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM, flags=flags)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WORD_BYTES: Final = 4
-_CHECKED_FROM: Final = next(field.offset for name, field in ffi.typeof("rb_segment").fields if name == "bytes")
+_CHECKED_FROM: Final = dict(ffi.typeof("rb_segment").fields)["bytes"].offset
 
 
 def published_in(path: Path) -> Counter[bytes]:
