@@ -326,6 +326,8 @@ static void site_free(PyObject *self)
     rb_py_site *site = (rb_py_site *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    if (site->spare != NULL)
+        PyObject_GC_Del(site->spare); /* while there is its type, which says where it begins */
     for (uint32_t i = 0; i < site->argument_count; i++)
         rb_argument_release(&site->arguments[i]);
     Py_XDECREF(site->convert);
@@ -338,8 +340,6 @@ static void site_free(PyObject *self)
     Py_XDECREF(site->owner);
     Py_XDECREF(site->home);
     PyMem_Free(site->template);
-    if (site->spare != NULL)
-        PyObject_GC_Del(site->spare);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import subprocess
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from ringbuf import _site
 from ringbuf.sites.span import Span
 from ringbuf.status import Status
 from ringbuf.testing import InMemoryEmitter
+from tests.python import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,3 +168,33 @@ def test_a_span_may_be_the_last_that_holds_its_site() -> None:
             gc.collect()
         del span
         assert [one["attributes"] for one in emitter.finished_spans()] == [{"bytes": 7}]
+
+
+LAST_OF_ITS_TYPE = """
+import gc, ringbuf.testing, ringbuf.sites.site as sites
+
+LAYOUT = ringbuf.SpanLayout(span_names=["get"], attributes=[ringbuf.Attribute("bytes", "u64")])
+with ringbuf.testing.InMemoryEmitter(layout=LAYOUT) as emitter:
+    usual = sites.SiteSpan
+    sites.SiteSpan = type("Own", (usual,), {"__slots__": ()})
+    site = emitter.site("get", varying=["bytes"])
+    sites.SiteSpan = usual
+    for one in (site, emitter.site("get", varying=["bytes"])):
+        with one.span(1):
+            pass
+    cycle = [site]
+    cycle.append(cycle)
+    del site, one, cycle
+    gc.collect()
+    print([kind for kind in usual.__subclasses__() if kind.__name__ == "Own"])
+"""
+
+
+def test_a_site_may_be_the_last_that_holds_the_type_of_its_spans() -> None:
+    """The collector takes the class apart first; the site, which has memory of a span to return, goes last."""
+    python, *rest = command(LAST_OF_ITS_TYPE)
+    # With the debug allocator, memory that is returned from a wrong place ends the process.
+    done = subprocess.run(
+        [python, "-X", "dev", *rest], capture_output=True, text=True, errors="replace", check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
