@@ -100,7 +100,7 @@ def text_of(version: int) -> str:
 
 
 @pytest.mark.prove
-def test_a_thousand_reloads_a_second_tear_no_trace_and_lose_none(ring_dir: Path, tmp_path: Path, rules: Path) -> None:
+def test_hundreds_of_reloads_a_second_tear_no_trace_and_lose_none(ring_dir: Path, tmp_path: Path, rules: Path) -> None:
     output, log = tmp_path / "spans.jsonl", tmp_path / "log"
     rules.write_text(text_of(0))
     versions = [rules.with_suffix(f".{number}") for number in range(3)]
