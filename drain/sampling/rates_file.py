@@ -43,7 +43,7 @@ def read_rates(path: Path, now_nano: int) -> dict[str, RateState]:
         if document["boot_id"] != _boot_id():
             return {}
         return {str(name): _checked(state, now_nano // _SECOND) for name, state in document["rates"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}
 
 
