@@ -174,6 +174,8 @@ class LateSampling:
         self._malformed = 0  # tracestates, under rules that are no more
         self._dropped_at_once: Counter[str] = Counter()  # by service: decided before they were held
         self._is_record_whole = True  # that of decisions
+        # Twice what matters, however much that is: else it would be written anew each second.
+        self._most_on_record = 2 * self._decisions_room
         # Late spans that were kept for themselves: by earlier drains; and lately, for when the file is written anew.
         self._kept_before = unpacked_spans(hold.decisions.found)
         self._kept_lately = deque(self._kept_before.tolist(), self._decisions_room)
@@ -270,7 +272,11 @@ class LateSampling:
             HoldFullError: there is no room for what says how to read it.
         """
         document = (ring.layout.to_json(), resource_to_json(ring.resource), ring.root_threshold)
-        origin = self.hold.origin(*document, owner=ring.owner)
+        try:
+            origin = self.hold.origin(*document, owner=ring.owner)
+        except HoldFullError as error:
+            self._trouble.warn("a ring waits: the hold has no room for its layout", ring=ring.name, reason=str(error))
+            raise
         key = _key_of(ring)
         for one in self._in_effect:
             one.join(key, origin)
@@ -410,10 +416,11 @@ class LateSampling:
     def tend(self) -> None:
         """Do what is to be done once a second."""
         self._is_record_whole &= self.hold.tend()
-        if not self._is_record_whole or len(self.hold.decisions) > 2 * self._decisions_room:
+        if not self._is_record_whole or len(self.hold.decisions) > self._most_on_record:
             try:
                 self.hold.decisions.rewrite(self._remembered())
                 self._is_record_whole = True
+                self._most_on_record = 2 * max(self._decisions_room, len(self.hold.decisions))
             except OSError as error:
                 self._trouble.warn("decisions cannot be put on record anew", reason=str(error))
         self._keep_rates()
@@ -535,7 +542,8 @@ class LateSampling:
             return
         try:
             self.hold.decisions.append(np.concatenate(entries))
-        except OSError as error:  # better than to hold up all: only a kill would tear these traces
+        except OSError as error:  # better than to hold up all: until they are, a kill would tear these traces
+            self._is_record_whole = False
             self._trouble.warn("decisions cannot be put on record", reason=str(error), entries=sum(map(len, entries)))
 
     def _remembered(self) -> np.ndarray:

@@ -74,7 +74,8 @@ class RulesInEffect:
         return self.rules.is_dry_run
 
     def join(self, key: RingKey, origin: Origin) -> None:
-        """Take a ring in."""
+        """Take a ring in; of one that is attached once more nothing is left but what waits."""
+        self.leave(key)
         self._members[key] = self.member(origin)
 
     def member(self, origin: Origin) -> Member:

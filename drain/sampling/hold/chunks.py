@@ -60,6 +60,7 @@ class Chunks:
         self._listed: Any = ffi.gc(lib.rb_chunks_new(), lib.rb_chunks_free)  # the same, in C
         self._handles: list[Any] = []  # of those that are listed there: they live as long
         self._moved = Moved()
+        self._told_lost: set[int] = set()  # serials of those of which the log has said that they were cut
         self.serials = itertools.count(1)
         self.filled: Chunk | None = None
         self.remade = 0
@@ -92,6 +93,11 @@ class Chunks:
         if self.filled is not None:
             self.filled.is_open = False
         self.filled = None
+
+    def replace_lost(self) -> None:
+        """Fill another chunk, be it the one that is kept for what is moved: for what there was room, there still is."""
+        self.filled_is_lost()
+        self._begin(spare=0)
 
     def now(self, places: np.ndarray) -> np.ndarray:
         """Return where records are that had these places: u64, shape (n,)."""
@@ -152,12 +158,11 @@ class Chunks:
     def tend(self) -> None:
         """Bring home what lies in files that were removed, give memory back, and empty a sparse chunk in time."""
         for chunk in [*self]:
-            was_lost = chunk.is_lost
-            if not chunk.look():
+            has_its_name = chunk.look()
+            if chunk.is_lost:
+                self._tell_lost(chunk)
+            elif not has_its_name:
                 self._bring_home(chunk)
-            elif chunk.is_lost and not was_lost:
-                self.remade += 1
-                self._log.error("a file of the hold was cut: what is asked for of it is lost", waiting=chunk.waiting)
             if chunk.is_lost and chunk is self.filled:
                 self.filled_is_lost()
             if chunk.is_lost and not chunk.waiting:
@@ -274,8 +279,16 @@ class Chunks:
         self.remade += 1
         self._log.error("a file of the hold was removed: it is made anew", waiting=chunk.waiting)
 
+    def _tell_lost(self, chunk: Chunk) -> None:
+        """Say once that a file was cut, whoever has noticed it: this look, or an access before it."""
+        if chunk.serial not in self._told_lost:
+            self._told_lost.add(chunk.serial)
+            self.remade += 1
+            self._log.error("a file of the hold was cut: what is asked for of it is lost", waiting=chunk.waiting)
+
     def _drop(self, chunk: Chunk) -> None:
         self._by_serial.pop(chunk.serial, None)
+        self._told_lost.discard(chunk.serial)
         self._note_serials()
         if chunk.has_its_name():
             chunk.path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from drain.sampling.hold.files import open_own, set_unsound_aside, whole_file
+from drain.sampling.hold.files import PASSING, open_own, set_unsound_aside, whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,9 @@ class Decisions:
         found: the newest entries of earlier drains, u64, shape (n, 2).
         is_anew: there was a file that cannot be used; it was set aside.
 
+    Raises:
+        OSError: there is no memory, or no descriptor, to open it.
+
     Without room for its file there is none: nothing is on record until `rewrite` has made it.
     """
 
@@ -55,8 +58,10 @@ class Decisions:
             self._read()
         except FileNotFoundError:
             self._make()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             self.close()
+            if isinstance(error, OSError) and error.errno in PASSING:
+                raise
             set_unsound_aside(self._path)
             self.is_anew = True
             self.key = secrets.token_bytes(_KEY_BYTES)  # not what such a file says
@@ -79,9 +84,9 @@ class Decisions:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         content = np.ascontiguousarray(entries, np.dtype("<u8")).tobytes()
         try:
-            written = os.pwrite(self._fd, content, self._size)
-            if written < len(content):  # the file system is full in the middle of it
-                os.pwrite(self._fd, content[written:], self._size + written)
+            written = 0
+            while written < len(content):  # the file system may be full in the middle of it
+                written += os.pwrite(self._fd, content[written:], self._size + written)
         except OSError:
             os.ftruncate(self._fd, self._size)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 HOLD_FOLDER: Final = "hold"
 """Of a ring directory."""
+
+PASSING: Final = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""What hinders to open a file and is no fault of it: the next start has it."""
 
 PART_PREFIX: Final = ".part-"
 _UNSOUND_PREFIX: Final = "unsound-"

@@ -93,7 +93,7 @@ class Hold:
 
     Raises:
         RingBufferError: the folder is not ours alone.
-        OSError: a file cannot be mapped for want of memory or descriptors.
+        OSError: a file cannot be opened or mapped for want of memory or descriptors.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class Hold:
             try:
                 chunk.append(look, np.ascontiguousarray(records), owner, which=which)
             except ChunkLostError:
-                self._chunks.filled_is_lost()
+                self._chunks.replace_lost()
                 continue
             self.unreleased.add(chunk, look)
             self._owners.hold(owner, count)
@@ -265,10 +265,13 @@ class Hold:
         """
         try:
             ensure_private_folder(self.folder)
-            self._origins.look()
         except (OSError, RingBufferError) as error:
             self._trouble.warn("the hold's folder cannot be made anew", reason=str(error))
             return True
+        try:
+            self._origins.look()
+        except OSError as error:  # no reason to leave the rest: it may give room back
+            self._trouble.warn("what says how held spans are read cannot be made anew", reason=str(error))
         self._chunks.tend()
         self._origins.sweep()
         self._owners.forget_idle()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from drain.accounting.label_names import label_value
-from drain.sampling.hold.files import read_own, whole_file
+from drain.sampling.hold.files import PASSING, read_own, whole_file
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import LayoutError, RingBufferError
 from ringbuf.layout.layout import SpanLayout
@@ -112,6 +112,7 @@ class Origins:
 
         Raises:
             OriginError: it is gone, or was changed.
+            OSError: there is no memory, or no descriptor, to open it.
         """
         origin = self._known.get(identity)
         if origin is None:
@@ -121,6 +122,8 @@ class Origins:
                     raise OriginError(f"{self._path(identity)}: not what was put there")
                 origin = self._known[identity] = _origin_of(identity, document)
             except (OSError, ValueError, struct.error) as error:  # a LayoutError is a ValueError
+                if isinstance(error, OSError) and error.errno in PASSING:
+                    raise
                 raise OriginError(f"{self._path(identity)}: {error}") from error
         return origin
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import Counter
 from types import MappingProxyType
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from drain.sampling.hold.chunk import SLOT_BITS, SLOTS, Chunk, ChunkError, ChunkLostError, Fate, RingKey, Segment
-from drain.sampling.hold.files import PART_PREFIX, open_own, set_unsound_aside
+from drain.sampling.hold.files import PART_PREFIX, PASSING, open_own, set_unsound_aside
 from drain.sampling.hold.origins import OriginError
 from drain.sampling.hold.unreadable import published_in
 from drain.sampling.hold.unsafe import Unsafe
@@ -28,7 +27,6 @@ CHUNK_PREFIX: Final = "chunk-"
 
 _LEAST_SLOT_BYTES: Final = 64
 _NO_RING: Final = RingKey(0, 0)
-_PASSING: Final = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})  # no fault of the file: the next start has it
 
 
 class Recovery:
@@ -97,7 +95,7 @@ class Recovery:
                 self._log.error("a file of the hold has a damaged head; what follows it is sound", file=path.name)
                 self.unsound += 1
         except (OSError, ChunkError) as error:
-            if isinstance(error, OSError) and error.errno in _PASSING:
+            if isinstance(error, OSError) and error.errno in PASSING:
                 raise
             self._set_aside(path, str(error), self._lost_in(path))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from types import SimpleNamespace
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import structlog
+import structlog.testing
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batcher
 from drain.otlp.encoder import to_resource_spans
+from drain.sampling.decision_words import packed_spans
 from drain.sampling.hold.chunk import RingKey
-from drain.sampling.hold.hold import Hold
+from drain.sampling.hold.decisions import Decisions
+from drain.sampling.hold.hold import Hold, HoldFullError
 from drain.sampling.hold.picture import read_picture
 from drain.sampling.rules import DEFAULT, Rule, Rules, of_ratio
 from drain.sampling.sampler import Sampler, Why
@@ -74,6 +78,7 @@ class Bench:
 
     def ring(self, number: int, layout: SpanLayout = LAYOUT) -> Any:
         ring: Any = SimpleNamespace(
+            name=f"{number}.ring",
             layout=layout,
             owner=0,
             resource={"service.name": f"service {number}"},
@@ -667,3 +672,63 @@ def test_rates_that_are_ahead_of_what_is_looked_at_once_more(bench: Bench) -> No
     for state in states.values():
         times = [at for at, _ in state["seconds"]]
         assert times == sorted(set(times)), "the next drain would take it for no rate"
+
+
+def test_decisions_that_could_not_be_put_on_record_are_once_there_is_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    ring, records = bench.ring(1), drawn(np.random.default_rng(1), 20, 20, 0)
+    records["status"] = 2  # is kept at once
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        bench.late.read(ring, 0, records, 0, 20, 0)
+    bench.late.tend()
+    again = Decisions(bench.hold.folder)  # after a kill
+    assert len(again.found) == len({bytes(one) for one in records["trace_id"]})
+    again.close()
+
+
+def test_the_record_of_decisions_is_written_anew_only_when_half_of_it_is_old(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, capacity_bytes=1 << 18)
+    decided = np.arange(8_000, dtype=np.uint64).reshape(-1, 2)
+    bench.hold.decisions.append(np.concatenate([packed_spans(np.arange(4_000, dtype=np.uint64)), decided]))
+    bench.late.close()
+    bench.open()
+    bench.late.tend()
+    path, much = bench.hold.folder / "decisions", len(bench.hold.decisions)
+    assert much < 4_000, "what is too old to matter is gone"
+    before = path.stat().st_ino
+    bench.hold.decisions.append(decided[:100])
+    bench.late.tend()
+    assert path.stat().st_ino == before
+    bench.hold.decisions.append(decided[:much])
+    bench.late.tend()
+    assert len(bench.hold.decisions) == much
+    bench.late.close()
+
+
+def test_a_ring_without_room_for_its_layout_waits_and_the_log_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as lines:
+        patch.setattr(os, "posix_fallocate", full)
+        for _ in range(3):
+            with pytest.raises(HoldFullError):
+                bench.ring(1)
+    assert [line["ring"] for line in lines] == ["1.ring"], "once, not at each try"
+    assert "No space left" in lines[0]["reason"]
+    bench.ring(1)
+
+
+def test_a_ring_that_is_attached_once_more_is_one(bench: Bench) -> None:
+    for _ in range(3):
+        bench.ring(1)
+    bench.ring(2)
+    (rules,) = bench.late._in_effect
+    assert [member.number for member in rules._members.values()] == [0, 1], "else its share becomes that of others"

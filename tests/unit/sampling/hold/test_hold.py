@@ -8,7 +8,7 @@ import os
 import random
 import struct
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -140,6 +140,22 @@ def test_an_origin_for_which_there_was_no_room_is_made_anew_later(
     assert not path.exists()
     assert hold.tend()
     assert path.read_bytes() == origin.document
+
+
+def test_without_room_for_an_origin_all_else_is_tended(
+    folder: Path, hold: Hold, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [held(hold, origin, number * ALL_OF_A_CHUNK, ALL_OF_A_CHUNK) for number in range(4)]
+    hold.settle(np.concatenate(places), Fate.DELIVERED)
+    for path in (*folder.glob("origin-*"), folder / "decisions"):
+        path.unlink()
+
+    def has_no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", has_no_room)
+    assert not hold.tend(), "the decisions are gone"
+    assert len(chunk_files(folder)) == 3, "memory is given back"
 
 
 def test_of_more_decisions_than_can_be_remembered_the_newest_are_found(
@@ -374,6 +390,8 @@ def test_a_file_that_is_cut_is_no_signal_and_what_was_in_it_is_counted(
     assert set(places_by_number(hold, more)) == set(range(100, 105))
     hold.settle(places[10:], Fate.SAMPLED_OUT)
     assert hold.tend()
+    assert hold.tend()
+    assert hold.remade == 1, "it is told, though not this look has noticed it, and once"
     sums = hold.sums()["walker"]
     assert (sums.lost, sums.sampled_out, sums.waiting, sums.unaccounted) == (10, 90, 5, 0)
     hold.close()
@@ -388,6 +406,19 @@ def test_a_file_that_is_cut_under_an_append_loses_none_of_what_is_appended(
     held(hold, origin, 0, 1)
     os.truncate(chunk_files(folder)[0], 0)
     assert set(places_by_number(hold, held(hold, origin, 1, 50))) == set(range(1, 51))
+
+
+def test_a_file_that_is_cut_under_an_append_takes_no_room_from_it_in_a_hold_that_is_full(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    """The caller has looked at the records, and counted them: to look once more would count them twice."""
+    found: list[Path] = []
+    while len(found) < CAPACITY_BYTES // CHUNK_BYTES - 1:  # the last is kept for what is moved
+        held(hold, origin, 0, 100)
+        found += set(chunk_files(folder)) - set(found)
+    assert hold.has_room(LAYOUT.slot_bytes, 100)
+    os.truncate(found[-1], 0)
+    assert set(places_by_number(hold, held(hold, origin, 1000, 100))) == set(range(1000, 1100))
 
 
 @pytest.mark.parametrize("cut", range(0, 96, 7))
@@ -508,6 +539,30 @@ def test_a_start_without_memory_for_a_chunk_sets_it_not_aside(
         with pytest.raises(OSError, match="Cannot allocate memory"):
             opened(folder)
     again = opened(folder)
+    assert found_in(again) == {0, 1, 2}
+    again.close()
+
+
+@pytest.mark.parametrize("name", ["decisions", "origin-"])
+def test_a_start_without_a_descriptor_for_a_file_loses_nothing_of_it(
+    folder: Path, hold: Hold, origin: Origin, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(hold, origin, 0, 3)
+    hold.decisions.append(np.array([[1, 2]], np.uint64))
+    hold.close()
+    plain = os.open
+
+    def fail(path: str | Path, *arguments: Any, **others: Any) -> int:
+        if str(path).startswith(str(folder / name)):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return plain(path, *arguments, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(OSError, match="Too many open files"):
+            opened(folder)
+    again = opened(folder)
+    assert again.decisions.found.tolist() == [[1, 2]]
     assert found_in(again) == {0, 1, 2}
     again.close()
 
