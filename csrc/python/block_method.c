@@ -1,6 +1,7 @@
 /*
  * ringbuf._site.BlockMethod: __enter__ and __exit__ of a span, as a `with` statement calls them. Until Python 3.14 the
- * statement binds both, and a bound method of CPython's is made and freed each time; ours are used again.
+ * statement binds both, and a bound method of CPython's is made and freed each time; ours are used again. This file has no
+ * other purpose: it goes, and BLOCK_METHODS with it, when 3.14 is the oldest Python that we support.
  */
 #include "site.h"
 

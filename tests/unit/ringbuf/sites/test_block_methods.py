@@ -146,6 +146,30 @@ def test_the_next_span_has_nothing_of_the_last(emitter: InMemoryEmitter) -> None
     assert first["span_id"] != second["span_id"]
 
 
+def test_what_ends_with_a_span_may_open_others(emitter: InMemoryEmitter) -> None:
+    """Memory is spare when nothing refers from it any more: what ran until then has taken none of it."""
+    site = emitter.site("get", varying=["bytes"])
+    opened: list[tuple[Any, Any]] = []
+
+    class OpensSpans:
+        def __del__(self) -> None:
+            with site.span(2) as inner:
+                inner.status = Status.OK
+                opened.append((inner, inner.__exit__))
+
+    span = site.span()
+    span["bytes"] = OpensSpans()  # type: ignore[assignment] # it lies there until the end
+    leave = span.__exit__
+    del span
+    del leave  # the method, with it the span, with it the value
+    outer: Any = site.span(3)
+    enter = outer.__enter__
+    [(inner, leave)] = opened
+    assert (leave.__self__ is inner, inner["bytes"], inner["status"]) == (True, 2, Status.OK)
+    assert (enter.__self__ is outer, outer["bytes"]) == (True, 3)
+    assert [one["attributes"] for one in emitter.finished_spans()] == [{"bytes": 2}]
+
+
 def test_a_span_and_its_methods_leave_no_reference_behind(emitter: InMemoryEmitter) -> None:
     site = emitter.site("get", varying=["bytes"])
 
