@@ -91,16 +91,13 @@ static void settle_span(rb_traces *table, const rb_chain *chain, rb_waiting *spa
 void rb_settle_chains(rb_traces *table)
 {
     rb_chain *chains = table->chains;
-    uint32_t count = table->chain_count, room = table->span_pool.room, settled = 0;
-    uint64_t at = (uint64_t)table->settled_first + table->settled_count;
-    at -= at >= room ? room : 0;
+    uint32_t count = table->chain_count, settled = 0;
+    uint32_t *to = &table->settled[table->settled_first + table->settled_count];
     while (count != 0)
         for (uint32_t i = 0; i < count;) {
             rb_chain *chain = &chains[i];
             rb_waiting *span = &table->spans[chain->at];
-            table->settled[at] = chain->at;
-            at = at + 1 == room ? 0 : at + 1;
-            settled++;
+            to[settled++] = chain->at;
             settle_span(table, chain, span);
             chain->at = span->before;
             if (chain->at == RB_NONE) {

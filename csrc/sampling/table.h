@@ -119,7 +119,8 @@ struct rb_traces {
     uint64_t age_bound; /* no trace that waits came before */
     rb_list roots;
     rb_list entries;
-    uint32_t *settled; /* a circle: settled_count spans to be taken, from settled_first on */
+    /* settled_count spans to be taken, from settled_first on; from the start again once all are: no span comes before. */
+    uint32_t *settled;
     uint32_t settled_first;
     uint32_t settled_count;
     uint32_t chain_count;

@@ -155,20 +155,15 @@ int rb_traces_place(rb_traces *table, const rb_look *look, const uint32_t *which
 
 uint64_t rb_traces_settled(const rb_traces *table) { return table->settled_count; }
 
-static uint32_t settled_at(const rb_traces *table, uint64_t i)
-{
-    uint64_t at = table->settled_first + i;
-    return table->settled[at < table->span_pool.room ? at : at - table->span_pool.room];
-}
-
 int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32_t *fates, uint64_t *stated,
                        uint64_t *drew, uint64_t *kept)
 {
     uint64_t taken = table->settled_count < most ? table->settled_count : most, first = 0, last = taken;
+    const uint32_t *numbers = &table->settled[table->settled_first];
     for (uint64_t i = 0; i < taken; i++) {
         if (i + AHEAD < taken)
-            __builtin_prefetch(&table->spans[settled_at(table, i + AHEAD)]);
-        uint32_t number = settled_at(table, i);
+            __builtin_prefetch(&table->spans[numbers[i + AHEAD]]);
+        uint32_t number = numbers[i];
         const rb_waiting *span = &table->spans[number];
         uint64_t at = span->origin & RB_FATE_KEPT ? first++ : --last;
         places[at] = span->place;
@@ -177,9 +172,8 @@ int64_t rb_traces_take(rb_traces *table, uint64_t most, uint64_t *places, uint32
         drew[at] = span->drew;
         rb_pool_give(&table->span_pool, number);
     }
-    uint64_t next = table->settled_first + taken;
-    table->settled_first = (uint32_t)(next < table->span_pool.room ? next : next - table->span_pool.room);
     table->settled_count -= (uint32_t)taken;
+    table->settled_first = table->settled_count == 0 ? 0 : table->settled_first + (uint32_t)taken;
     *kept = first;
     return (int64_t)taken;
 }

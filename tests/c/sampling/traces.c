@@ -1,7 +1,7 @@
 /*
  * traces.c - the trace table under load: every span is settled once, whatever gives way; a flooding ring hurts itself.
  */
-#include "sampling/traces.h"
+#include "sampling/table.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -88,6 +88,7 @@ static void take(rb_traces *table, tally *all)
             note(all, fates[i]);
         }
     }
+    assert(table->settled_first == 0); /* the memory that it uses does not grow with the spans that ever came */
 }
 
 static void look(rb_traces *table, uint32_t origin, rb_record *records, const uint64_t *masks, uint64_t count,
