@@ -19,8 +19,9 @@ from drain.sampling.hold.hold import HoldFullError
 from drain.sampling.hold.picture import write_picture
 from drain.sampling.rates_file import read_rates, write_rates
 from drain.sampling.sampler import Why
-from drain.sampling.traces import NOWHERE, Fates, Traces
-from drain.service.held_batches import AS_THEY_ARE, HeldBatches
+from drain.sampling.traces import Fates, Traces
+from drain.service.held_batches import HeldBatches
+from drain.service.looked_part import NO_PLACE, Part, kept_for_themselves, merged, some_of, span_ids
 from drain.service.rules_in_effect import RulesInEffect, Tally, summed
 from drain.service.sampling_picture import picture_of
 from ringbuf._ringbuf import lib
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from drain.sampling.rates import RateState
     from drain.sampling.rules import Rules
     from drain.sampling.thresholds import Thresholds
-    from drain.sampling.traces import Counts, Looked
+    from drain.sampling.traces import Counts
     from drain.service.rules_in_effect import Member
 
 _SECOND: Final = 1_000_000_000
@@ -49,7 +50,6 @@ _RATES: Final = "rates"  # the file of them, in the hold's folder
 _LEAST_SLOT: Final = 64  # bytes
 _SLOTS_A_TRACE: Final = 4  # of the least: so many traces may wait as the hold has room for with so many slots each
 _MOST_SPANS, _MOST_TRACES = 1 << 28, 1 << 24  # of the trace table
-_NOWHERE: Final = 2**64 - 1
 _AT_ONCE_NANO: Final = 10_000_000  # within which looks of an earlier drain are one
 _MOST_AT_ONCE: Final = 65536  # records of a look
 _MOST_SHARES: Final = 8  # a ring may have so much of the hold, one part of these, while there is room
@@ -65,54 +65,6 @@ class Taken(NamedTuple):
 
     held: int
     sampled_out: int
-
-
-class _Part(NamedTuple):
-    """Records of a look that the same rules have looked at.
-
-    Attributes:
-        by: these.
-        looked: what they decided of each.
-        held: u4, the numbers of those that are to be held.
-        at: which numbers they have among all records of the look; None: they are all.
-    """
-
-    by: RulesInEffect
-    looked: Looked
-    held: np.ndarray
-    at: np.ndarray | None = None
-
-    @property
-    def held_of_all(self) -> np.ndarray:
-        """The numbers of those that are to be held, among all records of the look."""
-        numbers: np.ndarray = self.held if self.at is None else self.at[self.held]
-        return numbers
-
-    @property
-    def for_themselves(self) -> np.ndarray:
-        """The numbers of late spans that are kept for themselves, among all records of the look."""
-        held = self.looked.held
-        numbers: np.ndarray = held[(self.looked.fates.bits[held] & lib.RB_FATE_ITSELF) != 0]
-        if self.at is not None:
-            numbers = self.at[numbers]
-        return numbers
-
-    def place(self, places: np.ndarray, batches: HeldBatches) -> None:
-        """Let what is held wait at these places, u8, shape (n,), or be delivered."""
-        looked, kept, names = self.looked, self.held, AS_THEY_ARE
-        if self.by.are_dry:
-            self.place_nowhere()
-        else:
-            self.by.traces.place(looked, places)
-            if not looked.kept:
-                return
-            at_once = np.flatnonzero(looked.spans[self.held] == NOWHERE)
-            kept, places, names = self.held[at_once], places[at_once], self.by.names
-        batches.add(places, Fates(*(array[kept] for array in looked.fates)), names)
-
-    def place_nowhere(self) -> None:
-        """Let what waits have no place: nothing is to be said in the hold of what becomes of it."""
-        self.by.traces.place(self.looked, np.full(len(self.looked.held), _NOWHERE, np.uint64))
 
 
 class LateSampling:
@@ -369,9 +321,9 @@ class LateSampling:
         key = _key_of(ring)
         now_nano = self._clock_nano()
         parts = self._look(key, records, now_nano, self._again(records) if is_again else None)
-        which = parts[0].held_of_all if len(parts) == 1 else _merged([part.held_of_all for part in parts])
+        which = parts[0].held_of_all if len(parts) == 1 else merged([part.held_of_all for part in parts])
         held, dropped = len(which), len(records) - len(which)
-        self._put_on_record(_for_themselves(parts, records))
+        self._put_on_record(kept_for_themselves(parts, records))
         first = 0
         if held:
             try:
@@ -478,7 +430,7 @@ class LateSampling:
         for one in self._in_effect:
             one.traces.decide_due(now_nano)
 
-    def _look(self, key: RingKey, records: np.ndarray, now_nano: int, again: np.ndarray | None) -> list[_Part]:
+    def _look(self, key: RingKey, records: np.ndarray, now_nano: int, again: np.ndarray | None) -> list[Part]:
         """Let each record be looked at by the rules under which its trace began."""
         self._decide_due(now_nano)
         self._settle()
@@ -489,7 +441,7 @@ class LateSampling:
         for one, which in ((self._earlier, is_earlier), (self._current, ~is_earlier)):
             at = np.flatnonzero(which)
             parts.append(
-                self._part(one, key, _some(records, which), now_nano, None if again is None else again[which], at)
+                self._part(one, key, some_of(records, which), now_nano, None if again is None else again[which], at)
             )
         return parts
 
@@ -501,14 +453,14 @@ class LateSampling:
         now_nano: int,
         again: np.ndarray | None,
         at: np.ndarray | None = None,
-    ) -> _Part:
+    ) -> Part:
         looked = by.look(member, records, now_nano, again)
         if not by.are_dry:
-            return _Part(by, looked, looked.held, at)
+            return Part(by, looked, looked.held, at)
         is_held = np.full(len(records), fill_value=True)
         if self._counts_unsampled:
             is_held = (records["flags"] & lib.RB_SPAN_SAMPLED) != 0
-        return _Part(by, looked, np.flatnonzero(is_held).astype(np.uint32), at)
+        return Part(by, looked, np.flatnonzero(is_held).astype(np.uint32), at)
 
     def _again(self, records: np.ndarray) -> np.ndarray:
         """Return what is known of records at which an earlier drain may have looked: u1, enum rb_again.
@@ -516,7 +468,7 @@ class LateSampling:
         A trace that was decided before the kill was perhaps decided with them. To keep one of them for itself now would
         tear it.
         """
-        was_kept = np.isin(_span_ids(records), self._kept_before)
+        was_kept = np.isin(span_ids(records), self._kept_before)
         again: np.ndarray = np.where(was_kept, lib.RB_AGAIN_ITSELF, lib.RB_AGAIN_MAYBE).astype(np.uint8)
         return again
 
@@ -528,7 +480,7 @@ class LateSampling:
                 dropped = settled.places[settled.kept :]
                 if len(dropped):
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
-                kept = np.flatnonzero(settled.places[: settled.kept] != _NOWHERE)
+                kept = np.flatnonzero(settled.places[: settled.kept] != NO_PLACE)
                 self._batches.add(settled.places[kept], Fates(*(array[kept] for array in settled.fates)), one.names)
 
     def _put_on_record(self, for_themselves: np.ndarray | None = None) -> None:
@@ -602,7 +554,7 @@ class LateSampling:
                 part = self._part(self._current, member, group.records, arrived_nano, again)
                 part.place(group.places[part.held], self._batches)
                 dropped = np.delete(group.places, part.held)
-                self._put_on_record(_for_themselves([part], group.records))
+                self._put_on_record(kept_for_themselves([part], group.records))
                 if len(dropped):
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
                 self._settle()
@@ -614,27 +566,3 @@ def _last_arrival(every: Iterable[Found]) -> int:
 
 def _key_of(ring: Ring) -> RingKey:
     return RingKey(ring.file.inode, ring.created_unix_nano)
-
-
-def _for_themselves(parts: Iterable[_Part], records: np.ndarray) -> np.ndarray:
-    """Return the ids of the spans that are kept for themselves: u8."""
-    numbers = [part.for_themselves for part in parts if part.looked.for_themselves and not part.by.are_dry]
-    return np.concatenate([np.empty(0, np.uint64), *(_span_ids(records[which]) for which in numbers)])
-
-
-def _span_ids(records: np.ndarray) -> np.ndarray:
-    ids: np.ndarray = np.ascontiguousarray(records["span_id"]).view(np.uint64).reshape(-1)
-    return ids
-
-
-def _merged(numbers: Iterable[np.ndarray]) -> np.ndarray:
-    return np.sort(np.concatenate([*numbers])).astype(np.uint32)
-
-
-def _some(records: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Return some records, copied as bytes: numpy copies a record field by field."""
-    if which.all():
-        return records
-    raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1)
-    some: np.ndarray = raw[which].view(records.dtype).reshape(-1)
-    return some
