@@ -6,22 +6,23 @@ What is decided goes on record before the first of its spans is settled, so that
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from drain.accounting.sampling_status import RuleStatus, SamplingStatus
 from drain.log import RepeatedTrouble
-from drain.sampling.decision_words import packed, packed_spans, unpacked, unpacked_spans
+from drain.sampling.decision_words import unpacked
 from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import HoldFullError
 from drain.sampling.hold.picture import write_picture
 from drain.sampling.rates_file import read_rates, write_rates
 from drain.sampling.sampler import Why
 from drain.sampling.traces import Fates, Traces
+from drain.service.decision_record import DecisionRecord
 from drain.service.held_batches import HeldBatches
-from drain.service.looked_part import NO_PLACE, Part, kept_for_themselves, merged, some_of, span_ids
+from drain.service.looked_part import NO_PLACE, Part, kept_for_themselves, merged, some_of
 from drain.service.rules_in_effect import RulesInEffect, Tally, summed
 from drain.service.sampling_picture import picture_of
 from ringbuf._ringbuf import lib
@@ -125,12 +126,7 @@ class LateSampling:
         self._ended: list[Tally] = []  # one at most: the sum of all
         self._malformed = 0  # tracestates, under rules that are no more
         self._dropped_at_once: Counter[str] = Counter()  # by service: decided before they were held
-        self._is_record_whole = True  # that of decisions
-        # Twice what matters, however much that is: else it would be written anew each second.
-        self._most_on_record = 2 * self._decisions_room
-        # Late spans that were kept for themselves: by earlier drains; and lately, for when the file is written anew.
-        self._kept_before = unpacked_spans(hold.decisions.found)
-        self._kept_lately = deque(self._kept_before.tolist(), self._decisions_room)
+        self._record = DecisionRecord(hold.decisions, self._decisions_room, self._trouble)
         self._current.traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
         # While there was no drain nothing could come: that time is no part of a wait.
         idle_nano = max(0, clock_nano() - max((found.arrived_nano for found in hold.found), default=0))
@@ -320,10 +316,10 @@ class LateSampling:
         """
         key = _key_of(ring)
         now_nano = self._clock_nano()
-        parts = self._look(key, records, now_nano, self._again(records) if is_again else None)
+        parts = self._look(key, records, now_nano, self._record.again(records) if is_again else None)
         which = parts[0].held_of_all if len(parts) == 1 else merged([part.held_of_all for part in parts])
         held, dropped = len(which), len(records) - len(which)
-        self._put_on_record(kept_for_themselves(parts, records))
+        self._record.put(self._in_effect, kept_for_themselves(parts, records))
         first = 0
         if held:
             try:
@@ -367,14 +363,9 @@ class LateSampling:
 
     def tend(self) -> None:
         """Do what is to be done once a second."""
-        self._is_record_whole &= self.hold.tend()
-        if not self._is_record_whole or len(self.hold.decisions) > self._most_on_record:
-            try:
-                self.hold.decisions.rewrite(self._remembered())
-                self._is_record_whole = True
-                self._most_on_record = 2 * max(self._decisions_room, len(self.hold.decisions))
-            except OSError as error:
-                self._trouble.warn("decisions cannot be put on record anew", reason=str(error))
+        if not self.hold.tend():
+            self._record.lacks_some()
+        self._record.tend(self._in_effect)
         self._keep_rates()
         self._show()
 
@@ -414,7 +405,8 @@ class LateSampling:
     def _end_earlier(self, earlier: RulesInEffect) -> None:
         """Let go of rules under which nothing waits, and take up those that were waiting for that."""
         self._current.take_over(earlier, self._decisions_room)
-        self._is_record_whole &= not earlier.are_dry  # what was only counted is not on it
+        if earlier.are_dry:  # what was only counted is not on it
+            self._record.lacks_some()
         self._earlier = None
         self._malformed += earlier.malformed
         names, are_dry = self._current.names, self._current.are_dry
@@ -462,19 +454,9 @@ class LateSampling:
             is_held = (records["flags"] & lib.RB_SPAN_SAMPLED) != 0
         return Part(by, looked, np.flatnonzero(is_held).astype(np.uint32), at)
 
-    def _again(self, records: np.ndarray) -> np.ndarray:
-        """Return what is known of records at which an earlier drain may have looked: u1, enum rb_again.
-
-        A trace that was decided before the kill was perhaps decided with them. To keep one of them for itself now would
-        tear it.
-        """
-        was_kept = np.isin(span_ids(records), self._kept_before)
-        again: np.ndarray = np.where(was_kept, lib.RB_AGAIN_ITSELF, lib.RB_AGAIN_MAYBE).astype(np.uint8)
-        return again
-
     def _settle(self) -> None:
         """Settle what was decided: first on record, then in the hold."""
-        self._put_on_record()
+        self._record.put(self._in_effect)
         for one in self._in_effect:
             while (settled := one.traces.take()) is not None:
                 dropped = settled.places[settled.kept :]
@@ -482,26 +464,6 @@ class LateSampling:
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
                 kept = np.flatnonzero(settled.places[: settled.kept] != NO_PLACE)
                 self._batches.add(settled.places[kept], Fates(*(array[kept] for array in settled.fates)), one.names)
-
-    def _put_on_record(self, for_themselves: np.ndarray | None = None) -> None:
-        """Put decisions on record, and the ids of late spans that are kept for themselves."""
-        decided = [(one, one.traces.decided()) for one in self._in_effect if one.traces.has_decided]
-        entries = [packed(found, one.rules) for one, found in decided if not one.are_dry]
-        if for_themselves is not None and len(for_themselves):
-            self._kept_lately.extend(for_themselves.tolist())
-            entries.append(packed_spans(for_themselves))
-        if not entries:
-            return
-        try:
-            self.hold.decisions.append(np.concatenate(entries))
-        except OSError as error:  # better than to hold up all: until they are, a kill would tear these traces
-            self._is_record_whole = False
-            self._trouble.warn("decisions cannot be put on record", reason=str(error), entries=sum(map(len, entries)))
-
-    def _remembered(self) -> np.ndarray:
-        """Return what is to be on record of decisions."""
-        every = [packed(one.traces.remembered(), one.rules) for one in self._in_effect if not one.are_dry]
-        return np.concatenate([packed_spans(np.array(self._kept_lately, np.uint64)), *every])
 
     def _keep_rates(self) -> None:
         if not self._current.rules.have_rates:
@@ -550,11 +512,11 @@ class LateSampling:
             for group in self.hold.records(places[start : start + _MOST_AT_ONCE]):
                 self._decide_due(arrived_nano)
                 self._settle()
-                again = self._again(group.records)
+                again = self._record.again(group.records)
                 part = self._part(self._current, member, group.records, arrived_nano, again)
                 part.place(group.places[part.held], self._batches)
                 dropped = np.delete(group.places, part.held)
-                self._put_on_record(kept_for_themselves([part], group.records))
+                self._record.put(self._in_effect, kept_for_themselves([part], group.records))
                 if len(dropped):
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
                 self._settle()
