@@ -22,11 +22,10 @@ from drain.sampling.sampler import Why
 from drain.sampling.traces import Fates, Traces
 from drain.service.decision_record import DecisionRecord
 from drain.service.held_batches import HeldBatches
-from drain.service.looked_part import NO_PLACE, Part, kept_for_themselves, merged, some_of
-from drain.service.rules_in_effect import RulesInEffect, Tally, summed
+from drain.service.looked_part import NO_PLACE, kept_for_themselves, merged
+from drain.service.rules_in_effect import RulesInEffect
+from drain.service.rules_in_turn import RulesInTurn
 from drain.service.sampling_picture import picture_of
-from ringbuf._ringbuf import lib
-from ringbuf.exceptions import RingBufferError
 from ringbuf.ring.resource import resource_to_json
 
 if TYPE_CHECKING:
@@ -85,7 +84,6 @@ class LateSampling:
 
     Attributes:
         hold: as given.
-        not_renewed: rules that could not be taken up.
 
     Raises:
         RingBufferError: there is no memory for the trace table.
@@ -106,10 +104,7 @@ class LateSampling:
         clock_nano: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.hold = hold
-        self.not_renewed = 0
-        self._log = log
         self._clock_nano = clock_nano
-        self._counts_unsampled = counts_unsampled
         self._trouble = RepeatedTrouble(log, clock)
         self._batches = HeldBatches(
             hold, batcher, encoding, batch_bytes, partitioner, clock=clock, trouble=self._trouble
@@ -118,25 +113,23 @@ class LateSampling:
         self._decisions_room = min(self._slots // _SLOTS_A_TRACE, _MOST_TRACES)
         self._most_at_once = max(_MOST_AT_ONCE, batcher.max_spans)
         self._origins: dict[RingKey, Origin] = {}
-        self._earlier: RulesInEffect | None = None  # as long as anything waits under them
-        self._current = self._made(rules, rates=read_rates(hold.folder / _RATES, clock_nano()))
+        first = self._made(rules, rates=read_rates(hold.folder / _RATES, clock_nano()))
+        self._rules = RulesInTurn(first, self._made, log, counts_unsampled=counts_unsampled)
         self._decided_for_room = 0  # spans, the last time that there was none
         self._awaited: int | None = None  # when no more than so many are on their way there may be room
-        self._next: Rules | None = None  # after `_earlier` has ended: two tables at most
-        self._ended: list[Tally] = []  # one at most: the sum of all
-        self._malformed = 0  # tracestates, under rules that are no more
         self._dropped_at_once: Counter[str] = Counter()  # by service: decided before they were held
         self._record = DecisionRecord(hold.decisions, self._decisions_room, self._trouble)
-        self._current.traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
+        first.traces.remember(unpacked(hold.decisions.found, rules, clock_nano()))
         # While there was no drain nothing could come: that time is no part of a wait.
         idle_nano = max(0, clock_nano() - max((found.arrived_nano for found in hold.found), default=0))
         self._take_up(hold.found, idle_nano)
         hold.found.clear()
+        hold.decisions.found = hold.decisions.found[:0].copy()
 
     @property
     def waiting(self) -> int:
         """How many held spans are not settled: they wait for the decision on their trace, or for their delivery."""
-        return sum(one.traces.waiting_spans for one in self._in_effect if not one.are_dry) + self.on_their_way
+        return self._rules.waiting_spans + self.on_their_way
 
     @property
     def on_their_way(self) -> int:
@@ -146,7 +139,12 @@ class LateSampling:
     @property
     def rule_names(self) -> list[str]:
         """Of the rules in effect, in their order; behind them those that only traces which have begun are under."""
-        return list(dict.fromkeys(name for one in reversed(self._in_effect) for name in one.names))
+        return self._rules.names
+
+    @property
+    def not_renewed(self) -> int:
+        """How many rules could not be taken up."""
+        return self._rules.not_renewed
 
     @property
     def not_delivered(self) -> int:
@@ -155,18 +153,12 @@ class LateSampling:
 
     def counts(self) -> Counts:
         """Return what was decided so far, by rule in the order of `rule_names`; in a dry run, and else, since it is."""
-        in_effect = [Tally(one.names, one.traces.counts(), one.are_dry) for one in self._in_effect]
-        return summed(self.rule_names, in_effect + self._ended, are_dry=self._current.are_dry)
+        return self._rules.counts()
 
     def status(self) -> SamplingStatus:
         """Return what was decided so far, and what waits, for those who watch."""
-        counts = self.counts()
-        probabilities = {
-            name: probability
-            for one in self._in_effect
-            for name, probability in zip(one.names, one.probabilities(), strict=True)
-        }
-        oldest = min((at for one in self._in_effect if (at := one.traces.oldest()) is not None), default=None)
+        counts, probabilities = self.counts(), self._rules.probabilities()
+        oldest = self._rules.oldest_nano()
         return SamplingStatus(
             {
                 name: RuleStatus(
@@ -178,14 +170,14 @@ class LateSampling:
                 )
                 for name, rule in zip(self.rule_names, counts.rules, strict=True)
             },
-            is_dry_run=self._current.are_dry,
+            is_dry_run=self._rules.current.are_dry,
             unsampled=counts.unsampled,
             late=counts.late,
             late_kept=counts.late_kept,
             waiting_spans=counts.waiting_spans,
             waiting_traces=counts.waiting_traces,
             oldest_wait_seconds=0.0 if oldest is None else max(0, self._clock_nano() - oldest) / _SECOND,
-            malformed_trace_states=self._malformed + sum(one.malformed for one in self._in_effect),
+            malformed_trace_states=self._rules.malformed,
         )
 
     def renew(self, rules: Rules) -> None:
@@ -194,24 +186,7 @@ class LateSampling:
         While some are still under rules that were replaced, it is done when these are decided.
         Where it cannot be done, the log says so.
         """
-        self._next = None
-        if rules == self._current.rules:
-            return
-        if self._earlier is not None:
-            self._next = rules
-            return
-        try:
-            made = self._made(rules, beside=self._current.traces.bounds)
-            for key, origin in self._origins.items():
-                made.join(key, origin)
-        except (RingBufferError, MemoryError) as error:
-            self.not_renewed += 1
-            self._log.error("the rules are not taken up", reason=str(error))
-            return
-        self._earlier, self._current = self._current, made
-        self._log.info(
-            "other rules decide on traces that begin from now on", rules=made.names, dry_run=rules.is_dry_run
-        )
+        self._rules.renew(rules, self._origins)
 
     def join(self, ring: Ring) -> None:
         """Take a ring in that is to be read.
@@ -226,14 +201,14 @@ class LateSampling:
             self._trouble.warn("a ring waits: the hold has no room for its layout", ring=ring.name, reason=str(error))
             raise
         key = _key_of(ring)
-        for one in self._in_effect:
+        for one in self._rules.in_effect:
             one.join(key, origin)
         self._origins[key] = origin
 
     def leave(self, ring: Ring) -> None:
         """Let a ring go; what waits of it goes on to wait."""
         key = _key_of(ring)
-        for one in self._in_effect:
+        for one in self._rules.in_effect:
             one.leave(key)
         self._origins.pop(key, None)
 
@@ -253,7 +228,7 @@ class LateSampling:
         while not self.hold.has_room(slot_bytes, count):
             if self._awaited is not None and self.on_their_way > self._awaited:
                 return False
-            self._decide_due(now_nano)
+            self._rules.decide_due(now_nano)
             spans, before = max(count, 1, 2 * self._decided_for_room), self.on_their_way
             by_weight = sorted(self._origins, key=self.hold.waiting_bytes, reverse=True)
             if not any(self._decide_early(spans, Why.HOLD, now_nano, of) for of in (*by_weight, None)):
@@ -278,13 +253,13 @@ class LateSampling:
             share = max(share, room // _MOST_SHARES)
         if mine <= share:
             return True
-        self._decide_due(now_nano)
+        self._rules.decide_due(now_nano)
         self._decide_early((mine - share) // slot_bytes + 1, Why.SHARE, now_nano, key)
         return not is_short or self.hold.waiting_bytes(key) + count * slot_bytes <= share
 
     def _decide_early(self, spans: int, why: Why, now_nano: int, key: RingKey | None) -> int:
         """Decide the oldest traces of a ring, None: of that with most spans; return how many spans are settled."""
-        waited_for = [one for one in self._in_effect if not one.are_dry]
+        waited_for = [one for one in self._rules.in_effect if not one.are_dry]
         settled = next(filter(None, (one.decide_early(spans, why, now_nano, key) for one in waited_for)), 0)
         self._settle()
         return settled
@@ -316,10 +291,12 @@ class LateSampling:
         """
         key = _key_of(ring)
         now_nano = self._clock_nano()
-        parts = self._look(key, records, now_nano, self._record.again(records) if is_again else None)
+        self._rules.decide_due(now_nano)
+        self._settle()
+        parts = self._rules.look(key, records, now_nano, self._record.again(records) if is_again else None)
         which = parts[0].held_of_all if len(parts) == 1 else merged([part.held_of_all for part in parts])
         held, dropped = len(which), len(records) - len(which)
-        self._record.put(self._in_effect, kept_for_themselves(parts, records))
+        self._record.put(self._rules.in_effect, kept_for_themselves(parts, records))
         first = 0
         if held:
             try:
@@ -343,16 +320,17 @@ class LateSampling:
 
     def decide(self, now_nano: int) -> bool:
         """Decide on what is due, and give what is kept to the batcher; return whether there was anything."""
-        self._decide_due(now_nano)
+        self._rules.decide_due(now_nano)
         self._settle()
-        if self._earlier is not None and not self._earlier.traces.waiting_spans:
-            self._end_earlier(self._earlier)
+        ended = self._rules.end_earlier(self._decisions_room, self._origins)
+        if ended is not None and ended.are_dry:  # what was only counted is not on it
+            self._record.lacks_some()
         return self._batches.send()
 
     def decide_all(self, now_nano: int) -> bool:
         """Decide on all that waits, by what is known of it."""
-        self._decide_due(now_nano)
-        for one in self._in_effect:
+        self._rules.decide_due(now_nano)
+        for one in self._rules.in_effect:
             one.traces.decide_early(2**63, Why.STOP, now_nano)
         self._settle()
         return self._batches.send(at_once=True)
@@ -365,7 +343,7 @@ class LateSampling:
         """Do what is to be done once a second."""
         if not self.hold.tend():
             self._record.lacks_some()
-        self._record.tend(self._in_effect)
+        self._record.tend(self._rules.in_effect)
         self._keep_rates()
         self._show()
 
@@ -378,14 +356,9 @@ class LateSampling:
     def seconds_until_due(self, now_nano: int) -> float | None:
         """Return when to call `decide` next at the latest; None: nothing waits."""
         sent = self._batches.seconds_until_sent()
-        dues = [due for one in self._in_effect if (due := one.traces.next_due()) is not None]
-        ends = [max(0, due - now_nano) / _SECOND for due in dues]
+        due = self._rules.next_due()
+        ends = [] if due is None else [max(0, due - now_nano) / _SECOND]
         return min(ends + ([] if sent is None else [sent]), default=None)
-
-    @property
-    def _in_effect(self) -> list[RulesInEffect]:
-        """The oldest first."""
-        return [self._current] if self._earlier is None else [self._earlier, self._current]
 
     def _made(
         self, rules: Rules, *, rates: Mapping[str, RateState] | None = None, beside: Thresholds | None = None
@@ -402,62 +375,10 @@ class LateSampling:
         )
         return RulesInEffect(rules, traces, self._trouble)
 
-    def _end_earlier(self, earlier: RulesInEffect) -> None:
-        """Let go of rules under which nothing waits, and take up those that were waiting for that."""
-        self._current.take_over(earlier, self._decisions_room)
-        if earlier.are_dry:  # what was only counted is not on it
-            self._record.lacks_some()
-        self._earlier = None
-        self._malformed += earlier.malformed
-        names, are_dry = self._current.names, self._current.are_dry
-        tallies = [Tally(earlier.names, earlier.traces.counts(), earlier.are_dry), *self._ended]
-        self._ended = [Tally(names, summed(names, tallies, are_dry=are_dry), are_dry)]
-        if self._next is not None:
-            self.renew(self._next)
-
-    def _decide_due(self, now_nano: int) -> None:
-        if self._earlier is not None:  # they share rates: no second of one begins without what the other has counted
-            for one in self._in_effect:
-                one.traces.count()
-        for one in self._in_effect:
-            one.traces.decide_due(now_nano)
-
-    def _look(self, key: RingKey, records: np.ndarray, now_nano: int, again: np.ndarray | None) -> list[Part]:
-        """Let each record be looked at by the rules under which its trace began."""
-        self._decide_due(now_nano)
-        self._settle()
-        if self._earlier is None:
-            return [self._part(self._current, key, records, now_nano, again)]
-        is_earlier = self._earlier.traces.knows(records)
-        parts = []
-        for one, which in ((self._earlier, is_earlier), (self._current, ~is_earlier)):
-            at = np.flatnonzero(which)
-            parts.append(
-                self._part(one, key, some_of(records, which), now_nano, None if again is None else again[which], at)
-            )
-        return parts
-
-    def _part(
-        self,
-        by: RulesInEffect,
-        member: Member | RingKey,
-        records: np.ndarray,
-        now_nano: int,
-        again: np.ndarray | None,
-        at: np.ndarray | None = None,
-    ) -> Part:
-        looked = by.look(member, records, now_nano, again)
-        if not by.are_dry:
-            return Part(by, looked, looked.held, at)
-        is_held = np.full(len(records), fill_value=True)
-        if self._counts_unsampled:
-            is_held = (records["flags"] & lib.RB_SPAN_SAMPLED) != 0
-        return Part(by, looked, np.flatnonzero(is_held).astype(np.uint32), at)
-
     def _settle(self) -> None:
         """Settle what was decided: first on record, then in the hold."""
-        self._record.put(self._in_effect)
-        for one in self._in_effect:
+        self._record.put(self._rules.in_effect)
+        for one in self._rules.in_effect:
             while (settled := one.traces.take()) is not None:
                 dropped = settled.places[settled.kept :]
                 if len(dropped):
@@ -466,10 +387,10 @@ class LateSampling:
                 self._batches.add(settled.places[kept], Fates(*(array[kept] for array in settled.fates)), one.names)
 
     def _keep_rates(self) -> None:
-        if not self._current.rules.have_rates:
+        if not self._rules.current.rules.have_rates:
             return
         try:
-            write_rates(self.hold.folder / _RATES, self._current.traces.rates())
+            write_rates(self.hold.folder / _RATES, self._rules.current.traces.rates())
         except OSError as error:
             self._trouble.warn("the rates of the last seconds cannot be kept", reason=str(error))
 
@@ -501,22 +422,22 @@ class LateSampling:
         members: dict[tuple[RingKey, bytes], Member] = {}
         for (_, ring, identity), same in sorted(looks.items(), key=lambda item: _last_arrival(item[1])):
             if (ring, identity) not in members:
-                members[ring, identity] = self._current.member(same[0].origin)
+                members[ring, identity] = self._rules.current.member(same[0].origin)
             places = np.concatenate([found.places for found in same])
             self._look_again(members[ring, identity], places, _last_arrival(same) + idle_nano)
         for member in members.values():
-            self._current.traces.leave(member.number)
+            self._rules.current.traces.leave(member.number)
 
     def _look_again(self, member: Member, places: np.ndarray, arrived_nano: int) -> None:
         for start in range(0, len(places), _MOST_AT_ONCE):
             for group in self.hold.records(places[start : start + _MOST_AT_ONCE]):
-                self._decide_due(arrived_nano)
+                self._rules.decide_due(arrived_nano)
                 self._settle()
                 again = self._record.again(group.records)
-                part = self._part(self._current, member, group.records, arrived_nano, again)
+                part = self._rules.look_as(member, group.records, arrived_nano, again)
                 part.place(group.places[part.held], self._batches)
                 dropped = np.delete(group.places, part.held)
-                self._record.put(self._in_effect, kept_for_themselves([part], group.records))
+                self._record.put(self._rules.in_effect, kept_for_themselves([part], group.records))
                 if len(dropped):
                     self.hold.settle(dropped, Fate.SAMPLED_OUT)
                 self._settle()

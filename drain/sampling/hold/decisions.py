@@ -37,7 +37,7 @@ class Decisions:
 
     Attributes:
         key: 16 random bytes for the hash, as long as the file lives.
-        found: the newest entries of earlier drains, u64, shape (n, 2).
+        found: the newest entries of earlier drains, u64, shape (n, 2); taken once.
         is_anew: there was a file that cannot be used; it was set aside.
 
     Raises:

@@ -667,7 +667,7 @@ def test_rates_that_are_ahead_of_what_is_looked_at_once_more(bench: Bench) -> No
         bench.late.tend()  # the rates are on record
     bench.late.close()
     bench.open()
-    states = bench.late._current.traces.rates()
+    states = bench.late._rules.current.traces.rates()
     assert [at for state in states.values() for at, _ in state["seconds"]]
     for state in states.values():
         times = [at for at, _ in state["seconds"]]
@@ -697,6 +697,7 @@ def test_the_record_of_decisions_is_written_anew_only_when_half_of_it_is_old(tmp
     bench.hold.decisions.append(np.concatenate([packed_spans(np.arange(4_000, dtype=np.uint64)), decided]))
     bench.late.close()
     bench.open()
+    assert len(bench.hold.decisions.found) == 0, "it is in the tables now, and in the file"
     bench.late.tend()
     path, much = bench.hold.folder / "decisions", len(bench.hold.decisions)
     assert much < 4_000, "what is too old to matter is gone"
@@ -730,5 +731,5 @@ def test_a_ring_that_is_attached_once_more_is_one(bench: Bench) -> None:
     for _ in range(3):
         bench.ring(1)
     bench.ring(2)
-    (rules,) = bench.late._in_effect
+    (rules,) = bench.late._rules.in_effect
     assert [member.number for member in rules._members.values()] == [0, 1], "else its share becomes that of others"
