@@ -296,7 +296,8 @@ def sampling_plan(
         )
     hold = Hold(folder, capacity, log=log, unsafe=unsafe)
     waiting = sum(sums.waiting for sums in hold.sums().values())
-    if found is None and not waiting and not _are_lanes_behind(configuration, hold, ring_dir, exporter, crash):
+    taken_up = sum(sums.taken_up for sums in hold.sums().values())  # what is lost of it is to be counted, too
+    if found is None and not taken_up and not _are_lanes_behind(configuration, hold, ring_dir, exporter, crash):
         hold.close()
         shutil.rmtree(folder, ignore_errors=True)
         return None

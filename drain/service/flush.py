@@ -54,7 +54,7 @@ class Flush:
         clock: seconds that never go back.
 
     Attributes:
-        found: how many spans waited when it began.
+        found: how many spans waited when it began, of which some may be lost.
         threads_ended: whether all threads have, once it has run.
     """
 
@@ -72,7 +72,7 @@ class Flush:
         self._is_stopped = False
         self.threads_ended = False
         self._hold = plan.hold
-        self.found = self._waiting
+        self.found = sum(sums.taken_up for sums in plan.hold.sums().values())
         self._limits = limits
         self._clock = clock
         self._settled = threading.Event()
@@ -97,10 +97,6 @@ class Flush:
             clock=clock,
             dead_letters=dead_letters,
         )
-
-    @property
-    def _waiting(self) -> int:
-        return sum(sums.waiting for sums in self._hold.sums().values())
 
     def stop(self) -> None:
         """Let what is not delivered by now stay in the hold; for signal handlers, and any thread."""

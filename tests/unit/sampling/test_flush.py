@@ -107,6 +107,18 @@ def test_without_rules_all_is_delivered(
     assert "nothing waits" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("with_rules", [True, False])
+def test_where_all_that_waited_is_lost_it_says_so(
+    ring_dir: Path, tmp_path: Path, held: set[int], rules: Path, capfd: pytest.CaptureFixture[str], *, with_rules: bool
+) -> None:
+    (origin,) = (ring_dir / "hold").glob("origin-*")
+    origin.write_bytes(b"damaged")
+    words = [rules] if with_rules else []
+    assert flush(ring_dir, tmp_path / "spans.jsonl", *words).exit_code == UNDELIVERED
+    assert "30 spans waited = 0 delivered + 0 sampled out + 30 lost + 0 left\n" in capfd.readouterr().out
+    assert flush(ring_dir, tmp_path / "spans.jsonl", *words).exit_code == DELIVERED, "it is counted once"
+
+
 def test_a_share_in_the_place_of_a_file(
     ring_dir: Path, tmp_path: Path, held: set[int], capfd: pytest.CaptureFixture[str]
 ) -> None:
