@@ -43,7 +43,8 @@ def published_in(path: Path) -> Counter[bytes]:
         ffi.memmove(segment, raw, len(raw))
         number = segment.number if number is None else number
         is_sound = segment.number == number != 0 and zlib.crc32(raw[_CHECKED_FROM:]) == segment.crc32
-        if not is_sound or segment.first_slot != slots or segment.bytes < segment.count * lib.RB_CORE_BYTES:
+        least = lib.RB_SEGMENT_HEAD_BYTES + segment.count * lib.RB_CORE_BYTES
+        if not is_sound or segment.first_slot != slots or segment.bytes < least:
             break
         slots += segment.count
         at += segment.bytes

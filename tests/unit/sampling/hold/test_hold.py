@@ -17,6 +17,7 @@ import structlog
 from drain.accounting.outcome import Outcome
 from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import Hold, HoldFullError
+from drain.sampling.hold.unreadable import published_in
 from ringbuf._ringbuf import ffi, lib
 from tests.hold_walk import CAPACITY_BYTES, CHUNK_BYTES, LANE, RESOURCE, RING, opened, places_by_number, records_of
 from tests.points.victim import LAYOUT
@@ -608,6 +609,25 @@ def test_numbers_that_are_wrong_under_a_right_checksum_are_not_believed(
     assert found_in(again) == {0, 1, 2}
     assert (again.unsound, again.sums()[""].lost) == (1, 4)
     again.close()
+
+
+def test_what_waited_is_counted_to_its_end_though_a_segment_says_that_it_has_none(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    held(hold, origin, 0, 3)
+    held(hold, origin, 3, 4)
+    hold.close()
+    (path,) = chunk_files(folder)
+    begin = lib.RB_CHUNK_HEAD_BYTES + SEGMENT_BYTES[3]
+    head = bytearray(path.read_bytes()[begin : begin + lib.RB_SEGMENT_HEAD_BYTES])
+    at = {name: offset - lib.RB_CHUNK_HEAD_BYTES for name, offset in SEGMENT.items()}
+    struct.pack_into("<II", head, at["bytes"], 0, 0)  # and count
+    struct.pack_into("<I", head, at["crc32"], zlib.crc32(head[at["bytes"] :]))
+    with path.open("r+b") as file:
+        file.seek(begin)
+        file.write(head)
+    os.truncate(path, CHUNK_BYTES - 1)
+    assert published_in(path) == {origin.id: 3}
 
 
 def test_a_chunk_with_holes_is_not_used(folder: Path, hold: Hold, origin: Origin) -> None:
