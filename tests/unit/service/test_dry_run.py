@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from drain.sampling.rules import DEFAULT, Rule, Rules
+from drain.service.held_batches import GATHERING_SECONDS
 from tests.unit.service.test_late_sampling import ERRORS, RULES, SECOND, Bench, drawn, span_of
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def test_nothing_waits_for_a_decision(tmp_path: Path) -> None:
     bench = Bench(tmp_path, DRY)
     bench.late.read(bench.ring(1), 0, span_of(1), 0, 1, 0)
     assert (bench.late.waiting, bench.late.status().waiting_spans) == (1, 1)
-    assert bench.late.seconds_until_due(bench.now_nano) == pytest.approx(0.05)
-    bench.now_nano += SECOND // 10
+    assert bench.late.seconds_until_due(bench.now_nano) == pytest.approx(GATHERING_SECONDS)
+    bench.now_nano += round(GATHERING_SECONDS * SECOND)
     bench.late.decide(bench.now_nano)
     bench.deliver()
     assert len(bench.delivered) == 1
@@ -168,7 +169,7 @@ def test_what_waits_when_a_dry_run_begins_is_delivered(tmp_path: Path) -> None:
     bench.hold.close()  # a kill
     bench.rules = DRY
     bench.open()
-    bench.now_nano += SECOND // 10
+    bench.now_nano += round(GATHERING_SECONDS * SECOND)
     bench.late.decide(bench.now_nano)
     bench.deliver()
     assert len(bench.delivered) == 1
