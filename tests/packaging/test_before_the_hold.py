@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -71,8 +70,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run([sys.executable, "-Im", "venv", "--without-pip", environment], cwd=folder)
     python = environment / "bin" / "python"
     site = run([python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], cwd=folder).strip()
-    with zipfile.ZipFile(wheel) as files:
-        files.extractall(site)
+    shutil.unpack_archive(wheel, site, "zip")
     # A folder alone: what our own installation does to find the checkout is in files that are not read there.
     Path(site, "ours.pth").write_text(sysconfig.get_path("purelib"))
     assert run([python, "-I", "-c", "import ringbuf; print(ringbuf.__file__)"], cwd=folder).startswith(site)
