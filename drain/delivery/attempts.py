@@ -193,6 +193,8 @@ class Attempts:
         return True
 
     def _gives_up(self, job: Job) -> bool:
+        if not job.spans:
+            return False  # it asks whether the destination is there, for as long as nobody knows
         if self._policy.gives_up(self._clock() - job.born) or self._policy.has_enough_of(job.sure_failures):
             return True
         is_sure = self._policy.attempts_limit > 0 and job.sure_failures >= _SURE_FAILURES

@@ -384,6 +384,7 @@ class Dispatch:
                 spans += job.spans
                 with self._changed:
                     if job.sending in {Sending.RUNNING, Sending.CONCLUDED}:
+                        job.is_doubtful = True  # it may have been sent
                         job.failures += 1
                         job.own_failures += 1
                         job.sure_failures += 1

@@ -162,7 +162,8 @@ class Storing:
 
     def has_sure(self, destination: str) -> bool:
         """Return whether `take` may give a part that is at no destination for sure."""
-        return bool(self._sure.get(destination)) and self._spool.can_take(destination, even_resting=True)
+        is_due = self._clock() >= self._look_at.get((destination, Which.SURE), float("-inf"))
+        return is_due and bool(self._sure.get(destination)) and self._spool.can_take(destination, even_resting=True)
 
     def _take_sure(self, destination: str) -> Job | None:
         with self._changed:
@@ -212,10 +213,12 @@ class Storing:
         destination = job.request.destination
         key = (entry.generation, entry.stored.id)
         with self._changed:
-            if job.is_doubtful:
+            if job.is_doubtful or job.refusal is not None:  # what was refused moves to the dead letters alone
                 self._sure.get(destination, {}).pop(key, None)
             else:
                 self._note_sure(destination, key)
+            if job.left[0].destination != destination:  # nor did the others take it: not again at once
+                self._look_at[destination, Which.SURE] = self._clock() + LOOK_AGAIN_SECONDS
             if job.failures:
                 self._forget(key)
                 if len(self._past) >= _MOST_KNOWN:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 from drain.delivery.batch import Batch
 from drain.delivery.breaker import BreakerState
 from drain.delivery.hand_over import Presence
+from drain.delivery.retry import RetryPolicy
 from drain.exporters.gateways.homes import HandedOver, Homes
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.destinations import Rendezvous
@@ -37,11 +40,11 @@ UNKNOWN = {
 class Fleet:
     """Gateways, of which "b" is as a test has it, and a drain that sends each trace to its home."""
 
-    def __init__(self, *, has_spool: bool, after: float = AFTER) -> None:
+    def __init__(self, *, has_spool: bool, after: float = AFTER, policy: RetryPolicy | None = None) -> None:
         self.b = TAKEN
         self.handed_over = HandedOver()
         self.homes = Homes({name: name for name in NAMES}, after, self.handed_over)
-        self.world = World(lambda _body, _now: TAKEN, has_spool=has_spool, seed=1)
+        self.world = World(lambda _body, _now: TAKEN, has_spool=has_spool, seed=1, policy=policy)
         self.world.partitioner = self.homes  # type: ignore[attr-defined]
         self.world.export = self.export  # type: ignore[method-assign]
         self.at: defaultdict[bytes, list[str]] = defaultdict(list)  # where each trace has arrived
@@ -204,6 +207,99 @@ def test_where_the_disk_takes_nothing_what_is_handed_over_is_sent_from_memory(mo
     assert {len(set(at)) for at in fleet.at.values()} == {1}
     assert fleet.world.dispatch._routes.to("b").breaker.is_open, "what others take says nothing of it"
     fleet.check()
+
+
+def test_where_the_disk_takes_nothing_and_an_other_is_away_too_it_is_not_tried_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = Fleet(has_spool=True)
+    assert fleet.world.spool is not None
+    export, tries = fleet.export, 0
+
+    def refuse(_entry: object, _requests: object) -> list[object]:
+        raise SpoolRefusedError("the disk is full")
+
+    def export_but_to_a(request: Request) -> Result:
+        nonlocal tries
+        tries += request.destination == "a"
+        return UNREACHABLE if request.destination == "a" else export(request)
+
+    fleet.b = UNREACHABLE
+    fleet.go_on(AFTER - 3)
+    monkeypatch.setattr(fleet.world.spool, "divide", refuse)
+    fleet.world.export = export_but_to_a  # type: ignore[method-assign]
+    fleet.go_on(AFTER - 3)  # "a" is away, and not yet for long enough
+    assert 10 < tries < 6 * AFTER
+
+
+def test_what_was_refused_and_cannot_be_kept_waits_in_the_spool_though_its_destination_goes_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = Fleet(has_spool=True)
+    spool = fleet.world.spool
+    assert spool is not None
+    letters = SimpleNamespace(keep=lambda *_: False)
+    monkeypatch.setattr(fleet.world.dispatch._attempts, "_dead_letters", letters)
+    fleet.b = Result(Verdict.REFUSED, message="not these")
+    fleet.go_on(5)
+    assert spool.entries
+    fleet.b = UNREACHABLE
+    fleet.go_on(AFTER + 20)
+    take, takes = spool.take, Counter[int]()
+
+    def counted(**which: Any) -> list[Any]:
+        taken = take(**which)
+        takes.update(entry.stored.id for entry in taken)
+        return taken
+
+    monkeypatch.setattr(spool, "take", counted)
+    assert list(fleet.homes.left_out) == ["b"]
+    fleet.go_on(20)
+    assert max(takes.values(), default=0) < 20
+
+
+def test_while_one_is_away_it_is_asked_for_ever_and_the_question_is_no_dead_letter() -> None:
+    fleet = Fleet(has_spool=True, policy=RetryPolicy(elapsed_limit=20.0, random=lambda: 0.5))
+    kept: list[int] = []
+
+    def keep(request: Request, *_: object) -> bool:
+        kept.append(request.spans)
+        return True
+
+    letters: Any = SimpleNamespace(keep=keep)
+    fleet.world.dispatch._attempts._dead_letters = letters
+    fleet.b = UNREACHABLE
+    fleet.go_on(AFTER + 120)
+    assert fleet.asked
+    assert 0 not in kept
+
+
+@pytest.mark.parametrize("has_spool", [False, True])
+def test_of_an_attempt_in_which_something_broke_nobody_knows(
+    monkeypatch: pytest.MonkeyPatch, *, has_spool: bool
+) -> None:
+    fleet = Fleet(has_spool=has_spool)
+    dispatch = fleet.world.dispatch
+    goes_on = dispatch._attempts._goes_on
+    (part,) = (part for part in fleet._batch().parts if part.destination == "b")
+
+    def break_once(*_: object) -> bool:
+        monkeypatch.setattr(dispatch._attempts, "_goes_on", goes_on)
+        raise MemoryError
+
+    monkeypatch.setattr(dispatch._attempts, "_goes_on", break_once)
+    dispatch.send(Batch([part], [Segment(RING, LANE, part.spans, 0)]))
+    hand = dispatch.hand()
+    with pytest.raises(MemoryError) as broke:
+        dispatch.advance(hand)
+    assert set(fleet.at) == set(traces_of(part)), "it was sent"
+    hand.error = MemoryError(broke.value)
+    fleet.b = UNREACHABLE
+    dispatch.advance(hand)
+    fleet.world.run(AFTER + 60)
+    fleet.go_on(10)
+    fleet.world.run(10)
+    assert {tuple(fleet.at[trace]) for trace in traces_of(part)} == {("b",)}, "at no other"
 
 
 def test_when_all_are_away_nobody_takes_over() -> None:
