@@ -87,7 +87,7 @@ class Discovery:
                 exporters[name] = before[name] if name in before else self._make(endpoint, address)
             except ValueError as error:  # in the middle of a rotation of certificates: the next look-up tries again
                 self._trouble.warn("a gateway cannot be used", gateway=name, reason=str(error))
-        if not exporters:
+        if not exporters or exporters.keys() == before.keys():
             return
         self._log.info(
             "gateways have changed",

@@ -97,7 +97,8 @@ class Gateways:
         if len(encodings) != 1:
             raise ValueError("endpoints need one encoding")
         self.encoding: Encoding = encodings.pop()
-        self.endpoint = ", ".join(exporter.endpoint for exporter in exporters.values())
+        # Those behind one name have the name's.
+        self.endpoint = ", ".join(dict.fromkeys(exporter.endpoint for exporter in exporters.values()))
         self.before_close: Callable[[], None] = lambda: None
         self._balance = balance
         self._hand_over_after = hand_over_after
@@ -125,15 +126,15 @@ class Gateways:
         """
         choose = _CHOICES.get(self._balance)
         self._tally.begin(endpoints.values())
-        with self._lock, contextlib.ExitStack() as closing:
-            before, self._by_name = self._by_name, {}
-            for name, exporter in exporters.items():
-                self._by_name[name] = before.pop(name) if name in before else _Gateway(exporter, endpoints[name])
-            self._turns = [one for one in self._turns if one in self._by_name.values()]
-            self._turns += [one for one in self._by_name.values() if one not in self._turns]
+        with contextlib.ExitStack() as closing, self._lock:  # closed when the lock is free: attempts need it
+            before = self._by_name
+            there = {name: before.get(name) or _Gateway(one, endpoints[name]) for name, one in exporters.items()}
+            turns = [one for one in self._turns if one in there.values()]
+            turns += [one for one in there.values() if one not in turns]
             if choose is not None:
                 self.partitioner = Homes(dict(endpoints), self._hand_over_after, self._handed_over, choose)
-            for gateway in before.values():
+            self._by_name, self._turns = there, turns  # at once: who renews or closes all has no lock
+            for gateway in [gateway for name, gateway in before.items() if name not in there]:
                 gateway.has_left = True
                 if not gateway.running:
                     closing.callback(gateway.exporter.close)

@@ -8,8 +8,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 from drain import assembly
+from drain.delivery.route import where
 from drain.exporters.gateways.discovery import Discovery, name_at
 from drain.exporters.gateways.gateways import Gateways
 from drain.exporters.make import make_exporter
@@ -171,6 +173,53 @@ def test_one_that_cannot_be_made_is_tried_again() -> None:
     resolver.addresses["gateways"] = ["10.0.0.1", "10.0.0.2"]
     assert scene.look() == at("10.0.0.1")
     assert scene.look() == at("10.0.0.1", "10.0.0.2")
+
+
+def test_while_one_cannot_be_made_nothing_else_changes() -> None:
+    resolver = Resolver(gateways=["10.0.0.1"])
+    scene = Scene(resolver)
+    before = scene.gateways.partitioner
+
+    def fails(_endpoint: str, _address: str | None) -> Gateway:
+        raise ValueError("certificate and key do not fit together")
+
+    scene.discovery._make = fails
+    resolver.addresses["gateways"] = ["10.0.0.1", "10.0.0.2"]
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            assert scene.look() == at("10.0.0.1")
+    assert scene.gateways.partitioner is before, "who is away is so still"
+    assert "gateways have changed" not in {line["event"] for line in lines}
+
+
+def test_whoever_asks_meanwhile_finds_all_gateways_of_before_or_all_of_after() -> None:
+    scene = Scene(Resolver(gateways=["10.0.0.1", "10.0.0.2"]))
+    gateways, seen = scene.gateways, []
+
+    class Asking(dict[str, str]):
+        def __getitem__(self, name: str) -> str:
+            seen.append(set(gateways.exporters))
+            return super().__getitem__(name)
+
+    stays = {"http://10.0.0.1:4318": scene.made["http://10.0.0.1:4318"]}
+    leaves = scene.made["http://10.0.0.2:4318"]
+    are_locked = []
+    leaves.close = lambda: are_locked.append(gateways._lock.locked())  # type: ignore[method-assign]
+    joins = {f"http://10.0.0.{number}:4318": Gateway(GATEWAYS, f"10.0.0.{number}") for number in (3, 4)}
+    gateways.become(stays | joins, Asking(dict.fromkeys(stays | joins, GATEWAYS)))
+    assert seen[:2] == [at("10.0.0.1", "10.0.0.2")] * 2
+    assert set(gateways.exporters) == at("10.0.0.1", "10.0.0.3", "10.0.0.4")
+    assert are_locked == [False], "attempts go on while one is closed"
+
+
+def test_the_log_names_those_behind_one_name_once() -> None:
+    resolver = Resolver(gateways=["10.0.0.1", "10.0.0.2"])
+    scene = Scene(resolver)
+    for gateway in scene.made.values():
+        gateway.endpoint = f"{GATEWAYS}/v1/traces"
+    gateways = Gateways(scene.gateways.exporters, "trace")
+    assert gateways.endpoint == f"{GATEWAYS}/v1/traces"
+    assert where(gateways.endpoint, "http://10.0.0.2:4318") == f"{GATEWAYS}/v1/traces http://10.0.0.2:4318"
 
 
 def test_metrics_have_the_names_that_were_configured_however_many_addresses_come_and_go() -> None:
