@@ -348,10 +348,12 @@ class LateSampling:
         self._show()
 
     def close(self) -> None:
-        """Let go of the hold; what waits, and the rates, are for the next drain."""
-        self._keep_rates()
-        self._show()
-        self.hold.close()
+        """Let go of the hold, whatever raises before; what waits, and the rates, are for the next drain."""
+        try:
+            self._keep_rates()
+            self._show()
+        finally:
+            self.hold.close()
 
     def seconds_until_due(self, now_nano: int) -> float | None:
         """Return when to call `decide` next at the latest; None: nothing waits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -170,9 +171,14 @@ class Telemetry:
         self._health.broke(reason)
 
     def close(self) -> None:
-        """Answer nobody any more, and export for the last time; to be called before the service is closed."""
-        if self._listener is not None:
-            self._listener.close()
-        if self._export is not None and not self._export.close():
+        """Answer nobody any more, and export for the last time, though one raises; before the service is closed."""
+        with contextlib.ExitStack() as closing:  # the last first
+            closing.callback(self._manager.close)
+            if self._export is not None:
+                closing.callback(self._end_export, self._export)
+            if self._listener is not None:
+                closing.callback(self._listener.close)
+
+    def _end_export(self, export: PeriodicMetricExport) -> None:
+        if not export.close():
             self._log.warning("the last export of metrics was given up: their receiver does not answer")
-        self._manager.close()

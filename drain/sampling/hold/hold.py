@@ -278,9 +278,11 @@ class Hold:
         return self.decisions.look()
 
     def close(self) -> None:
-        """Let go of it; what waits is for the next drain."""
-        self._chunks.close()
-        self.decisions.close()
+        """Let go of it, though a part raises; what waits is for the next drain."""
+        try:
+            self._chunks.close()
+        finally:
+            self.decisions.close()
 
     def _ensure_folder(self) -> None:
         try:

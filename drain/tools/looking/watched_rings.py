@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -78,9 +79,10 @@ class WatchedRings:
             self.drop(ring)
 
     def close(self) -> None:
-        """Let go of all rings."""
-        for ring in list(self.rings):
-            self.drop(ring)
+        """Let go of all rings, though one raises."""
+        with contextlib.ExitStack() as closing:
+            for ring in self.rings:
+                closing.callback(self.drop, ring)
 
     def _take_in(self, paths: list[Path]) -> None:
         fresh: list[Path] = []
