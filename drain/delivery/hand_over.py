@@ -67,7 +67,7 @@ class Presence:
 
 
 class HandOver:
-    """Knows who is gone and who is away; guarded by the delivery's lock.
+    """Knows who is gone and who is away; guarded by the delivery's lock, but for `rehomed` and `handed_over`.
 
     Args:
         exporter: says which destinations there are; it may be replaced by another behind the same object.

@@ -91,6 +91,8 @@ class Routes:
             # Addresses come and go: of those that have gone, nothing is to stay.
             if not route.waiting and route.destination not in stored and self._hand_over.is_gone(route.destination):
                 self._answers_of_gone += self._routes.pop(route.destination).breaker.answers
+                if self._storing is not None:
+                    self._storing.forget_destination(route.destination)
         for destination in stored:
             self.to(destination)
         return [route for route in self._routes.values() if route.waiting or route.destination in stored]

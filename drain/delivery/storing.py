@@ -15,11 +15,12 @@ from drain.spool.spool import SpoolRefusedError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from concurrent.futures import Future
 
     from drain.accounting.outcome import Outcome
     from drain.exporters.protocol import Result
+    from drain.spool.database import Stored
     from drain.spool.spool import Entry, Spool
 
 STORE_AGAIN_SECONDS: Final = 1.0  # when the spool had no room
@@ -192,6 +193,12 @@ class Storing:
             made = self._spool.divide(entry, tuple(job.left))
         except SpoolRefusedError:
             return False
+        # What is durable must not look as if it were undone: it would be sent twice.
+        with contextlib.suppress(Exception):
+            self._note_divided(job, entry, made)
+        return True
+
+    def _note_divided(self, job: Job, entry: Entry, made: Sequence[Stored]) -> None:
         with self._changed:
             self._forget((entry.generation, entry.stored.id))
             if not job.is_doubtful:
@@ -200,7 +207,6 @@ class Storing:
             for stored in made:
                 for which in Which:
                     self._look_at.pop((stored.destination, which), None)
-        return True
 
     def _note_sure(self, destination: str, key: tuple[int, int]) -> None:
         sure = self._sure.setdefault(destination, {})
@@ -240,6 +246,13 @@ class Storing:
             if not job.own_failures:
                 self._look_at.pop((destination, Which.UNSUSPECTED), None)
         self._spool.back(entry, job.not_before)
+
+    def forget_destination(self, destination: str) -> None:
+        """Forget what is known of a destination that has gone, and for which nothing is stored; under the lock."""
+        self._sure.pop(destination, None)
+        self._suspects.pop(destination, None)
+        for which in Which:
+            self._look_at.pop((destination, which), None)
 
     def try_now(self) -> None:
         """Let what rests in the spool be taken now."""

@@ -100,7 +100,7 @@ class Stored(NamedTuple):
     """A part in the database, without its body.
 
     Attributes:
-        id: larger than that of every older part.
+        id: larger than those of all that were inserted before; pieces of a part have new ones, and its age.
         spooled: when it was put.
         encoding: of the request.
         destination: of the request.

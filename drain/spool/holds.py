@@ -37,7 +37,7 @@ class Holds:
         """Let parts be taken, or forget those that are gone."""
         with self._lock:
             for stored in parts:
-                self._until.get(stored.destination, {}).pop(stored.id, None)
+                self._forget(stored)
 
     def rest(self, stored: Stored, generation: int, not_before: float) -> None:
         """Let a part be taken from a time of the clock on."""
@@ -47,13 +47,13 @@ class Holds:
             if not_before > self._clock():
                 self._until.setdefault(stored.destination, {})[stored.id] = not_before
             else:
-                self._until.get(stored.destination, {}).pop(stored.id, None)
+                self._forget(stored)
 
     def end_rests(self) -> None:
         """Let all be taken now that nobody has in hand."""
         with self._lock:
-            for destination, until in self._until.items():
-                self._until[destination] = {identity: at for identity, at in until.items() if math.isinf(at)}
+            for destination, until in tuple(self._until.items()):
+                self._keep(destination, {identity: at for identity, at in until.items() if math.isinf(at)})
 
     def held(self, destination: str | None = None, *, even_resting: bool = False) -> set[int]:
         """Return the parts that cannot be taken now.
@@ -71,7 +71,8 @@ class Holds:
                     held.update(identity for identity, at in until.items() if math.isinf(at))
                     continue
                 if not all(at > now for at in until.values()):
-                    until = self._until[name] = {identity: at for identity, at in until.items() if at > now}
+                    until = {identity: at for identity, at in until.items() if at > now}
+                    self._keep(name, until)
                 held |= until.keys()
             return held
 
@@ -85,3 +86,15 @@ class Holds:
         with self._lock:
             self.generation += 1
             self._until.clear()
+
+    def _forget(self, stored: Stored) -> None:
+        until = self._until.get(stored.destination, {})
+        until.pop(stored.id, None)
+        self._keep(stored.destination, until)
+
+    def _keep(self, destination: str, until: dict[int, float]) -> None:
+        """Have these parts of a destination; addresses come and go, and of those that have gone nothing stays."""
+        if until:
+            self._until[destination] = until
+        else:
+            self._until.pop(destination, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 from drain.delivery.batch import Batch
 from drain.delivery.breaker import BreakerState
 from drain.delivery.hand_over import Presence
+from drain.delivery.queue import Wait, Which
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.gateways.homes import HandedOver, Homes
 from drain.exporters.protocol import Result, Verdict
@@ -24,6 +25,9 @@ from drain.rings.segment import Segment
 from drain.spool.spool import SpoolRefusedError
 from ringbuf.layout.layout import SpanLayout
 from tests.unit.delivery.world import LANE, RING, World
+
+if TYPE_CHECKING:
+    from drain.delivery.dispatch import Hand
 
 LAYOUT = SpanLayout(span_names=["work"], attributes=[])
 AFTER = 30.0
@@ -302,6 +306,51 @@ def test_of_an_attempt_in_which_something_broke_nobody_knows(
     assert {tuple(fleet.at[trace]) for trace in traces_of(part)} == {("b",)}, "at no other"
 
 
+@pytest.mark.parametrize("name", ["_forget", "_note_sure"])
+def test_what_breaks_when_the_disk_has_the_pieces_sends_none_twice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet(has_spool=True)
+    dispatch, spool = fleet.world.dispatch, fleet.world.spool
+    storing = dispatch._storing
+    assert spool is not None
+    assert storing is not None
+    advance, divide, is_armed, strikes = dispatch.advance, spool.divide, False, 0
+
+    def striking(of_storing: Any) -> Any:
+        def strike(*arguments: Any) -> Any:
+            nonlocal is_armed, strikes
+            if is_armed:
+                is_armed, strikes = False, strikes + 1
+                raise MemoryError
+            return of_storing(*arguments)
+
+        return strike
+
+    def divide_and_arm(entry: Any, requests: Any) -> Any:
+        nonlocal is_armed
+        made = divide(entry, requests)
+        is_armed = strikes < 3
+        return made
+
+    def advance_as_a_thread(hand: Hand) -> Wait | None:
+        try:
+            return advance(hand)
+        except MemoryError as error:
+            hand.error = error
+            return Wait(0.05)
+
+    fleet.b = UNREACHABLE
+    fleet.go_on(AFTER - 3)
+    monkeypatch.setattr(storing, name, striking(getattr(storing, name)))
+    monkeypatch.setattr(spool, "divide", divide_and_arm)
+    monkeypatch.setattr(dispatch, "advance", advance_as_a_thread)
+    fleet.go_on(10)
+    fleet.b = TAKEN
+    fleet.world.run(AFTER + 30)
+    assert strikes == 3
+    assert {len(fleet.at[trace]) for trace in fleet.all_of_b()} == {1}, "each is sent once"
+    fleet.check()
+
+
 def test_when_all_are_away_nobody_takes_over() -> None:
     fleet = Fleet(has_spool=True)
     is_away = True
@@ -331,6 +380,13 @@ def test_of_addresses_that_have_gone_nothing_stays_but_the_count_of_answers() ->
         fleet.world.run(2)
     assert {route.destination for route in fleet.world.dispatch._routes.known()} == {"a"}
     assert fleet.world.dispatch.answers == answers
+    storing = fleet.world.dispatch._storing
+    assert storing is not None
+    storing._look_at["b", Which.ANY] = 0.0
+    storing._sure["b"] = {}
+    fleet.world.dispatch._routes.to("b")
+    fleet.world.run(2)
+    assert "b" not in {destination for destination, _ in storing._look_at} | storing._sure.keys()
 
 
 @pytest.mark.parametrize(

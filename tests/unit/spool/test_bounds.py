@@ -10,7 +10,7 @@ import structlog
 
 from drain.accounting.outcome import Outcome
 from drain.accounting.spool_sums import SpoolSums
-from drain.spool.database import Addition
+from drain.spool.database import Addition, Stored
 from drain.spool.holds import Holds
 from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
 from drain.spool.spool_time import SpoolTime
@@ -172,3 +172,22 @@ def test_limits_that_hold_nothing_are_refused() -> None:
         SpoolLimits(1000)
     with pytest.raises(ValueError, match="negative"):
         SpoolLimits(MEBIBYTE, max_age_seconds=-1)
+
+
+def test_of_destinations_that_have_nothing_any_more_nothing_stays(bench: Bench) -> None:
+    holds = Holds(bench.clock)
+    for number in range(9):
+        stored = Stored(number, bench.clock.now(), "protobuf", f"10.0.0.{number}", None, 1, {"shop": 1}, 1)
+        holds.hold(stored)
+        match number % 3:
+            case 0:
+                holds.let_go([stored])
+            case 1:
+                holds.rest(stored, 0, 0.0)
+            case _:
+                holds.rest(stored, 0, bench.clock() + 5)
+    assert holds.held() == {2, 5, 8}
+    bench.clock.seconds += 10
+    assert holds.held("10.0.0.2") == set()
+    holds.end_rests()
+    assert not holds._until
