@@ -63,8 +63,11 @@ _MADE_UP = re.compile(
     r"RST_STREAM|^Stream removed|^Received http2 header with status|^No status received|^Missing .*status|"
     r"END_STREAM flag received|GOAWAY received|^Error parsing|^Failed parsing|^Stream closed|^Socket closed"
 )
-# Of UNAVAILABLE, in the core's words: no connection, so that nothing was sent.
-_NOT_CONNECTED = re.compile(r"failed to connect|name resolution|DNS resolution|no addresses", re.IGNORECASE)
+# Of UNAVAILABLE, what the core begins with where there was no connection, so that nothing was sent. A gateway may say
+# as much of its own backends, to some of which it has passed the request on.
+_NOT_CONNECTED = re.compile(
+    r"failed to connect to all addresses|name resolution|DNS resolution|no addresses", re.IGNORECASE
+)
 # Codes that only a server gives, or the core before it sends anything, and that mean: not taken.
 _NOT_TAKEN = frozenset(
     {
@@ -215,7 +218,7 @@ class OtlpGrpcExporter:
         if _MADE_UP.search(details):
             status = _HTTP_STATUS.search(details)
             return self._judge.unanswered(message, request, status=status[1] if status else "", hint=_hint(details))
-        is_not_connected = code is grpc.StatusCode.UNAVAILABLE and bool(_NOT_CONNECTED.search(details))
+        is_not_connected = code is grpc.StatusCode.UNAVAILABLE and bool(_NOT_CONNECTED.match(details))
         if code in _NOT_THERE and (hint := _hint(details)):
             return replace(self._judge.hold(message, hint), is_not_taken=is_not_connected)
         wait = next(

@@ -109,6 +109,7 @@ def test_where_no_connection_comes_about_in_time_it_is() -> None:
     ("answer", "settings"),
     [
         (GrpcAnswer(Code.UNAVAILABLE, "it may have been the core that says so"), SETTINGS),
+        (GrpcAnswer(Code.UNAVAILABLE, "1 of 2 exporters: failed to connect to all addresses"), SETTINGS),
         (GrpcAnswer(Code.DEADLINE_EXCEEDED, "late"), SETTINGS),
         (GrpcAnswer(Code.INTERNAL, "broken"), SETTINGS),
         (GrpcAnswer(silent=True), IMPATIENT),
