@@ -62,13 +62,22 @@ class Discovery:
         self._is_closed = threading.Event()
 
     def members(self) -> dict[str, tuple[str, str | None]]:
-        """Look all names up; return the gateways by name, each with its endpoint and its address.
+        """Look all names up at the same time; return the gateways by name, each with its endpoint and its address.
 
-        An endpoint that has never had an address is a gateway itself.
+        An endpoint that has never had an address is a gateway itself. A name server that does not answer takes five
+        seconds, however many names there are.
         """
+        look_ups = [
+            # Daemons: the end of the drain does not wait for a name server.
+            threading.Thread(target=self._update, args=one, name="discovery", daemon=True)
+            for one in self._known.items()
+        ]
+        for look_up in look_ups:
+            look_up.start()
+        for look_up in look_ups:
+            look_up.join()
         members: dict[str, tuple[str, str | None]] = {}
         for endpoint, known in self._known.items():
-            self._update(endpoint, known)
             for address in known:
                 members.setdefault(name_at(endpoint, address), (endpoint, address))
             if not known:
@@ -116,7 +125,7 @@ class Discovery:
         host, port = host_and_port(endpoint)
         try:
             found = _of_one_family(self._look_up(host, port, _LOOK_UP_SECONDS))
-        except (OSError, UnicodeError) as error:
+        except Exception as error:  # noqa: BLE001 - no answer, no name, no memory: the next look-up tries again
             self._trouble.warn(
                 "an endpoint's name cannot be looked up, its addresses stay",
                 endpoint=without_secrets(endpoint),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,20 @@ def test_a_name_server_that_is_away_or_knows_nothing_takes_no_gateway_away(answe
         resolver.addresses["gateways"] = answer
     for _ in range(5):
         assert scene.look() == at("10.0.0.1")
+
+
+def test_names_are_looked_up_at_the_same_time() -> None:
+    """One after the other, ten names would hold up a start for a minute where the name server hangs."""
+    resolver = Resolver(gateways=["10.0.0.1"], others=["10.0.0.2"], third=["10.0.0.3"])
+    all_asked = threading.Barrier(3)
+
+    def answer_once_all_are_asked(host: str, port: int, seconds: float) -> Sequence[Address]:
+        all_asked.wait(5.0)
+        return resolver(host, port, seconds)
+
+    endpoints = [GATEWAYS, "http://others:4318", "http://third:4318"]
+    discovery = Discovery(endpoints, Gateway, 60.0, answer_once_all_are_asked)
+    assert discovery.members().keys() == at("10.0.0.1", "10.0.0.2", "10.0.0.3")
 
 
 def test_an_endpoint_that_never_had_an_address_is_a_gateway_itself_until_it_has_one() -> None:
