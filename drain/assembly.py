@@ -337,7 +337,8 @@ def limits(configuration: Configuration) -> Limits:
     settings = configuration.settings
     is_sorted = settings.exporter == "kafka" and settings.kafka_partition_by != "none"
     if str(settings.exporter).startswith("otlp") and settings.balance in {"trace", "collector-ring"}:
-        is_sorted = "," in (settings.endpoint or "") or settings.resolve_interval > 0
+        endpoint = settings.endpoint or ""
+        is_sorted = "," in endpoint or (bool(endpoint) and settings.resolve_interval > 0)
     is_default = configuration.origins["batch_delay"] == "default"
     return Limits(
         batch_spans=settings.batch_spans,

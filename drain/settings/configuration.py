@@ -236,6 +236,14 @@ def _refuse_flags_without_effect(flags: Mapping[str, object], settings: Settings
             needed = flag_of(str(extra["needs"]))
             how = f"with {needed} {STATE_OFF}" if extra["needs"] == "state_dir" else f"without {needed}"
             raise ConfigurationError(f"{flag_of(name)} has no effect {how}")
+    are_several = "," in (settings.endpoint or "") or settings.resolve_interval > 0
+    for name, is_in_vain, how in (
+        ("resolve_interval", settings.endpoint is None, "without --endpoint"),
+        ("hand_over_after", settings.balance in {"round-robin", "failover"}, f"with --balance {settings.balance}"),
+        ("hand_over_after", not are_several, "with one --endpoint, without --resolve-interval"),
+    ):
+        if name in flags and is_in_vain and getattr(settings, name):
+            raise ConfigurationError(f"{flag_of(name)} has no effect {how}")
 
 
 def _toml(value: Any) -> str:

@@ -243,13 +243,15 @@ def test_the_log_says_how_many_spans_a_request_has_and_what_to_do_where_they_are
     assert told == [(2, 30, True), (1, 500, False)]
 
 
-def test_batches_that_are_sorted_by_gateway_are_gathered_for_longer() -> None:
+def test_batches_that_are_sorted_by_gateway_are_gathered_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     several = {"endpoint": list(NAMES), "exporter": "otlp-http"}
     assert assembly.limits(load(several, None)).batch_delay == 1.0
     assert assembly.limits(load({**several, "batch_delay": "0.1"}, None)).batch_delay == 0.1
     assert assembly.limits(load({**several, "balance": "failover"}, None)).batch_delay == 0.2
     assert assembly.limits(load({**several, "endpoint": NAMES[0]}, None)).batch_delay == 0.2
     assert assembly.limits(load({**several, "endpoint": NAMES[0], "resolve_interval": "9"}, None)).batch_delay == 1.0
+    monkeypatch.setenv("RINGBUF_DRAIN_RESOLVE_INTERVAL", "9")
+    assert assembly.limits(load({"exporter": "otlp-http"}, None)).batch_delay == 0.2, "no endpoint is named"
 
 
 @pytest.mark.parametrize("endpoints", [["http://a", "http://a"], ["http://a", ""], ["http://a,,http://b"]])

@@ -146,11 +146,26 @@ def test_a_value_out_of_range_is_refused_by_name_and_origin(flags: dict[str, obj
         {"exporter": "console", "output": "x"},
         {"endpoint": "http://h:1", "output": "x"},
         {"exporter": "otlp-grpc", "file_sync": True},
+        {"exporter": "otlp-http", "resolve_interval": 10},
+        {"endpoint": ["http://a", "http://b"], "balance": "failover", "hand_over_after": 60},
+        {"endpoint": ["http://a"], "hand_over_after": 60},
     ],
 )
 def test_a_flag_without_effect_is_refused(flags: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError, match="has no effect"):
         load(flags, None)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"endpoint": ["http://a"], "resolve_interval": 10, "hand_over_after": 60},
+        {"endpoint": ["http://a", "http://b"], "hand_over_after": 60},
+        {"endpoint": ["http://a"], "resolve_interval": 0, "hand_over_after": 0},
+    ],
+)
+def test_a_flag_of_gateways_with_effect_is_not(flags: dict[str, object]) -> None:
+    assert load(flags, None).settings.hand_over_after == flags["hand_over_after"]
 
 
 def test_the_description_is_toml_that_reads_back_and_hides_headers(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
