@@ -15,7 +15,7 @@ import pytest
 
 from tests.fleet.network import Network, NoNetwork, inside, remove_what_is_left
 from tests.python import command
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +26,14 @@ PORT = 4000
 NAMES = Path("/run/netns")
 IMPATIENT = 0.3
 HOLDS_A_NETWORK = """
-import sys, time
+import subprocess, sys, time
+from pathlib import Path
 from tests.fleet.network import Network, inside
-import subprocess
 with Network() as network:
     node = network.add("host-1", delay_ms=5)
     with inside(node):
         subprocess.Popen([sys.executable, "-Ic", "import time; time.sleep(300)"])
-    print("there", flush=True)
+    Path(sys.argv[1]).touch()
     time.sleep(300)
 """
 
@@ -85,15 +85,18 @@ def test_each_fault_is_there_while_it_lasts(network: Network, server: Node) -> N
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.usefixtures("network")
-def test_nothing_is_left_of_a_process_that_was_ended(ending: signal.Signals) -> None:
+def test_nothing_is_left_of_a_process_that_was_ended(ending: signal.Signals, tmp_path: Path) -> None:
     """By Ctrl-C it cleans up; what a kill leaves the next network removes."""
-    process = subprocess.Popen(command(HOLDS_A_NETWORK), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "there\n"
+    there = tmp_path / "there"
+    process = subprocess.Popen(command(HOLDS_A_NETWORK, there), stderr=subprocess.DEVNULL)
+    try:
+        until(there.exists)
         assert list(NAMES.glob(f"rbf{process.pid}-*"))
         process.send_signal(ending)
-        process.stdout.close()
+        process.wait(SECONDS)
+    finally:
+        process.kill()
+        process.wait()
     if ending == signal.SIGKILL:
         assert list(NAMES.glob(f"rbf{process.pid}-*"))
         remove_what_is_left()

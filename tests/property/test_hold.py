@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from drain.sampling.hold import chunk
 from ringbuf._ringbuf import lib
+from tests.conftest import SESSION, SHM
 from tests.examples import examples
 from tests.hold_walk import Ledger, Walker
 
@@ -67,7 +68,7 @@ def test_a_kill_at_any_call_loses_nothing_and_holds_nothing_twice(
     seed: int, lives: list[tuple[int, bool]], mortal: Mortal
 ) -> None:
     dice = random.Random(seed)  # noqa: S311 - a seed is what is wanted
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="ringbuf-hold-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{SESSION}-", dir=SHM))
     ledger = Ledger(folder / "ledger")
     try:
         for calls, before in lives:

@@ -34,6 +34,7 @@ from drain.service.lane_holder import LaneHolder
 from drain.service.late_sampling import LateSampling
 from ringbuf._ringbuf import lib
 from ringbuf.sampling import THRESHOLDS
+from tests.conftest import SESSION, SHM
 from tests.examples import examples
 from tests.property.test_hold import KilledError
 from tests.service.draining import LAYOUT, number_of
@@ -349,7 +350,7 @@ def test_a_kill_between_any_two_steps_tears_no_trace_and_changes_no_decision(
     is_head_open: bool,
     steps: Steps,
 ) -> None:
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="ringbuf-late-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{SESSION}-", dir=SHM))
     try:
         world = World(folder / "hold", steps, root_threshold, is_head_open=is_head_open)
         producers = Producers(world, drawn)

@@ -342,9 +342,8 @@ def test_at_the_end_of_the_stack_a_span_goes_on_without_a_part(get: Any, ring_di
             return 1 + dive()
 
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(
-        sum(1 for _ in traceback.walk_stack(None)) + 150
-    )  # what is told at each depth has the whole stack in it
+    depth = sum(1 for _ in traceback.walk_stack(None))
+    sys.setrecursionlimit(depth + 150)  # what is told at each depth has the whole stack in it
     try:
         with pytest.raises(RecursionError):
             dive()
