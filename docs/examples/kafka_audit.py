@@ -75,7 +75,7 @@ def add_up(headers: Iterable[Mapping[str, str]]) -> dict[str, Sums]:
     """Return the sums of each run of a drain.
 
     Args:
-        headers: of each message. Those without a number (`ringbuf-drain replay` sends such) are under the empty name.
+        headers: of each message. Those without a number, of whoever else writes there, are under the empty name.
     """
     drains: defaultdict[str, dict[int, Batch]] = defaultdict(dict)
     unnumbered = Sums()
