@@ -22,7 +22,7 @@ DEBIAN_PACKAGES := chromium clang g++ gcc-aarch64-linux-gnu iproute2 libc6-dev-a
 .PHONY: help build demo fleet-demo test prove test-c test-asan check check-deploy format bench docs soak peers deps deps-bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: $(VENV)/built ## make .venv and install this tree into it, editable
 
