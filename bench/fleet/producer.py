@@ -1,10 +1,11 @@
 """A producer of the fleet: emits evenly until its input ends, then prints one line of JSON.
 
-argv: ring directory, spans a second. Before, each line of its input is answered by what it has done so far.
+Before, each line of its input is answered by what it has done so far.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import select
@@ -19,11 +20,15 @@ _CAPACITY: Final = 1 << 18
 
 def main() -> None:
     """Emit."""
+    parser = argparse.ArgumentParser(prog="python -m bench.fleet.producer", description=__doc__)
+    parser.add_argument("ring_dir")
+    parser.add_argument("rate", type=float, help="spans a second")
+    of = parser.parse_args()
     import ringbuf
     from ringbuf.dataplane import LeaseId, OpType, site
 
-    ring_dir, rate = sys.argv[1], float(sys.argv[2])
-    emitter = ringbuf.configure("fleet", ring_dir=ring_dir, capacity=_CAPACITY)
+    rate = of.rate
+    emitter = ringbuf.configure("fleet", ring_dir=of.ring_dir, capacity=_CAPACITY)
     emit, lease = site(OpType.FBMU_READ).emit, LeaseId(7)
     # Spans of a burst would else have nearly the same times, and compress as no real ones do.
     dice = random.Random(219)  # noqa: S311 - the same in each run

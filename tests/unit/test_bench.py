@@ -295,4 +295,5 @@ def test_the_table_says_which_command_gives_each_row() -> None:
 def test_the_table_names_every_command_that_people_run() -> None:
     text = (ROOT / "bench" / "README.md").read_text()
     inner = {"bench.__main__", "bench.probe", "bench.emit.consumer", "bench.deliver.sender", "bench.deliver.sink"}
+    inner |= {"bench.fleet.__main__", "bench.fleet.producer"}
     assert not [command for command in COMMANDS if command not in inner and f"-m {command}" not in text]

@@ -121,7 +121,7 @@ def received(fleet: ModuleType, path: Path, *lines: str) -> object:
 def test_a_missing_span_is_a_problem(fleet: ModuleType, tmp_path: Path) -> None:
     gateways = [received(fleet, tmp_path / "one", *(f"host-1 {TRACE} {number:016x}\n" for number in (1, 2)))]
     row = fleet.row_of(
-        "host-1", [STATS], fleet.drain_process.Audit({"demo": {"published": 3, "delivered": 3}}, {}), gateways
+        "host-1", [STATS], fleet.drain_process.Audit({"demo": {"published": 3, "delivered": 3}}, {}, {}, {}), gateways
     )
     assert (row.arrived, row.missing) == (2, 1)
     gateways.append(received(fleet, tmp_path / "other"))
@@ -130,7 +130,9 @@ def test_a_missing_span_is_a_problem(fleet: ModuleType, tmp_path: Path) -> None:
 
 def test_what_each_counts_as_lost_or_waiting_is_not_missing(fleet: ModuleType, tmp_path: Path) -> None:
     gateways = [received(fleet, tmp_path / "one", f"host-1 {TRACE} {1:016x}\n")]
-    audit = fleet.drain_process.Audit({"demo": {"spooled": 2, "delivered": 1}}, {"demo": {"expired": 1, "waiting": 1}})
+    audit = fleet.drain_process.Audit(
+        {"demo": {"spooled": 2, "delivered": 1}}, {"demo": {"expired": 1, "waiting": 1}}, {}, {}
+    )
     row = fleet.row_of("host-1", [STATS], audit, gateways)
     assert tuple(row) == (3, 1, 1, 1, 0)
     gateways.append(received(fleet, tmp_path / "other"))
@@ -140,7 +142,7 @@ def test_what_each_counts_as_lost_or_waiting_is_not_missing(fleet: ModuleType, t
 def test_a_trace_at_both_gateways_is_a_problem(fleet: ModuleType, tmp_path: Path) -> None:
     one = received(fleet, tmp_path / "one", f"host-1 {TRACE} {1:016x}\n", f"host-1 {TRACE} {2:016x}\n")
     other = received(fleet, tmp_path / "other", f"host-1 {TRACE} {3:016x}\n")
-    row = fleet.row_of("host-1", [STATS], fleet.drain_process.Audit({}, {}), [one, other])
+    row = fleet.row_of("host-1", [STATS], fleet.drain_process.Audit({}, {}, {}, {}), [one, other])
     assert fleet.problems({"host-1": row}, [one, other]) == ["1 traces are at both gateways"]
 
 

@@ -112,6 +112,7 @@ def test_a_connection_that_died_without_a_word_is_left(kind: str) -> None:
 
 def test_a_grpc_connection_that_answers_no_ping_is_ended_after_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stands between acknowledges each packet, and hands none on."""
+    monkeypatch.setattr(otlp_grpc, "_KEEPALIVE_MS", 100)  # else whether a ping is under way is luck
     monkeypatch.setattr(otlp_grpc, "_KEEPALIVE_ANSWER_MS", 300)
     with OtlpGrpcServer() as server, Relay(server.port) as relay:
         exporter = make_exporter("otlp-grpc", endpoint=relay.url, otlp=OtlpSettings(timeout_seconds=0.5))
