@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding
 
 _PAUSES_SECONDS: Final = (1.0, 5.0)  # before it is started again, as `examination` has it
-_MOST_SECONDS: Final = 300.0
+MOST_SECONDS: Final = 300.0
+"""For how long a start waits for it; a million spans take some seconds."""
+
 # Of all modules only sys is there before the drain's own path is: the working directory is not looked into.
 _START: Final = "import sys; sys.path[:] = sys.argv[1:]; import drain.rings.held_examiner as it; it.main()"
 
@@ -46,6 +48,9 @@ def examine_held(
     for pause in (*_PAUSES_SECONDS, None):
         try:
             return _verdicts(json.dumps(job).encode())
+        except subprocess.TimeoutExpired as error:  # another time it would take as long, and nothing is read meanwhile
+            log.warning("the hold cannot be examined in time", reason=str(error))
+            break
         except (OSError, ValueError, subprocess.SubprocessError) as error:  # no process, no memory, or it died itself
             log.warning("the hold cannot be examined now", reason=str(error))
             if pause is not None:
@@ -60,7 +65,7 @@ def _verdicts(job: bytes) -> dict[str, Unsafe]:
         [sys.executable, *flags, "-c", _START, *sys.path],
         input=job,
         stdout=subprocess.PIPE,
-        timeout=_MOST_SECONDS,
+        timeout=MOST_SECONDS,
         process_group=0,  # Ctrl-C is for the drain
         check=True,
     )

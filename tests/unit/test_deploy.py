@@ -19,6 +19,7 @@ import typer.main
 import yaml
 
 from drain.command import app
+from drain.rings import held_examination
 from drain.sampling.rules import Rules
 from drain.sampling.traces import Traces
 from drain.settings.address import Address
@@ -119,6 +120,7 @@ def test_the_unit_gives_the_drain_time_to_stop_and_to_live() -> None:
     shutdown_timeout = 10
     assert settings["Type"] == ["notify"]
     assert int(settings["TimeoutStopSec"][0]) > shutdown_timeout
+    assert int(settings["TimeoutStartSec"][0]) > held_examination.MOST_SECONDS
     assert int(settings["WatchdogSec"][0]) > shutdown_timeout
     assert settings["RestartPreventExitStatus"] == ["2 75"]
 
