@@ -233,6 +233,8 @@ def test_probes_ask_for_pages_that_there_are_at_the_port_that_the_image_listens_
     assert drain["livenessProbe"]["httpGet"]["path"] == "/healthz", (
         "an outage of the backend must not restart the drain"
     )
+    start = drain["startupProbe"]
+    assert start["periodSeconds"] * start["failureThreshold"] > held_examination.MOST_SECONDS
 
 
 @pytest.mark.parametrize("spec", POD_SPECS)
