@@ -221,6 +221,7 @@ class SpanCounter:
         # Ascending, with the row of each at the same place: looked up with one search a batch.
         self._known_codes = np.empty(0, np.int64)
         self._known_rows = np.empty(0, np.int64)
+        self._are_rows_distinct = True
 
     def summarise(self, records: np.ndarray, invalid: int) -> SpanSummary | None:
         """Return what the valid ones of these records add; None where there are none.
@@ -240,7 +241,9 @@ class SpanCounter:
         occurring, at = self._occurring(codes)
         rows, width = len(occurring), self._metrics.cells
         counts = np.bincount(at * width + cells, minlength=rows * width).reshape(rows, width)
-        return _merged(self._rows(occurring), counts, np.bincount(at, weights=nanos, minlength=rows))
+        of_series, is_merged = self._rows(occurring)
+        summary = SpanSummary(of_series, counts, np.bincount(at, weights=nanos, minlength=rows))
+        return summary if is_merged else _merged(summary)
 
     def _occurring(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the codes that occur, ascending, and which of them each is."""
@@ -275,15 +278,15 @@ class SpanCounter:
         )
         return form, (labels, bounds)
 
-    def _rows(self, codes: np.ndarray) -> np.ndarray:
-        """Return the series' row of each code; codes ascend, each there once."""
+    def _rows(self, codes: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Return the series' row of each code, and whether no two are the same; codes ascend, each there once."""
         rows, is_new = self._look_up(codes)
         room = _KNOWN_CODES_PER_SERIES * self._metrics.max_series - len(self._known_codes)
         if room > 0 and is_new.any():
             added = codes[is_new][:room].tolist()
             self._learn(added, [self._metrics.row_of(self._labels(code), self._keys) for code in added])
-            rows, _ = self._look_up(codes)
-        return rows
+            rows, is_new = self._look_up(codes)
+        return rows, self._are_rows_distinct and not is_new.any()
 
     def _look_up(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not len(self._known_codes):
@@ -297,6 +300,7 @@ class SpanCounter:
         known_rows = np.append(self._known_rows, np.array(rows, np.int64))
         order = np.argsort(known_codes)
         self._known_codes, self._known_rows = known_codes[order], known_rows[order]
+        self._are_rows_distinct = len(np.unique(known_rows)) == len(known_rows)
 
     def _labels(self, code: int) -> dict[str, str]:
         labels = {}
@@ -318,12 +322,10 @@ def _of(array: np.ndarray) -> Any:
     return ffi.from_buffer("double[]" if array.dtype == np.float64 else "int64_t[]", array)
 
 
-def _merged(rows: np.ndarray, counts: np.ndarray, nanos: np.ndarray) -> SpanSummary:
+def _merged(summary: SpanSummary) -> SpanSummary:
     """Add up what goes to one row: all that exceeds the bound, and codes whose labels read the same."""
-    unique, inverse = np.unique(rows, return_inverse=True)
-    if len(unique) == len(rows):
-        return SpanSummary(rows, counts, nanos)
-    merged_counts, merged_nanos = np.zeros((len(unique), counts.shape[1]), np.int64), np.zeros(len(unique))
-    np.add.at(merged_counts, inverse, counts)
-    np.add.at(merged_nanos, inverse, nanos)
-    return SpanSummary(unique, merged_counts, merged_nanos)
+    unique, inverse = np.unique(summary.rows, return_inverse=True)
+    counts, nanos = np.zeros((len(unique), summary.counts.shape[1]), np.int64), np.zeros(len(unique))
+    np.add.at(counts, inverse, summary.counts)
+    np.add.at(nanos, inverse, summary.nanos)
+    return SpanSummary(unique, counts, nanos)
