@@ -56,6 +56,7 @@ class RawServer:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.settimeout(0.02)
         self.stopping = threading.Event()
+        self.connections: list[socket.socket] = []
         self.thread = threading.Thread(target=self.serve)
 
     @property
@@ -67,6 +68,7 @@ class RawServer:
             with contextlib.suppress(OSError):  # nobody has come yet, or it has gone already
                 connection, _ = self.listener.accept()
                 with connection:
+                    self.connections.append(connection)
                     connection.settimeout(PATIENCE)
                     connection.recv(100_000)
                     connection.sendall(self.answer)
@@ -83,6 +85,9 @@ class RawServer:
 
     def __exit__(self, *_exception: object) -> None:
         self.stopping.set()
+        for connection in self.connections if self.is_endless else ():
+            with contextlib.suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)  # a client that has gone may leave it open for a while
         self.thread.join()
         self.listener.close()
 
