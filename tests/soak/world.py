@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -237,6 +238,12 @@ class World:
         """How many rings the vandals have wrecked."""
         return len(self._bad_inputs.read_bytes().splitlines()) if self._bad_inputs.exists() else 0
 
+    def rings_that_end(self) -> set[str]:
+        """Return the rings that are there, without those of a later version, which a drain leaves alone for good."""
+        deeds = map(json.loads, self._bad_inputs.read_bytes().splitlines()) if self._bad_inputs.exists() else ()
+        stay = {deed["ring"] for deed in deeds if deed["may_stay"]}
+        return {path.name for path in self.ring_dir.glob("*.ring")} - stay
+
     def last_words(self) -> str:
         """Return the end of what the drain wrote that is no line of its log: a traceback, if anything."""
         lines = self.log.read_text(errors="replace").splitlines()
@@ -268,7 +275,7 @@ class World:
         for producer in list(self.producers):
             producer.wait(60)
             self.bury(producer, 0, NO_ROOM)
-        until(lambda: self.drain.process.poll() is not None or not list(self.ring_dir.glob("*.ring")))
+        until(lambda: self.drain.process.poll() is not None or not self.rings_that_end())
         self.restart_drain(None)
         self.drain.stop()
 
