@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ from tests.service.storm.test_storm import Storm, rage
 
 pytest.importorskip("confluent_kafka", reason="needs confluent-kafka, the extra [kafka]")
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 if TYPE_CHECKING:
     import subprocess
@@ -39,11 +40,16 @@ class KafkaStorm(Storm):
         self.cluster = MockCluster(len(BROKERS), PARTITIONS)
         self.stack.callback(self.cluster.close)
         self.arrived: list[bytes] = []
+        self.gone: list[str] = []
         own = {"bootstrap.servers": self.cluster.bootstrap, "group.id": "storm", "enable.auto.commit": False}
-        self.reader = Consumer({**own, "log_level": 0, "reconnect.backoff.max.ms": 500})
-        self.is_read = False
+        own |= {"auto.offset.reset": "error"}  # what the cluster has no more is told, and not passed over
+        self.consumer = Consumer({**own, "log_level": 0, "reconnect.backoff.max.ms": 500})
+        self.consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
+        self.is_read = threading.Event()
+        # All the time: the cluster keeps 5 MiB of a partition, whoever has read it.
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
         self.stack.callback(self.end_reading)
-        self.reader.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
         return self.cluster.process
 
     def start_drain(self) -> DrainProcess:
@@ -91,14 +97,23 @@ class KafkaStorm(Storm):
         self.cluster.fail([])
         return super().calm_down()
 
+    def read(self) -> None:
+        while not self.is_read.is_set():
+            for message in self.consumer.consume(IN_ONE_POLL, 0.3):
+                error = message.error()
+                if error is None:
+                    self.arrived.append(message.value() or b"")
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    self.gone.append(error.str())
+
     def bodies(self) -> Iterator[TracesData]:
-        while not self.is_read and (messages := self.reader.consume(IN_ONE_POLL, 0.3)):
-            self.arrived += [message.value() or b"" for message in messages if message.error() is None]
-        return map(TracesData.FromString, self.arrived)
+        assert not self.gone, "the cluster forgot messages before they were read"
+        return map(TracesData.FromString, list(self.arrived))
 
     def end_reading(self) -> None:
-        self.is_read = True
-        self.reader.close()
+        self.is_read.set()
+        self.reader.join()
+        self.consumer.close()
 
 
 class SortedKafkaStorm(KafkaStorm):
