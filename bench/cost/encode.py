@@ -17,6 +17,7 @@ from bench.in_turns import measure_rows
 from bench.measure import bursts
 from bench.results import print_table
 from bench.rows import Row
+from drain.accounting.span_metrics import SpanMetrics
 from drain.otlp.encoder import Encoder, to_resource_spans
 from drain.otlp.output_buffer import OutputBuffer
 from ringbuf.dataplane import DATAPLANE_LAYOUT
@@ -58,6 +59,14 @@ ROWS: Final = (
     ),
     Row("encode", "records to JSON, reused buffer", "encode.json", "encode.message_to_json", "MessageToJson", ">= 200"),
     Row("encode", "records to JSON, new bytes", "encode.json_bytes", "encode.message_to_json", "MessageToJson"),
+    Row(
+        "encode",
+        "span metrics of records",
+        "encode.span_metrics",
+        "encode.protobuf",
+        "records to protobuf, reused buffer",
+        is_limit=True,
+    ),
 )
 
 
@@ -98,6 +107,20 @@ def to_bytes(*, is_json: bool) -> Iterator[Round]:
     """Encode to a new `bytes` each time."""
     spans, encoder = records(SPANS), Encoder(DATAPLANE_LAYOUT, RESOURCE)
     yield _round(partial(encoder.encode_json if is_json else encoder.encode, spans), SPANS, _TIMES)
+
+
+@contextmanager
+def span_metrics() -> Iterator[Round]:
+    """Count the records by series and duration, as a drain does when it releases them."""
+    spans = records(SPANS)
+    counter = SpanMetrics(1000).of(DATAPLANE_LAYOUT, "bench")
+
+    def count() -> None:
+        summary = counter.summarise(spans, invalid=0)
+        assert summary is not None
+        counter.add(summary)
+
+    yield _round(count, SPANS, _TIMES)
 
 
 @contextmanager
@@ -171,6 +194,7 @@ PROBES: Final = {
     "encode.protobuf_bytes": partial(to_bytes, is_json=False),
     "encode.json_bytes": partial(to_bytes, is_json=True),
     "encode.memcpy": memcpy,
+    "encode.span_metrics": span_metrics,
     "encode.sdk": sdk,
     "encode.messages": messages,
     "encode.message_to_json": message_to_json,
