@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from bench.build import HERE, Build
-from bench.measure import Figure, clean_environment
+from bench.measure import Figure, clean_environment, processor_seconds
 from bench.results import Result
 
 if TYPE_CHECKING:
@@ -140,12 +140,6 @@ class Sender(NamedTuple):
     drain_pid: int = 0
 
 
-def processor_seconds(pid: int) -> float:
-    """Return the processor time of all threads of a process, to the nanosecond."""
-    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
-
-
 @contextmanager
 def drain(ring_dir: str, exporter: str, *settings: str, build: Build = HERE) -> Iterator[int]:
     """Run a drain beside the block, with its default settings but for those given; yield its pid."""
@@ -177,7 +171,7 @@ def trial(sender: Sender, rate: float, seconds: float, *, delay: float = 5.0) ->
             rate is high. The drain has its own setting.
     """
     numbers = (str(rate), str(seconds), str(delay))
-    before = processor_seconds(sender.drain_pid)
+    before = processor_seconds(sender.drain_pid) if sender.drain_pid else 0.0
     result = subprocess.run(
         sender.build.command("bench.deliver.sender", sender.how, sender.where, *numbers),
         capture_output=True,
@@ -187,7 +181,7 @@ def trial(sender: Sender, rate: float, seconds: float, *, delay: float = 5.0) ->
         cwd=sender.build.folder,
         env=clean_environment(),
     )
-    drain_seconds = processor_seconds(sender.drain_pid) - before
+    drain_seconds = processor_seconds(sender.drain_pid) - before if sender.drain_pid else 0.0
     sent: dict[str, Any] = json.loads(result.stdout)
     came = sender.sink.count()
     lag = sent["seconds"] - seconds

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.build import HERE, Build
-from bench.deliver.end_to_end import drain, processor_seconds
-from bench.measure import Figure, clean_environment
+from bench.deliver.end_to_end import drain
+from bench.measure import Figure, clean_environment, processor_seconds
 from bench.results import Result
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ gives; *early* counts decisions for want of room, of which there should be none.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import socket
 import sys
@@ -30,7 +29,7 @@ import numpy as np
 import ringbuf
 from bench.cost.encode import records
 from bench.deliver.end_to_end import Sink, drain
-from bench.measure import Figure
+from bench.measure import Figure, processor_seconds
 from ringbuf._ringbuf import lib
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 
@@ -55,7 +54,6 @@ _KINDS: Final = ("alone", "ten")
 _NARROW: Final = 1.1
 _EARLY: Final = re.compile(r'ringbuf_drain_sampling_traces_total\{.*reason="(?:limit|hold|share)".*\} (\S+)')
 _HOLD_BYTES: Final = re.compile(r"^ringbuf_drain_hold_used_bytes (\S+)", re.MULTILINE)
-_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Trial(NamedTuple):
@@ -183,7 +181,7 @@ class Bench:
         with self._producer() as producer:
             producer.emit(1.0, 1.0)  # the rings are attached: that is no part of a span's time
             producer.wait_drained()
-            before, lost = _processor_seconds(self._pid), producer.lost()
+            before, lost = processor_seconds(self._pid), producer.lost()
             producer.emit(rate, seconds)
             lost = producer.lost() - lost
             most = self._value(_HOLD_BYTES)
@@ -191,7 +189,7 @@ class Bench:
             is_drained = producer.wait_drained()
             lag = time.perf_counter() - last
             time.sleep(_SETTLE_SECONDS)
-            used = _processor_seconds(self._pid) - before
+            used = processor_seconds(self._pid) - before
             holds = is_drained and not lost and lag < _LAG_SECONDS
         return Trial(1e9 * used / (rate * seconds - lost), holds, most, self._value(_EARLY))
 
@@ -217,11 +215,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
 
 
 def highest_rate(bench: Bench, rate: float, seconds: float) -> float:

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.deliver.end_to_end import Sink, drain
+from bench.measure import processor_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -248,12 +249,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
     return port
-
-
-def processor_seconds(pid: int) -> float:
-    """Return the processor time of a process, with that of its threads that have ended."""
-    # The clock that clock_getcpuclockid(3) returns. /proc has threads that run, or ticks of 10 ms.
-    return time.clock_gettime(~pid << 3 | 2)
 
 
 class _Producer:
