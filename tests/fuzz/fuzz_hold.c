@@ -21,6 +21,7 @@
 
 #include "hold/hold.h"
 #include "ringbuf.h"
+#include "script.h"
 
 #define FILE_BYTES RB_MIN_CHUNK_BYTES
 #define MAX_SLOTS (FILE_BYTES / (RB_CORE_BYTES + 4))
@@ -223,19 +224,6 @@ static uint64_t waiting_of(const struct drain *drain)
 }
 
 /* ---- the script ---- */
-
-struct script {
-    const uint8_t *at;
-    size_t left;
-};
-
-static uint32_t next_byte(struct script *script)
-{
-    if (script->left == 0)
-        return 0;
-    script->left--;
-    return *script->at++;
-}
 
 /* A record is settled once, and one that waits no more is no record of anybody. */
 static void settle(struct drain *drain, uint32_t slot, uint32_t fate)

@@ -18,6 +18,7 @@
 
 #include "otlp_check.h"
 #include "ringbuf.h"
+#include "script.h"
 
 #define MAX_FILE_BYTES (1 << 18)
 #define MAX_LIMIT_BYTES (MAX_FILE_BYTES - RB_PAGE_BYTES)
@@ -327,19 +328,6 @@ static void release(rb_consumer *consumer, uint32_t lane, rb_outcome outcome)
 }
 
 /* ---- the script ---- */
-
-struct script {
-    const uint8_t *at;
-    size_t left;
-};
-
-static uint32_t next_byte(struct script *script)
-{
-    if (script->left == 0)
-        return 0;
-    script->left--;
-    return *script->at++;
-}
 
 /* A word of a lane becomes something close to what it was, or far from everything. */
 static void change_word(struct script *script, const rb_header *header)
