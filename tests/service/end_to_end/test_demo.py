@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ringbuf import EmitterStats
 from tests.otlp_server import OtlpHttpServer
+from tests.service.end_to_end.emitter_stats import emitter_stats
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_what_is_kept_and_not_counted_is_a_problem(late_sampling: ModuleType, tm
             rules={"rest": {"traces": 9, "kept_traces": 1, "spans": 10, "kept_spans": kept_spans}},
         )
         kept = SimpleNamespace(by_rule=Counter({"rest": 2}) | Counter(file), repeated=0)
-        found: tuple[str, tuple[str, ...]] = late_sampling.law_of([stats(10)], books, kept)
+        found: tuple[str, tuple[str, ...]] = late_sampling.law_of([emitter_stats(10)], books, kept)
         return found
 
     sums = "seen 10 = kept 2 + sampled out 8 + dropped 0 + pending 0"
@@ -180,8 +180,8 @@ def test_a_drain_that_cannot_start_is_told(environment: dict[str, str], tmp_path
 
 def test_a_missing_span_is_a_problem(report: ModuleType, tmp_path: Path) -> None:
     found = report.read_back(file_of(tmp_path, ["01", "02"]))
-    sums = report.sums_of([stats(3)], {"published": 3, "delivered": 3}, len(found.span_ids))
-    assert report.problems(sums, [stats(3)], {"published": 3, "delivered": 3}, found) == (
+    sums = report.sums_of([emitter_stats(3)], {"published": 3, "delivered": 3}, len(found.span_ids))
+    assert report.problems(sums, [emitter_stats(3)], {"published": 3, "delivered": 3}, found) == (
         "spans that are unaccounted for: 1",
         "the drain delivered 3 spans, the file has 2",
     )
@@ -189,9 +189,9 @@ def test_a_missing_span_is_a_problem(report: ModuleType, tmp_path: Path) -> None
 
 def test_a_span_that_is_there_twice_is_a_problem(report: ModuleType, tmp_path: Path) -> None:
     found = report.read_back(file_of(tmp_path, ["01", "02", "01"]))
-    sums = report.sums_of([stats(3)], {"published": 3, "delivered": 3}, len(found.span_ids))
+    sums = report.sums_of([emitter_stats(3)], {"published": 3, "delivered": 3}, len(found.span_ids))
     assert str(sums) == "emitted 3 = delivered 3 + dropped 0 + pending 0"
-    assert report.problems(sums, [stats(3)], {"published": 3, "delivered": 3}, found) == (
+    assert report.problems(sums, [emitter_stats(3)], {"published": 3, "delivered": 3}, found) == (
         "spans that are in the file twice: 1",
     )
 
@@ -199,9 +199,9 @@ def test_a_span_that_is_there_twice_is_a_problem(report: ModuleType, tmp_path: P
 def test_drops_are_part_of_the_sum(report: ModuleType, tmp_path: Path) -> None:
     found = report.read_back(file_of(tmp_path, ["01"]))
     audit = {"published": 3, "delivered": 1, "rejected": 1, "pending": 1}
-    sums = report.sums_of([stats(3, full=2)], audit, len(found.span_ids))
+    sums = report.sums_of([emitter_stats(3, full=2)], audit, len(found.span_ids))
     assert str(sums) == "emitted 5 = delivered 1 + dropped 3 + pending 1"
-    assert report.problems(sums, [stats(3, full=2)], audit, found) == ()
+    assert report.problems(sums, [emitter_stats(3, full=2)], audit, found) == ()
 
 
 @pytest.fixture
@@ -223,23 +223,6 @@ def loaded(file: str, name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def stats(published: int, *, full: int = 0) -> EmitterStats:
-    return EmitterStats(
-        attempts=published + full,
-        published=published,
-        unsampled=0,
-        full=full,
-        contended=0,
-        local=0,
-        truncated=0,
-        invalid_values=0,
-        pending=0,
-        capacity=8192,
-        drain_attached=True,
-        path=None,
-    )
 
 
 def file_of(folder: Path, span_ids: list[str]) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ringbuf import EmitterStats
+from tests.service.end_to_end.emitter_stats import emitter_stats
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -24,20 +24,7 @@ EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 SUM = re.compile(r"emitted ([\d,]+) = arrived ([\d,]+) \+ dropped ([\d,]+) \+ waiting ([\d,]+); ([\d,]+) arrived again")
 SECONDS = 180
 TRACE = 32 * "1"
-STATS = EmitterStats(
-    attempts=3,
-    published=3,
-    unsampled=0,
-    full=0,
-    contended=0,
-    local=0,
-    truncated=0,
-    invalid_values=0,
-    pending=0,
-    capacity=8192,
-    drain_attached=True,
-    path=None,
-)
+STATS = emitter_stats(3)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.end_to_end.test_demo import EXAMPLES, SECONDS, loaded, stats
+from tests.service.end_to_end.emitter_stats import emitter_stats
+from tests.service.end_to_end.test_demo import EXAMPLES, SECONDS, loaded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def test_each_check_can_fail(
         services={"shop": {"published": 100_000, "spooled": 100_000, "pending": wrong.get("pending", 0)}},
         hold={"shop": {"held": 100_000, "delivered": 20, "sampled_out": 99_980, "lost": wrong.get("lost", 0)}},
     )
-    code = example._tell([stats(100_000)], audit, kept, FAILURE, 1.0)
+    code = example._tell([emitter_stats(100_000)], audit, kept, FAILURE, 1.0)
     failed = [line[2:] for line in capsys.readouterr().out.splitlines() if line.startswith("✗")]
     assert code == (words is not None)
     if words is not None:
