@@ -14,11 +14,11 @@ from drain.delivery.queue import LOOK_AGAIN_SECONDS, SpoolView, Which
 from drain.spool.spool import SpoolRefusedError
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Collection, Iterator, Sequence
     from concurrent.futures import Future
 
     from drain.accounting.outcome import Outcome
+    from drain.delivery.changes import Changes
     from drain.exporters.protocol import Result
     from drain.spool.database import Stored
     from drain.spool.spool import Entry, Spool
@@ -64,7 +64,7 @@ class Storing:
 
     Args:
         spool: where the batches go.
-        changed: the delivery's lock.
+        changes: the delivery's lock.
         clock: seconds that never go back.
         stored: called with a job and its entry, or with None when it was not taken, by the spool's thread, or by who
             calls `put` and `catch_up` where that was quicker or has failed; returns what is left to do. What raises is
@@ -77,12 +77,12 @@ class Storing:
     def __init__(
         self,
         spool: Spool,
-        changed: threading.Condition,
+        changes: Changes,
         clock: Callable[[], float],
         stored: Callable[[Job, Entry | None], Iterator[Callable[[], None]]],
     ) -> None:
         self._spool = spool
-        self._changed = changed
+        self._changes = changes
         self._clock = clock
         self._stored = stored
         # Of spooled parts, by generation and id: those that came first are forgotten first.
@@ -151,7 +151,7 @@ class Storing:
         without = self._passed_over(destination, which)
         entries = self._spool.take(without=without, newest=newest, destination=destination)
         if not entries:
-            with self._changed:
+            with self._changes:
                 self._look_at[destination, which] = self._clock() + LOOK_AGAIN_SECONDS
             return None
         (entry,) = entries
@@ -167,7 +167,7 @@ class Storing:
         return is_due and bool(self._sure.get(destination)) and self._spool.can_take(destination, even_resting=True)
 
     def _take_sure(self, destination: str) -> Job | None:
-        with self._changed:
+        with self._changes:
             sure = self._sure.get(destination)
             if not sure:
                 return None
@@ -199,7 +199,7 @@ class Storing:
         return True
 
     def _note_divided(self, job: Job, entry: Entry, made: Sequence[Stored]) -> None:
-        with self._changed:
+        with self._changes:
             self._forget((entry.generation, entry.stored.id))
             if not job.is_doubtful:
                 for stored in made:
@@ -218,7 +218,7 @@ class Storing:
         """Let a batch wait in the spool for its next attempt."""
         destination = job.request.destination
         key = (entry.generation, entry.stored.id)
-        with self._changed:
+        with self._changes:
             if job.is_doubtful or job.refusal is not None:  # what was refused moves to the dead letters alone
                 self._sure.get(destination, {}).pop(key, None)
             else:
@@ -257,12 +257,12 @@ class Storing:
     def try_now(self) -> None:
         """Let what rests in the spool be taken now."""
         self._spool.end_rests()
-        with self._changed:
+        with self._changes:
             self._look_at.clear()
 
     def remove(self, entry: Entry, outcome: Outcome) -> None:
         """Say what became of a batch, which leaves the spool."""
-        with self._changed:
+        with self._changes:
             self._forget((entry.generation, entry.stored.id))
         self._spool.done(entry, outcome)
 
@@ -274,7 +274,7 @@ class Storing:
     def _passed_over(self, destination: str, which: Which) -> frozenset[int]:
         if which is Which.ANY:
             return frozenset()
-        with self._changed:
+        with self._changes:
             # Of a database that was set aside nothing is left, and the ids of a new one begin anew.
             generation = self._spool.generation
             for key in [key for key in self._past if key[0] != generation]:
@@ -284,7 +284,7 @@ class Storing:
 
     def _job(self, entry: Entry) -> Job:
         key = (entry.generation, entry.stored.id)
-        with self._changed:
+        with self._changes:
             past = self._past.get(key)
             is_sure = self._sure.get(entry.request.destination, {}).pop(key, self) is None
         born = self._clock() - self._spool.age_seconds(entry)

@@ -19,6 +19,7 @@ from drain.delivery import (
     attempts,
     batch,
     breaker,
+    changes,
     dead_letters,
     delivery,
     dispatch,
@@ -26,11 +27,13 @@ from drain.delivery import (
     hand_over,
     job,
     letter_file,
+    load,
     queue,
     request_size,
     retry,
     route,
     routes,
+    settlement,
     storing,
 )
 from drain.delivery.batch import Batch
@@ -52,9 +55,9 @@ if TYPE_CHECKING:
     from drain.otlp.request import Encoding
 
 MODULES = (
-    attempts, batch, breaker, dead_letters, delivery, dispatch, halves, hand_over, job, letter_file, queue,
-    request_size, retry, route, routes, storing, database, holds, limits, open_files, reserve, room, spool,
-    spool_time, store,
+    attempts, batch, breaker, changes, dead_letters, delivery, dispatch, halves, hand_over, job, letter_file, load,
+    queue, request_size, retry, route, routes, settlement, storing, database, holds, limits, open_files, reserve, room,
+    spool, spool_time, store,
 )  # fmt: skip
 # Called by whoever makes or ends the delivery, or asks it something, who is told of the error.
 CALLERS = {
@@ -75,7 +78,8 @@ CALLERS = {
     "Dispatch.is_idle", "Dispatch._load_now", "Dispatch.settled", "Dispatch.send", "Dispatch.is_backend_down",
     "Dispatch.seconds_until_attempt", "seconds_until_attempt", "Holds.earliest", "Spool.seconds_until_take",
     "Storing.seconds_until_take", "Delivery._work",
-    "Spool._work", "Dispatch.spool_late",
+    "Spool._work", "Dispatch.spool_late", "Settlement.spool_late", "Settlement.begin", "Settlement.__init__",
+    "Changes.__init__",
 }  # fmt: skip
 AT_ONCE = RetryPolicy(initial=1e-3, maximum=1e-3)
 RING: Any = SimpleNamespace(service="shop", capacity_slots=1 << 20)
@@ -238,7 +242,7 @@ def test_a_function_that_raises_once_costs_another_attempt(name: str, tmp_path: 
 
 def test_the_functions_that_are_left_out_are_there() -> None:
     assert CALLERS - CODES.keys() == set()
-    assert {"Attempts.run", "halves", "Spool._gather", "Spool.take", "Dispatch._settle"} <= set(worth_a_fault())
+    assert {"Attempts.run", "halves", "Spool._gather", "Spool.take", "Settlement._settle"} <= set(worth_a_fault())
 
 
 @pytest.fixture

@@ -108,14 +108,14 @@ def batch() -> Batch:
 
 def look_before_each_settling(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the loop look for late batches at the last moment before one is settled."""
-    settle = delivery._settle
+    settle = delivery._settlement._settle
 
     def settle_beside_the_loop(*arguments: Any) -> None:
         delivery.spool_after = 0
         delivery.spool_late()
         settle(*arguments)
 
-    monkeypatch.setattr(delivery, "_settle", settle_beside_the_loop)
+    monkeypatch.setattr(delivery._settlement, "_settle", settle_beside_the_loop)
 
 
 def test_a_batch_that_has_its_verdict_is_not_spooled_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_a_batch_that_is_stored_is_not_spooled_again(monkeypatch: pytest.MonkeyP
 def test_a_batch_that_is_stored_when_its_attempt_fails_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
     spool = NotedSpool()
     delivery = start(Verdict.RETRY, spool, spool_after=0)
-    notify_all = delivery._changed.notify_all
+    notify_all = delivery._changes.notify_all
 
     def store_beside_it() -> None:
         delivery.spool_late()
@@ -157,7 +157,7 @@ def test_a_batch_that_is_stored_when_its_attempt_fails_is_given_back_once(monkey
             future.set_result(STORED)
         notify_all()
 
-    monkeypatch.setattr(delivery._changed, "notify_all", store_beside_it)
+    monkeypatch.setattr(delivery._changes, "notify_all", store_beside_it)
     sent = batch()
     delivery.send(sent)
     until(lambda: delivery.has_settled)
@@ -190,15 +190,16 @@ def test_a_verdict_that_comes_while_the_spool_says_no_is_the_one_that_counts() -
     dispatch = World(lambda *_: Result(Verdict.REFUSED), has_spool=True, seed=1).dispatch
     sent = batch_of(b"1")
     dispatch.send(sent)
-    (job,) = dispatch._unsettled
+    settlement = dispatch._settlement
+    (job,) = settlement._unsettled
     job.keeping = Keeping.STORING
-    lock = dispatch._changed
+    lock = settlement._changes
 
     class ConcludesFirst:
         """The lock, which the thread that sends gets before the spool's."""
 
         def __enter__(self) -> None:
-            dispatch._changed = lock
+            settlement._changes = lock
             dispatch.advance(dispatch.hand())
             lock.acquire()
 
@@ -206,8 +207,8 @@ def test_a_verdict_that_comes_while_the_spool_says_no_is_the_one_that_counts() -
             lock.release()
 
     concludes_first: Any = ConcludesFirst()
-    dispatch._changed = concludes_first
-    for step in dispatch._stored(job, None):
+    settlement._changes = concludes_first
+    for step in settlement._stored(job, None):
         step()
     assert dispatch.settled() == [sent]
     assert sent.segments[0].outcome == Outcome(rejected=1)
@@ -245,7 +246,7 @@ def test_what_a_thread_has_in_hand_is_put_down_under_the_lock() -> None:
     class Watched(list[Grip]):
         def remove(self, grip: Grip) -> None:
             # Who counts what is in hand goes through all of it.
-            assert made.dispatch._changed._is_owned()  # type: ignore[attr-defined]
+            assert made.dispatch._changes._is_owned()  # type: ignore[attr-defined]
             put_down.append(grip)
             super().remove(grip)
 

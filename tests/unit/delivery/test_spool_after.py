@@ -39,6 +39,6 @@ def test_by_default_only_what_waits_for_seconds_is_spooled(latency: float, *, is
     now += latency
     delivery.spool_late()
     go.set()
-    until(lambda: delivery.in_flight == len(delivery._settled))
+    until(lambda: delivery.in_flight == len(delivery._settlement.settled))
     assert delivery.stop(SECONDS)
     assert bool(spool.puts) is is_spooled
