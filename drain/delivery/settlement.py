@@ -210,7 +210,8 @@ class Settlement:
                 job.keeping = Keeping.IN_RINGS  # where it is counted; its attempt was faster than the disk
                 return iter([functools.partial(self._withdraw, entry)])
             todo: list[Callable[[], None]] = [functools.partial(self._settle, job, Outcome(spooled=job.spans))]
-            waits = job.sending is Sending.WAITING
+            # Where an error came behind its verdict, nothing is left to be sent: it waits to be concluded.
+            waits = job.sending is Sending.WAITING and not any(job.so_far)
             waiting = self._route_of(job.request.destination).waiting
             if waits:
                 todo += [functools.partial(self._give_back, job, entry), self._note_change]

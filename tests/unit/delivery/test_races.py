@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import structlog
 
 from drain.accounting.outcome import Outcome
@@ -24,8 +25,6 @@ from tests.service.draining import SECONDS, until
 from tests.unit.delivery.world import World, batch_of
 
 if TYPE_CHECKING:
-    import pytest
-
     from drain.otlp.request import Encoding
 
 NOBODY: Any = None
@@ -240,6 +239,37 @@ def test_a_batch_that_the_spool_has_is_not_put_again_though_nobody_is_told_when_
     made.run(10.0)
     assert (made.settled, len(puts)) == ([sent], 1)
     assert sent.segments[0].outcome == Outcome(spooled=1)
+
+
+def test_a_batch_that_is_stored_when_an_error_came_behind_its_delivery_is_done_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = World(lambda *_: Result(Verdict.DELIVERED), has_spool=True, seed=1)
+    dispatch, spool = made.dispatch, made.spool
+    assert spool is not None
+    stored: Future[Any] = Future()
+    monkeypatch.setattr(spool, "put", lambda _request: stored)
+    sent = batch_of(b"1")
+    dispatch.send(sent)
+    dispatch.spool_after = 0
+    dispatch.spool_late()
+    with monkeypatch.context() as patched:
+
+        def break_down(*_: object) -> None:
+            raise MemoryError
+
+        patched.setattr(dispatch._size, "took", break_down)
+        hand = dispatch.hand()
+        with pytest.raises(MemoryError):
+            dispatch.advance(hand)
+    dispatch._put_back(hand)
+    stored.set_result(spool._add(Request(b"1", 1, "protobuf"), made.now, float("inf")))
+    assert dispatch.why_not_stored == ""
+    dispatch.advance(hand)
+    assert dispatch.settled() == [sent]
+    assert sent.segments[0].outcome == Outcome(spooled=1)
+    assert spool.outcomes == [Outcome(delivered=1)], "it is not sent again"
+    assert spool.entries == {}
 
 
 def test_what_a_thread_has_in_hand_is_put_down_under_the_lock() -> None:
