@@ -12,6 +12,7 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 DRAINS = [
+    "accounting/exemplars.h",
     "accounting/span_codes.h",
     "destinations/kafka.h",
     "hold/hold.h",

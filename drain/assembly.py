@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.accounting.exemplars import ExemplarFilter
     from drain.exporters.protocol import Exporter
     from drain.sampling.rules import Rules
     from drain.settings.configuration import Configuration
@@ -330,6 +331,13 @@ def listen_address(configuration: Configuration, *, once: bool) -> Address | Non
     if listen == LISTEN_OFF or (once and configuration.origins["listen"] == "default"):
         return None
     return Address.parse(listen)
+
+
+def exemplar_filter(configuration: Configuration) -> ExemplarFilter:
+    """Return which spans may be exemplars: of no filter those that are only counted, which nobody could look up."""
+    settings = configuration.settings
+    is_in_vain = settings.unsampled == "count" and settings.exemplar_filter == "always_on"
+    return "trace_based" if is_in_vain else settings.exemplar_filter
 
 
 def limits(configuration: Configuration) -> Limits:

@@ -1,4 +1,4 @@
-"""Count and duration histogram of the spans themselves, by service, span name and the layout's metric labels.
+"""Count, duration histogram and exemplars of the spans themselves, by service, span name and the metric labels.
 
 Everything is computed for a batch at a time: C's work grows with the spans, Python's only with the new series.
 What can become a label is the layout's decision (`Attribute.metric_label`): a label table or a bool, never id or text.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from drain.accounting.exemplars import Exemplar, ExemplarReservoir, exemplars
 from drain.accounting.exponential_buckets import BOUNDS_NANO
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_names, label_value
 from drain.otlp.encode_plan import find_spans
@@ -19,6 +20,7 @@ from ringbuf._ringbuf import ffi, lib
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from drain.accounting.exemplars import ExemplarFilter
     from ringbuf.layout.attribute import LayoutField
     from ringbuf.layout.layout import SpanLayout
 
@@ -46,11 +48,13 @@ class SpanSummary(NamedTuple):
         rows: which series, each once; int64, shape (n,).
         counts: spans by cell, the last beyond all bounds; int64, shape (n, cells).
         nanos: sums of durations in nanoseconds; float64, shape (n,).
+        exemplars: of them, for `SpanMetrics.offer`; None: none are wanted.
     """
 
     rows: np.ndarray
     counts: np.ndarray
     nanos: np.ndarray
+    exemplars: np.ndarray | None = None
 
 
 class Series(NamedTuple):
@@ -62,6 +66,7 @@ class Series(NamedTuple):
         seconds: sum of the durations.
         keys: of labels that stand for an attribute: its key.
         exponential: spans by the buckets of `exponential_buckets`; None where they are not counted.
+        exemplars: of buckets that have any, ascending.
     """
 
     labels: Mapping[str, str]
@@ -69,6 +74,7 @@ class Series(NamedTuple):
     seconds: float
     keys: Mapping[str, str]
     exponential: Sequence[int] | None = None
+    exemplars: Sequence[Exemplar] = ()
 
 
 class SpanMetrics:
@@ -79,13 +85,21 @@ class SpanMetrics:
             series whose labels have more than 1024 characters.
         bounds: upper bounds of the buckets in seconds, ascending.
         exponential: count so finely that exponential histograms add up from it, too.
+        exemplars: which spans may be some.
 
     Attributes:
         cells_nano: where the cells end, in nanoseconds, ascending; uint64.
+        reservoir: has the exemplars; None: there are to be none.
+        bucket_of_cell: int64, shape (cells,); None: each is one.
     """
 
     def __init__(
-        self, max_series: int, bounds: Sequence[float] = DURATION_BOUNDS, *, exponential: bool = False
+        self,
+        max_series: int,
+        bounds: Sequence[float] = DURATION_BOUNDS,
+        *,
+        exponential: bool = False,
+        exemplars: ExemplarFilter = "trace_based",
     ) -> None:
         self.max_series = max_series
         self.bounds = tuple(bounds)
@@ -93,6 +107,9 @@ class SpanMetrics:
         # A cell ends at a bound of either histogram, and so lies in one bucket of each.
         self.cells_nano = np.array(sorted({*explicit, *BOUNDS_NANO} if exponential else explicit), np.uint64)
         self._explicit_starts = self._starts(explicit)
+        buckets = np.searchsorted(self._explicit_starts, np.arange(self.cells), side="right") - 1
+        self.bucket_of_cell = buckets if exponential else None
+        self.reservoir = None if exemplars == "always_off" else ExemplarReservoir(len(explicit) + 1, exemplars)
         # The shortest buckets share bounds, since there is nothing between two nanoseconds: the first of them counts.
         self._exponential_bounds, self._exponential_at = np.unique(np.array(BOUNDS_NANO, np.uint64), return_index=True)
         self._exponential_starts = self._starts(self._exponential_bounds)[:-1] if exponential else None
@@ -108,11 +125,24 @@ class SpanMetrics:
         """Return what summarises the records of one ring."""
         return SpanCounter(self, layout, service)
 
-    def add(self, summary: SpanSummary) -> None:
-        """Count what was summarised; a summary belongs to released records, so that no span is counted twice."""
+    def add(self, summary: SpanSummary, *, is_delivered: bool = False) -> None:
+        """Count what was summarised; a summary belongs to released records, so that no span is counted twice.
+
+        Args:
+            summary: of records that are released.
+            is_delivered: the backend has all of them: some may be exemplars.
+        """
         with self._lock:
             self._counts[summary.rows] += summary.counts
             self._nanos[summary.rows] += summary.nanos
+        if is_delivered:
+            self.offer(summary.exemplars)
+
+    def offer(self, exemplars: np.ndarray | None) -> None:
+        """Show spans that the backend has, as `SpanCounter` returned them."""
+        if exemplars is not None and self.reservoir is not None:
+            with self._lock:
+                self.reservoir.offer(exemplars)
 
     @property
     def series_count(self) -> int:
@@ -130,11 +160,15 @@ class SpanMetrics:
         with self._lock:
             counts, nanos = self._counts.copy(), self._nanos.copy()
             labels, keys = list(self._labels), list(self._keys)
-        rows = np.flatnonzero(counts.any(axis=1))
+            rows = np.flatnonzero(counts.any(axis=1))
+            held = None if self.reservoir is None else self.reservoir.held(rows)
         explicit = np.add.reduceat(counts[rows], self._explicit_starts, axis=1)
         exponential = self._exponential(counts[rows])
+        if held is not None:
+            held["seen_nano"][explicit == 0] = 0  # counted by an earlier drain, of which these series know nothing
+        shown = [()] * len(rows) if held is None else exemplars(held)
         return [
-            Series(labels[row], explicit[at].tolist(), float(nanos[row]) / _NANO, keys[row], exponential[at])
+            Series(labels[row], explicit[at].tolist(), float(nanos[row]) / _NANO, keys[row], exponential[at], shown[at])
             for at, row in enumerate(rows.tolist())
         ]
 
@@ -184,6 +218,8 @@ class SpanMetrics:
         counts, nanos = np.zeros((rows, self._counts.shape[1]), np.int64), np.zeros(rows)
         counts[: len(self._counts)], nanos[: len(self._nanos)] = self._counts, self._nanos
         self._counts, self._nanos = counts, nanos
+        if self.reservoir is not None:
+            self.reservoir.make_room(rows)
 
 
 class _Dimension(NamedTuple):
@@ -223,27 +259,55 @@ class SpanCounter:
         self._known_rows = np.empty(0, np.int64)
         self._are_rows_distinct = True
 
-    def summarise(self, records: np.ndarray, invalid: int) -> SpanSummary | None:
+    def summarise(self, records: np.ndarray, invalid: int, *, with_exemplars: bool = True) -> SpanSummary | None:
         """Return what the valid ones of these records add; None where there are none.
 
         Args:
             records: array of the layout's dtype, one dimension; only read before this returns.
             invalid: how many of them the encoder found to be no spans.
+            with_exemplars: it is known what becomes of them when they are counted.
         """
         if invalid:
             records = records[find_spans(records, self._layout)]
         if not len(records):
             return None
-        # Bytes, not records: numpy gives no buffer of fields that are out of order.
-        data = ffi.from_buffer(np.ascontiguousarray(records).view(np.uint8))
-        codes, cells, nanos = (np.empty(len(records), kind) for kind in (np.int64, np.int64, np.float64))
-        lib.rb_code_spans(self._form, data, len(records), _of(codes), _of(cells), _of(nanos))
+        data = _bytes_of(records)
+        codes, cells, nanos = self._coded(data, len(records))
         occurring, at = self._occurring(codes)
         rows, width = len(occurring), self._metrics.cells
-        counts = np.bincount(at * width + cells, minlength=rows * width).reshape(rows, width)
+        places = at * width + cells
+        counts = np.bincount(places, minlength=rows * width).reshape(rows, width)
         of_series, is_merged = self._rows(occurring)
-        summary = SpanSummary(of_series, counts, np.bincount(at, weights=nanos, minlength=rows))
+        exemplars = self._exemplars(data, at, cells, nanos, of_series) if with_exemplars else None
+        summary = SpanSummary(of_series, counts, np.bincount(at, weights=nanos, minlength=rows), exemplars)
         return summary if is_merged else _merged(summary)
+
+    def exemplars(self, records: np.ndarray) -> np.ndarray | None:
+        """Return those of spans that are counted elsewhere, for `SpanMetrics.offer`; None: none are wanted.
+
+        Args:
+            records: as in `summarise`; all of them spans.
+        """
+        if self._metrics.reservoir is None or not len(records):
+            return None
+        data = _bytes_of(records)
+        codes, cells, nanos = self._coded(data, len(records))
+        occurring, at = self._occurring(codes)
+        return self._exemplars(data, at, cells, nanos, self._rows(occurring)[0])
+
+    def _coded(self, data: Any, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        codes, cells, nanos = (np.empty(count, kind) for kind in (np.int64, np.int64, np.float64))
+        lib.rb_code_spans(self._form, data, count, _of(codes), _of(cells), _of(nanos))
+        return codes, cells, nanos
+
+    def _exemplars(
+        self, data: Any, at: np.ndarray, cells: np.ndarray, nanos: np.ndarray, rows: np.ndarray
+    ) -> np.ndarray | None:
+        if (reservoir := self._metrics.reservoir) is None:
+            return None
+        bucket_of_cell = self._metrics.bucket_of_cell
+        places = at * reservoir.buckets + (cells if bucket_of_cell is None else bucket_of_cell[cells])
+        return reservoir.candidates(data, self._layout.slot_bytes, places, nanos, rows)
 
     def _occurring(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the codes that occur, ascending, and which of them each is."""
@@ -254,9 +318,9 @@ class SpanCounter:
         at[occurring] = np.arange(len(occurring))
         return occurring, at[codes]
 
-    def add(self, summary: SpanSummary) -> None:
+    def add(self, summary: SpanSummary, *, is_delivered: bool = False) -> None:
         """Count what `summarise` returned; see `SpanMetrics.add`."""
-        self._metrics.add(summary)
+        self._metrics.add(summary, is_delivered=is_delivered)
 
     def _c_form(self) -> tuple[Any, tuple[Any, ...]]:
         """Return the form that C counts by, and what must live as long."""
@@ -318,6 +382,11 @@ def _dimension(field: LayoutField, name: str) -> _Dimension:
     return _Dimension(name, ("false", "true") if is_bool else field.attribute.labels or (), field)
 
 
+def _bytes_of(records: np.ndarray) -> Any:
+    """Return records for C: as bytes, since numpy gives no buffer of fields that are out of order."""
+    return ffi.from_buffer("uint8_t[]", np.ascontiguousarray(records).view(np.uint8))
+
+
 def _of(array: np.ndarray) -> Any:
     return ffi.from_buffer("double[]" if array.dtype == np.float64 else "int64_t[]", array)
 
@@ -328,4 +397,4 @@ def _merged(summary: SpanSummary) -> SpanSummary:
     counts, nanos = np.zeros((len(unique), summary.counts.shape[1]), np.int64), np.zeros(len(unique))
     np.add.at(counts, inverse, summary.counts)
     np.add.at(nanos, inverse, summary.nanos)
-    return SpanSummary(unique, counts, nanos)
+    return SpanSummary(unique, counts, nanos, summary.exemplars)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 import numpy as np
 import structlog
 
+from drain.accounting.span_metrics import SpanMetrics
 from drain.otlp.encoder import Encoder
 from drain.otlp.kept import Kept, KeptRow, KeptTable
 from drain.rings.culprits import culprits
@@ -67,6 +68,7 @@ class HeldExaminer:
         self._encoding: Encoding = encoding
         self._batch_spans = batch_spans
         self._rules = rules_of(rules)
+        self._metrics = SpanMetrics(1000)
         self._trials = Trials()
 
     def verdicts(self) -> Iterator[tuple[str, list[int], str]]:
@@ -124,6 +126,7 @@ class HeldExaminer:
         encode = encoder.encode_json if self._encoding == "json" else encoder.encode
         for rows in (kept, None):  # of a dry run nothing is written beside
             take_apart(encode(records, rows), self._encoding)
+        self._metrics.of(origin.layout, origin.service).exemplars(records)
 
     def _quanta(self, path: Path) -> Iterator[Quantum]:
         """Yield what waits in a chunk."""

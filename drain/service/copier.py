@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -83,7 +84,8 @@ class Copier:
         self._clock = clock
         self._came_late = False
         self._unreleased: dict[Lane, Ring] = {}  # lanes out of which something is on its way
-        self._holder = None if late is None else LaneHolder(late, self._summarise)
+        summarise = functools.partial(self._summarise, with_exemplars=False)  # of what is held: when it is delivered
+        self._holder = None if late is None else LaneHolder(late, summarise)
         self._late = late
         self.not_delivered = 0
         self.is_short = False
@@ -236,11 +238,13 @@ class Copier:
         for destination, part in grouped(contiguous, destinations, len(names)):
             yield names[destination], part
 
-    def _summarise(self, ring: Ring, records: np.ndarray, invalid: int) -> SpanSummary | None:
+    def _summarise(
+        self, ring: Ring, records: np.ndarray, invalid: int, *, with_exemplars: bool = True
+    ) -> SpanSummary | None:
         if ring.span_counter is None:
             return None
         try:
-            return ring.span_counter.summarise(records, invalid)
+            return ring.span_counter.summarise(records, invalid, with_exemplars=with_exemplars)
         except Exception as error:  # noqa: BLE001 - a count of durations is no reason to deliver nothing
             self._trouble.warn("records cannot be summarised", ring=ring.name, reason=repr(error))
             return None

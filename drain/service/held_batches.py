@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from drain.accounting.outcome import Outcome
+    from drain.accounting.span_metrics import SpanCounter, SpanMetrics
     from drain.delivery.batch import Batch, Batcher
     from drain.exporters.protocol import Partitioner
     from drain.log import RepeatedTrouble
@@ -43,6 +44,7 @@ class HeldSegment:
         invalid: none: what is held was found sound.
         sampled_out: none.
         outcome: what became of them; None until that is known.
+        exemplars: of them, for the span metrics; None: none are wanted.
     """
 
     service: str
@@ -51,6 +53,7 @@ class HeldSegment:
     invalid: int = 0
     sampled_out: int = 0
     outcome: Outcome | None = None
+    exemplars: np.ndarray | None = None
 
     @property
     def is_pressing(self) -> bool:
@@ -71,6 +74,7 @@ class HeldBatches:
         encoding: of its batches.
         batch_bytes: of a batch, before compression: what makes more is halved.
         partitioner: gives what sorts spans by destination now; None: nothing does.
+        metrics: where the spans were counted, and their exemplars are shown; None: nowhere.
         clock: seconds, that of the batcher.
         trouble: a line for each kind.
 
@@ -87,9 +91,11 @@ class HeldBatches:
         batch_bytes: int,
         partitioner: Callable[[], Partitioner | None],
         *,
+        metrics: SpanMetrics | None,
         clock: Callable[[], float],
         trouble: RepeatedTrouble,
     ) -> None:
+        self._metrics = metrics
         self._hold = hold
         self._batcher = batcher
         self._is_json = encoding == "json"
@@ -98,6 +104,7 @@ class HeldBatches:
         self._clock = clock
         self._trouble = trouble
         self._encoders: dict[bytes, Encoder] = {}
+        self._counters: dict[bytes, SpanCounter] = {}
         self._kept: deque[tuple[Sequence[str], np.ndarray, Fates]] = deque()
         self._unsent = 0
         self._added_at = 0.0
@@ -166,6 +173,8 @@ class HeldBatches:
             for segment in batch.segments:
                 if isinstance(segment, HeldSegment) and segment.outcome is not None:
                     self._settle(segment.places, segment.outcome)
+                    if self._metrics is not None and segment.outcome.delivered == segment.spans:
+                        self._metrics.offer(segment.exemplars)
 
     def _settle(self, places: np.ndarray, outcome: Outcome) -> None:
         """Settle places; of a partial success nobody knows which were rejected: it is put down to the first."""
@@ -214,6 +223,7 @@ class HeldBatches:
         for part, encoded in self._encoded(group.origin, group.records[some], kept):
             if encoded.spans == len(places[part]):
                 segment = HeldSegment(group.origin.service, places[part], encoded.spans)
+                segment.exemplars = self._exemplars(group.origin, group.records[some][part])
                 self._batcher.add(segment, [(destination, encoded)], self._clock())
                 continue
             self._refuse(places[part], group.origin.service, "the encoder takes them for none")
@@ -245,6 +255,20 @@ class HeldBatches:
             raise  # not the record's fault; what is not settled is in the hold
         except Exception as error:  # noqa: BLE001 - whatever it is, the next drain would meet it again
             self._trouble.warn("held records cannot be encoded", service=origin.service, reason=repr(error))
+            return None
+
+    def _exemplars(self, origin: Origin, records: np.ndarray) -> np.ndarray | None:
+        if self._metrics is None:
+            return None
+        counter = self._counters.get(origin.id)
+        if counter is None:
+            if len(self._counters) >= _MOST_ENCODERS:
+                self._counters.clear()
+            counter = self._counters[origin.id] = self._metrics.of(origin.layout, origin.service)
+        try:
+            return counter.exemplars(records)
+        except Exception as error:  # noqa: BLE001 - an exemplar is no reason to deliver nothing
+            self._trouble.warn("held records give no exemplars", service=origin.service, reason=repr(error))
             return None
 
     def _encoder_of(self, origin: Origin) -> Encoder:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.accounting.span_metrics import SpanMetrics
     from drain.delivery.batch import Batch, Batcher
     from drain.exporters.protocol import Partitioner
     from drain.otlp.request import Encoding
@@ -78,6 +79,7 @@ class LateSampling:
         batch_bytes: of a batch, before compression.
         partitioner: gives what sorts spans by destination now; None: nothing does.
         counts_unsampled: spans without the sampled flag are not delivered in a dry run either.
+        metrics: where the spans are counted, and exemplars of what is delivered are shown; None: nowhere.
         log: a line for each trouble.
         clock: seconds, that of the batcher.
         clock_nano: CLOCK_MONOTONIC, that of the hold.
@@ -99,6 +101,7 @@ class LateSampling:
         batch_bytes: int,
         partitioner: Callable[[], Partitioner | None] = lambda: None,
         counts_unsampled: bool = False,
+        metrics: SpanMetrics | None = None,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
         clock_nano: Callable[[], int] = time.monotonic_ns,
@@ -107,7 +110,7 @@ class LateSampling:
         self._clock_nano = clock_nano
         self._trouble = RepeatedTrouble(log, clock)
         self._batches = HeldBatches(
-            hold, batcher, encoding, batch_bytes, partitioner, clock=clock, trouble=self._trouble
+            hold, batcher, encoding, batch_bytes, partitioner, metrics=metrics, clock=clock, trouble=self._trouble
         )
         self._slots = min(max(hold.capacity_bytes // _LEAST_SLOT, 1024), _MOST_SPANS)
         self._decisions_room = min(self._slots // _SLOTS_A_TRACE, _MOST_TRACES)

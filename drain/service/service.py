@@ -118,6 +118,7 @@ class Service:
                 batch_bytes=limits.batch_bytes,
                 partitioner=functools.partial(partitioner_of, exporter),
                 counts_unsampled=limits.counts_unsampled,
+                metrics=None if observer is None else observer.spans,
                 log=log,
                 clock=clock,
             )

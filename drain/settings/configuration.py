@@ -241,6 +241,7 @@ def _refuse_flags_without_effect(flags: Mapping[str, object], settings: Settings
         ("resolve_interval", settings.endpoint is None, "without --endpoint"),
         ("hand_over_after", settings.balance in {"round-robin", "failover"}, f"with --balance {settings.balance}"),
         ("hand_over_after", not are_several, "with one --endpoint, without --resolve-interval"),
+        ("exemplar_filter", not settings.max_series, "with --max-series 0"),
     ):
         if name in flags and is_in_vain and getattr(settings, name):
             raise ConfigurationError(f"{flag_of(name)} has no effect {how}")

@@ -1,11 +1,13 @@
 """The OTEL_* variables about metrics, read as the specification has them.
 
-Source: OpenTelemetry specification `configuration/sdk-environment-variables.md`, "Exporter Selection" and "Periodic
-exporting MetricReader"; `metrics/sdk_exporters/otlp.md`. A value that cannot be understood is warned about and ignored.
+Source: OpenTelemetry specification `configuration/sdk-environment-variables.md`, "Exporter Selection", "Exemplar" and
+"Periodic exporting MetricReader"; `metrics/sdk_exporters/otlp.md`. A value that cannot be understood is warned about
+and ignored.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -14,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from drain.settings.otlp_environment import METRICS_PREFIX, OtlpSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 EXPORTER: Final = "OTEL_METRICS_EXPORTER"
 INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
 TIMEOUT: Final = "OTEL_METRIC_EXPORT_TIMEOUT"
+EXEMPLARS: Final = "OTEL_METRICS_EXEMPLAR_FILTER"
 TEMPORALITY: Final = f"{METRICS_PREFIX}TEMPORALITY_PREFERENCE"
 HISTOGRAMS: Final = f"{METRICS_PREFIX}DEFAULT_HISTOGRAM_AGGREGATION"
 _OWN: Final = (
@@ -28,6 +31,7 @@ _OWN: Final = (
 _ELSEWHERE: Final = frozenset({"prometheus", "none"})  # /metrics is there in any case (--listen)
 _HISTOGRAMS: Final = {"explicit_bucket_histogram": "explicit", "base2_exponential_bucket_histogram": "exponential"}
 _PREFERENCES: Final = ("cumulative", "delta", "lowmemory")
+_FILTERS: Final = ("trace_based", "always_on", "always_off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class MetricsVariables:
             (EXPORTER, "metrics_exporter", _exporter),
             (INTERVAL, "metrics_interval", _milliseconds),
             (TIMEOUT, "metrics_export_timeout", _milliseconds),
-            (TEMPORALITY, "metrics_temporality", _preference),
+            (TEMPORALITY, "metrics_temporality", functools.partial(_one_of, _PREFERENCES)),
+            (EXEMPLARS, "exemplar_filter", functools.partial(_one_of, _FILTERS)),
             (HISTOGRAMS, "metrics_histograms", _histograms),
         ):
             text = environ.get(variable, "").strip()
@@ -95,9 +100,9 @@ def _milliseconds(text: str) -> float:
     return int(text) / 1000
 
 
-def _preference(text: str) -> str:
-    if text.lower() not in _PREFERENCES:
-        raise ValueError(f"{text!r} is none of {', '.join(_PREFERENCES)}")
+def _one_of(choices: Sequence[str], text: str) -> str:
+    if text.lower() not in choices:
+        raise ValueError(f"{text!r} is none of {', '.join(choices)}")
     return text.lower()
 
 

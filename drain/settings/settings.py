@@ -273,6 +273,11 @@ class Settings(BaseSettings):
         "127.0.0.1:9464", description="HOST:PORT for /metrics, /healthz and /readyz; off: nowhere."
     )
     max_series: int = Field(1000, ge=0, le=100_000, description="Series of metrics about spans; 0: none are made.")
+    exemplar_filter: Literal["trace_based", "always_on", "always_off"] = Field(
+        "trace_based",
+        description="Delivered spans that metrics about spans may name as examples: those whose trace is sampled, all,"
+        " or none.",
+    )
     metrics_exporter: Literal["none", "otlp"] = Field(
         "none", description="Where the metrics go, beside /metrics: nowhere, or by otlp, in protobuf."
     )

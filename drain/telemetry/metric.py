@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    from drain.accounting.exemplars import Exemplar
     from drain.accounting.export_state import ExportState
     from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.snapshot import Snapshot
@@ -79,6 +80,7 @@ class Distribution(NamedTuple):
         total: sum of what was counted.
         keys: of labels that stand for an attribute: its key.
         exponential: counts by the buckets of `exponential_buckets`; None where they are not counted.
+        exemplars: of some of the buckets.
     """
 
     labels: Mapping[str, str]
@@ -87,6 +89,7 @@ class Distribution(NamedTuple):
     total: float
     keys: Mapping[str, str] = MappingProxyType({})
     exponential: Sequence[int] | None = None
+    exemplars: Sequence[Exemplar] = ()
 
 
 Values: TypeAlias = Iterable[tuple[tuple[str, ...], float]]

@@ -240,5 +240,11 @@ def span_durations(reading: Reading) -> Iterable[Distribution]:
     if reading.spans is not None:
         for series in reading.spans.series():
             yield Distribution(
-                series.labels, reading.spans.bounds, series.counts, series.seconds, series.keys, series.exponential
+                series.labels,
+                reading.spans.bounds,
+                series.counts,
+                series.seconds,
+                series.keys,
+                series.exponential,
+                series.exemplars,
             )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Exemplar
 
 import ringbuf
 from drain.accounting.exponential_buckets import buckets
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 SERVICE_NAME: Final = "ringbuf-drain"
 SCOPE_NAME: Final = "ringbuf-drain"
-# Receivers take 4 to 20 MiB; a histogram's point has some 400 bytes, and labels of at most 1024 characters.
-POINTS_A_REQUEST: Final = 2000
+# Receivers take 4 to 20 MiB; a histogram's point has some 400 bytes, labels of at most 1024 characters, and exemplars
+# of 55 bytes in at most 17 buckets.
+POINTS_A_REQUEST: Final = 1500
 
 _MOST: Final = (1 << 63) - 1  # counts come out of rings, where anybody may write
 _KEYS: Final = {SPAN_NAME_LABEL: "span.name"}
@@ -66,7 +67,7 @@ class MetricRequest:
     def acknowledge(self) -> None:
         """Note that a receiver has it."""
         for point in self.told:
-            point.stream.acknowledge(point.numbers, self.until_unix_nano)
+            point.acknowledge(self.until_unix_nano)
 
 
 class OtlpMetrics:
@@ -141,7 +142,8 @@ class OtlpMetrics:
     def _add_distribution(self, request: MetricRequest, metric: Metric, shown: Distribution) -> None:
         message = self._message(request, metric, shown.labels)
         key = (metric.name, *shown.labels.items())
-        point = self._streams.point(key, "histogram", (*shown.counts, shown.total), request.until_unix_nano)
+        numbers = (*shown.counts, shown.total)
+        point = self._streams.point(key, "histogram", numbers, request.until_unix_nano, shown.exemplars)
         request.told.append(point)
         *counts, total = point.numbers
         message.histogram.aggregation_temporality = self._temporality(metric)
@@ -152,6 +154,7 @@ class OtlpMetrics:
             sum=total,
             bucket_counts=map(int, counts),
             explicit_bounds=shown.bounds,
+            exemplars=_exemplars(point),
         )
         _add_attributes(data.attributes, shown.labels, shown.keys, metric)
 
@@ -160,7 +163,8 @@ class OtlpMetrics:
     ) -> None:
         message = self._message(request, metric, shown.labels)
         key = (metric.name, *shown.labels.items())
-        point = self._streams.point(key, "histogram", (*counted, shown.total), request.until_unix_nano)
+        numbers = (*counted, shown.total)
+        point = self._streams.point(key, "histogram", numbers, request.until_unix_nano, shown.exemplars)
         request.told.append(point)
         *counts, total = point.numbers
         told = buckets([int(count) for count in counts])
@@ -172,6 +176,7 @@ class OtlpMetrics:
             sum=total,
             scale=told.scale,
             zero_count=told.zeros,
+            exemplars=_exemplars(point),
         )
         data.positive.offset = told.offset
         data.positive.bucket_counts.extend(told.counts)
@@ -207,6 +212,13 @@ class OtlpMetrics:
         if self._streams.is_delta("histogram" if metric.kind == "histogram" else "counter"):
             return AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
         return AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+
+
+def _exemplars(point: Point) -> list[Exemplar]:
+    return [
+        Exemplar(time_unix_nano=one.unix_nano, as_double=one.seconds, trace_id=one.trace_id, span_id=one.span_id)
+        for one in point.exemplars
+    ]
 
 
 def _add_attributes(

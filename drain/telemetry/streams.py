@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
+
+    from drain.accounting.exemplars import Exemplar
 
 Numbers: TypeAlias = tuple[float, ...]
 """One of a counter; of a histogram its buckets' counts, and the sum."""
@@ -23,11 +25,18 @@ class Point(NamedTuple):
         stream: whose it is.
         start_unix_nano: since when the numbers count.
         numbers: as long as those that were counted.
+        exemplars: what was seen of these since the last acknowledgement.
     """
 
     stream: Stream
     start_unix_nano: int
     numbers: Numbers
+    exemplars: Sequence[Exemplar] = ()
+
+    def acknowledge(self, until_unix_nano: int) -> None:
+        """Note that a receiver has it."""
+        self.stream.acknowledge(self.numbers, until_unix_nano)
+        self.stream.exemplars_nano = max((one.seen_nano for one in self.exemplars), default=self.stream.exemplars_nano)
 
 
 @dataclass(slots=True)
@@ -40,6 +49,7 @@ class Stream:
         seen: what the source said last.
         seen_unix_nano: when it did.
         owed: what is to be told: all, or what was not acknowledged.
+        exemplars_nano: when the newest exemplar was seen that a receiver has.
     """
 
     is_delta: bool
@@ -47,6 +57,7 @@ class Stream:
     seen: Numbers
     seen_unix_nano: int
     owed: Numbers
+    exemplars_nano: int = 0
 
     def see(self, numbers: Numbers, now: int) -> None:
         """Take in what the source says now; a number that has fallen is of a source that began again at 0."""
@@ -85,7 +96,14 @@ class Streams:
         """Return whether metrics of this kind are told as differences."""
         return self._preference == "delta" or (self._preference == "lowmemory" and kind == "histogram")
 
-    def point(self, key: Hashable, kind: Literal["counter", "histogram"], numbers: Numbers, now: int) -> Point:
+    def point(
+        self,
+        key: Hashable,
+        kind: Literal["counter", "histogram"],
+        numbers: Numbers,
+        now: int,
+        exemplars: Sequence[Exemplar] = (),
+    ) -> Point:
         """Return what to send of one series.
 
         Args:
@@ -93,6 +111,7 @@ class Streams:
             kind: of its metric.
             numbers: what its source says now, since the drain's start.
             now: Unix time in nanoseconds.
+            exemplars: what its source has.
         """
         stream = self._streams.get(key)
         if stream is None:
@@ -100,7 +119,8 @@ class Streams:
             start = self._start_unix_nano
             stream = self._streams[key] = Stream(self.is_delta(kind), start, nothing, start, nothing)
         stream.see(numbers, now)
-        return Point(stream, stream.start_unix_nano, stream.owed)
+        new = [one for one in exemplars if one.seen_nano > stream.exemplars_nano]
+        return Point(stream, stream.start_unix_nano, stream.owed, new)
 
 
 def _sum(one: Numbers, other: Numbers) -> Numbers:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from drain.accounting.exemplars import ExemplarFilter
     from drain.accounting.export_state import ExportState
     from drain.accounting.letter_sums import LetterStatus
     from drain.accounting.snapshot import SnapshotExchange
@@ -36,6 +37,7 @@ class Telemetry:
         dead_letters: what is kept of them; None: there are none.
         max_series: of span metrics; 0: none are counted.
         exponential: count exponential histograms, and export these.
+        exemplars: which spans may be some.
         log: for changes and trouble.
 
     Attributes:
@@ -50,9 +52,10 @@ class Telemetry:
         dead_letters: Callable[[], LetterStatus] | None = None,
         max_series: int,
         exponential: bool = False,
+        exemplars: ExemplarFilter = "trace_based",
         log: FilteringBoundLogger,
     ) -> None:
-        self.spans = SpanMetrics(max_series, exponential=exponential) if max_series else None
+        self.spans = SpanMetrics(max_series, exponential=exponential, exemplars=exemplars) if max_series else None
         self._exponential = exponential
         self._exports = exports
         self._spool = spool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, site
 from tests.otlp_server import OtlpHttpServer, silent
 from tests.sampled import every
-from tests.service.draining import DrainProcess, until
+from tests.service.draining import DrainProcess, spans_in_file, until
 from tests.service.exporters.receivers import START_SECONDS, ddapm_test_agent
 
 if TYPE_CHECKING:
@@ -103,6 +104,16 @@ def test_a_third_party_receiver_has_the_metrics_of_two_drains_one_after_the_othe
     assert all(kind in metric for _, metric, *_ in of_spans)
     assert {resource["service.name"] for resource, *_ in of_spans} == {"shop"}
     assert {attributes["grafos.operation"] for _, _, attributes, _ in of_spans} == {"fbmu_read"}
+    ids = {span.span_id for span in spans_in_file(tmp_path / "spans.jsonl")}
+    for drain_id in drains_of(of_spans):
+        shown = [
+            (base64.b64decode(one["span_id"]), one["as_double"])
+            for resource, *_, point in of_spans
+            for one in (point.get("exemplars", []) if resource["service.instance.id"] == drain_id else ())
+        ]
+        assert shown
+        assert {span_id for span_id, _ in shown} <= ids
+        assert {seconds for _, seconds in shown} == {0.002}
 
 
 def drains_of(points: list[Any]) -> set[str]:

@@ -17,7 +17,7 @@ import yaml
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, site
 from tests.ports import free_ports
-from tests.service.draining import SECONDS, DrainProcess, port_of, until
+from tests.service.draining import SECONDS, DrainProcess, port_of, spans_in_file, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,15 +27,21 @@ ROOT = Path(__file__).parents[3]
 
 def asked(port: int, query: str) -> list[dict[str, Any]] | None:
     """Return the vector that a query gives, None while Prometheus does not answer."""
+    data = answer_of(port, "query", query=query)
+    return None if data is None else data["result"]
+
+
+def answer_of(port: int, path: str, **parameters: str) -> Any:
+    """Return the data of an answer of Prometheus, None while it gives none."""
     connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     try:
-        connection.request("GET", "/api/v1/query?" + urllib.parse.urlencode({"query": query}))
+        connection.request("GET", f"/api/v1/{path}?" + urllib.parse.urlencode(parameters))
         answer: Any = json.loads(connection.getresponse().read())
     except (OSError, ValueError):
         return None
     finally:
         connection.close()
-    return answer["data"]["result"] if answer["status"] == "success" else None
+    return answer["data"] if answer["status"] == "success" else None
 
 
 @contextmanager
@@ -49,6 +55,7 @@ def prometheus(program: str, folder: Path, target: int) -> Iterator[int]:
         f"--config.file={folder / 'prometheus.yaml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        "--enable-feature=exemplar-storage",
     ]
     with (folder / "prometheus.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
@@ -76,6 +83,15 @@ def test_prometheus_scrapes_a_drain(ring_dir: Path, tmp_path: Path, debian_progr
         [answer] = asked(port, quantile) or []
         assert answer["metric"] == {"grafos_operation": "fbmu_read"}
         assert float(answer["value"][1]) == 0.002
+        times = {"start": "0", "end": "10"}  # of the spans
+        shown = "ringbuf_span_duration_seconds_bucket"
+        until(lambda: answer_of(port, "query_exemplars", query=shown, **times))
+        [of_bucket] = answer_of(port, "query_exemplars", query=shown, **times)
+        assert (of_bucket["seriesLabels"]["le"], of_bucket["seriesLabels"]["service"]) == ("0.003", "shop")
+        ids = {(span.trace_id.hex(), span.span_id.hex()) for span in spans_in_file(tmp_path / "spans.jsonl")}
+        for exemplar in of_bucket["exemplars"]:
+            assert (exemplar["labels"]["trace_id"], exemplar["labels"]["span_id"]) in ids
+            assert (float(exemplar["value"]), exemplar["timestamp"]) == (0.002, 1.002)
         types = asked(port, "count by (__name__) ({__name__=~'ringbuf_.*'})") or []
         assert len(types) > 30
         # Not there: a spool and dead letters without a state directory, Kafka, several endpoints, exports of metrics.

@@ -8,6 +8,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from drain import assembly
 from drain.exporters.endpoint import DEFAULT_GRPC_ENDPOINT
 from drain.exporters.metrics import make_metric_exporter
 from drain.exporters.otlp_grpc import METHODS, OtlpGrpcExporter
@@ -69,6 +70,7 @@ def test_variables_are_read_as_the_specification_has_them() -> None:
             f"{OTLP}METRICS_INSECURE": "true",
             f"{OTLP}METRICS_COMPRESSION": "none",
             f"{OTLP}METRICS_TEMPORALITY_PREFERENCE": "DELTA",
+            "OTEL_METRICS_EXEMPLAR_FILTER": "Always_On",
             f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "base2_exponential_bucket_histogram",
             f"{OTLP}ENDPOINT": "https://general",
             f"{OTLP}TRACES_TIMEOUT": "1000",
@@ -85,6 +87,7 @@ def test_variables_are_read_as_the_specification_has_them() -> None:
         "metrics_insecure": True,
         "metrics_compression": "none",
         "metrics_temporality": "delta",
+        "exemplar_filter": "always_on",
         "metrics_histograms": "exponential",
     }
     assert found.origins["metrics_timeout"] == f"{OTLP}METRICS_TIMEOUT"
@@ -106,6 +109,7 @@ def test_who_wants_prometheus_has_it_and_no_export(name: str) -> None:
         (f"{OTLP}METRICS_TEMPORALITY_PREFERENCE", "sum"),
         (f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "summary"),
         ("OTEL_METRIC_EXPORT_TIMEOUT", "0"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "always"),
         (f"{OTLP}METRICS_PROTOCOL", "http/json"),
         (f"{OTLP}METRICS_PROTOCOL", "nonsense"),
         (f"{OTLP}METRICS_INSECURE", "perhaps"),
@@ -243,6 +247,29 @@ def test_the_spans_headers_do_not_go_to_a_receiver_of_the_metrics_own(
 def test_a_flag_about_metrics_without_their_export_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="--metrics-interval has no effect without --metrics-exporter"):
         load({"metrics_interval": 5.0}, None)
+
+
+def test_which_spans_may_be_exemplars_is_said_with_its_origin(variables: pytest.MonkeyPatch) -> None:
+    assert 'exemplar_filter = "trace_based"  # default' in load({}, None).describe()
+    variables.setenv("OTEL_METRICS_EXEMPLAR_FILTER", "always_off")
+    assert 'exemplar_filter = "always_off"  # OTEL_METRICS_EXEMPLAR_FILTER' in load({}, None).describe()
+    variables.setenv("RINGBUF_DRAIN_EXEMPLAR_FILTER", "always")
+    with pytest.raises(ConfigurationError, match=r"exemplar_filter \(RINGBUF_DRAIN_EXEMPLAR_FILTER\): .*trace_based"):
+        load({}, None)
+    with pytest.raises(ConfigurationError, match=r"exemplar_filter \(--exemplar-filter\): "):
+        load({"exemplar_filter": "never"}, None)
+    with pytest.raises(ConfigurationError, match="--exemplar-filter has no effect with --max-series 0"):
+        load({"exemplar_filter": "always_on", "max_series": 0}, None)
+
+
+def test_spans_that_are_only_counted_are_exemplars_by_no_filter() -> None:
+    def chosen(**flags: str) -> str:
+        return assembly.exemplar_filter(load(flags, None))
+
+    assert chosen() == "trace_based"
+    assert chosen(exemplar_filter="always_on") == "always_on"
+    assert chosen(exemplar_filter="always_on", unsampled="count") == "trace_based"
+    assert chosen(exemplar_filter="always_off", unsampled="count") == "always_off"
 
 
 def test_config_shows_no_secret_of_the_metrics(variables: pytest.MonkeyPatch) -> None:
