@@ -66,11 +66,13 @@ $(VENV)/peers/installed: | $(VENV)/installed
 peers: $(VENV)/peers/installed ## install the OTLP receivers that some tests send to
 
 # -I keeps the checkout off sys.path: the tests see what is installed. A process without tests takes half of another's.
+# The processes share what each compiles, whatever the environment says: else each compiles all, every time.
+TESTS := PYTHONDONTWRITEBYTECODE= $(PY) -Im pytest $(XDIST)
 test: build peers ## run the tests, but for those of prove and soak (ARGS= goes to pytest)
-	$(PY) -Im pytest $(XDIST) --dist worksteal $(ARGS)
+	$(TESTS) --dist worksteal $(ARGS)
 
 prove: build peers ## run the slow evidence: mutants, searches, sanitizers, fuzz, installs, storms (ARGS= goes to pytest)
-	$(PY) -Im pytest -m '(prove or hypothesis) and not soak' --hypothesis-profile=full $(XDIST) --dist loadgroup $(ARGS)
+	$(TESTS) -m '(prove or hypothesis) and not soak' --hypothesis-profile=full --dist loadgroup $(ARGS)
 
 test-c: build ## run the C tests only: plain, as released, ThreadSanitizer, Address- and UndefinedBehaviorSanitizer
 	$(PY) -Im pytest -m 'not soak' tests/test_c.py $(ARGS)

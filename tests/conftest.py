@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import re
 import secrets
 import shutil
 import tempfile
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import hypothesis
 import pytest
 
 from tests import fakes, nursery
+from tests.python import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 SHM = Path("/dev/shm")  # noqa: S108 - rings belong on a tmpfs, and this is Linux's
 DEFAULT_RING_DIR = SHM / f"ringbuf-{os.getuid()}"
@@ -35,6 +38,60 @@ gc.disable()  # what is collected, thousands of tests, all stays: nothing is to 
 hypothesis.settings.register_profile("full", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("full"), max_examples=12)
 hypothesis.settings.load_profile("quick")  # `make prove` names the other
+
+LEFT_OUT = pytest.StashKey[frozenset[str]]()
+"""Marks of tests that this run leaves out, so that they need not even be made."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """See what is left out: of `-m "not soak and not prove"` both, unless a file or a test is asked for by its name."""
+    says = config.getoption("markexpr")
+    is_understood = re.fullmatch(r"not \w+( and not \w+)*", says) and are_folders(config)
+    config.stash[LEFT_OUT] = frozenset(re.findall(r"not (\w+)", says) if is_understood else ())
+
+
+def are_folders(config: pytest.Config) -> bool:
+    """Whether whole folders of tests are run."""
+    return all((config.invocation_params.dir / argument).is_dir() for argument in config.args)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not load a file of which every test has a mark that is left out."""
+    if collection_path.suffix != ".py" or not config.stash[LEFT_OUT]:
+        return None
+    marks = re.findall(r"^pytestmark = pytest\.mark\.(\w+)$", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
+    return True if config.stash[LEFT_OUT].intersection(marks) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
+    """Make nothing of a test that is left out."""
+    marks = [mark.name for mark in getattr(obj, "pytestmark", ())] if isinstance(obj, FunctionType) else ()
+    return [] if collector.config.stash[LEFT_OUT].intersection(marks) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
+    """Make nothing of parameters that are left out, but for one where all are: without any it would be another test."""
+    yield
+    left_out = metafunc.config.stash[LEFT_OUT]
+    calls = metafunc._calls
+    metafunc._calls = [call for call in calls if not left_out.intersection(m.name for m in call.marks)] or calls[:1]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Let each of several processes load another part of the tests first, so that it alone compiles it for all."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or not are_folders(session.config):
+        return
+    folders = [session.config.invocation_params.dir / argument for argument in session.config.args]
+    files = sorted({file for folder in folders for file in folder.rglob("test_*.py")})
+    for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        if not pytest_ignore_collect(file, session.config):
+            with contextlib.suppress(Exception, pytest.skip.Exception):  # it is told when the file is collected
+                importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+
 
 # Tests that share a folder in which something is built; elsewhere each test may run in any process.
 BUILD_TOGETHER = ("tests/packaging/", "tests/test_aarch64.py", "tests/test_fuzz.py", "tests/test_sanitized.py")
