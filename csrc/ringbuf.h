@@ -98,6 +98,12 @@ extern "C" {
  * all bits without an attribute.
  */
 #define RB_PRESENT_ALONE 2147483648
+/*
+ * Bit 30, in layouts of up to 30 attributes: this span has a parent in this process, and the root of its trace was
+ * decided by a sampler of the threshold that the header states (root_threshold). So what the span stands for is known,
+ * whatever else comes of its trace. Since 1.1; readers of before ignore it, and writers of before never set it.
+ */
+#define RB_PRESENT_ROOT_THRESHOLD 1073741824
 #define RB_MAX_PATH_BYTES 4096
 
 /*
@@ -191,7 +197,7 @@ typedef struct rb_record {
     uint8_t trace_id[16];
     uint8_t span_id[8];
     uint8_t parent_span_id[8]; /* zero: a root */
-    uint32_t present;          /* bit i: attribute i is set; RB_PRESENT_ALONE */
+    uint32_t present;          /* bit i: attribute i is set; RB_PRESENT_ALONE, _ROOT_THRESHOLD */
     uint16_t name;             /* index into the layout's span names */
     uint8_t kind;              /* OTLP SpanKind, 0 to 5 */
     uint8_t status;            /* OTLP StatusCode, 0 to 2 */
@@ -216,7 +222,8 @@ enum rb_span_flag {
     RB_SPAN_SAMPLED = 1, /* W3C trace flags are bits 0 to 7 */
     RB_SPAN_RANDOM = 2,  /* W3C level 2: the trace id is random; of a root: and its ring's sampler decided */
     RB_SPAN_HAS_IS_REMOTE = 256,
-    RB_SPAN_IS_REMOTE = 512
+    RB_SPAN_IS_REMOTE = 512,
+    RB_SPAN_FLAGS = 1023 /* all that a record has; above them OTLP's are reserved */
 };
 
 enum rb_status {
@@ -274,8 +281,8 @@ typedef struct rb_config {
     uint32_t file_mode;      /* 0600; 0660 in the group form; 0: as the directory is, setgid and sticky or not */
     uint32_t emit_unsampled; /* 1: unsampled spans are written too, with the sampled flag clear */
     uint32_t root_always;    /* 1: every root is sampled */
-    uint32_t
-        present_alone;   /* RB_PRESENT_ALONE where the layout has at most 31 attributes: RB_EMIT marks roots; else 0 */
+    /* What the layout leaves of rb_record.present: RB_PRESENT_ALONE (up to 31 attributes), _ROOT_THRESHOLD (up to 30). */
+    uint32_t present_bits;
     uint64_t root_bound; /* else: a root is sampled when the low 64 bits of its trace id (big-endian) are below this */
     uint64_t root_threshold; /* neither of these, but 1 + T: a root is sampled when R >= T; 0: by the two above */
     uint64_t first_position;
@@ -375,7 +382,7 @@ void rb_new_ids(rb_producer *producer, uint8_t trace_id[16], uint8_t span_id[8])
 /*
  * rb_present_alone - what a door sets in `present` of a root that it writes whole, and whose ids it gives to nobody.
  *
- * Returns: rb_config.present_alone of the ring, 0 without one.
+ * Returns: RB_PRESENT_ALONE where the ring's layout leaves it (rb_config.present_bits), else 0, also without a ring.
  */
 uint32_t rb_present_alone(const rb_producer *producer);
 
@@ -410,6 +417,9 @@ uint64_t rb_clock_monotonic_nano(void);
  * below, or by hand or from a header for a remote parent (then trace_id, span_id and child_flags suffice). There is one
  * way: begin, start where the library reads the clocks, and end, or identify where the caller gives the times.
  * ringbuf_site.h has it as macros.
+ *
+ * The bits of child_flags above RB_SPAN_FLAGS are the library's: from a root on they say which threshold it was decided
+ * by, so that a child in a ring of the same threshold can say RB_PRESENT_ROOT_THRESHOLD. By hand they are zero.
  */
 typedef struct rb_span {
     uint8_t trace_id[16];
@@ -436,7 +446,8 @@ void rb_span_start(rb_span *span);
 
 /*
  * rb_span_end - put ids, flags and times into the record of a span that was started and ends at `monotonic_nano`, a
- * reading of rb_clock_monotonic_nano. Threads: any. Signals: safe.
+ * reading of rb_clock_monotonic_nano; and RB_PRESENT_ROOT_THRESHOLD into `present`, where that is true. Threads: any.
+ * Signals: safe.
  */
 void rb_span_end(const rb_span *span, uint64_t monotonic_nano, rb_record *record);
 
@@ -840,7 +851,7 @@ typedef struct rb_plan_config {
     uint32_t attribute_count;
     uint32_t slot_bytes;
     uint32_t pad;
-    uint64_t root_threshold; /* of the ring's header: what is written as `th` in the tracestate of sampled roots */
+    uint64_t root_threshold; /* of the ring's header: `th` of sampled roots, and of RB_PRESENT_ROOT_THRESHOLD */
 } rb_plan_config;
 
 typedef struct rb_plan rb_plan;

@@ -221,8 +221,9 @@ class _Header:
         yield f"    config->layout_bytes = {self._upper}_LAYOUT_BYTES;"
         yield f"    config->slot_bytes = {self._upper}_SLOT_BYTES;"
         yield f"    config->span_name_count = {self._upper}_SPAN_NAME_COUNT;"
-        if len(self._layout.attributes) < lib.RB_MAX_ATTRIBUTES:  # else the bit is the last attribute's
-            yield "    config->present_alone = RB_PRESENT_ALONE;"
+        left = {31: "RB_PRESENT_ALONE", 30: "RB_PRESENT_ROOT_THRESHOLD"}
+        if bits := [name for bit, name in left.items() if bit >= len(self._layout.attributes)]:
+            yield f"    config->present_bits = {' | '.join(bits)};"
         yield "}"
         yield ""
         yield "/* A sampled root without times, ids and attributes. */"

@@ -36,10 +36,11 @@ struct rb_plan {
     uint32_t attributes; /* the bits of rb_record.present that stand for an attribute */
     uint32_t known;      /* those whose attribute has pieces: no otlp, no scope */
     uint32_t otlp_bit;   /* that of the `otlp` attribute, 0 without one */
+    uint32_t root_bit;   /* RB_PRESENT_ROOT_THRESHOLD, 0 where an attribute has the bit */
     rb_op otlp;          /* its offset and size */
     const rb_piece *protobuf_names;
     const rb_piece *json_names;
-    rb_piece protobuf_state; /* the tracestate of a sampled root: empty where the ring knows no threshold */
+    rb_piece protobuf_state; /* a tracestate with the root's threshold: empty where the ring knows none */
     rb_piece json_state;
     uint64_t root_threshold; /* T */
     uint64_t protobuf_bound; /* RB_END_SLACK included */

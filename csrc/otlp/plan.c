@@ -132,6 +132,7 @@ static int settle(rb_builder *builder, const rb_plan_config *config, rb_plan *pl
     plan->slot_bytes = config->slot_bytes;
     plan->span_name_count = config->span_name_count;
     plan->attributes = plan->known = (uint32_t)(((uint64_t)1 << config->attribute_count) - 1);
+    plan->root_bit = (uint32_t)RB_PRESENT_ROOT_THRESHOLD & ~plan->attributes;
     plan->protobuf_names = plan->pieces;
     plan->json_names = plan->pieces + config->span_name_count;
     if (config->root_threshold != 0) {

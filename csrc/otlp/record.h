@@ -47,13 +47,16 @@ static inline uint64_t rb_integer(uint32_t type, const uint8_t *value)
     }
 }
 
-/* A root that its ring's sampler kept: what it stands for is known. One that T would not keep went by another sampler. */
+/*
+ * A span of a trace that its ring's sampler kept: what it stands for is known. One that T would not keep went by another
+ * sampler.
+ */
 static inline int rb_has_threshold(const rb_plan *plan, const rb_any_record *any)
 {
     uint64_t low;
     memcpy(&low, any->core.trace_id + 8, 8);
     return plan->protobuf_state.bytes && (any->core.flags & (RB_SPAN_SAMPLED | RB_SPAN_RANDOM)) == 3 &&
-           rb_word_at(any->core.parent_span_id) == 0 &&
+           (rb_word_at(any->core.parent_span_id) == 0 || any->core.present & plan->root_bit) &&
            (__builtin_bswap64(low) & (RB_THRESHOLDS - 1)) >= plan->root_threshold;
 }
 

@@ -26,6 +26,22 @@ static void bind_lanes(rb_producer *producer, uint64_t first_position, uint8_t *
     }
 }
 
+/* 0, or 1 + T, by which a ring's roots are decided. */
+static uint64_t threshold_of(const rb_config *config)
+{
+    return config->root_threshold != 0 ? config->root_threshold : config->root_always != 0;
+}
+
+/*
+ * What child_flags say of the threshold that a root was decided by: 20 bits between RB_SPAN_FLAGS and
+ * RB_PRESENT_ROOT_THRESHOLD, equal for equal thresholds alone but for chance (two samplers in 500,000). So they stay true
+ * in a forked child, in another emitter's ring and in a ring of another sampler: there they match or they do not.
+ */
+static uint32_t mark_of(uint64_t threshold)
+{
+    return threshold == 0 ? 0 : (uint32_t)(threshold * UINT64_C(0x9E3779B97F4A7C15) >> 44 | 1) << 10;
+}
+
 /* What a ring's config says of sampling, which may change with each ring. */
 static void take_sampler(rb_producer *producer, const rb_config *config)
 {
@@ -33,7 +49,10 @@ static void take_sampler(rb_producer *producer, const rb_config *config)
     rb_store32_relaxed(&producer->root_always, config->root_always);
     rb_store_relaxed(&producer->root_bound, config->root_bound);
     rb_store_relaxed(&producer->root_threshold, config->root_threshold);
-    rb_store32_relaxed(&producer->present_alone, config->present_alone);
+    rb_store32_relaxed(&producer->present_alone, config->present_bits & (uint32_t)RB_PRESENT_ALONE);
+    rb_store32_relaxed(&producer->sampler_mark, mark_of(threshold_of(config)));
+    rb_store32_relaxed(&producer->present_root,
+                       threshold_of(config) != 0 ? config->present_bits & (uint32_t)RB_PRESENT_ROOT_THRESHOLD : 0);
 }
 
 uint64_t rb_stated_threshold(const rb_config *config, const rb_producer *before)
@@ -41,7 +60,7 @@ uint64_t rb_stated_threshold(const rb_config *config, const rb_producer *before)
     if (before != NULL &&
         (before->root_threshold != config->root_threshold || before->root_always != config->root_always))
         return 0;
-    return config->root_threshold != 0 ? config->root_threshold : config->root_always != 0;
+    return threshold_of(config);
 }
 
 static void give_lanes_back(rb_producer *producer, uint32_t count)

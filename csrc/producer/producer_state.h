@@ -50,7 +50,9 @@ struct rb_producer {
     uint32_t layout_crc32; /* of the layout's JSON, which a ring that replaces another has too */
     uint64_t next_look;    /* CLOCK_REALTIME: a span that ends then or later asks rb_is_unread() */
     uint32_t present_alone;
-    uint8_t pad0[RB_LINE_BYTES - 108];
+    uint32_t sampler_mark; /* of the threshold by which roots are decided, in child_flags; 0: there is none */
+    uint32_t present_root; /* RB_PRESENT_ROOT_THRESHOLD where there is one and the layout leaves it, else 0 */
+    uint8_t pad0[RB_LINE_BYTES - 116];
 
     uint64_t id_seed[6];
     uint32_t id_seeded;

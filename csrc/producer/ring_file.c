@@ -55,8 +55,8 @@ int rb_shape_of(const rb_config *config, struct rb_shape *shape, rb_error *error
         return rb_fail(error, RB_E_ARGUMENT, 0, "span_name_count is not between 1 and 65535");
     if (config->layout_bytes > RB_MAX_JSON_BYTES || config->resource_bytes > RB_MAX_JSON_BYTES)
         return rb_fail(error, RB_E_ARGUMENT, 0, "layout or resource has more than 262144 bytes");
-    if (config->present_alone != 0 && config->present_alone != (uint32_t)RB_PRESENT_ALONE)
-        return rb_fail(error, RB_E_ARGUMENT, 0, "present_alone is neither 0 nor RB_PRESENT_ALONE");
+    if (config->present_bits & ~((uint32_t)RB_PRESENT_ALONE | (uint32_t)RB_PRESENT_ROOT_THRESHOLD))
+        return rb_fail(error, RB_E_ARGUMENT, 0, "present_bits has other bits than the two RB_PRESENT_...");
     if (config->root_threshold > RB_THRESHOLDS)
         return rb_fail(error, RB_E_ARGUMENT, 0, "root_threshold is above 72057594037927936, 1 + the highest threshold");
     shape->header_bytes =

@@ -22,6 +22,19 @@ static int is_root_sampled(const rb_producer *producer, const uint8_t *trace_id)
     return low < rb_load_relaxed(&producer->root_bound);
 }
 
+/*
+ * What a child hands on: its own flags, and what its root has said of the threshold it was decided by. Where that is
+ * this ring's, too, its record may say so; without a ring nobody knows where it will go.
+ */
+static uint32_t handed_on(const rb_producer *producer, uint32_t inherited, int has_ring)
+{
+    uint32_t handed = inherited & ~((uint32_t)RB_SPAN_IS_REMOTE | (uint32_t)RB_PRESENT_ROOT_THRESHOLD);
+    uint32_t differs = handed ^ rb_load32_relaxed(&producer->sampler_mark);
+    if (has_ring && (differs & ~(uint32_t)RB_SPAN_FLAGS) == 0)
+        handed |= rb_load32_relaxed(&producer->present_root);
+    return handed;
+}
+
 int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
 {
     /* Without a ring, as in a forked child, no sampler is known: a root is sampled. */
@@ -29,18 +42,20 @@ int rb_span_begin(rb_producer *producer, const rb_span *parent, rb_span *span)
     if (parent != NULL) {
         memcpy(span->trace_id, parent->trace_id, 16);
         memcpy(span->parent_span_id, parent->span_id, 8);
-        span->flags = parent->child_flags;
+        span->flags = parent->child_flags & (uint32_t)RB_SPAN_FLAGS;
+        span->child_flags = handed_on(producer, parent->child_flags, rv == RB_OK);
         rb_make_ids(producer, NULL, span->span_id);
     } else {
         memset(span->parent_span_id, 0, 8);
         rb_make_ids(producer, span->trace_id, span->span_id);
         if (rv == RB_NO_RING) /* not RANDOM: of such a root no sampler's threshold is true */
-            span->flags = RB_SPAN_HAS_IS_REMOTE | RB_SPAN_SAMPLED;
-        else
+            span->child_flags = span->flags = RB_SPAN_HAS_IS_REMOTE | RB_SPAN_SAMPLED;
+        else {
             span->flags = RB_SPAN_HAS_IS_REMOTE | RB_SPAN_RANDOM |
                           (is_root_sampled(producer, span->trace_id) ? RB_SPAN_SAMPLED : 0u);
+            span->child_flags = span->flags | rb_load32_relaxed(&producer->sampler_mark);
+        }
     }
-    span->child_flags = span->flags & ~(uint32_t)RB_SPAN_IS_REMOTE;
     return rv;
 }
 
@@ -57,6 +72,7 @@ void rb_span_identify(const rb_span *span, rb_record *record)
     memcpy(record->span_id, span->span_id, 8);
     memcpy(record->parent_span_id, span->parent_span_id, 8);
     record->flags = span->flags;
+    record->present |= span->child_flags & (uint32_t)RB_PRESENT_ROOT_THRESHOLD;
 }
 
 void rb_span_end(const rb_span *span, uint64_t monotonic_nano, rb_record *record)

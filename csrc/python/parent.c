@@ -31,7 +31,7 @@ static PyObject *parent_make(PyTypeObject *type, PyObject *arguments, PyObject *
         rb_span *span = &((rb_py_parent *)made)->span;
         memcpy(span->trace_id, trace_id, 16);
         memcpy(span->span_id, span_id, 8);
-        span->child_flags = child_flags;
+        span->child_flags = child_flags & RB_SPAN_FLAGS; /* who made the root, nobody says by these */
     }
     return made;
 }
@@ -42,7 +42,7 @@ static PyObject *parent_reduce(PyObject *self, PyObject *unused)
     const rb_span *span = &((rb_py_parent *)self)->span;
     (void)unused;
     return Py_BuildValue("O(y#y#I)", (PyObject *)Py_TYPE(self), (const char *)span->trace_id, (Py_ssize_t)16,
-                         (const char *)span->span_id, (Py_ssize_t)8, span->child_flags);
+                         (const char *)span->span_id, (Py_ssize_t)8, span->child_flags & RB_SPAN_FLAGS);
 }
 
 static PyMethodDef parent_methods[] = {

@@ -44,13 +44,14 @@ static inline int is_root(const any_record *record)
     return parent == 0;
 }
 
-/* 1 + T that a span states: itself, or as a root that its ring's sampler kept. */
+/* 1 + T that a span states: itself, or as one of a trace whose root its ring's sampler kept. */
 static uint64_t stated_by(const rb_look *look, uint64_t i, const any_record *record)
 {
     if (look->thresholds != NULL)
         return look->thresholds[i];
     uint32_t kept = RB_SPAN_SAMPLED | RB_SPAN_RANDOM;
-    return look->root_threshold != 0 && is_root(record) && (record->core.flags & kept) == kept &&
+    uint32_t of_root = record->core.present & look->present_bits & (uint32_t)RB_PRESENT_ROOT_THRESHOLD;
+    return look->root_threshold != 0 && (is_root(record) || of_root) && (record->core.flags & kept) == kept &&
                    rb_randomness(record->core.trace_id) >= look->root_threshold - 1
                ? look->root_threshold
                : 0;
@@ -212,7 +213,7 @@ static int is_decided_at_once(rb_traces *table, const rb_look *look, const arriv
         *fate = RB_FATE_SETTLED | RB_FATE_UNSAMPLED;
         return 1;
     }
-    if (!(any->core.present & look->alone_bit))
+    if (!(any->core.present & look->present_bits & (uint32_t)RB_PRESENT_ALONE))
         return 0;
     int settles = rb_settles(table, span->mask, 1, any->core.start_unix_nano, any->core.end_unix_nano);
     *fate = decide_by_itself(table, look, span, settles ? RB_WHY_RULE : RB_WHY_ALONE);

@@ -92,7 +92,7 @@ enum rb_again {
 typedef struct rb_look {
     const void *records; /* sound ones: count times slot_bytes */
     const uint64_t *masks;
-    const uint64_t *thresholds; /* 1 + T that each states, 0 none; NULL: only roots do, by root_threshold */
+    const uint64_t *thresholds; /* 1 + T that each states, 0 none; NULL: by root_threshold alone */
     const uint64_t *randoms;    /* 1 + R that each states, 0 none; NULL: none does */
     const uint8_t *again;       /* enum rb_again of each; NULL: all are new */
     uint32_t *fates;            /* out */
@@ -105,7 +105,7 @@ typedef struct rb_look {
     uint64_t root_threshold;
     uint32_t slot_bytes;
     uint32_t origin;
-    uint32_t alone_bit;      /* RB_PRESENT_ALONE, or 0 where the layout has an attribute there */
+    uint32_t present_bits;   /* RB_PRESENT_...: those that the layout leaves; see rb_config */
     uint32_t kept;           /* out: records that are to be delivered at once */
     uint32_t for_themselves; /* out: of these, those that are kept for themselves */
 } rb_look;

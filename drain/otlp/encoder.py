@@ -23,6 +23,7 @@ from drain.otlp.json_lines import to_json
 from drain.otlp.output_buffer import OutputBuffer
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingBufferError
+from ringbuf.layout.present_bits import present_bits
 from ringbuf.sampling import randomness, threshold_text
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _MAX_INT64: Final = (1 << 63) - 1
 _ZERO_SPAN_ID: Final = bytes(8)
 _NAME_FIELD: Final = 5  # Span.name
-_KEPT_BY_SAMPLER: Final[int] = lib.RB_SPAN_SAMPLED | lib.RB_SPAN_RANDOM  # of a root
+_KEPT_BY_SAMPLER: Final[int] = lib.RB_SPAN_SAMPLED | lib.RB_SPAN_RANDOM
 
 _RESOURCE_SPANS_TAG: Final = b"\x0a"  # TracesData.resource_spans
 _SCOPE_SPANS_TAG: Final = b"\x12"  # ResourceSpans.scope_spans
@@ -378,9 +379,12 @@ def _span(record: bytes, layout: SpanLayout, root_threshold: int) -> tuple[Span,
     added = list(span.attributes)
     del span.attributes[:]
     span.trace_id, span.span_id, span.flags, span.kind = trace_id, span_id, core.flags, core.kind
+    is_known = parent_span_id == _ZERO_SPAN_ID or bool(
+        core.present & present_bits(len(layout.attributes)) & lib.RB_PRESENT_ROOT_THRESHOLD
+    )
     if parent_span_id != _ZERO_SPAN_ID:
         span.parent_span_id = parent_span_id
-    elif root_threshold and not span.trace_state and core.flags & _KEPT_BY_SAMPLER == _KEPT_BY_SAMPLER:
+    if root_threshold and is_known and not span.trace_state and core.flags & _KEPT_BY_SAMPLER == _KEPT_BY_SAMPLER:
         threshold = root_threshold - 1
         if randomness(trace_id) >= threshold:  # else it went by another sampler than the ring's
             span.trace_state = "ot=th:" + threshold_text(threshold)

@@ -18,7 +18,7 @@ from drain.sampling.rules_file import RulesError, read_rules
 from drain.sampling.sampler import Why
 from drain.sampling.seen_records import RecordLooker
 from drain.sampling.traces import Traces
-from ringbuf._ringbuf import lib
+from ringbuf.layout.present_bits import present_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ def decide(rules: Rules, layout: SpanLayout, service: str, root_threshold: int, 
         root_threshold=root_threshold,
         thresholds=seen.thresholds,
         randoms=seen.randoms,
-        has_alone=len(layout.attributes) < lib.RB_MAX_ATTRIBUTES,
+        present_bits=present_bits(len(layout.attributes)),
     )
     traces.decide_early(count, Why.STOP, 0)
     traces.take()

@@ -18,6 +18,7 @@ from drain.sampling.columns import column_test
 from drain.sampling.seen_span import value_of
 from drain.sampling.trace_state import stated
 from ringbuf._ringbuf import ffi, lib
+from ringbuf.layout.present_bits import present_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _NAME_FIELD: Final = 5  # of Span
 _NAME_TAG: Final = 0x2A
-_KEPT_BY_SAMPLER: Final[int] = lib.RB_SPAN_SAMPLED | lib.RB_SPAN_RANDOM  # of a root
+_KEPT_BY_SAMPLER: Final[int] = lib.RB_SPAN_SAMPLED | lib.RB_SPAN_RANDOM
 _CORE_VALUES: Final = 256
 
 
@@ -37,7 +38,8 @@ class SeenRecords(NamedTuple):
 
     Attributes:
         masks: u8, bit i: the record meets all conditions of rule i on spans.
-        thresholds: u8, 1 + T that each states, 0 none; None: none carries a tracestate, and roots state their ring's.
+        thresholds: u8, 1 + T that each states, 0 none; None: none carries a tracestate, and
+            those that are known to have their ring's state that.
         randoms: u8, 1 + R that each states, 0 none; None: the same.
         malformed: how many tracestates have an `ot` entry that is none.
     """
@@ -62,6 +64,7 @@ class RecordLooker:
         self._rules = [_RuleColumns(rule, layout, service) for rule in rules.rules]
         self._otlp = next((field for field in layout.fields if field.attribute.type == "otlp"), None)
         self._root_threshold = root_threshold
+        self._root_bit = np.uint32(present_bits(len(layout.attributes)) & lib.RB_PRESENT_ROOT_THRESHOLD)
         self._conditions: Any = ffi.new("rb_conditions *")
         self._of_names = np.zeros(len(layout.span_names), np.uint64)
         for number, rule in enumerate(self._rules):
@@ -89,7 +92,7 @@ class RecordLooker:
         if self._otlp is None:
             return SeenRecords(masks)
         without_names = self._masks(records, ffi.NULL).tolist()
-        thresholds, randoms, malformed = self._of_roots(records), np.zeros(len(records), np.uint64), 0
+        thresholds, randoms, malformed = self._of_rings(records), np.zeros(len(records), np.uint64), 0
         for row, otlp in enumerate(carried(records, self._otlp)):
             if not otlp:
                 continue
@@ -115,13 +118,13 @@ class RecordLooker:
         lib.rb_masks(self._conditions, data[0], records.dtype.itemsize, len(records), data[1])
         return masks
 
-    def _of_roots(self, records: np.ndarray) -> np.ndarray:
-        """Return 1 + T of the roots that their ring's sampler kept, and 0 for all others."""
+    def _of_rings(self, records: np.ndarray) -> np.ndarray:
+        """Return 1 + T of spans in traces whose root their ring's sampler kept, and 0 for all others."""
         ids = np.ascontiguousarray(records["trace_id"]).view(">u8").reshape(-1, 2)[:, 1]
         threshold = max(0, self._root_threshold - 1)
         is_kept = (
             ((records["flags"] & _KEPT_BY_SAMPLER) == _KEPT_BY_SAMPLER)
-            & (records["parent_span_id"] == 0).all(axis=1)
+            & ((records["parent_span_id"] == 0).all(axis=1) | ((records["present"] & self._root_bit) != 0))
             & ((ids & np.uint64(lib.RB_THRESHOLDS - 1)) >= np.uint64(threshold))
         )
         return np.where(is_kept, np.uint64(self._root_threshold), np.uint64(0))

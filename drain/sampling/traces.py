@@ -10,6 +10,7 @@ from drain.sampling.sampler import Why
 from drain.sampling.thresholds import Thresholds
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.exceptions import RingBufferError
+from ringbuf.layout.present_bits import present_bits as bits_left_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _SECOND: Final = 1_000_000_000
 NOWHERE: Final = 2**32 - 1  # of Looked.spans
 _MOST_AT_ONCE: Final = 65536
+_PRESENT_BITS: Final = bits_left_by(0)
 
 # In the order of enum rb_why.
 WHYS: Final = (
@@ -227,7 +229,7 @@ class Traces:
         thresholds: np.ndarray | None = None,
         randoms: np.ndarray | None = None,
         again: np.ndarray | None = None,
-        has_alone: bool = True,
+        present_bits: int = _PRESENT_BITS,
     ) -> Looked:
         """Take in records that come now, after what is due was decided; what is settled must be taken before.
 
@@ -240,7 +242,7 @@ class Traces:
             thresholds: u8, 1 + T that each states, 0 none.
             randoms: u8, 1 + R that each states, 0 none.
             again: u1, enum rb_again of each; None: none was looked at before.
-            has_alone: whether the layout leaves the bit RB_PRESENT_ALONE to the core.
+            present_bits: those that the layout leaves, see `ringbuf.layout.present_bits`.
         """
         count, look = len(records), self._look
         records = np.ascontiguousarray(records)
@@ -257,7 +259,7 @@ class Traces:
         look.records, look.masks, look.thresholds, look.randoms, look.again = given
         look.count, look.now_nano, look.root_threshold = count, now_nano, root_threshold
         look.slot_bytes, look.origin = records.dtype.itemsize, origin
-        look.alone_bit = lib.RB_PRESENT_ALONE if has_alone else 0
+        look.present_bits = present_bits
         self._turn_to(now_nano)
         held = _checked(lib.rb_traces_look(self._table, look))
         out = self._looked

@@ -13,7 +13,7 @@ import numpy as np
 from drain.sampling.hold.chunk import RingKey
 from drain.sampling.seen_records import RecordLooker, SeenRecords
 from drain.sampling.traces import DECIDED, WHYS, Counts, Looked, RuleCounts, Traces
-from ringbuf._ringbuf import lib
+from ringbuf.layout.present_bits import present_bits
 from ringbuf.sampling import THRESHOLDS
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class RulesInEffect:
             thresholds=seen.thresholds,
             randoms=seen.randoms,
             again=again,
-            has_alone=len(member.origin.layout.attributes) < lib.RB_MAX_ATTRIBUTES,
+            present_bits=present_bits(len(member.origin.layout.attributes)),
         )
 
     def _looker(self, origin: Origin) -> RecordLooker | None:

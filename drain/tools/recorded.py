@@ -18,6 +18,7 @@ from drain.tools.looking.observed_ring import ObservedRing
 from drain.tools.report.rings import RING_MAGIC
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
+from ringbuf.layout.present_bits import present_bits
 from ringbuf.wording import counted
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class Recorded:
 def _alone(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
     """Return which spans of these records are their whole trace: bool, one for each span, in the order of OTLP."""
     found = records[find_spans(records, layout)]
-    has_scopes = any(attribute.type == "scope" for attribute in layout.attributes)  # then they have another order
-    if has_scopes or len(layout.attributes) == lib.RB_MAX_ATTRIBUTES:
+    if any(attribute.type == "scope" for attribute in layout.attributes):  # then they have another order
         return np.zeros(len(found), np.bool_)
-    alone: np.ndarray = (found["present"] & np.uint32(lib.RB_PRESENT_ALONE)) != 0
+    bit = np.uint32(lib.RB_PRESENT_ALONE & present_bits(len(layout.attributes)))
+    alone: np.ndarray = (found["present"] & bit) != 0
     return alone

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.environment import is_true
 from ringbuf.exceptions import RingCreateError
+from ringbuf.layout.present_bits import present_bits
 from ringbuf.ring.cgroup import memory_limit
 from ringbuf.ring.directory import DEFAULT_MAX_BYTES, GROUP_MODE, check_room, default_ring_dir, ensure_ring_dir
 from ringbuf.ring.resource import AttributeValue, build_resource, resource_to_json
@@ -99,7 +100,7 @@ def open_ring(producer: Any, settings: RingSettings, layout: SpanLayout, sampler
             "capacity_slots": check_capacity(settings.capacity),
             "file_mode": _file_mode(settings.mode),
             "emit_unsampled": settings.emit_unsampled,
-            "present_alone": lib.RB_PRESENT_ALONE if len(layout.attributes) < lib.RB_MAX_ATTRIBUTES else 0,
+            "present_bits": present_bits(len(layout.attributes)),
             "root_always": sampler.bound == _ALWAYS and settings.decides_roots,
             "root_bound": min(sampler.bound, _ALWAYS - 1),
             "root_threshold": 1 + sampler.threshold if sampler.threshold is not None and settings.decides_roots else 0,

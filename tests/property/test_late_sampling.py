@@ -306,6 +306,8 @@ class Producers:
         record["start_unix_nano"], record["end_unix_nano"] = 5, 5 + duration
         record["flags"] = 0x101 | lib.RB_SPAN_RANDOM * is_consistent
         record["number"], record["present"] = number, 1
+        if is_consistent and at > 0 and number % 2:  # the others are of another process, or of a producer of before
+            record["present"] |= np.uint32(lib.RB_PRESENT_ROOT_THRESHOLD)
         self.by_trace[trace].append(number)
         self.records[number] = record
         return record

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from drain.otlp.encode_plan import find_spans
 from drain.otlp.encoder import to_resource_spans
-from drain.sampling.rules import DEFAULT, AttributeTest, Rule, Rules
+from drain.sampling.rules import DEFAULT, AttributeTest, Rule, Rules, of_ratio
 from drain.sampling.seen_records import RecordLooker
 from drain.sampling.seen_span import seen_spans
+from drain.sampling.traces import Traces
+from ringbuf._ringbuf import lib
+from ringbuf.layout.present_bits import present_bits
 from ringbuf.ring.resource import SERVICE_NAME
+from ringbuf.sampling import randomness
 from tests.examples import examples
 from tests.property.strategies import any_records_for, layouts, records_for, values_for
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ringbuf.layout.layout import Attribute, SpanLayout
 
 THRESHOLD = 1 << 55
@@ -93,7 +96,48 @@ def test_a_record_meets_what_its_span_meets(
         random = 0 if span.says.randomness is None else 1 + span.says.randomness
         if seen.thresholds is None:
             assert random == 0
-            assert stated in (0, root_threshold)  # which of them, csrc/sampling says: test_traces.py
+            assert stated in (0, root_threshold)  # which of them, csrc/sampling says: the test below
         else:
             assert seen.randoms is not None
             assert (int(seen.thresholds[at]), int(seen.randoms[at])) == (stated, random)
+
+
+THRESHOLDS_OF_RINGS = [0, 1, 1 + THRESHOLD]
+layouts_and_records = layouts(max_attributes=32, max_size=20).flatmap(
+    lambda layout: st.tuples(st.just(layout), records_for(layout, min_size=1) | any_records_for(layout))
+)
+
+
+@settings(max_examples=examples(100))
+@given(layouts_and_records, st.sampled_from(THRESHOLDS_OF_RINGS), st.lists(st.integers(0, 2**32 - 1), max_size=8))
+def test_what_a_kept_span_states_is_what_it_states_unsampled(
+    drawn: tuple[SpanLayout, np.ndarray[Any, Any]], root_threshold: int, bits: list[int]
+) -> None:
+    """Rules that keep all change nothing of what a span stands for: each is a trace of its own here."""
+    layout, records = drawn
+    records = records[find_spans(records, layout)]
+    left = present_bits(len(layout.attributes))
+    for at, present in enumerate(bits[: len(records)]):
+        records["present"][at] |= np.uint32(present & left)
+        records["flags"][at] |= np.uint32(lib.RB_SPAN_SAMPLED | (present & lib.RB_SPAN_RANDOM))
+    rules = of_ratio(1.0)
+    looker = RecordLooker(rules, layout, "shop", root_threshold)
+    for at in range(len(records)):
+        record = records[at : at + 1]
+        message = to_resource_spans(record, layout, {SERVICE_NAME: "shop"}, root_threshold)
+        (span,) = seen_spans(TracesData(resource_spans=[message]))
+        seen = looker.look(record)
+        table = Traces(rules, bytes(16), traces=8, spans=8, decided=8, look=8)
+        looked = table.look(
+            *(table.join(), record, seen.masks, 0),
+            root_threshold=root_threshold,
+            thresholds=seen.thresholds,
+            randoms=seen.randoms,
+            present_bits=present_bits(len(layout.attributes)),
+        )
+        assert looked.fates.is_settled.all()
+        if span.is_sampled:
+            threshold, random = span.says.threshold, span.says.randomness
+            random = randomness(span.trace_id) if random is None else random
+            expected = 0 if threshold is None or random < threshold else 1 + threshold
+            assert int(looked.fates.stated[0]) == expected

@@ -77,7 +77,7 @@ static inline void files_config(rb_config *config)
     config->layout_bytes = FILES_LAYOUT_BYTES;
     config->slot_bytes = FILES_SLOT_BYTES;
     config->span_name_count = FILES_SPAN_NAME_COUNT;
-    config->present_alone = RB_PRESENT_ALONE;
+    config->present_bits = RB_PRESENT_ALONE | RB_PRESENT_ROOT_THRESHOLD;
 }
 
 /* A sampled root without times, ids and attributes. */

@@ -38,17 +38,20 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     return 0;
 }
 
-static void begin_ring(uint64_t root_bound)
+static void begin_ring_of(uint64_t root_bound, uint64_t root_threshold)
 {
     rb_config config = ring_config(directory, CAPACITY);
     config.slot_bytes = sizeof(work_record);
     config.root_always = 0;
     config.root_bound = root_bound;
-    config.present_alone = (uint32_t)RB_PRESENT_ALONE;
+    config.root_threshold = root_threshold;
+    config.present_bits = RB_PRESENT_ALONE | RB_PRESENT_ROOT_THRESHOLD;
     producer = new_producer();
     open_ring(producer, &config, path);
     consumer = attach_consumer(path);
 }
+
+static void begin_ring(uint64_t root_bound) { begin_ring_of(root_bound, 0); }
 
 static void end_ring(void)
 {
@@ -110,6 +113,51 @@ static void ask_the_sampler(void)
     assert(record.core.flags == (RB_SPAN_SAMPLED | RB_SPAN_RANDOM | RB_SPAN_HAS_IS_REMOTE));
     assert(record.core.present == (1 | (uint32_t)RB_PRESENT_ALONE)); /* nobody has its ids */
     assert(begin_and_end(NULL, &span) == 1 && take_one().core.present == 1);
+    end_ring();
+}
+
+static uint32_t root_bit(const rb_span *parent, rb_span *span)
+{
+    assert(begin_and_end(parent, span) == 1);
+    work_record record = take_one();
+    assert((record.core.flags & ~(uint32_t)RB_SPAN_FLAGS) == 0);
+    assert((span->flags & ~(uint32_t)RB_SPAN_FLAGS) == 0);
+    return record.core.present & (uint32_t)RB_PRESENT_ROOT_THRESHOLD;
+}
+
+static uint32_t root_bit_of_emitted(const rb_span *parent)
+{
+    assert(emit_one(parent) == 1);
+    return take_one().core.present & (uint32_t)RB_PRESENT_ROOT_THRESHOLD;
+}
+
+/* Of a span whose root was decided by the threshold that its ring states; of no other. */
+static void know_the_roots_threshold(void)
+{
+    rb_span root, child, grandchild, remote, by_hand, unknown;
+    assert(rb_parent_from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03", 55, &remote) == RB_OK);
+    begin_ring_of(0, 1);
+    assert(!root_bit(NULL, &root) && root_bit(&root, &child) && root_bit(&child, &grandchild));
+    assert(root_bit_of_emitted(&root) && root_bit_of_emitted(&grandchild));
+    assert(!root_bit_of_emitted(NULL) && !root_bit_of_emitted(&remote));
+    assert(!root_bit(&remote, &child) && !root_bit(&child, &grandchild));
+    by_hand = remote;
+    by_hand.child_flags |= (uint32_t)RB_PRESENT_ROOT_THRESHOLD; /* it says nothing of whose threshold */
+    assert(!root_bit(&by_hand, &child));
+    end_ring();
+
+    begin_ring_of(0, 2); /* of another sampler: in a ring that replaces it, in another's, in a forked child's */
+    assert(!root_bit(&root, &child) && !root_bit(&child, &grandchild) && !root_bit_of_emitted(&root));
+    end_ring();
+    begin_ring_of(0, 1); /* and it is not forgotten on the way */
+    assert(root_bit(&grandchild, &child));
+    end_ring();
+
+    begin_ring(UINT64_MAX); /* which has none to state */
+    assert(!root_bit(NULL, &unknown) && !root_bit(&unknown, &child) && !root_bit(&root, &child));
+    end_ring();
+    begin_ring_of(0, 1);
+    assert(!root_bit(&unknown, &child));
     end_ring();
 }
 
@@ -200,6 +248,7 @@ int main(void)
 {
     directory = make_directory("site");
     ask_the_sampler();
+    know_the_roots_threshold();
     last_as_long_as_it_takes();
     evaluate_once();
     get_in_nobodys_way();

@@ -107,7 +107,7 @@ static void look(rb_traces *table, uint32_t origin, rb_record *records, const ui
                     .now_nano = now,
                     .slot_bytes = sizeof *records,
                     .origin = origin,
-                    .alone_bit = RB_PRESENT_ALONE};
+                    .present_bits = RB_PRESENT_ALONE};
     int64_t are_held = rb_traces_look(table, &look), next = 0;
     for (uint64_t i = 0; i < count; i++, all->next++) {
         if (!(fates[i] & RB_FATE_SETTLED) || fates[i] & RB_FATE_KEPT) {

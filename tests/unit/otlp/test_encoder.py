@@ -123,6 +123,7 @@ def test_what_has_its_default_is_left_out() -> None:
 
 
 STATED = 1 + (0xFD70A << 36)  # 1 in 100
+OF_A_ROOT: dict[str, Any] = {"parent_span_id": b"\1" * 8, "present": lib.RB_PRESENT_ROOT_THRESHOLD}
 KEPT, NOT_KEPT = bytes(9) + (0xFD70A << 36).to_bytes(7, "big"), b"\xff" * 9 + ((0xFD70A << 36) - 1).to_bytes(7, "big")
 
 
@@ -138,9 +139,13 @@ KEPT, NOT_KEPT = bytes(9) + (0xFD70A << 36).to_bytes(7, "big"), b"\xff" * 9 + ((
         ),  # a sampler before did: of the one that is stated this is no child
         ({"trace_id": KEPT, "flags": 0x103, "parent_span_id": b"\1" * 8}, ""),
         ({"trace_id": KEPT, "flags": 0x303, "parent_span_id": b"\1" * 8}, ""),
+        ({"trace_id": KEPT, "flags": 0x103, **OF_A_ROOT}, "ot=th:fd70a"),
+        ({"trace_id": KEPT, "flags": 0x102, **OF_A_ROOT}, ""),
+        ({"trace_id": KEPT, "flags": 0x101, **OF_A_ROOT}, ""),
+        ({"trace_id": NOT_KEPT, "flags": 0x103, **OF_A_ROOT}, ""),
     ],
 )
-def test_a_root_that_its_rings_sampler_kept_says_what_it_stands_for(core: dict[str, Any], state: str) -> None:
+def test_a_span_whose_trace_its_rings_sampler_kept_says_what_it_stands_for(core: dict[str, Any], state: str) -> None:
     records, encoder = one(LABELS, {}, **core), Encoder(LABELS, {}, STATED)
     (span,) = spans_of(encoder.encode(records).body)
     (text,) = json.loads(encoder.encode_json(records).body)["scopeSpans"][0]["spans"]
