@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from drain.accounting.exemplars import ExemplarFilter
     from drain.exporters.protocol import Exporter
     from drain.sampling.rules import Rules
     from drain.settings.configuration import Configuration
@@ -55,8 +54,6 @@ if TYPE_CHECKING:
 
 _OPEN_SECONDS: Final = 10.0
 _SHARE_OF_FILE_SYSTEM: Final = 4  # of the rings' tmpfs, a quarter at most is the hold's
-# A batch is cut by partitions or gateways: of a few spans each, messages would take twice the bytes.
-_SORTED_DELAY_SECONDS: Final = 1.0
 _NO_STATE: Final = "nothing is kept on disk: in an outage spans wait in the rings alone, and what is refused is lost"
 
 
@@ -333,25 +330,13 @@ def listen_address(configuration: Configuration, *, once: bool) -> Address | Non
     return Address.parse(listen)
 
 
-def exemplar_filter(configuration: Configuration) -> ExemplarFilter:
-    """Return which spans may be exemplars: of no filter those that are only counted, which nobody could look up."""
-    settings = configuration.settings
-    is_in_vain = settings.unsampled == "count" and settings.exemplar_filter == "always_on"
-    return "trace_based" if is_in_vain else settings.exemplar_filter
-
-
 def limits(configuration: Configuration) -> Limits:
     """Return the sizes and times of the loop."""
     settings = configuration.settings
-    is_sorted = settings.exporter == "kafka" and settings.kafka_partition_by != "none"
-    if str(settings.exporter).startswith("otlp") and settings.balance in {"trace", "collector-ring"}:
-        endpoint = settings.endpoint or ""
-        is_sorted = "," in endpoint or (bool(endpoint) and settings.resolve_interval > 0)
-    is_default = configuration.origins["batch_delay"] == "default"
     return Limits(
         batch_spans=settings.batch_spans,
         batch_bytes=settings.batch_bytes,
-        batch_delay=_SORTED_DELAY_SECONDS if is_sorted and is_default else settings.batch_delay,
+        batch_delay=settings.batch_delay,
         concurrency=settings.concurrency,
         shutdown_timeout=settings.shutdown_timeout,
         counts_unsampled=settings.unsampled == "count",

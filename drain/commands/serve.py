@@ -75,7 +75,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 max_series=configuration.settings.max_series,
                 exponential=(configuration.settings.metrics_exporter, configuration.settings.metrics_histograms)
                 == ("otlp", "exponential"),
-                exemplars=assembly.exemplar_filter(configuration),
+                exemplars=configuration.settings.exemplar_filter,
                 log=log,
             )
             audit_to = StandardStream(STDERR if is_output_taken(configuration.settings) else STDOUT)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 CONFIG_VARIABLE: Final = "RINGBUF_DRAIN_CONFIG"
 
+# Of the spans of a batch that is cut by destination, messages of a few each would take twice the bytes.
+_SORTED_DELAY_SECONDS: Final = 1.0
+
 _Source = tuple[Mapping[str, object], Mapping[str, str]]  # by field: the value, and where it came from
 
 
@@ -114,7 +117,21 @@ def load(flags: Mapping[str, object], config_file: Path | None) -> Configuration
         )
         raise ConfigurationError("; ".join(problems)) from None
     _refuse_flags_without_effect(flags, settings)
+    settings = _in_effect(settings, origins)
     return Configuration(settings, origins, (*from_otel.warnings, *of_metrics.warnings, *_misspelt_variables()))
+
+
+def _in_effect(settings: Settings, origins: dict[str, str]) -> Settings:
+    """Return settings as they are in effect beside the others, and say so in their origins: they are shown so, too."""
+    changed: dict[str, Any] = {}
+    if origins["batch_delay"] == "default" and settings.are_spans_sorted:
+        changed["batch_delay"] = _SORTED_DELAY_SECONDS
+        origins["batch_delay"] = "default where traces or services have destinations of their own"
+    if settings.unsampled == "count" and settings.exemplar_filter == "always_on":
+        # What is only counted nobody could look up.
+        changed["exemplar_filter"] = "trace_based"
+        origins["exemplar_filter"] += ", always_on, with --unsampled count"
+    return settings.model_copy(update=changed)
 
 
 def flag_of(field: str) -> str:

@@ -260,7 +260,13 @@ class Settings(BaseSettings):
     )
     batch_spans: int = Field(8192, ge=1, le=1_000_000, description="Spans in a batch.")
     batch_bytes: Bytes = Field(4_000_000, ge=1000, le=1 << 30, description="Bytes of a batch, before compression.")
-    batch_delay: Seconds = Field(0.2, ge=0, le=60, description="Seconds that a batch waits for more spans.")
+    batch_delay: Seconds = Field(
+        0.2,
+        ge=0,
+        le=60,
+        description="Seconds that a batch waits for more spans; without it 1, where traces or services have partitions"
+        " or endpoints of their own.",
+    )
     concurrency: int = Field(4, ge=1, le=256, description="Batches that are sent at the same time.")
     max_ring_bytes: Bytes = Field(1 << 30, ge=4096, description="Larger ring files are left alone.")
     allow_uid: UserIds = Field([], description="Owner whose rings are taken, beside our own; may be repeated.")
@@ -320,6 +326,16 @@ class Settings(BaseSettings):
     metrics_client_certificate: Path | None = _metrics(
         "PEM file of the client's certificate; without it, the spans'.", default=None
     )
+
+    @property
+    def are_spans_sorted(self) -> bool:
+        """Whether each batch is cut by partitions or endpoints that traces or services have of their own."""
+        if self.exporter == ExporterKind.KAFKA:
+            return self.kafka_partition_by != "none"
+        if not self.exporter.startswith("otlp") or self.balance not in {"trace", "collector-ring"}:
+            return False
+        endpoint = self.endpoint or ""
+        return "," in endpoint or (bool(endpoint) and self.resolve_interval > 0)
 
     @classmethod
     def settings_customise_sources(

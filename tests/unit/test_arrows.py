@@ -75,7 +75,7 @@ DRAIN: Final = {
     "replay": {"delivery", "exporters", "rings", "spool", "otlp", "accounting"},
     "service": {"rings", "delivery", "accounting", "exporters", "otlp", "spool", "sampling"},
     "tools": {"rings", "otlp", "accounting", "replay", "delivery", "exporters", "sampling", "spool"},
-    "assembly": {"settings", "rings", "delivery", "exporters", "spool", "service", "sampling", "accounting"},
+    "assembly": {"settings", "rings", "delivery", "exporters", "spool", "service", "sampling"},
     "__main__": {"command"},
     "entry": set(),
     "exit_codes": set(),

@@ -246,6 +246,7 @@ def test_the_log_says_how_many_spans_a_request_has_and_what_to_do_where_they_are
 def test_batches_that_are_sorted_by_gateway_are_gathered_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     several = {"endpoint": list(NAMES), "exporter": "otlp-http"}
     assert assembly.limits(load(several, None)).batch_delay == 1.0
+    assert "batch_delay = 1.0  # default" in load(several, None).describe(), "what is shown is in effect"
     assert assembly.limits(load({**several, "batch_delay": "0.1"}, None)).batch_delay == 0.1
     assert assembly.limits(load({**several, "balance": "failover"}, None)).batch_delay == 0.2
     assert assembly.limits(load({**several, "endpoint": NAMES[0]}, None)).batch_delay == 0.2

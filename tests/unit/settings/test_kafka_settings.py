@@ -111,4 +111,6 @@ def test_a_property_that_ends_like_our_word_for_a_file_is_one(monkeypatch: pytes
     ],
 )
 def test_a_batch_that_is_cut_by_partitions_waits_longer_for_more(flags: dict[str, Any], seconds: float) -> None:
-    assert assembly.limits(load({"kafka_brokers": "h:1"} | flags, None)).batch_delay == seconds
+    configuration = load({"kafka_brokers": "h:1"} | flags, None)
+    assert assembly.limits(configuration).batch_delay == seconds
+    assert f"batch_delay = {seconds}  # " in configuration.describe(), "what is shown is in effect"

@@ -8,7 +8,6 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from drain import assembly
 from drain.exporters.endpoint import DEFAULT_GRPC_ENDPOINT
 from drain.exporters.metrics import make_metric_exporter
 from drain.exporters.otlp_grpc import METHODS, OtlpGrpcExporter
@@ -264,12 +263,14 @@ def test_which_spans_may_be_exemplars_is_said_with_its_origin(variables: pytest.
 
 def test_spans_that_are_only_counted_are_exemplars_by_no_filter() -> None:
     def chosen(**flags: str) -> str:
-        return assembly.exemplar_filter(load(flags, None))
+        return load(flags, None).settings.exemplar_filter
 
     assert chosen() == "trace_based"
     assert chosen(exemplar_filter="always_on") == "always_on"
     assert chosen(exemplar_filter="always_on", unsampled="count") == "trace_based"
     assert chosen(exemplar_filter="always_off", unsampled="count") == "always_off"
+    shown = load({"exemplar_filter": "always_on", "unsampled": "count"}, None).describe()
+    assert 'exemplar_filter = "trace_based"  # --exemplar-filter, always_on, with --unsampled count' in shown
 
 
 def test_config_shows_no_secret_of_the_metrics(variables: pytest.MonkeyPatch) -> None:
