@@ -21,7 +21,7 @@ from tests.python import ROOT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SECONDS = 30.0
+SECONDS = 120.0
 
 # -S keeps the editable installation's finder out, which would come before any folder; then what it left out is added.
 _PREAMBLE = "import sys; sys.path[:0] = [{packages!r}]; sys.path += [{site!r}, {root!r}]\n"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
-_STOP_SECONDS = 10
+_STOP_SECONDS = 60
 
 
 @dataclass

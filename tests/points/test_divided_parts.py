@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.nursery import Nursery
 
 PARTS, SPANS = 3, 20
-SECONDS = 30.0
+SECONDS = 120.0
 CODE = "import sys; from tests.points.test_divided_parts import divide_all; divide_all(sys.argv[1])"
 POINTS = (
     *("drain.spool.store.SpoolStore.divide/before:2", "drain.spool.database.SpoolDatabase.divide/before:2"),

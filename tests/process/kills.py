@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CAPACITY = 16
 BATCH = 5
-PATIENCE = 30.0  # seconds
+PATIENCE = 120.0  # seconds
 # Wide enough that a record takes several cache lines: the kill should find many half written.
 CHECKS = [f"check{index}" for index in range(20)]
 LAYOUT = ringbuf.SpanLayout(

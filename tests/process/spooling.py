@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from drain.spool.spool import Entry
 
-SECONDS = 30
+SECONDS = 120
 SPANS = 3
 
 

@@ -16,7 +16,7 @@ from tests.python import command, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-PATIENCE = 30.0  # seconds
+PATIENCE = 120.0  # seconds
 BEGIN = """
 import atexit, os, signal, threading, time
 from tests.process.numbered import FIRST_CLOCK, Numbered, append
@@ -126,7 +126,7 @@ def work():
 started = threading.Event()
 for _ in range(3):
     threading.Thread(target=work, daemon=True).start()
-assert started.wait(30)
+assert started.wait(120)
 """,
             ring_dir,
             tmp_path / "told",

@@ -23,7 +23,7 @@ from tests.records import fresh_records
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 DOORBELLS = 8  # that are waited on at once
 FUTEX_WAITV = 449
 

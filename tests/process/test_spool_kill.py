@@ -16,7 +16,7 @@ from drain.spool.spool import Spool, SpoolLimits
 from tests.process.spooling import SPANS, body_of
 
 ROUNDS = 15
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 @pytest.mark.prove

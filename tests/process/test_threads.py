@@ -70,7 +70,7 @@ def check_close_beside_threads(ring_dir: Path) -> None:
 
     def work() -> None:
         attempts, written = 1, int(emit(LEASE, 1, 2))
-        under_way.wait(30)
+        under_way.wait(120)
         while not closed.is_set():
             attempts += 1
             written += emit(LEASE, 1, 2)
@@ -80,7 +80,7 @@ def check_close_beside_threads(ring_dir: Path) -> None:
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
-    under_way.wait(30)
+    under_way.wait(120)
     emitter.close()
     closed.set()
     for thread in threads:

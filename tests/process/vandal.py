@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CAPACITY = 64
 SPANS = 40
-PATIENCE = 10.0  # seconds for the drain to see a ring, or to let go of it
+PATIENCE = 60.0  # seconds for the drain to see a ring, or to let go of it
 HEADER = {name: field.offset for name, field in ffi.typeof("rb_header").fields}
 LANE = {name: field.offset for name, field in ffi.typeof("rb_lane").fields}
 POSITIONS = 1 << 64

@@ -101,7 +101,7 @@ def test_beside_readers_the_drain_delivers_everything_once(ring_dir: Path, tmp_p
             pictures = [json.loads(line) for line in top.read_until(2)]
             assert top.interrupt() == (130, "")
             code, errors = tail.interrupt()
-            assert sink.wait(timeout=30) == 0
+            assert sink.wait(timeout=120) == 0
         assert code == 130
         assert "Traceback" not in errors
         assert all(picture["drain_pid"] == drain.process.pid for picture in pictures)

@@ -44,7 +44,7 @@ ALL_FILES = {
     "ringbuf-drain.sysusers",
     "ringbuf-drain.tmpfiles",
 }
-SECONDS = 60
+SECONDS = 120
 
 
 def text_of(name: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PROCESSES = 3
 TASKS = 24
-PATIENCE = 30.0  # seconds
+PATIENCE = 120.0  # seconds
 
 # Python 3.12 and later warn of what this program is about.
 warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)

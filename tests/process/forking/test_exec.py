@@ -20,7 +20,7 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-PATIENCE = 30.0  # seconds
+PATIENCE = 120.0  # seconds
 BEGIN = """
 import os, subprocess, warnings, ringbuf
 from tests.process.numbered import Numbered

@@ -122,7 +122,7 @@ def work():
     ready = threading.Barrier(8)
     written = []
     def emit(number):
-        ready.wait(30)
+        ready.wait(120)
         written.append(read.emit(LeaseId(number), 1, 2))
     threads = [threading.Thread(target=emit, args=(number,)) for number in range(8)]
     for thread in threads:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
-SECONDS = 60
+SECONDS = 120
 
 
 def output_on_a_disk(path: Path, options: str, code: str, *arguments: object) -> str:

@@ -19,7 +19,7 @@ from tests.waiting import comes_true
 if TYPE_CHECKING:
     from drain.spool.spool import Entry
 
-SECONDS = 30.0
+SECONDS = 120.0
 LIMITS = SpoolLimits(64 << 20)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = 60
+SECONDS = 120
 
 
 def test_on_a_full_disk_batches_can_be_removed_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_the_lines_of_the_file_are_otlp_json_to_a_reader_that_others_wrote(
     with urllib3.PoolManager() as client:
         for line in output.read_bytes().splitlines():
             headers = {"Content-Type": "application/json"}
-            reply = client.request("POST", f"{receiver.http}/v1/traces", body=line, headers=headers, timeout=10)
+            reply = client.request("POST", f"{receiver.http}/v1/traces", body=line, headers=headers, timeout=120)
             assert reply.status == 200, reply.data
     until(lambda: len(arrived(behind)) == COUNT + 1)
     check(arrived(behind), *ids)

@@ -179,7 +179,7 @@ def test_http_to_a_server_that_answers_with_a_tls_alert_says_so() -> None:
             "otlp-http", endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}", otlp=OtlpSettings()
         )
         result = exporter.export(request())
-        thread.join(10)
+        thread.join(120)
         exporter.close()
     assert "https://" in result.message
 

@@ -88,7 +88,7 @@ def test_a_non_blocking_pipe_that_is_full_is_waited_for(pipe: Pipe) -> None:
     thread = threading.Thread(target=lambda: results.append(pipe.exporter.export(Request(line, 0, "json"))))
     thread.start()
     received = pipe.read(len(line))
-    thread.join(10)
+    thread.join(120)
     assert received == line
     assert results == [Result(Verdict.DELIVERED)]
 

@@ -30,7 +30,7 @@ RING: Any = SimpleNamespace(service="shop")
 DELIVERED = Result(Verdict.DELIVERED)
 AT_ONCE = RetryPolicy(initial=1e-6, maximum=1e-6)
 NEVER = RetryPolicy(initial=3600, maximum=3600)
-SECONDS = 30.0  # bounds a wait that goes wrong
+SECONDS = 120.0  # bounds a wait that goes wrong
 
 
 class PlayedExporter:

@@ -99,7 +99,7 @@ def test_the_thread_that_ends_a_span_does_not_wait_for_a_handler(processor: Ring
     try:
         ender = threading.Thread(target=processor.on_end, args=(no_ids(),))
         ender.start()
-        ender.join(30)
+        ender.join(120)
         has_waited = ender.is_alive()
         may_go_on.set()
         ender.join()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from drain.otlp.request import Encoding
 
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 class Counts:

@@ -64,7 +64,7 @@ def test_a_process_that_ends_at_once_is_started_again_after_a_pause(monkeypatch:
     assert examined.verdicts() == []
     process = examined._process
     assert process is not None
-    process.wait(30)
+    process.wait(120)
     assert examined.verdicts() == []
     assert examined._process is None
     assert examined.verdicts() == []

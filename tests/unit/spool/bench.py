@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drain.accounting.spool_status import SpoolStatus
     from drain.spool.spool import Entry
 
-SECONDS = 30.0  # bounds a wait that goes wrong
+SECONDS = 120.0  # bounds a wait that goes wrong
 MEBIBYTE = 1 << 20
 ROOMY = SpoolLimits(64 * MEBIBYTE)
 

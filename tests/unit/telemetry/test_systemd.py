@@ -122,7 +122,7 @@ def test_a_manager_that_is_gone_or_does_not_listen_neither_stops_nor_delays_the_
 
     telling = threading.Thread(target=tell)
     telling.start()
-    telling.join(30)
+    telling.join(120)
     is_held_up = telling.is_alive()
     manager.close()  # which ends such a wait
     telling.join()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEASE = LeaseId(7)
-PATIENCE = 30.0
+PATIENCE = 120.0
 SECOND = 1.1  # how often a ring that nobody reads is looked for, and what the coarse clock is behind
 
 

@@ -129,10 +129,10 @@ def test_every_thread_has_its_own_parent(read: DataplaneSite, ring_dir: Path) ->
     barrier = threading.Barrier(8)
 
     def work(number: int) -> None:
-        barrier.wait(30)
+        barrier.wait(120)
         for _ in range(20):
             with read.span(LEASE) as outer:
-                barrier.wait(30)  # all threads are inside their outer span
+                barrier.wait(120)  # all threads are inside their outer span
                 with read.span(LEASE) as inner:
                     seen[own_ids(inner)] = own_ids(outer)
 
