@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -79,7 +78,7 @@ class Fleet:
     def _batch(self) -> Batch:
         by_home: defaultdict[str, TracesData] = defaultdict(TracesData)
         records = np.zeros(20, LAYOUT.dtype)
-        records["trace_id"] = np.frombuffer(os.urandom(20 * 16), np.uint8).reshape(20, 16)
+        records["trace_id"] = np.frombuffer(self.world.random.randbytes(20 * 16), np.uint8).reshape(20, 16)
         for record, home in zip(records, self.homes.assign(records, "shop"), strict=True):
             trace = record["trace_id"].tobytes()
             self.sent.append(trace)

@@ -21,7 +21,7 @@ from drain.otlp.request import Request
 from drain.settings.configuration import load
 from drain.settings.otlp_environment import OtlpSettings
 from tests.otlp_server import OtlpGrpcServer, OtlpHttpServer
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -153,7 +153,7 @@ def test_names_are_looked_up_at_the_same_time() -> None:
     all_asked = threading.Barrier(3)
 
     def answer_once_all_are_asked(host: str, port: int, seconds: float) -> Sequence[Address]:
-        all_asked.wait(5.0)
+        all_asked.wait(SECONDS)
         return resolver(host, port, seconds)
 
     endpoints = [GATEWAYS, "http://others:4318", "http://third:4318"]

@@ -81,9 +81,13 @@ def test_only_names_that_end_in_ring_are_ring_files(directory: RingDirectory) ->
     assert directory.ring_files() == {"a.ring": ring.inode}
 
 
-def test_a_look_that_is_not_older_than_the_last_change_is_not_trusted(directory: RingDirectory) -> None:
+def test_a_look_that_is_not_older_than_the_last_change_is_not_trusted(
+    directory: RingDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(directory.path / "a.ring")
-    directory.ring_files()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: directory.path.stat().st_mtime_ns)
+        directory.ring_files()
     assert directory.changed(), "another file may be linked within the same tick of the clock"
     settle_clock(directory)
     directory.ring_files()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def test_an_examination_that_does_not_end_is_not_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starts = tmp_path / "starts"
+    starts.touch()
     hangs = f"import time; open({str(starts)!r}, 'a').write('.'); time.sleep(60)"
     monkeypatch.setattr(held_examination, "_START", hangs)
     monkeypatch.setattr(held_examination, "MOST_SECONDS", 1.0)
@@ -24,7 +25,7 @@ def test_an_examination_that_does_not_end_is_not_begun_again(tmp_path: Path, mon
         log = structlog.get_logger()
         unsafe = held_examination.examine_held(tmp_path, encoding="protobuf", batch_spans=512, rules=None, log=log)
     assert unsafe == {}
-    assert starts.read_text() == "."
+    assert starts.read_text() in {"", "."}, "where a start takes longer than that, it is ended before it writes"
     assert [line["event"] for line in lines] == [
         "the hold cannot be examined in time",
         "the hold is read without examination",

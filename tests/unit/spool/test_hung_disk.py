@@ -24,15 +24,26 @@ ANSWERS = "spool's disk answers again"
 class Disk:
     """Lets each write of a store wait while it hangs."""
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
         self.answers = threading.Event()
-        self.answers.set()
         self.is_waited_for = threading.Event()
+        self.go_on()
+
+    def hang(self) -> None:
+        self._patch.setattr(module, "_TAKE_SECONDS", 0.05)
+        self.is_waited_for.clear()
+        self.answers.clear()
+
+    def go_on(self) -> None:
+        """Answer again: who asks from now on waits for as long as it takes."""
+        self._patch.setattr(module, "_TAKE_SECONDS", SECONDS)
+        self.answers.set()
 
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    disk = Disk()
+    disk = Disk(monkeypatch)
     write = SpoolStore.write
 
     def write_when_it_answers(store: SpoolStore, *arguments: Any) -> Any:
@@ -41,14 +52,8 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
         return write(store, *arguments)
 
     monkeypatch.setattr(SpoolStore, "write", write_when_it_answers)
-    monkeypatch.setattr(module, "_TAKE_SECONDS", 0.05)
     yield disk
     disk.answers.set()
-
-
-def hang(disk: Disk) -> None:
-    disk.is_waited_for.clear()
-    disk.answers.clear()
 
 
 def test_nobody_waits_long_for_a_disk_that_hangs_and_it_is_said_once(bench: Bench, disk: Disk) -> None:
@@ -56,7 +61,7 @@ def test_nobody_waits_long_for_a_disk_that_hangs_and_it_is_said_once(bench: Benc
     put_back(spool, b"before", 1)
     spool.look()
     assert (spool.status().is_writable, spool.can_take(""), spool.room() > 0) == (True, True, True)
-    hang(disk)
+    disk.hang()
     spool.put(request())
     assert disk.is_waited_for.wait(SECONDS)
     assert spool.take() == []
@@ -67,7 +72,7 @@ def test_nobody_waits_long_for_a_disk_that_hangs_and_it_is_said_once(bench: Benc
         spool.look()
     assert bench.events.count(HANGS) == 1
     assert (spool.status().is_writable, spool.can_take(""), spool.room()) == (False, False, 0)
-    disk.answers.set()
+    disk.go_on()
     assert settled(spool).is_writable
     spool.look()
     assert bench.events.count(ANSWERS) == 1
@@ -76,13 +81,13 @@ def test_nobody_waits_long_for_a_disk_that_hangs_and_it_is_said_once(bench: Benc
 
 def test_what_is_cancelled_or_withdrawn_is_counted_as_never_stored(bench: Bench, disk: Disk) -> None:
     spool = bench.open()
-    hang(disk)
+    disk.hang()
     begun = spool.put(request())
     assert disk.is_waited_for.wait(SECONDS)
     waiting = spool.put(request(spans=5))
     assert waiting.cancel()
     assert not begun.cancel()
-    disk.answers.set()
+    disk.go_on()
     entry = begun.result(SECONDS)
     assert settled(spool).services == {"shop": SpoolSums(spooled=3, waiting=3)}
     spool.withdraw(entry)
@@ -92,7 +97,7 @@ def test_what_is_cancelled_or_withdrawn_is_counted_as_never_stored(bench: Bench,
 
 def test_no_more_batches_than_a_few_wait_for_the_disk(bench: Bench, disk: Disk) -> None:
     spool = bench.open()
-    hang(disk)
+    disk.hang()
     spool.put(request())
     assert disk.is_waited_for.wait(SECONDS)
     put = 0
@@ -100,4 +105,4 @@ def test_no_more_batches_than_a_few_wait_for_the_disk(bench: Bench, disk: Disk) 
         spool.put(request())
         put += 1
         assert put < 100
-    disk.answers.set()
+    disk.go_on()
