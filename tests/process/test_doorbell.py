@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECOND = 1_000_000_000
-PATIENCE = 30 * SECOND
+PATIENCE = 120 * SECOND
 LEASE = LeaseId(7)
 
 
@@ -246,14 +246,14 @@ LONG = 10 * PATIENCE
 class Interrupted(Exception):
     pass
 def interrupt(*_):
+    signal.setitimer(signal.ITIMER_REAL, 0)  # it raises once
     raise Interrupted
 signal.signal(signal.SIGALRM, interrupt)
-signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
 try:
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
     print("waited", eval("lib." + sys.argv[3]))
 except Interrupted:
     print("interrupted")
-signal.setitimer(signal.ITIMER_REAL, 0)
 """,
         ring_dir,
         bell,

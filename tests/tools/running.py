@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from drain.tools.__main__ import COMMANDS
 from drain.tools.looking.command_line import command_line
 from tests.nursery import shared
-from tests.service.draining import SECONDS
+from tests.service.draining import SECONDS, until
 
 if TYPE_CHECKING:
     from tests.nursery import Child
@@ -78,6 +78,12 @@ class Running:
             assert more, f"{len(self.lines)} lines of {count}, then the end: {self.process.communicate()}"
             self._output += more
         return self.lines
+
+    def stand_still(self) -> None:
+        """Stop the process, and wait until it stands still."""
+        self.process.send_signal(signal.SIGSTOP)
+        status = Path(f"/proc/{self.process.pid}/stat")
+        until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
 
     def close_output(self) -> None:
         """Be a reader who has gone."""

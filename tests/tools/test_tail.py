@@ -144,7 +144,7 @@ def test_what_the_drain_was_done_with_before_is_told_as_missed(ring_dir: Path) -
     ):
         emit(emitter, range(1))
         tail.read_until(1)
-        tail.process.send_signal(signal.SIGSTOP)  # it looks at nothing, and the drain goes on
+        tail.stand_still()  # it looks at nothing, and the drain goes on
         consumer.take()
         emit(emitter, range(1, 41))
         consumer.copy(count=30)

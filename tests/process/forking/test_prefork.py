@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 CLIENTS = 3
-SECONDS = 30.0
+SECONDS = 120.0
 # Of each kind at least so many requests are answered before the next thing happens.
 REQUESTS = 40
 BOOT = 1 << 40  # from here on the numbers of spans that no request asked for
@@ -115,6 +116,17 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def has_killed_one(server: int, seen: set[int]) -> bool:
+    """Kill a worker, and add all to those that were seen; return whether one was there: they come and go."""
+    workers = children_of(server)
+    seen.update(workers)
+    for pid in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            return True
+    return False
+
+
 def lease_of(span: Span) -> int:
     for attribute in span.attributes:
         if attribute.key == "grafos.lease.id":
@@ -153,9 +165,7 @@ def test_every_request_arrives_once(
             with Clients(listener.getsockname()) as clients:
                 clients.wait_for_more()
                 for _ in range(3):  # killed in the midst of requests
-                    workers = children_of(server.pid)
-                    seen.update(workers)
-                    os.kill(workers[0], signal.SIGKILL)
+                    until(lambda: has_killed_one(server.pid, seen))
                     clients.wait_for_more()
                 server.send_signal(signal.SIGHUP)  # graceful: all workers are replaced
                 clients.wait_for_more()
