@@ -340,9 +340,10 @@ def test_what_timed_out_before_a_listener_without_tls_tells_so(cluster: MockClus
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     tls = {"security.protocol": "SSL", "ssl.ca.location": str(tmp_path / "ca.pem")}
     with closing(exporter_to(cluster, seconds=1, **tls)) as exporter:
-        result = exporter.export(REQUEST)
-        assert result.verdict is Verdict.RETRY
-        assert "SSL_HANDSHAKE" in result.message  # and, most times, that it may be a listener without TLS
+        results = [exporter.export(REQUEST)]
+        # And, most times, that it may be a listener without TLS.
+        until(lambda: "SSL_HANDSHAKE" in results[-1].message, lambda: results.append(exporter.export(REQUEST)))
+        assert {result.verdict for result in results} == {Verdict.RETRY}
 
 
 def test_an_authority_that_is_not_trusted_is_the_operators(tmp_path: Path) -> None:
@@ -355,9 +356,10 @@ def test_an_authority_that_is_not_trusted_is_the_operators(tmp_path: Path) -> No
         tls = {"security.protocol": "SSL", "ssl.ca.location": str(tmp_path / "ca.pem"), "message.timeout.ms": "1000"}
         options = KafkaOptions(f"127.0.0.1:{server.getsockname()[1]}", properties=tls)
         with closing(KafkaExporter(options)) as exporter:
-            result = exporter.export(REQUEST)
-            assert (result.verdict, result.needs_operator) == (Verdict.RETRY, True), result
-            assert "certificate verify failed" in result.message
+            results = [exporter.export(REQUEST)]
+            until(lambda: results[-1].needs_operator, lambda: results.append(exporter.export(REQUEST)))
+            assert {result.verdict for result in results} == {Verdict.RETRY}
+            assert "certificate verify failed" in results[-1].message
         server.shutdown(socket.SHUT_RDWR)
 
 
@@ -435,9 +437,9 @@ def test_a_topic_that_grows_gets_its_traces_on_all_its_partitions(noida: NoidaBr
     def send(exporter: KafkaExporter, partitioner: KafkaPartitioner | None) -> None:
         assert partitioner is not None
         traces = TracesData()
-        spans = [Span(trace_id=os.urandom(16), span_id=b"12345678", name=str(len(sent))) for _ in range(60)]
+        spans = [Span(trace_id=os.urandom(16), span_id=b"12345678", name=str(len(sent))) for _ in range(600)]
         traces.resource_spans.add().scope_spans.add().spans.extend(spans)
-        parts = by_destination(Request(traces.SerializeToString(), 60, "protobuf"), partitioner.home)
+        parts = by_destination(Request(traces.SerializeToString(), 600, "protobuf"), partitioner.home)
         assert {part.destination for part in parts} == set(partitioner.names)
         assert {result.verdict for result in exporter.export_together(parts)} == {Verdict.DELIVERED}
         sent.append((partitioner, traces))
@@ -453,7 +455,7 @@ def test_a_topic_that_grows_gets_its_traces_on_all_its_partitions(noida: NoidaBr
         assert exporter.broker_state().partitions == 6
         send(exporter, exporter.partitioner)
         send(exporter, before)  # what was encoded or stored before has a partition that is there
-        found = read_until(lambda some: sum(map(spans_in, some)) >= 180, noida.bootstrap, 6, "grows")
+        found = read_until(lambda some: sum(map(spans_in, some)) >= 1800, noida.bootstrap, 6, "grows")
     for message in found:
         for span in spans_of(TracesData.FromString(message.value() or b"")):
             assert sent[int(span.name)][0].partition_of(span.trace_id, "") == message.partition()

@@ -293,7 +293,7 @@ def proxy_server() -> Iterator[ProxyServer]:
             yield proxy
         finally:
             proxy.shutdown()
-            thread.join(10)
+            thread.join(120)
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
