@@ -85,6 +85,12 @@ def spans_in_file(path: Path) -> list[Span]:
     return [span for line in path.read_bytes().splitlines() for span in spans_of(from_json_line(line))]
 
 
+def spans_so_far(path: Path) -> list[Span]:
+    """Return the spans of a file that is being written, whose last line may not be whole yet, if it is there."""
+    whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
+    return [span for line in whole.splitlines() for span in spans_of(from_json_line(line))]
+
+
 def numbers_in_file(path: Path) -> list[int]:
     return [number_of(span) for span in spans_in_file(path)]
 

@@ -156,7 +156,7 @@ def test_while_an_endpoint_is_away_its_traces_wait_for_it_or_the_other_has_them(
             emit(emitter, range(100))
             if balance == "trace":
                 homes = Rendezvous(list(exporters))
-                drain.until(lambda: len(received(there)) > 30)
+                drain.until(lambda: len(received(there)) > 10)  # of a half, of dice that nobody loads
                 assert {homes.home(span.trace_id) for span in spans_at(there)} == {there.url}
                 assert emitter.stats().pending > 0
                 away.otherwise = success()
@@ -187,7 +187,7 @@ def test_what_waits_for_an_address_that_has_left_goes_to_the_others(emitter: rin
         gateways.let_go = lambda: None  # which the harness calls at its end
         with SteppedDrain(ring_dir, gateways, Limits(20, 4_000_000, 0.0, 4, SECONDS)) as drain:
             emit(emitter, range(100))
-            drain.until(lambda: len(received(stays)) > 30 and leaves.requests)
+            drain.until(lambda: len(received(stays)) > 10 and leaves.requests)
             assert {Rendezvous(list(exporters)).home(span.trace_id) for span in spans_at(stays)} == {stays.url}
             assert emitter.stats().pending > 0
             addresses.pop()
@@ -211,10 +211,9 @@ def test_parts_that_wait_for_an_endpoint_outlive_a_kill_and_go_to_it(
         flags += ["--retry-initial", 0.01, "--retry-maximum", 0.05]
         with DrainProcess(tmp_path / "log", ring_dir, *flags) as drain:
             emit(emitter, range(300))
-            until(lambda: emitter.stats().pending == 0)
+            until(lambda: emitter.stats().pending == 0 and len(set(received(there))) > 100)
             drain.kill()
-        at_home = set(received(there))
-        assert 100 < len(at_home) < 200
+        assert len(set(received(there))) < 200
         waiting = {span.trace_id for span in spans_at(away)}
         away.requests.clear()
         away.otherwise = success()

@@ -12,7 +12,7 @@ from drain.exporters.protocol import Result, Verdict
 from drain.service.limits import Limits
 from ringbuf._ringbuf import ffi, lib
 from tests.service.c_producer import CProducer
-from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, ring_files
+from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, ring_files, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,13 +207,15 @@ def test_a_noisy_ring_does_not_starve_the_others(ring_dir: Path, backend: Memory
         SteppedDrain(ring_dir, backend, limits) as drain,
     ):
         emit(quiet, [1_000_000])
-        steps = 0
-        while quiet.stats().pending:
+
+        def fill_and_step() -> None:
             emit(noisy, range(64))
             drain.step()
-            steps += 1
-            assert steps < 200
+
+        until(lambda: not quiet.stats().pending, fill_and_step)
         assert noisy.stats().pending
+        (turn,) = (at for at, number in enumerate(backend.numbers) if number == 1_000_000)
+        assert turn < 200, "not behind all that the other has"
 
 
 def test_a_lane_that_was_half_full_is_told_once_as_found_late(

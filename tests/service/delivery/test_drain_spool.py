@@ -135,9 +135,11 @@ def test_while_the_backend_is_away_the_rings_are_read_and_later_every_span_arriv
 def test_a_slow_attempt_goes_on_while_its_batch_is_in_the_spool(
     emitter: ringbuf.Emitter, backend: Backend, start: Callable[..., SteppedDrain]
 ) -> None:
-    drain = start()
+    drain = start(spool_after=NEVER)
     backend.holds = lambda _request: True
     emit(emitter, range(10))
+    drain.until(lambda: backend.waiting)
+    drain.service._delivery.spool_after = 0.0
     drain.until(lambda: emitter.stats().pending == 0)
     assert drain.sums().spooled == 10
     assert backend.waiting == 1
@@ -172,8 +174,12 @@ def test_a_lane_that_is_half_full_does_not_wait_for_its_time(
 
 
 def test_spooled_batches_go_oldest_first_in_turn_with_new_ones(
-    emitter: ringbuf.Emitter, backend: Backend, start: Callable[..., SteppedDrain]
+    emitter: ringbuf.Emitter,
+    backend: Backend,
+    start: Callable[..., SteppedDrain],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(spool_module, "_TAKE_SECONDS", SECONDS)  # a spool that is late loses its turn
     drain = start()
     backend.is_down = True
     for sent in range(0, 200, 10):
@@ -358,6 +364,7 @@ def test_while_the_backend_is_down_it_is_not_hammered(
     for sent in range(0, 1000, 10):
         emit(emitter, range(sent, sent + 10))
         drain.until(lambda: emitter.stats().pending == 0)
+    drain.until(lambda: drain.service._delivery.is_backend_down)
     assert 5 <= backend.attempts <= 5 + 8, "as many as show it, and those that had begun"
 
 
@@ -440,7 +447,7 @@ def test_once_says_that_what_waits_in_the_spool_is_not_delivered(
     with OtlpHttpServer() as server:
         pass
     emit(emitter, range(30))
-    with DrainProcess(log, ring_dir, "--once", *arguments(server, tmp_path, "--shutdown-timeout", 0.5)) as drain:
+    with DrainProcess(log, ring_dir, "--once", *arguments(server, tmp_path, "--shutdown-timeout", 4)) as drain:
         assert drain.wait() == 1
         assert drain.events("audit")[-1]["spool"] == {"shop": {"spooled": 30, "waiting": 30}}
         assert drain.audit()["shop"]["spooled"] == 30

@@ -30,6 +30,7 @@ from tests.service.draining import (
     records,
     run_once,
     spans_in_file,
+    spans_so_far,
     until,
 )
 
@@ -317,7 +318,7 @@ def test_looks_at_rings_that_are_gone_keep_no_chunk_of_the_hold(
     hold.close()
     emit_traces(emitter, 20)
     output, log = tmp_path / "spans.jsonl", tmp_path / "log"
-    more = ("--sampling", rules, "--hold-bytes", 16 << 20, "--shutdown-timeout", 5)
+    more = ("--sampling", rules, "--hold-bytes", 16 << 20, "--shutdown-timeout", 30)
     with DrainProcess(log, ring_dir, *arguments(output, *more)) as drain:
         until(lambda: emitter.stats().pending == 0)
         assert drain.stop() == 0
@@ -331,7 +332,7 @@ def test_a_lane_with_more_than_a_chunk_takes_is_held_bit_by_bit_and_then_decided
     everything, failing = emit_traces(emitter, 14_000, 200)
     output, log = tmp_path / "spans.jsonl", tmp_path / "log"
     more = ("--sampling", rules, "--batch-spans", 100_000)
-    with DrainProcess(log, ring_dir, "--once", "--shutdown-timeout", "5", *arguments(output, *more)) as drain:
+    with DrainProcess(log, ring_dir, "--once", "--shutdown-timeout", "60", *arguments(output, *more)) as drain:
         assert drain.wait() == 0
         (event,) = drain.events("audit")
     assert check_whole(output) == failing
@@ -363,7 +364,7 @@ def test_rules_are_reloaded_and_a_wrong_file_changes_nothing(
             assert b"\nringbuf_drain_failed_reloads_total 1.0\n" in answer.read()
         emit_and_reload(begin, "other rules decide on traces that begin from now on")  # `first` keeps all now
         emit_traces(emitter, 20)
-        until(lambda: len(spans_in_file(output)) == 20 * SPANS)
+        until(lambda: len(spans_so_far(output)) == 20 * SPANS)
         assert drain.stop() == 0
     assert not drain.events("the configuration is not taken up")
     assert len(drain.events("reloaded")) == 2
@@ -384,7 +385,7 @@ def test_a_dry_run_delivers_all_until_a_reload_lets_the_rules_decide(
                 return {f"ringbuf_drain_sampling_{line}.0" for line in lines} <= set(answer.read().decode().split("\n"))
 
         emit_traces(emitter, 10)
-        until(lambda: len(spans_in_file(output)) == 10 * SPANS)
+        until(lambda: len(spans_so_far(output)) == 10 * SPANS)
         until(lambda: has_metrics("dry_run 1", 'spans_total{decision="sampled_out",rule="all"} 30'))
         rules.write_text(drop_all.format("false"))
         drain.signal(signal.SIGHUP)

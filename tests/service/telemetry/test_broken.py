@@ -56,6 +56,7 @@ def test_a_thread_that_ends_turns_health_red_stops_the_watchdog_and_ends_the_pro
         until(lambda: watched.get("/healthz")[0] == 503)
         for path in ("/healthz", "/readyz"):
             assert watched.get(path)[1][0] == why
+        watched.go_rounds(2)  # one may have been under way, and past the question whether all is well
         watched.told()
         watched.go_rounds(20)
         assert "WATCHDOG=1" not in watched.told(), "a manager is to end it, if it does not end by itself"

@@ -44,10 +44,21 @@ def answer_of(port: int, path: str, **parameters: str) -> Any:
     return answer["data"] if answer["status"] == "success" else None
 
 
+def waited_for(port: int, query: str) -> list[dict[str, Any]]:
+    """Return the vector that a query gives, once it gives one: the last scrape may have failed."""
+    found: list[dict[str, Any]] = []
+
+    def ask() -> None:
+        found.extend(asked(port, query) or [])
+
+    until(lambda: found, ask, why=lambda: f"nothing to show: {query}")
+    return found
+
+
 @contextmanager
 def prometheus(program: str, folder: Path, target: int) -> Iterator[int]:
     scrape = {"job_name": "ringbuf-drain", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
-    config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": [scrape]}
+    config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [scrape]}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
     (port,) = free_ports(1)
     command = [
@@ -77,10 +88,10 @@ def test_prometheus_scrapes_a_drain(ring_dir: Path, tmp_path: Path, debian_progr
         for _ in range(100):
             assert read.emit(LeaseId(1), 1_000_000_000, 1_002_000_000)
         until(lambda: asked(port, 'ringbuf_drain_hold_spans_left_total{service="shop",outcome="delivered"} == 100'))
-        assert asked(port, 'up{job="ringbuf-drain"} == 1')
+        assert waited_for(port, 'up{job="ringbuf-drain"} == 1')
         # Half of the spans took less than the middle of the bucket from 1 to 3 ms.
         quantile = "histogram_quantile(0.5, sum by (le, grafos_operation) (ringbuf_span_duration_seconds_bucket))"
-        [answer] = asked(port, quantile) or []
+        [answer] = waited_for(port, quantile)
         assert answer["metric"] == {"grafos_operation": "fbmu_read"}
         assert float(answer["value"][1]) == 0.002
         times = {"start": "0", "end": "10"}  # of the spans
@@ -92,8 +103,7 @@ def test_prometheus_scrapes_a_drain(ring_dir: Path, tmp_path: Path, debian_progr
         for exemplar in of_bucket["exemplars"]:
             assert (exemplar["labels"]["trace_id"], exemplar["labels"]["span_id"]) in ids
             assert (float(exemplar["value"]), exemplar["timestamp"]) == (0.002, 1.002)
-        types = asked(port, "count by (__name__) ({__name__=~'ringbuf_.*'})") or []
-        assert len(types) > 30
+        assert len(waited_for(port, "count by (__name__) ({__name__=~'ringbuf_.*'})")) > 30
         # Not there: a spool and dead letters without a state directory, Kafka, several endpoints, exports of metrics.
         kinds = ("spool", "dead_letter", "kafka", "endpoint", "metric")
         absent = tuple(f"ringbuf_drain_{kind}_" for kind in kinds)
