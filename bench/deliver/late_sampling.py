@@ -8,7 +8,7 @@ two rings; producer, drain and receiver share the machine.
 
 *Alone* are roots that are their whole trace. *Ten* are traces of ten spans: five in each ring, the root last. Waits are
 the defaults: half a second after the root. *Hold* is the most that was in it over what rate x wait x (slot + 4 bytes)
-gives; *early* counts decisions for want of room, of which there should be none.
+gives, as the drain shows it each second; *early* counts decisions for want of room, of which there should be none.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import ringbuf
 from bench.cost.encode import records
 from bench.deliver.end_to_end import Sink, drain
 from bench.measure import Figure, processor_seconds
+from drain.sampling.hold.picture import read_picture
 from ringbuf._ringbuf import lib
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 
@@ -53,7 +54,6 @@ _WORD_BYTES: Final = 4  # of a record in the hold
 _KINDS: Final = ("alone", "ten")
 _NARROW: Final = 1.1
 _EARLY: Final = re.compile(r'ringbuf_drain_sampling_traces_total\{.*reason="(?:limit|hold|share)".*\} (\S+)')
-_HOLD_BYTES: Final = re.compile(r"^ringbuf_drain_hold_used_bytes (\S+)", re.MULTILINE)
 
 
 class Trial(NamedTuple):
@@ -184,13 +184,14 @@ class Bench:
             before, lost = processor_seconds(self._pid), producer.lost()
             producer.emit(rate, seconds)
             lost = producer.lost() - lost
-            most = self._value(_HOLD_BYTES)
+            picture = read_picture(Path(self._dir) / "hold")  # a scrape would be in the time that is measured
             last = time.perf_counter()
             is_drained = producer.wait_drained()
             lag = time.perf_counter() - last
             time.sleep(_SETTLE_SECONDS)
             used = processor_seconds(self._pid) - before
             holds = is_drained and not lost and lag < _LAG_SECONDS
+        most = 0 if picture is None else picture.used_bytes
         return Trial(1e9 * used / (rate * seconds - lost), holds, most, self._value(_EARLY))
 
     def close(self) -> None:
