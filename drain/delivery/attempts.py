@@ -10,9 +10,8 @@ from google.protobuf.message import DecodeError
 
 from drain.accounting.outcome import Outcome
 from drain.delivery.halves import pieces
-from drain.delivery.request_size import ANY_SIZE
 from drain.delivery.route import where
-from drain.exporters.protocol import Bounded, GroupExporter, Result, Verdict
+from drain.exporters.protocol import GroupExporter, Result, Verdict, most_bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,8 +74,8 @@ class Attempts:
     @property
     def most_bytes(self) -> int:
         """How large a body may be, by what the destination has told and refused."""
-        told = self._exporter.most_bytes if isinstance(self._exporter, Bounded) else ANY_SIZE
-        return min(told, self._size.bytes)
+        told = most_bytes_of(self._exporter)
+        return self._size.bytes if told is None else min(told, self._size.bytes)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, bool]]:
         """Send what is left of parts, of each one request at a time, and those of all together.

@@ -189,6 +189,12 @@ def most_together_of(exporter: Exporter | None) -> int:
     return most
 
 
+def most_bytes_of(exporter: Exporter | None) -> int | None:
+    """Return how large a request's body may be, by what a `Bounded` exporter was told; None: nobody has told it."""
+    most: int | None = getattr(exporter, "most_bytes", None)
+    return most
+
+
 @runtime_checkable
 class Renewable(Exporter, Protocol):
     """An exporter that has files or connections which it can leave for new ones."""
