@@ -90,3 +90,28 @@ int rb_code_spans(const rb_span_form *form, const void *records, uint64_t count,
     }
     return RB_OK;
 }
+
+int64_t rb_count_spans(const rb_span_form *form, const void *records, uint64_t count, const rb_span_series *series)
+{
+    if (!is_form(form) || series == NULL || series->rows == NULL || series->counts == NULL || series->nanos == NULL ||
+        (count && records == NULL))
+        return RB_E_ARGUMENT;
+    uint64_t width = (uint64_t)form->bound_count + 1;
+    const uint8_t *record = records;
+    for (uint64_t i = 0; i < count; i++, record += form->slot_bytes) {
+        int64_t code = code_of(form, record);
+        if (code < 0)
+            continue;
+        if ((uint64_t)code >= series->code_count)
+            return RB_E_ARGUMENT;
+        int32_t row = series->rows[code];
+        if (row < 0)
+            return (int64_t)i;
+        if ((uint64_t)row >= series->row_count)
+            return RB_E_ARGUMENT;
+        uint64_t lasted = nanos_of(record);
+        series->counts[(uint64_t)row * width + cell_of(form, lasted)]++;
+        series->nanos[row] += (double)lasted;
+    }
+    return (int64_t)count;
+}

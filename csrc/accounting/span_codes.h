@@ -29,6 +29,15 @@ typedef struct rb_span_form {
     uint32_t bound_count;
     const uint64_t *bounds_nano; /* ascending */
 } rb_span_form;
+
+/* Where spans are counted. */
+typedef struct rb_span_series {
+    const int32_t *rows; /* of each code, the row of its series; negative: it has none yet */
+    uint64_t code_count;
+    int64_t *counts; /* of each row, bound_count + 1 cells */
+    double *nanos;   /* of each row, the sum of durations */
+    uint64_t row_count;
+} rb_span_series;
 /* [/ABI] */
 
 /* [COLD] */
@@ -39,6 +48,14 @@ typedef struct rb_span_form {
  */
 int rb_code_spans(const rb_span_form *form, const void *records, uint64_t count, int64_t *codes, int64_t *cells,
                   double *nanos);
+
+/*
+ * rb_count_spans - count records, in their order, up to the first whose code has no row yet; one whose code is -1 is
+ * passed over.
+ *
+ * Returns: how many were counted or passed over; RB_E_ARGUMENT, also for a code or a row that there is not.
+ */
+int64_t rb_count_spans(const rb_span_form *form, const void *records, uint64_t count, const rb_span_series *series);
 /* [/COLD] */
 
 #endif

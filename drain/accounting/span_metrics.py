@@ -32,6 +32,8 @@ DURATION_BOUNDS: Final = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 
 
 # Up to so many, the codes that occur are found by a count of each; beyond, by a sort.
 _COUNTED_CODES: Final = 1 << 15
+# Up to so many, each has a place in a table of its counter; every ring has a counter.
+_PLACED_CODES: Final = 1 << 12
 # Codes are int64. Labels that would lead beyond are left out: their series could never be told apart within the bound.
 _MAX_CODES: Final = 1 << 62
 _NANO: Final = 1e9
@@ -143,6 +145,28 @@ class SpanMetrics:
         if exemplars is not None and self.reservoir is not None:
             with self._lock:
                 self.reservoir.offer(exemplars)
+
+    def count(self, form: Any, records: Any, count: int, rows: np.ndarray) -> int:
+        """Count records up to the first whose code has no row yet; return how many that are.
+
+        Args:
+            form: the `rb_span_form *`.
+            records: their bytes, a cffi buffer.
+            count: how many.
+            rows: of each code, i4; negative: none yet.
+        """
+        with self._lock:
+            series = ffi.new(
+                "rb_span_series *",
+                (
+                    *(ffi.from_buffer("int32_t[]", rows), len(rows)),
+                    *(_of(self._counts.reshape(-1)), _of(self._nanos), len(self._counts)),
+                ),
+            )
+            counted: int = lib.rb_count_spans(form, records, count, series)
+        if counted < 0:
+            raise ValueError(ffi.string(lib.rb_strerror(counted)).decode())
+        return counted
 
     @property
     def series_count(self) -> int:
@@ -258,6 +282,7 @@ class SpanCounter:
         self._known_codes = np.empty(0, np.int64)
         self._known_rows = np.empty(0, np.int64)
         self._are_rows_distinct = True
+        self._row_of: np.ndarray | None = None  # of each code, negative: none yet
 
     def summarise(self, records: np.ndarray, invalid: int, *, with_exemplars: bool = True) -> SpanSummary | None:
         """Return what the valid ones of these records add; None where there are none.
@@ -281,6 +306,29 @@ class SpanCounter:
         exemplars = self._exemplars(data, at, cells, nanos, of_series) if with_exemplars else None
         summary = SpanSummary(of_series, counts, np.bincount(at, weights=nanos, minlength=rows), exemplars)
         return summary if is_merged else _merged(summary)
+
+    def count(self, records: np.ndarray) -> None:
+        """Count spans at once, all of them released; array of the layout's dtype, one dimension."""
+        if self._codes > _PLACED_CODES:
+            summary = self.summarise(records, 0, with_exemplars=False)
+            if summary is not None:
+                self.add(summary)
+            return
+        if self._row_of is None:
+            self._row_of = np.full(self._codes, -1, np.int32)
+        data = _bytes_of(records)
+        done = self._metrics.count(self._form, data, len(records), self._row_of)
+        if done < len(records):
+            left = data + done * self._layout.dtype.itemsize
+            self._place(left, len(records) - done, self._row_of)
+            self._metrics.count(self._form, left, len(records) - done, self._row_of)
+
+    def _place(self, records: Any, count: int, row_of: np.ndarray) -> None:
+        """Give each code that occurs a row."""
+        codes, _, _ = self._coded(records, count)
+        for code in sorted({*codes.tolist()}):
+            if code >= 0 and row_of[code] < 0:
+                row_of[code] = self._metrics.row_of(self._labels(code), self._keys)
 
     def exemplars(self, records: np.ndarray) -> np.ndarray | None:
         """Return those of spans that are counted elsewhere, for `SpanMetrics.offer`; None: none are wanted.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -84,8 +83,7 @@ class Copier:
         self._clock = clock
         self._came_late = False
         self._unreleased: dict[Lane, Ring] = {}  # lanes out of which something is on its way
-        summarise = functools.partial(self._summarise, with_exemplars=False)  # of what is held: when it is delivered
-        self._holder = None if late is None else LaneHolder(late, summarise)
+        self._holder = None if late is None else LaneHolder(late, self._count)
         self._late = late
         self.not_delivered = 0
         self.is_short = False
@@ -238,13 +236,19 @@ class Copier:
         for destination, part in grouped(contiguous, destinations, len(names)):
             yield names[destination], part
 
-    def _summarise(
-        self, ring: Ring, records: np.ndarray, invalid: int, *, with_exemplars: bool = True
-    ) -> SpanSummary | None:
+    def _count(self, ring: Ring, spans: np.ndarray) -> None:
+        if ring.span_counter is None:
+            return
+        try:
+            ring.span_counter.count(spans)
+        except Exception as error:  # noqa: BLE001 - a count of durations is no reason to deliver nothing
+            self._trouble.warn("records cannot be counted", ring=ring.name, reason=repr(error))
+
+    def _summarise(self, ring: Ring, records: np.ndarray, invalid: int) -> SpanSummary | None:
         if ring.span_counter is None:
             return None
         try:
-            return ring.span_counter.summarise(records, invalid, with_exemplars=with_exemplars)
+            return ring.span_counter.summarise(records, invalid)
         except Exception as error:  # noqa: BLE001 - a count of durations is no reason to deliver nothing
             self._trouble.warn("records cannot be summarised", ring=ring.name, reason=repr(error))
             return None

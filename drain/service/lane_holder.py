@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from drain.accounting.span_metrics import SpanSummary
     from drain.rings.ring import Ring
     from drain.rings.segment import Lane
     from drain.service.late_sampling import LateSampling
@@ -29,12 +28,12 @@ class LaneHolder:
 
     Args:
         late: decides on them, and has the hold.
-        summarise: what records add to the span metrics: of a ring, its records, how many of them are no spans.
+        count: counts spans of a ring that are released, in the span metrics.
     """
 
-    def __init__(self, late: LateSampling, summarise: Callable[[Ring, np.ndarray, int], SpanSummary | None]) -> None:
+    def __init__(self, late: LateSampling, count: Callable[[Ring, np.ndarray], None]) -> None:
         self._late = late
-        self._summarise = summarise
+        self._count = count
         self._joined: dict[RingKey, Ring] = {}
         self._copied: dict[Lane, tuple[int, np.ndarray]] = {}
         self._began_unix_nano = time.time_ns()
@@ -109,7 +108,7 @@ class LaneHolder:
             self._copied[lane] = start, records.copy()
             raise
         outcome = Outcome(spooled=taken.held, invalid=invalid, sampled_out=taken.sampled_out)
-        self._release(key, ring, lane, records, outcome)
+        self._release(key, ring, lane, spans, outcome)
         if lane in self._again:
             self._again[lane] -= len(records)
             if self._again[lane] <= 0:
@@ -126,14 +125,15 @@ class LaneHolder:
             while end is not None and any(end):
                 records = ring.copy(lane, sum(end))
                 now, end = _first(end, len(records))
-                self._release(key, ring, lane, records, now)
+                spans = records[find_spans(records, ring.layout)] if now.invalid else records
+                self._release(key, ring, lane, spans, now)
             self._late.hold.unreleased.released(key, lane.index)
             if ring.created_unix_nano < self._began_unix_nano and ring.ready(lane):
                 self._again[lane] = ring.ready(lane)
 
-    def _release(self, key: RingKey, ring: Ring, lane: Lane, records: np.ndarray, outcome: Outcome) -> None:
-        summary = self._summarise(ring, records, outcome.invalid) if len(records) > outcome.invalid else None
-        segment = Segment(ring, lane, outcome.spooled, outcome.invalid, outcome.sampled_out, outcome, summary)
+    def _release(self, key: RingKey, ring: Ring, lane: Lane, spans: np.ndarray, outcome: Outcome) -> None:
+        self._count(ring, spans)
+        segment = Segment(ring, lane, outcome.spooled, outcome.invalid, outcome.sampled_out, outcome)
         lane.segments.append(segment)
         ring.release(lane)
         self._late.hold.unreleased.released(key, lane.index)

@@ -106,6 +106,20 @@ def test_a_batch_adds_what_its_spans_add_one_by_one(case: tuple[SpanLayout, list
     assert series_of(spans) == one_by_one(layout, batches, spans)
 
 
+@given(
+    layouts(types=FIXED_TYPES).flatmap(
+        lambda layout: st.tuples(st.just(layout), st.lists(any_records_for(layout), max_size=3))
+    )
+)
+def test_spans_that_are_counted_at_once_add_the_same(case: tuple[SpanLayout, list[Any]]) -> None:
+    layout, batches = case
+    spans = SpanMetrics(MAX_SERIES)
+    counter = spans.of(layout, "shop")
+    for records in batches:
+        counter.count(records[find_spans(records, layout)])
+    assert series_of(spans) == one_by_one(layout, batches, spans)
+
+
 @given(layouts(types=FIXED_TYPES).flatmap(lambda layout: st.tuples(st.just(layout), any_records_for(layout))))
 def test_exponential_buckets_are_counted_beside_the_explicit_ones(case: tuple[SpanLayout, Any]) -> None:
     layout, records = case
@@ -224,6 +238,23 @@ def test_series_beyond_the_bound_are_counted_together() -> None:
     counts, seconds = series[frozenset({("service", OTHER), ("span_name", OTHER)})]
     assert sum(counts) == 30
     assert seconds == pytest.approx(0.03)
+
+
+def test_what_is_counted_at_once_keeps_the_bound_on_series() -> None:
+    layout, records = many_named(25)
+    spans = SpanMetrics(max_series=10)
+    counter = spans.of(layout, "shop")
+    for _ in range(2):
+        counter.count(records)
+    assert sorted(sum(counts) for counts, _ in series_of(spans).values()) == [2] * 10 + [30]
+
+
+def test_more_codes_than_have_a_place_are_counted_at_once_all_the_same() -> None:
+    layout, records = many_named(5000)
+    spans = SpanMetrics(max_series=10)
+    spans.of(layout, "shop").count(records)
+    assert sum(sum(counts) for counts, _ in series_of(spans).values()) == 5000
+    assert spans.overflow == 4990
 
 
 def test_a_ring_that_comes_when_there_is_no_room_adds_to_the_series_that_are_there() -> None:

@@ -62,3 +62,31 @@ def test_a_name_beyond_the_layout_has_no_code_and_a_value_beyond_its_table_count
     records[2 * SLOT - 2] = 2
     assert lib.rb_code_spans(form, records, 2, codes, cells, nanos) == lib.RB_OK
     assert list(codes) == [-1, 3]
+
+
+def counted(rows: list[int], row_count: int, **form: Any) -> tuple[int, list[int], list[float]]:
+    """Count three records, of the names 0, 1, and one beyond the layout; return what C returns, counts and sums."""
+    records = ffi.new("uint8_t[]", 3 * SLOT)
+    for at, name in enumerate((0, 7, 1)):
+        record = ffi.cast("rb_record *", records + at * SLOT)
+        record.name, record.end_unix_nano = name, 20
+    bounds = ffi.new("uint64_t[]", [10])
+    whole = {"slot_bytes": SLOT, "names": 2, "bound_count": 1, "bounds_nano": bounds}
+    of, given = ffi.new("rb_span_form *", {**whole, **form}), ffi.new("int32_t[]", rows)
+    counts, nanos = ffi.new("int64_t[]", 4), ffi.new("double[]", 2)
+    series = ffi.new("rb_span_series *", [given, len(rows), counts, nanos, row_count])
+    return int(lib.rb_count_spans(of, records, 3, series)), list(counts), list(nanos)
+
+
+def test_spans_are_counted_up_to_the_first_without_a_row() -> None:
+    assert counted([1, 0], 2) == (3, [0, 1, 0, 1], [20.0, 20.0])
+    assert counted([1, -1], 2) == (2, [0, 0, 0, 1], [0.0, 20.0])
+
+
+@pytest.mark.parametrize(("rows", "row_count"), [([0], 2), ([0, 2], 2), ([0, 0], 0)])
+def test_a_code_or_a_row_that_there_is_not_is_refused(rows: list[int], row_count: int) -> None:
+    assert counted(rows, row_count)[0] == lib.RB_E_ARGUMENT
+
+
+def test_nor_is_by_a_form_that_is_not_sound() -> None:
+    assert counted([0, 1], 2, slot_bytes=0)[0] == lib.RB_E_ARGUMENT
