@@ -790,6 +790,14 @@ int rb_doorbell_wait(rb_doorbell *doorbell, uint32_t value, uint64_t timeout_nan
  */
 int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumers, uint32_t count, uint64_t nap_nano,
              uint64_t timeout_nano);
+/*
+ * rb_gather - as rb_sleep, where records may wait and more of them are wanted at once: nothing ends it before its time but
+ * a ring, a signal, a lane of which a quarter is ready (it may have been crossed unrung), or a file that is lost.
+ *
+ * Returns: as rb_sleep.
+ */
+int rb_gather(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumers, uint32_t count,
+              uint64_t timeout_nano);
 /* rb_doorbell_ring - ring it from another thread of the drain, whose work is done. Threads: any. Signals: safe. */
 void rb_doorbell_ring(rb_doorbell *doorbell);
 /* rb_doorbell_free - unmap and close it and those that it follows; the files stay. */

@@ -40,8 +40,8 @@ uint32_t rb_scan(rb_consumer *const *consumers, uint32_t count, uint32_t *with_n
     return found;
 }
 
-/* Returns 1 when records are ready, else 0, or a status. */
-static int fall_asleep(rb_consumer *consumer)
+/* Returns 1 when as many records are ready in a lane, else 0, or a status. */
+static int fall_asleep(rb_consumer *consumer, uint64_t least)
 {
     int ready = 0;
     rb_consumer_enter(consumer);
@@ -50,7 +50,7 @@ static int fall_asleep(rb_consumer *consumer)
         RB_POINT(sleep_lane);
         rb_exchange32_seq_cst(&lane->shared->sleeping, 1); /* pairs with publish()'s seq_cst load, at a crossing */
         RB_POINT(sleep_set);
-        ready |= rb_load_seq_cst(&lane->shared->tail) != lane->read; /* pairs with publish()'s seq_cst store */
+        ready |= rb_load_seq_cst(&lane->shared->tail) - lane->read >= least; /* pairs with publish()'s seq_cst store */
     }
     int rv = rb_consumer_leave(consumer);
     return rv != RB_OK ? rv : ready;
@@ -75,7 +75,14 @@ int rb_set_sleeping(rb_consumer *consumer, uint32_t sleeping)
     if (consumer->access != RB_CONSUME)
         return RB_E_ARGUMENT;
     rb_guard_check();
-    return sleeping ? fall_asleep(consumer) : wake_up(consumer);
+    return sleeping ? fall_asleep(consumer, 1) : wake_up(consumer);
+}
+
+static void all_wake_up(rb_consumer *const *consumers, uint32_t count)
+{
+    RB_POINT(sleep_over);
+    for (uint32_t i = 0; i < count; i++)
+        wake_up(consumers[i]);
 }
 
 int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumers, uint32_t count, uint64_t nap_nano,
@@ -84,7 +91,7 @@ int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumer
     int woken = 0;
     rb_guard_check();
     for (uint32_t i = 0; i < count; i++)
-        woken |= fall_asleep(consumers[i]) != 0; /* all of them, also after one that has records */
+        woken |= fall_asleep(consumers[i], 1) != 0; /* all of them, also after one that has records */
     uint64_t now = rb_clock_monotonic_nano();
     uint64_t end = now + timeout_nano;
     while (!woken && now < end) {
@@ -92,8 +99,21 @@ int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumer
         woken = rb_doorbell_wait(doorbell, value, left < nap_nano ? left : nap_nano) || any_news(consumers, count);
         now = rb_clock_monotonic_nano();
     }
-    RB_POINT(sleep_over);
-    for (uint32_t i = 0; i < count; i++)
-        wake_up(consumers[i]);
+    all_wake_up(consumers, count);
+    return woken;
+}
+
+int rb_gather(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumers, uint32_t count,
+              uint64_t timeout_nano)
+{
+    int woken = 0;
+    rb_guard_check();
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t quarter = consumers[i]->header->capacity_slots / 4;
+        woken |= fall_asleep(consumers[i], quarter != 0 ? quarter : 1) != 0;
+    }
+    if (!woken)
+        woken = rb_doorbell_wait(doorbell, value, timeout_nano);
+    all_wake_up(consumers, count);
     return woken;
 }

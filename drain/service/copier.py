@@ -41,6 +41,9 @@ _SAMPLED: Final[int] = lib.RB_SPAN_SAMPLED
 _LATE_SHARE: Final = 2
 # A lane that is this full is not kept waiting for a batch to fill: the producer has only the rest.
 _URGENT_SHARE: Final = 4
+# After so many records of a look at all lanes more may gather before the next: fewer cost little, and a program that
+# writes a few may wait until they are read.
+_MANY: Final = 256
 
 
 class Copier:
@@ -82,6 +85,8 @@ class Copier:
         self._trouble = RepeatedTrouble(log, clock)
         self._clock = clock
         self._came_late = False
+        self._taken = 0  # records into the hold
+        self._has_left = False  # records in a lane, as of its poll
         self._unreleased: dict[Lane, Ring] = {}  # lanes out of which something is on its way
         self._holder = None if late is None else LaneHolder(late, self._count)
         self._late = late
@@ -92,6 +97,12 @@ class Copier:
         """Return whether a lane was found half full since this was last asked."""
         came_late, self._came_late = self._came_late, False
         return came_late
+
+    def may_gather(self) -> bool:
+        """Return whether more may gather: since this was last asked many were held, and none was left in its lane."""
+        may = self._taken >= _MANY and not self._has_left
+        self._taken, self._has_left = 0, False
+        return may
 
     def serve(self, ring: Ring) -> bool:
         """Copy a quantum of each lane to the batches, or let the ring go when it has ended."""
@@ -140,10 +151,14 @@ class Copier:
         """Take a quantum of each lane into the hold; return whether there was one, and room for it."""
         worked = False
         for lane in ring.lanes:
-            if not (ring.ready(lane) or holder.has_copied(lane)):
+            ready = ring.ready(lane)
+            if not (ready or holder.has_copied(lane)):
                 continue
-            self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
+            self._came_late |= ready * _LATE_SHARE >= ring.capacity_slots
             invalid = holder.read(ring, lane, self._batcher.max_spans)
+            left = ring.ready(lane)
+            self._taken += ready - left
+            self._has_left |= left > 0
             if invalid is None:
                 self.is_short = True
                 continue

@@ -6,6 +6,7 @@ from typing import Final
 
 _LONGEST_NAP_SECONDS: Final = 0.02
 _SHORTEST_NAP_SECONDS: Final = 0.001
+_GATHERING_NAPS: Final = 2  # what waits for a decision anyway waits longer, so that a look finds more
 _REST_SECONDS: Final = 0.25  # with nothing to do the loop goes round so often; rings are looked at after each nap
 # After a rest without news. What comes next waits longer by a nap, once, which the batch delay leaves room for: 100 ms.
 _QUIET_NAP_SECONDS: Final = 0.04
@@ -32,6 +33,14 @@ class Pace:
         else:
             self._nap = min(_LONGEST_NAP_SECONDS, self._nap * 2)
         return self._nap
+
+    def gathering(self, *, came_late: bool) -> float:
+        """Return for how many seconds to let more records gather, after some were found for which nobody waits.
+
+        Args:
+            came_late: as `nap`.
+        """
+        return _GATHERING_NAPS * self.nap(came_late=came_late)
 
     def rest(self) -> tuple[float, float]:
         """Return the nap and the whole sleep, in seconds, where there is nothing to do; after `nap`."""

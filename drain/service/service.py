@@ -272,8 +272,11 @@ class Service:
         return lost + self._reader.quarantined
 
     def _go_round(self) -> None:
-        if not self._round():
+        worked, may_gather = self._round(), self._copier.may_gather()
+        if not worked:
             self._sleep()
+        elif may_gather and not self._shutdown.is_finishing:
+            self._gather()
 
     def _round(self) -> bool:
         """Do what there is to do, a bounded part for each ring; return whether there was anything."""
@@ -371,10 +374,21 @@ class Service:
         """Return for how long the open batch may still wait for more spans."""
         return max(0.0, self._limits.batch_delay - self._batcher.age(self._clock()))
 
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether the loop is to go round at once."""
+        is_asked = self._shutdown.is_requested or self._audit_requested or self.snapshots.is_wanted or self._renewal
+        return bool(is_asked or self._delivery.has_settled)
+
+    def _gather(self) -> None:
+        """Let records gather for which nobody waits: what a look costs besides is spent for more of them."""
+        if not self._is_wanted:
+            seconds = self._pace.gathering(came_late=self._copier.came_late())
+            self._reader.watch.gather(self._doorbell, self._rung, seconds)
+
     def _sleep(self) -> None:
         """Wait for a producer, a delivery or a signal: a nap at most, or naps while there is nothing to do."""
-        is_asked = self._shutdown.is_requested or self._audit_requested or self.snapshots.is_wanted or self._renewal
-        if is_asked or self._delivery.has_settled:
+        if self._is_wanted:
             return
         nap = seconds = self._pace.nap(came_late=self._copier.came_late())
         if self._batcher.spans and self._delivery.is_idle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.process.test_doorbell import PATIENCE, open_doorbell
 from tests.records import fresh_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NAP = 1_000_000
@@ -46,6 +47,10 @@ class Rings:
     def sleep(self, timeout: int, *, nap: int = PATIENCE, value: int | None = None) -> int:
         now = lib.rb_doorbell_value(self.bell) if value is None else value
         return int(lib.rb_sleep(self.bell, now, self._all, RINGS, nap, timeout))
+
+    def gather(self, timeout: int, *, value: int | None = None) -> int:
+        now = lib.rb_doorbell_value(self.bell) if value is None else value
+        return int(lib.rb_gather(self.bell, now, self._all, RINGS, timeout))
 
     def sleeping(self) -> list[int]:
         """Return the `sleeping` word of every lane, as it is in the file."""
@@ -172,21 +177,21 @@ def test_a_sleep_without_news_ends_by_its_time_and_nobody_is_asked_to_ring_any_m
 
 @pytest.mark.parametrize("at", range(RINGS))
 def test_a_quarter_of_a_lap_in_any_ring_ends_the_sleep(rings: Rings, at: int) -> None:
-    slept = asleep(rings, nap=10 * PATIENCE)
+    slept = asleep(rings, partial(rings.sleep, nap=10 * PATIENCE))
     rings.emit(at, 2)
     assert slept() == 1
 
 
 def test_a_single_record_ends_the_sleep_after_the_nap(rings: Rings) -> None:
     before = lib.rb_doorbell_value(rings.bell)
-    slept = asleep(rings, nap=NAP)
+    slept = asleep(rings, partial(rings.sleep, nap=NAP))
     rings.emit(1, 1)
     assert slept() == 1
     assert lib.rb_doorbell_value(rings.bell) == before  # nobody had to ring
 
 
 def test_a_close_ends_the_sleep_after_the_nap(rings: Rings) -> None:
-    slept = asleep(rings, nap=NAP)
+    slept = asleep(rings, partial(rings.sleep, nap=NAP))
     rings.emitters[2].close()
     assert slept() == 1
 
@@ -195,6 +200,38 @@ def test_a_ring_before_the_sleep_ends_it(rings: Rings) -> None:
     value = lib.rb_doorbell_value(rings.bell)
     lib.rb_doorbell_ring(rings.bell)
     assert rings.sleep(10 * PATIENCE, value=value) == 1
+
+
+@pytest.mark.parametrize("lane", range(2))
+def test_records_gather_until_a_quarter_of_a_lap_is_ready(rings: Rings, lane: int) -> None:
+    write_lane(rings, 1, lane, "tail", 1)
+    assert rings.gather(NAP) == 0
+    assert rings.sleeping() == [0] * 2 * RINGS
+    write_lane(rings, 1, lane, "tail", 2)
+    assert rings.gather(PATIENCE) == 1
+    rings.consumers[1].take_all()
+    assert rings.gather(NAP) == 0
+
+
+def test_a_tail_that_went_back_ends_the_gathering(rings: Rings) -> None:
+    rings.emit(1, 4)
+    rings.consumers[1].take_all()
+    write_lane(rings, 1, 0, "tail", 1)
+    assert rings.gather(PATIENCE) == 1
+    write_lane(rings, 1, 0, "tail", 4)
+
+
+def test_a_quarter_of_a_lap_that_is_crossed_ends_the_gathering(rings: Rings) -> None:
+    rings.emit(0, 1)
+    gathered = asleep(rings, rings.gather)
+    rings.emit(2, 2)
+    assert gathered() == 1
+
+
+def test_a_ring_before_the_gathering_ends_it(rings: Rings) -> None:
+    value = lib.rb_doorbell_value(rings.bell)
+    lib.rb_doorbell_ring(rings.bell)
+    assert rings.gather(PATIENCE, value=value) == 1
 
 
 def test_a_cut_ring_is_news_and_the_others_are_looked_at_all_the_same(ring_dir: Path) -> None:
@@ -210,6 +247,7 @@ assert slept_without_a_nap(rings) == 1
 rings.emit(2)
 assert rings.scan() == [0, 2], rings.scan()
 assert rings.sleep(10 * PATIENCE) == 1
+assert rings.gather(PATIENCE) == 1
 assert rings.scan() == [0, 2], rings.scan()
 print("survived", flush=True)
 os._exit(0)
@@ -233,10 +271,10 @@ def slept_without_a_nap(rings: Rings, timeout: int = 2 * HOUR) -> int:
     return result[0]
 
 
-def asleep(rings: Rings, *, nap: int) -> Any:
+def asleep(rings: Rings, sleep: Callable[[int], int]) -> Any:
     """Begin to sleep in a thread; return, once every lane says so, what waits for the end and gives the result."""
     result: list[int] = []
-    thread = threading.Thread(target=lambda: result.append(rings.sleep(10 * PATIENCE, nap=nap)), daemon=True)
+    thread = threading.Thread(target=lambda: result.append(sleep(10 * PATIENCE)), daemon=True)
     thread.start()
     pause = threading.Event()
     for _ in range(2000):
