@@ -1,25 +1,29 @@
 """`python -m bench.fleet`: measure what a span and a request take here, predict small fleets, run them, print both.
 
 Then the same arithmetic says what 1,000 hosts of 64 cores with 10 Gbit/s would take: an extrapolation, since no such
-fleet was at hand.
+fleet was at hand. All of it takes some six minutes. `--into docs/fleet.md` puts the tables into that page.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.fleet.experiment import Brokers, Gateways, run, stored_bytes
+from bench.fleet.experiment import Brokers, Gateways, run, store
 from bench.fleet.model import Cost, Costs, Fleet, Load, bounds, predict
+from bench.fleet.page import Page
 from bench.results import describe_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.fleet.experiment import Taken
+    from bench.fleet.experiment import Stored, Taken
+    from bench.fleet.page import Rows
 
     Make = Callable[[int], Gateways | Brokers]
 
@@ -36,32 +40,39 @@ _PARTITIONS: Final = 4
 _TOLERANCE: Final = 20  # percent
 _GATEWAY_FLEETS: Final = (Fleet(3, 10_000, 2, 0.5), Fleet(2, 20_000, 3, 0.25))
 _KAFKA_FLEETS: Final = (Fleet(2, 15_000, _PARTITIONS, 0.5),)
-_STORED_RATE: Final = 20_000.0
+_STORED_FLEETS: Final = (Fleet(1, 20_000, 1, 0.25), Fleet(1, 10_000, 3, 0.5))
 _FAR: Final = tuple(Fleet(1000, rate, 64, 1.0) for rate in (1_000.0, 10_000.0, 100_000.0))
-
-Rows = list[tuple[str, ...]]
 
 
 def main() -> int:
     """Measure, predict, compare; return 1 if a prediction is further off than it should be."""
     parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each of three windows (5)")
-    seconds: float = parser.parse_args().seconds
-    machine = describe_machine()
-    print(f"{machine['cpu']}, {machine['cpus']} cores, {machine['system']}, {machine['when']}\n")
-    costs = _gateway_costs(seconds)
-    worst = _try_out("gateways", costs, _GATEWAY_FLEETS, Gateways, seconds)
-    worst = max(worst, _try_out_spool(costs, seconds))
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each of three windows (4)")
+    parser.add_argument("--into", type=Path, help="put the tables into this page (docs/fleet.md)")
+    options = parser.parse_args()
+    seconds: float = options.seconds
+    page = Page()
+    machine, load = describe_machine(), os.getloadavg()[0]
+    costs = _gateway_costs(page, seconds)
+    worst = _try_out(page, "gateways", costs, _GATEWAY_FLEETS, Gateways, seconds)
+    worst = max(worst, _try_out_spool(page, costs, seconds))
     if find_spec("confluent_kafka"):
-        kafka = _kafka_costs(costs, seconds)
-        worst = max(worst, _try_out("kafka", kafka, _KAFKA_FLEETS, lambda _: Brokers("trace"), seconds))
-    _extrapolate(costs)
-    print(f"\nThe worst prediction is {worst:.0f} % off; {_TOLERANCE} % is what is allowed.")
+        kafka = _kafka_costs(page, costs, seconds)
+        worst = max(worst, _try_out(page, "partitions", kafka, _KAFKA_FLEETS, lambda _: Brokers("trace"), seconds))
+    _extrapolate(page, costs)
+    page.note(
+        "costs",
+        f"{machine['cpu']}, {machine['cpus']} cores, {machine['system']}, {machine['when']}; load average {load:.1f} "
+        f"before, {os.getloadavg()[0]:.1f} after.",
+    )
+    page.note("fleets", f"The worst prediction is {worst:.0f} % off; {_TOLERANCE} % is what is allowed.")
+    if options.into is not None:
+        page.write_into(options.into)
     return 1 if worst > _TOLERANCE else 0
 
 
-def _gateway_costs(seconds: float) -> Costs:
-    stored = stored_bytes(_RATE, seconds, _settings(_LARGE)) / _RATE
+def _gateway_costs(page: Page, seconds: float) -> Costs:
+    stored = [_stored(fleet, seconds) for fleet in (replace(_LARGE, rate=_FASTER * _RATE), _SMALL)]
     rest, *taken = _measured("gateways", Gateways, Gateways, seconds)
     gateway = [one.gateways - gateways * rest.gateways for one, gateways in zip(taken, _CUT, strict=True)]
     loads, sent = _loads(taken), [one.bytes for one in taken]
@@ -73,14 +84,23 @@ def _gateway_costs(seconds: float) -> Costs:
         gateway_idle=rest.gateways,
         wire=Cost.from_measurements(loads[:2], sent[:2]),
         wire_of_parts=Cost.from_measurements(loads[2:4], sent[2:4]),
-        stored=stored,
+        stored=Cost.from_measurements(
+            [Load(one.spans, one.rows, one.rows) for one in stored], [one.used_bytes for one in stored]
+        ),
         pause=max(0.0, 1 / taken[0].requests - _DELAY),
     )
-    _print_costs("Measured: OTLP over HTTP, gzip", costs)
+    _print_costs(page, "Measured: OTLP over HTTP, gzip", costs)
+    beside = max(one.other_bytes for one in stored)
+    page.note("costs", f"Beside its database the spool had {beside / (1 << 20):.1f} MiB of log and reserve.")
     return costs
 
 
-def _kafka_costs(others: Costs, seconds: float) -> Costs:
+def _stored(fleet: Fleet, seconds: float) -> Stored:
+    _progress(f"spool: {fleet}")
+    return store(fleet.destinations, fleet.rate, seconds, _settings(fleet))
+
+
+def _kafka_costs(page: Page, others: Costs, seconds: float) -> Costs:
     rest, *taken = _measured("kafka", lambda _: Brokers("none"), lambda _: Brokers("trace"), seconds)
     costs = replace(
         others,
@@ -92,7 +112,7 @@ def _kafka_costs(others: Costs, seconds: float) -> Costs:
         wire_of_parts=Cost(),
         pause=max(0.0, 1 / taken[0].requests - _DELAY),
     )
-    _print_costs("Measured: Kafka", costs)
+    _print_costs(page, "Measured: Kafka, zstd", costs)
     return costs
 
 
@@ -120,7 +140,7 @@ def _loads(taken: Sequence[Taken]) -> list[Load]:
     return [Load(one.spans, one.requests, one.requests / cut) for one, cut in zip(taken, _CUT, strict=True)]
 
 
-def _try_out(name: str, costs: Costs, fleets: Sequence[Fleet], make: Make, seconds: float) -> float:
+def _try_out(page: Page, name: str, costs: Costs, fleets: Sequence[Fleet], make: Make, seconds: float) -> float:
     """Predict and run some fleets; return by how much the worst prediction is off, in percent."""
     worst = 0.0
     for fleet in fleets:
@@ -136,27 +156,43 @@ def _try_out(name: str, costs: Costs, fleets: Sequence[Fleet], make: Make, secon
             ("producers, cores", fleet.hosts * found.producer_cores, taken.emit),
             ("drains, cores", fleet.hosts * found.drain_cores, taken.drains),
         ]
-        if destination.pids:
-            pairs += [("gateways, cores", found.gateway_cores, taken.gateways)]
-        if taken.bytes and destination.pids:
-            pairs += [("bytes a second", found.fleet_bytes, taken.bytes)]
+        is_real = isinstance(destination, Gateways)
+        if is_real:
+            pairs += [
+                ("gateways, cores", found.gateway_cores, taken.gateways),
+                ("bytes a second", found.fleet_bytes, taken.bytes),
+            ]
         title = (
             f"{fleet.hosts} hosts, {fleet.rate:,.0f} spans/s each, {fleet.destinations} {name}, delay {fleet.delay} s: "
             f"{found.spans_in_request:,.0f} spans a request"
         )
-        worst = max(worst, _compare(title, pairs))
+        worst = max(worst, _compare(page, title, pairs))
+        if not is_real:
+            page.note(
+                "fleets",
+                f"The brokers for tests took {_short(taken.gateways)} cores beside that, in a process of their own.",
+            )
     return worst
 
 
-def _try_out_spool(costs: Costs, seconds: float) -> float:
-    fleet = Fleet(1, _STORED_RATE, 1, _DELAY)
-    _progress("spool, at another rate")
-    taken = stored_bytes(fleet.rate, seconds, _settings(fleet))
-    title = f"{fleet.rate:,.0f} spans/s, nobody there: into the spool"
-    return _compare(title, [("bytes a second", predict(costs, fleet).stored_bytes, taken)])
+def _try_out_spool(page: Page, costs: Costs, seconds: float) -> float:
+    """Predict and run some outages; return by how much the worst prediction is off, in percent."""
+    worst = 0.0
+    for fleet in _STORED_FLEETS:
+        found, stored = predict(costs, fleet), _stored(fleet, seconds)
+        title = (
+            f"{fleet.rate:,.0f} spans/s for {fleet.destinations} gateways, delay {fleet.delay} s, nobody there: "
+            f"into the spool, {found.spans_in_request:,.0f} spans a row"
+        )
+        pairs = [
+            ("rows a second", found.requests, stored.rows * fleet.rate / stored.spans),
+            ("bytes a second", found.stored_bytes, stored.used_bytes * fleet.rate / stored.spans),
+        ]
+        worst = max(worst, _compare(page, title, pairs))
+    return worst
 
 
-def _extrapolate(costs: Costs) -> None:
+def _extrapolate(page: Page, costs: Costs) -> None:
     rows: Rows = [("", *(f"{fleet.rate:,.0f}/s" for fleet in _FAR))]
     found = [predict(costs, fleet) for fleet in _FAR]
     lines: list[tuple[str, Callable[[int], str]]] = [
@@ -171,21 +207,21 @@ def _extrapolate(costs: Costs) -> None:
         ("spool for an hour, GB a host", lambda at: _short(found[at].stored_bytes * 3600e-9)),
     ]
     rows += [(name, *(cell(at) for at in range(len(_FAR)))) for name, cell in lines]
-    _print("Extrapolated: 1,000 hosts, 64 gateways or partitions, delay 1 s, by spans a second of a host", rows)
+    title = "1,000 hosts, 64 gateways or partitions, delay 1 s, by spans a second of a host"
+    page.table("extrapolated", title, rows)
     for gateways in (8, 64):
         fleet = Fleet(1000, 1.0, gateways, 1.0)
         limits = sorted(bounds(costs, fleet).items(), key=lambda item: item[1])
         rows = [("bound by", "spans/s of a host"), *((name, _short(rate)) for name, rate in limits)]
-        _print(
-            f"Extrapolated: 1,000 hosts and {gateways} gateways, 64 cores and 10 Gbit/s each: what breaks first", rows
-        )
+        title = f"1,000 hosts and {gateways} gateways, 64 cores and 10 Gbit/s each: what breaks first"
+        page.table("extrapolated", title, rows)
 
 
 def _settings(fleet: Fleet) -> tuple[str, ...]:
     return ("--batch-delay", str(fleet.delay), "--batch-spans", str(fleet.batch_spans))
 
 
-def _print_costs(title: str, costs: Costs) -> None:
+def _print_costs(page: Page, title: str, costs: Costs) -> None:
     rows: Rows = [
         ("", "a span", "a request", "a batch", "awake", "at rest"),
         ("producer", f"{costs.emit * 1e9:,.0f} ns", "", "", "", ""),
@@ -196,10 +232,10 @@ def _print_costs(title: str, costs: Costs) -> None:
             ("gateway", *_shown(costs.gateway), f"{100 * costs.gateway_idle:.2f} % of a core"),
             ("on the wire, whole batches", *_bytes(costs.wire)),
             ("on the wire, parts", *_bytes(costs.wire_of_parts)),
-            ("in the spool", f"{costs.stored:.1f} bytes", "", "", "", ""),
+            ("in the spool's database", *_bytes(costs.stored)),
         ]
-    _print(title, rows)
-    print(f"\nBetween two batches: the delay and {1000 * costs.pause:.0f} ms.")
+    page.table("costs", title, rows)
+    page.note("costs", f"Between two batches: the delay and {1000 * costs.pause:.0f} ms.")
 
 
 def _shown(cost: Cost) -> tuple[str, ...]:
@@ -211,23 +247,15 @@ def _bytes(cost: Cost) -> tuple[str, ...]:
     return f"{cost.span:.1f} bytes", f"{cost.request:,.0f} bytes", "", "", ""
 
 
-def _compare(title: str, pairs: list[tuple[str, float, float]]) -> float:
+def _compare(page: Page, title: str, pairs: list[tuple[str, float, float]]) -> float:
     rows: Rows = [("", "predicted", "measured", "off by")]
     worst = 0.0
     for name, predicted, measured in pairs:
         off = 100 * (predicted / measured - 1)
         worst = max(worst, abs(off))
         rows.append((name, _short(predicted), _short(measured), f"{off:+.0f} %"))
-    _print(title, rows)
+    page.table("fleets", title, rows)
     return worst
-
-
-def _print(title: str, rows: Rows) -> None:
-    head, *rest = rows
-    print(f"\n{title}\n\n| " + " | ".join(head) + " |\n|---|" + "---:|" * (len(head) - 1))
-    for row in rest:
-        print("| " + " | ".join(row) + " |")
-    sys.stdout.flush()
 
 
 def _short(number: float) -> str:

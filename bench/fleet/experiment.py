@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.deliver.end_to_end import Sink, drain
 from bench.measure import processor_seconds
+from drain.spool.database import SpoolDatabase
+from drain.spool.spool import DATABASE_NAME
+from drain.state_directory import SPOOL_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,8 +57,8 @@ class Taken:
         requests: with these.
         emit: cores of the producers' calls.
         drains: cores.
-        gateways: cores; of Kafka 0, since the brokers are no real ones.
-        bytes: that were sent.
+        gateways: cores of these, or of the brokers.
+        bytes: that were sent; of Kafka 0: what librdkafka makes of a message, the drain is not told.
     """
 
     emitted: float
@@ -122,7 +126,7 @@ class Brokers:
     """librdkafka's brokers for tests in a process of their own, which costs what no real one does.
 
     Attributes:
-        pids: none.
+        pids: of that process.
         arguments: of a drain that sends to them.
         kind: what they are.
     """
@@ -133,7 +137,7 @@ class Brokers:
         )
         assert self._process.stdout is not None
         brokers = self._process.stdout.readline().strip()
-        self.pids: list[int] = []
+        self.pids = [self._process.pid]
         self.arguments = ("kafka", "--kafka-brokers", brokers, "--kafka-partition-by", partition_by)
         self.kind = "librdkafka's brokers for tests"
 
@@ -175,22 +179,67 @@ def run(destination: Gateways | Brokers, hosts: int, rate: float, seconds: float
     return Taken(*map(statistics.median, zip(*map(astuple, windows), strict=True)))
 
 
-def stored_bytes(rate: float, seconds: float, settings: Sequence[str]) -> float:
-    """Return how many bytes a second a drain spools of so many spans a second, while nobody takes them."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a drain has stored while nobody took its spans.
+
+    Attributes:
+        spans: how many.
+        rows: in which they are: of each batch one for each destination.
+        used_bytes: of the database, but for what an empty one has.
+        other_bytes: of the log and the reserve beside it.
+    """
+
+    spans: int
+    rows: int
+    used_bytes: int
+    other_bytes: int
+
+
+def store(destinations: int, rate: float, seconds: float, settings: Sequence[str]) -> Stored:
+    """Let a drain spool, and return what is in the database after its end.
+
+    What the running drain tells of the size says little of a few seconds: the log grows up to a bound, and the
+    database by steps, when the log is written back.
+
+    Args:
+        destinations: endpoints where nobody is.
+        rate: spans a second.
+        seconds: for so long.
+        settings: of the drain.
+    """
     with ExitStack() as cleanup:
         ring_dir = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
         state = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-")))
         port = free_port()
-        away = ("--endpoint", f"http://127.0.0.1:{free_port()}", "--state-dir", str(state), "--spool-after", "0.1")
+        away = [word for _ in range(destinations) for word in ("--endpoint", f"http://127.0.0.1:{free_port()}")]
+        kept = ("--state-dir", str(state), "--spool-after", "0.1", "--shutdown-timeout", "1")
         listen = ("--listen", f"127.0.0.1:{port}")
-        cleanup.enter_context(drain(ring_dir, "otlp-http", *away, *listen, *settings))
-        producer = cleanup.enter_context(_Producer(ring_dir, rate))
-        time.sleep(_WARM_SECONDS)
-        before, begin = _metrics(port)["stored"], time.monotonic()
-        time.sleep(seconds)
-        after, end = _metrics(port)["stored"], time.monotonic()
-        producer.ask()
-    return (after - before) / (end - begin)
+        with drain(ring_dir, "otlp-http", *away, *kept, *listen, *settings), _Producer(ring_dir, rate) as producer:
+            time.sleep(_WARM_SECONDS + seconds)
+            if lost := producer.ask()["lost"]:
+                raise RuntimeError(f"{lost:,} spans were dropped at {rate:,.0f} a second")
+            told = int(_metrics(port)["stored"])
+            database_bytes = (state / SPOOL_FOLDER / DATABASE_NAME).stat().st_size
+        spans, rows, used_bytes = _found_in(state / SPOOL_FOLDER / DATABASE_NAME)
+        _, _, empty_bytes = _found_in(_empty_database(state))
+    return Stored(spans, rows, used_bytes - empty_bytes, told - database_bytes)
+
+
+def _found_in(path: Path) -> tuple[int, int, int]:
+    """Return the spans, the rows and the used bytes of a spool's database."""
+    with closing(sqlite3.connect(path)) as database:
+        spans, rows = database.execute("SELECT coalesce(sum(spans), 0), count(*) FROM batch").fetchone()
+        pages, free, page_bytes = (
+            database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+    return spans, rows, (pages - free) * page_bytes
+
+
+def _empty_database(folder: Path) -> Path:
+    path = folder / "empty.db"
+    SpoolDatabase(path, 1 << 20, 1 << 20).close()
+    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class Costs:
         gateway_idle: cores that a gateway takes without spans.
         wire: bytes that go to the one destination, compressed, without headers of HTTP and TCP.
         wire_of_parts: the same where batches are cut: neighbours are what spans are compressed by.
-        stored: bytes in the spool, of a span.
+        stored: bytes of the spool's database, where each request is a row; its log and its reserve come on top, once.
         pause: seconds between two batches beside the batch delay.
     """
 
@@ -94,7 +94,7 @@ class Costs:
     gateway_idle: float
     wire: Cost
     wire_of_parts: Cost
-    stored: float
+    stored: Cost
     pause: float
 
 
@@ -162,7 +162,7 @@ def predict(costs: Costs, fleet: Fleet) -> Prediction:
         gateway_cores=fleet.destinations * costs.gateway_idle + costs.gateway.of(of_all),
         host_bytes=wire.of(of_host),
         fleet_bytes=wire.of(of_all),
-        stored_bytes=costs.stored * fleet.rate,
+        stored_bytes=costs.stored.of(of_host),
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2]))  # last: ringbuf and drain are those that are installed
 
 from bench.fleet.model import Cost, Costs, Fleet, Load, bounds, predict
+from bench.fleet.page import Page
 
 COSTS = Costs(
     emit=1e-7,
@@ -20,7 +21,7 @@ COSTS = Costs(
     gateway_idle=0.02,
     wire=Cost(span=40, request=400),
     wire_of_parts=Cost(span=50, request=400),
-    stored=60,
+    stored=Cost(span=45, request=2000),
     pause=0.0,
 )
 SLOW = Fleet(hosts=10, rate=1000, destinations=4, delay=1.0)
@@ -46,7 +47,7 @@ def test_each_side_takes_its_part() -> None:
     assert found.gateway_cores == pytest.approx(4 * 0.02 + 10_000 * 2e-6 + 40e-4)
     assert found.host_bytes == pytest.approx(50_000 + 4 * 400)
     assert found.fleet_bytes == pytest.approx(10 * found.host_bytes)
-    assert found.stored_bytes == pytest.approx(60_000)
+    assert found.stored_bytes == pytest.approx(45_000 + 4 * 2000)
 
 
 def test_parts_compress_as_parts_and_whole_batches_as_such() -> None:
@@ -77,3 +78,25 @@ def test_the_first_bound_is_that_of_whatever_there_is_least_of() -> None:
     assert min(none, key=none.__getitem__) == "network of the gateways"
     many = bounds(COSTS, replace(SLOW, hosts=1, destinations=64))
     assert min(many, key=many.__getitem__) == "cores of a host, producers and drain"
+
+
+def test_a_page_gets_the_tables_of_a_run_in_their_places(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("# Page\n\n<!-- measured: costs -->\nold\n<!-- end of costs -->\n\nProse.\n")
+    for figure in ("1", "2"):
+        page = Page()
+        page.table("costs", "Costs", [("", "a span"), ("drain", figure)])
+        page.note("costs", r"Between two batches: \1 ms.")
+        page.write_into(path)
+    table = "**Costs**\n\n|  | a span |\n|---|---:|\n| drain | 2 |\n\nBetween two batches: \\1 ms.\n\n"
+    assert path.read_text() == f"# Page\n\n<!-- measured: costs -->\n\n{table}<!-- end of costs -->\n\nProse.\n"
+    lost = Page()
+    lost.note("fleets", "nowhere to go")
+    with pytest.raises(ValueError, match="no place, or several, for fleets"):
+        lost.write_into(path)
+
+
+def test_the_page_of_the_fleet_has_a_place_for_each_part() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    for part in ("costs", "fleets", "extrapolated"):
+        assert text.count(f"<!-- measured: {part} -->") == text.count(f"<!-- end of {part} -->") == 1
