@@ -45,6 +45,7 @@ CREATE TABLE batch (
     encoding TEXT NOT NULL,
     destination TEXT NOT NULL DEFAULT '',
     number TEXT NOT NULL DEFAULT '',
+    cut_from INTEGER,
     spans INTEGER NOT NULL,
     services TEXT NOT NULL,
     body BLOB NOT NULL
@@ -74,11 +75,18 @@ _ADDED_COLUMNS: Final = {
     "boot_nano": "INTEGER NOT NULL DEFAULT 0",
     "destination": "TEXT NOT NULL DEFAULT ''",
     "number": "TEXT NOT NULL DEFAULT ''",
+    "cut_from": "INTEGER",
 }
-# So that what waits for one is found without a look at all that waits for the others.
-_INDEX: Final = "CREATE INDEX IF NOT EXISTS batch_by_destination ON batch (destination, id)"
+# Where a row stands among the others: pieces of one have its place, which says how old they are, and new ids.
+_PLACE: Final = "coalesce(cut_from, id)"
+# So that the oldest is found without a look at all of them, and what waits for one destination without those of others.
+_INDEXES: Final = (
+    "DROP INDEX IF EXISTS batch_by_destination",  # which had ids
+    f"CREATE INDEX IF NOT EXISTS batch_by_place ON batch ({_PLACE})",
+    f"CREATE INDEX IF NOT EXISTS batch_by_destination_and_place ON batch (destination, {_PLACE})",
+)
 _STORED_COLUMNS: Final = (
-    "id, spooled_unix_nano, boot_id, boot_nano, encoding, destination, number, spans, services, length(body)"
+    "id, spooled_unix_nano, boot_id, boot_nano, encoding, destination, number, spans, services, length(body), cut_from"
 )
 
 
@@ -100,7 +108,7 @@ class Stored(NamedTuple):
     """A part in the database, without its body.
 
     Attributes:
-        id: larger than those of all that were inserted before; pieces of a part have new ones, and its age.
+        id: larger than those of all that were inserted before.
         spooled: when it was put.
         encoding: of the request.
         destination: of the request.
@@ -108,6 +116,7 @@ class Stored(NamedTuple):
         spans: how many it has.
         services: how many of them each service has.
         body_bytes: as stored, compressed.
+        cut_from: of a piece, the id of the part that was put, whose age and place it has; None: it is no piece.
     """
 
     id: int
@@ -118,6 +127,7 @@ class Stored(NamedTuple):
     spans: int
     services: Mapping[str, int]
     body_bytes: int
+    cut_from: int | None = None
 
 
 class SpoolDatabase:
@@ -226,7 +236,7 @@ class SpoolDatabase:
         services = self._within_bound(services)
         for service, count in services.items():
             self._change(service, spooled=count, waiting=count)
-        return self._insert(now, encoding, services, body, destination, number)
+        return self._insert(now, Addition(encoding, services, body, destination, number))
 
     def divide(self, stored: Stored, parts: Sequence[Addition]) -> list[Stored]:
         """Put parts in the place of one: as old as that, and counted once as it was.
@@ -243,36 +253,31 @@ class SpoolDatabase:
         """
         if not self._connection.execute("DELETE FROM batch WHERE id = ?", (stored.id,)).rowcount:
             return []
-        services = sum((Counter(part.services) for part in parts), Counter())
+        # Those beyond the bound were put down to others when it was stored.
+        shares = [_within(stored.services, part.services) for part in parts]
+        services = sum(shares, Counter())
         if services != Counter(stored.services) or any(part.encoding != stored.encoding for part in parts):
             raise ValueError(f"{services} in the place of {stored.services}")
         self._parts_change[stored.destination] -= 1
         self._body_bytes_change -= stored.body_bytes
+        origin = stored.id if stored.cut_from is None else stored.cut_from
         return [
-            self._insert(stored.spooled, part.encoding, part.services, part.body, part.destination, part.number)
-            for part in parts
+            self._insert(stored.spooled, part._replace(services=dict(share)), cut_from=origin)
+            for part, share in zip(parts, shares, strict=True)
         ]
 
-    def _insert(
-        self,
-        spooled: Moment,
-        encoding: Encoding,
-        services: Mapping[str, int],
-        body: bytes,
-        destination: str,
-        number: BatchNumber | None,
-    ) -> Stored:
+    def _insert(self, spooled: Moment, part: Addition, cut_from: int | None = None) -> Stored:
+        encoding, services, body, destination, number = part
         spans, text = sum(services.values()), "" if number is None else number.text()
         cursor = self._connection.execute(
-            "INSERT INTO batch"
-            " (spooled_unix_nano, boot_id, boot_nano, encoding, destination, number, spans, services, body)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*spooled, encoding, destination, text, spans, json.dumps(services), body),
+            "INSERT INTO batch (spooled_unix_nano, boot_id, boot_nano, encoding, destination, number, cut_from, spans,"
+            " services, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*spooled, encoding, destination, text, cut_from, spans, json.dumps(services), body),
         )
         self._parts_change[destination] += 1
         self._body_bytes_change += len(body)
         identity = cast("int", cursor.lastrowid)
-        return Stored(identity, spooled, encoding, destination, number, spans, services, len(body))
+        return Stored(identity, spooled, encoding, destination, number, spans, services, len(body), cut_from)
 
     def remove(self, stored: Stored, fates: Mapping[Fate, int] | None) -> None:
         """Remove a part and count what became of its spans.
@@ -323,7 +328,7 @@ class SpoolDatabase:
         order = "DESC" if newest else "ASC"
         which = "" if destination is None else "WHERE destination = ?"
         rows = self._connection.execute(
-            f"SELECT {_STORED_COLUMNS} FROM batch {which} ORDER BY id {order}",  # noqa: S608 - the names are this file's own
+            f"SELECT {_STORED_COLUMNS} FROM batch {which} ORDER BY {_PLACE} {order}, id {order}",  # noqa: S608 - the names are this file's own
             () if destination is None else (destination,),
         )
         try:
@@ -417,7 +422,8 @@ class SpoolDatabase:
         there = {row[1] for row in execute("PRAGMA table_info(batch)").fetchall()}
         for name in _ADDED_COLUMNS.keys() - there if there else ():
             execute(f"ALTER TABLE batch ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
-        execute(_INDEX)
+        for statement in _INDEXES:
+            execute(statement)
         execute("COMMIT")
 
     def _read_sums(self) -> dict[str, SpoolSums]:
@@ -455,6 +461,14 @@ class SpoolDatabase:
         self._body_bytes_change = 0
 
 
+def _within(known: Container[str], services: Mapping[str, int]) -> Counter[str]:
+    """Return how many spans each of the known services has; those of others are put down to `OTHER_SERVICES`."""
+    within: Counter[str] = Counter()
+    for service, count in services.items():
+        within[service if service in known else OTHER_SERVICES] += count
+    return within
+
+
 def stored_bytes(body_bytes: int) -> int:
     """Return an upper bound of what a body of so many bytes takes in the file."""
     return (body_bytes // (PAGE_BYTES - _PAGE_OVERHEAD_BYTES) + _ROW_PAGES) * PAGE_BYTES
@@ -484,19 +498,20 @@ def is_locked(error: Exception) -> bool:
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
-    identity, unix_nano, boot_id, boot_nano, encoding, destination, number, spans, text, body_bytes = row
+    identity, unix_nano, boot_id, boot_nano, encoding, destination, number, spans, text, body_bytes, cut_from = row
     try:
         services = json.loads(text)
         counts = (unix_nano, boot_nano, body_bytes, *services.values())
     except (ValueError, TypeError, AttributeError):
         raise DamagedError(f"the row of batch {identity} is not sound") from None
-    are_numbers = all(isinstance(count, int) for count in counts)
+    are_numbers = all(isinstance(count, int) for count in counts) and isinstance(cut_from, int | None)
     are_texts = all(isinstance(value, str) for value in (boot_id, destination, number))
     is_sound = are_numbers and are_texts and sum(services.values()) == spans
     if encoding not in {"protobuf", "json"} or not is_sound:
         raise DamagedError(f"the row of batch {identity} is not sound")
     when = Moment(unix_nano, boot_id, boot_nano)
-    return Stored(identity, when, encoding, destination, BatchNumber.parse(number), spans, services, body_bytes)
+    number = BatchNumber.parse(number)
+    return Stored(identity, when, encoding, destination, number, spans, services, body_bytes, cut_from)
 
 
 def _size_of(path: Path) -> int:

@@ -11,9 +11,11 @@ import pytest
 
 from drain.accounting.outcome import Outcome
 from drain.accounting.spool_sums import SpoolSums
+from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES
 from drain.otlp.batch_number import BatchNumber
 from drain.otlp.request import Request
-from drain.spool.database import SpoolDatabase
+from drain.spool.database import _PLACE, SpoolDatabase
+from drain.spool.limits import SpoolLimits
 from drain.spool.spool_time import this_moment
 from tests.unit.spool.bench import MEBIBYTE, SECONDS, settled
 
@@ -70,11 +72,51 @@ def test_parts_are_counted_by_their_destination_as_of_the_last_commit(database: 
     again.close()
 
 
-def test_the_search_for_a_destination_passes_nothing_over(database: SpoolDatabase, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["", "WHERE destination = '7'"])
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+def test_the_search_for_the_oldest_passes_nothing_over(
+    database: SpoolDatabase, tmp_path: Path, which: str, order: str
+) -> None:
     database.close()
     with sqlite3.connect(tmp_path / "spool.db") as connection:
-        (plan,) = connection.execute("EXPLAIN QUERY PLAN SELECT id FROM batch WHERE destination = '7' ORDER BY id")
-    assert "batch_by_destination (destination=?)" in plan[3]
+        (plan,) = connection.execute(
+            f"EXPLAIN QUERY PLAN SELECT id FROM batch {which} ORDER BY {_PLACE} {order}, id {order}"  # noqa: S608 - of this test
+        )
+    assert ("batch_by_destination_and_place (destination=?)" if which else "USING INDEX batch_by_place") in plan[3]
+
+
+def test_pieces_have_the_age_and_the_place_of_the_part_that_was_put(bench: Bench) -> None:
+    spool = bench.open(SpoolLimits(64 * MEBIBYTE, max_age_seconds=100))
+    first = spool.put(Request(b"first", 2, "protobuf", "1", {"shop": 2})).result(SECONDS)
+    bench.clock.seconds += 50
+    # More than are looked at when what is too old is removed.
+    later = [spool.put(part(b"later", "1")) for _ in range(300)]
+    for future in later:
+        spool.back(future.result(SECONDS))
+    spool.divide(first, [part(b"one", "2"), part(b"two", "1")])
+    (again,) = spool.take(destination="2")
+    spool.divide(again, [part(b"three", "1")])
+    assert spool.status().oldest_age_seconds == 50
+    assert [entry.request.body for entry in spool.take(3, destination="1")] == [b"two", b"three", b"later"]
+    spool.close()
+    bench.clock.seconds += 60
+    spool = bench.open(SpoolLimits(64 * MEBIBYTE, max_age_seconds=100))
+    sums = settled(spool).services["shop"]
+    assert (sums.expired, sums.waiting) == (2, 300)
+
+
+def test_pieces_of_more_services_than_are_told_apart_add_up(bench: Bench) -> None:
+    spool = bench.open()
+    known = [Request(b"known", 1, "protobuf", "1", {f"service {number}": 1}) for number in range(MAX_SERVICES)]
+    for future in [spool.put(request) for request in known]:
+        future.result(SECONDS)
+    whole = {"service 0": 1, "late 1": 2, "late 2": 3}
+    entry = spool.put(Request(b"whole", 6, "protobuf", "1", whole)).result(SECONDS)
+    pieces = [{"service 0": 1, "late 2": 1}, {"late 1": 2, "late 2": 2}]
+    spool.divide(entry, [Request(b"piece", sum(one.values()), "protobuf", "2", one) for one in pieces])
+    found = [taken.request.services for taken in spool.take(2, destination="2")]
+    assert found == [{"service 0": 1, OTHER_SERVICES: 1}, {OTHER_SERVICES: 4}]
+    assert spool.status().services[OTHER_SERVICES].waiting == 5
 
 
 def test_a_spool_of_before_is_delivered_and_goes_on(bench: Bench) -> None:
