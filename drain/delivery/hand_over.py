@@ -173,13 +173,14 @@ class HandOver:
             return
         pause = min(self._presences[route.destination].after / _QUESTIONS, _LONGEST_QUESTION_SECONDS)
         encoding = self._exporter.encoding
-        route.question = Job(
+        asked = Job(
             Request(_EMPTY[encoding], 0, encoding, route.destination),
             now,
             not_before=now if question is None else now + pause,
             is_told_when=True,  # it waits for its time, and for nothing else
         )
-        route.waiting.append(route.question)
+        route.waiting.append(asked)  # first: what is a question waits there
+        route.question = asked
 
 
 def _rehomed(request: Request, partitioner: Partitioner) -> list[Request] | None:

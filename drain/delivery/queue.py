@@ -12,6 +12,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from drain.delivery.job import Sending
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -121,6 +123,20 @@ def next_step(waiting: Sequence[Job], breaker: BreakerState, spool: SpoolView | 
     # What is ready and was not chosen waits for a thread, or for an attempt that is running: both come with a change.
     pauses = [] if breaker.is_probed else [wait for wait in _waits(waiting, breaker, now) if wait > 0]
     return Wait(min(pauses if spool is None else [*pauses, LOOK_AGAIN_SECONDS], default=None))
+
+
+def is_question_due(question: Job, breaker: BreakerState, now: float) -> bool:
+    """Return whether a destination may be asked now whether it is there.
+
+    Args:
+        question: an empty request.
+        breaker: whether anything may be sent.
+        now: the time.
+    """
+    if question.sending is not Sending.WAITING or breaker.is_probed or question.ready_in(now, breaker.back_at):
+        return False
+    # Not for as long as one that has failed: each part that is tried meanwhile puts that off.
+    return not (breaker.is_open and breaker.untried_wait)
 
 
 def seconds_until_attempt(waiting: Sequence[Job], breaker: BreakerState, now: float) -> float | None:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from drain.delivery.breaker import BreakerState
-from drain.delivery.queue import Send, Take, Turns, Wait, Which, next_step, seconds_until_attempt
+from drain.delivery.queue import Send, Take, Turns, Wait, Which, is_question_due, next_step, seconds_until_attempt
 from drain.delivery.route import Route, where
 
 if TYPE_CHECKING:
@@ -108,6 +108,11 @@ class Routes:
         others = {id(grip.route) for grip in grips} | {id(route)}
         if len(under_way) >= max(1, self._concurrency - len(self._routes) + len(others)):
             return Wait(None)  # a thread comes free with a change
+        breaker = self._breaker_of(route)
+        question = route.question
+        # Before all that waits: who is back is to be known, however much there is to be moved.
+        if question is not None and is_question_due(question, breaker, self._clock()):
+            return Send(question)
         if self._hand_over.is_left(route.destination):
             move = next((job for job in route.waiting if job.may_move), None)
             if move is not None:
@@ -124,7 +129,7 @@ class Routes:
         in_parts = sum(job.entry is not None for job in route.waiting)
         is_full = in_parts >= self._concurrency
         spool = None if self._storing is None or is_full else self._storing.view(route.destination)
-        return next_step(route.waiting, self._breaker_of(route), spool, turns, self._clock())
+        return next_step(route.waiting, breaker, spool, turns, self._clock())
 
     def _breaker_of(self, route: Route) -> BreakerState:
         # Of one that is gone nothing is tried: what is for it is cut, and goes to the others.

@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 from drain.delivery.batch import Batch
 from drain.delivery.breaker import BreakerState
 from drain.delivery.hand_over import Presence
-from drain.delivery.queue import Wait, Which
+from drain.delivery.queue import Send, Wait, Which
 from drain.delivery.retry import RetryPolicy
 from drain.exporters.gateways.homes import HandedOver, Homes
 from drain.exporters.protocol import Result, Verdict
@@ -192,6 +192,36 @@ def test_what_an_earlier_process_has_left_in_the_spool_waits() -> None:
     fleet.b = TAKEN
     fleet.world.run(60)
     assert {tuple(fleet.at[trace]) for trace in traces_of(part)} == {("b",)}
+
+
+def test_whether_one_is_back_is_asked_however_much_waits_for_it() -> None:
+    fleet = Fleet(has_spool=True)
+    spool = fleet.world.spool
+    assert spool is not None
+    fleet.b = UNREACHABLE
+    for _ in range(200):  # which never move, and have not been tried by this process
+        for part in fleet._batch().parts:
+            if part.destination == "b":
+                spool.back(spool.put(part).result())
+                fleet.sent += traces_of(part)
+    fleet.world.run(AFTER + 30)
+    assert list(fleet.homes.left_out) == ["b"]
+    asked = fleet.asked
+    fleet.world.run(300)
+    assert fleet.asked - asked > 5
+
+
+def test_a_question_goes_before_all_that_is_to_be_moved() -> None:
+    fleet = Fleet(has_spool=True)
+    fleet.b = UNREACHABLE
+    fleet.go_on(AFTER + 30)
+    dispatch = fleet.world.dispatch
+    route = dispatch._routes.to("b")
+    question = route.question
+    assert question is not None
+    fleet.world.now += 600
+    dispatch.send(Batch([Request(b"", 1, "protobuf", "b", {"shop": 1})], [Segment(RING, LANE, 1, 0)]))
+    assert dispatch._routes.next_step(route, []) == Send(question)
 
 
 def test_where_the_disk_takes_nothing_what_is_handed_over_is_sent_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
