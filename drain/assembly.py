@@ -211,8 +211,8 @@ def _open_in_time(state_dir: Path, configuration: Configuration, log: FilteringB
     try:
         return answer.result(_OPEN_SECONDS)
     except TimeoutError as error:
-        if answer.done():  # the disk itself said so
-            raise
+        if answer.done():  # the disk itself said so, or it was open at the last moment
+            return answer.result()
         answer.add_done_callback(_close_unused)
         raise OSError(errno.ETIMEDOUT, "the disk does not answer", str(state_dir)) from error
 

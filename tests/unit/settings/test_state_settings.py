@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,22 @@ def test_a_disk_that_hangs_at_the_start_is_not_waited_for(
     finally:
         answers.set()
     until(lambda: opened and not opened[0]._thread.is_alive(), why=lambda: "what nobody uses stays locked")
+
+
+def test_what_is_open_at_the_last_moment_is_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class LateFuture(Future[Any]):
+        """Is done when the time-out has passed, and before anybody looks."""
+
+        def result(self, timeout: float | None = None) -> Any:
+            found = super().result()
+            if timeout is not None:
+                raise TimeoutError
+            return found
+
+    monkeypatch.setattr(assembly, "Future", LateFuture)
+    stores, lines = open_and_close(load({"ring_dir": home / "rings"}, None))
+    assert stores.spool is not None
+    assert lines == []
 
 
 def test_a_default_that_another_drain_has_is_not_gone_without(home: Path) -> None:
