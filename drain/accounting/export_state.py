@@ -54,7 +54,8 @@ class ExportState:
         sent_bytes: of the same, as they went out; those of which the exporter cannot tell are left out.
         values_left_out: values that were left out of what was delivered.
         running: attempts that have no verdict yet.
-        failing_seconds: for how long the backend has accepted nothing that it was given; 0 when the last was accepted.
+        failing_seconds: for how long the backend has accepted nothing that it was given; 0 when the last was accepted,
+            or nothing waits any more of what it did not take.
             After a refusal for good it grows with the next attempt only: there may be nothing to send.
         failure: what it said last, empty when it is not failing.
         brokers: of an exporter to Kafka.

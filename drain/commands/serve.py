@@ -83,7 +83,7 @@ def drain(configuration: Configuration, reread: Callable[[], Configuration], *, 
                 *(configuration, directory.path, log), exporter=exporter, crash=directory.crash
             )
             service = _service(configuration, directory, exporter, stores, sampling, telemetry, audit_to, log)
-            exporter.when_gone = service.request_end
+            exporter.when_gone, exporter.has_more = service.request_end, service.has_more
             metric_exporter = make_metric_exporter(configuration, log)
             if "grpc" in sys.modules:
                 log_native_lines(log)

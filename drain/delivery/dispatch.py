@@ -180,6 +180,11 @@ class Dispatch:
         return self._in_flight
 
     @property
+    def has_more(self) -> bool:
+        """Whether anything waits to be sent, or is under way; any thread may ask."""
+        return self._in_flight > 0 or (self._storing is not None and bool(self._storing.destinations()))
+
+    @property
     def is_backend_down(self) -> bool:
         """Whether nearly all that was tried lately failed, whatever destination it was for."""
         with self._changes:

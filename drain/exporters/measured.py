@@ -39,10 +39,12 @@ class MeasuredExporter:
 
     Attributes:
         when_gone: called by a thread that finds the reader gone (`Result.reader_is_gone`), each time.
+        has_more: says whether anything waits to be sent: what failed may have been given up.
     """
 
     def __init__(self, exporter: Exporter, clock: Callable[[], float] = time.monotonic) -> None:
         self.when_gone: Callable[[], None] = lambda: None
+        self.has_more: Callable[[], bool] = lambda: True
         self.encoding: Encoding = exporter.encoding
         self.endpoint = exporter.endpoint
         self._exporter: Exporter | None = exporter  # None while one is left for another that cannot be beside it
@@ -152,8 +154,12 @@ class MeasuredExporter:
         exporter = self._exporter
         brokers = exporter.broker_state() if isinstance(exporter, Brokered) else None
         endpoints = exporter.endpoint_states() if isinstance(exporter, Balanced) else ()
+        has_more = self.has_more()
         with self._lock:
             until = self._clock() if self._failing_until is None or self._running else self._failing_until
+            # What failed last is sent again, or has been given up.
+            is_over = self._failing_until is None and not (self._running or has_more)
+            since = None if is_over else self._failing_since
             return ExportState(
                 attempts={verdict.value: count for verdict, count in self._attempts.items()},
                 latency_counts=tuple(self._latency_counts),
@@ -163,8 +169,8 @@ class MeasuredExporter:
                 sent_bytes=self._sent_bytes,
                 values_left_out=self._values_left_out,
                 running=self._running,
-                failing_seconds=0.0 if self._failing_since is None else until - self._failing_since,
-                failure=self._failure,
+                failing_seconds=0.0 if since is None else until - since,
+                failure="" if since is None else self._failure,
                 brokers=brokers,
                 endpoints=endpoints,
             )

@@ -234,6 +234,10 @@ class Service:
         """Return in how many seconds the backend is tried next, of what waits for that; any thread may ask."""
         return self._delivery.seconds_until_attempt()
 
+    def has_more(self) -> bool:
+        """Return whether anything waits for the backend, or is under way; any thread may ask."""
+        return self._delivery.has_more
+
     def status(self) -> str:
         """Return one line about what it does now."""
         line = f"{counted(len(self._reader.rings), 'ring')}, {counted(self._reader.pending, 'span')} pending"

@@ -60,7 +60,8 @@ BACKEND: Final[tuple[Metric, ...]] = (
     gauge(
         "export_failing_seconds",
         lambda reading: values.one(reading.exports.failing_seconds),
-        "For how long the backend has accepted nothing of what it was sent; 0 when it accepted the last.",
+        "For how long the backend has accepted nothing of what it was sent; 0 when it accepted the last, or none of it "
+        "waits any more.",
         unit="s",
     ),
     counter(

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drain.accounting.outcome import Outcome
 from drain.delivery.retry import RetryPolicy
+from drain.exporters.protocol import Result, Verdict
+from tests.unit.delivery.world import World
 
 
 def policy(dice: float = 0.5, **changes: Any) -> RetryPolicy:
@@ -67,3 +70,16 @@ def test_every_wait_is_positive_and_bounded(failures: int, dice: float, multipli
 def test_numbers_that_would_hammer_a_backend_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="retry: "):
         policy(**changes)
+
+
+@pytest.mark.parametrize("has_spool", [False, True])
+def test_nothing_waits_any_more_when_what_failed_was_given_up(*, has_spool: bool) -> None:
+    policy = RetryPolicy(elapsed_limit=20, attempts_limit=0)
+    world = World(lambda *_: Result(Verdict.RETRY), has_spool=has_spool, seed=1, policy=policy)
+    has_more = [world.dispatch.has_more]
+    world.come(0.0, b"1")
+    for seconds in (15, 60):
+        world.run(seconds)
+        has_more.append(world.dispatch.has_more)
+    assert has_more == [False, True, False]
+    assert world.outcomes == Outcome(rejected=1)

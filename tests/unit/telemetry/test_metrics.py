@@ -208,6 +208,18 @@ def test_a_backend_fails_from_the_first_refusal_until_it_accepts_something() -> 
     assert (exporter.state().failing_seconds, exporter.state().failure) == (0, "")
 
 
+def test_a_backend_fails_no_longer_when_what_it_did_not_take_was_given_up() -> None:
+    clock = Clock()
+    exporter = MeasuredExporter(Backend(clock, (0.0, Result(Verdict.RETRY, message="no"))), clock)
+    exporter.export(request())
+    clock.now += 40
+    assert exporter.state().failing_seconds == 40
+    exporter.has_more = lambda: False
+    assert (exporter.state().failing_seconds, exporter.state().failure) == (0, "")
+    exporter.has_more = lambda: True
+    assert exporter.state().failing_seconds == 40, "something came that it has not taken, either"
+
+
 def test_an_exporter_that_raises_leaves_no_attempt_running() -> None:
     clock = Clock()
     exporter = MeasuredExporter(Backend(clock, (0.0, ValueError("does not parse"))), clock)
