@@ -297,7 +297,8 @@ def sampling_plan(
     taken_up = sum(sums.taken_up for sums in hold.sums().values())  # what is lost of it is to be counted, too
     if found is None and not taken_up and not _are_lanes_behind(configuration, hold, ring_dir, exporter, crash):
         hold.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        if not hold.has_later:
+            shutil.rmtree(folder, ignore_errors=True)
         return None
     if found is None and waiting:
         log.warning("spans wait in the hold and there are no rules any more: they are delivered", waiting=waiting)

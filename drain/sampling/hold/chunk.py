@@ -6,6 +6,7 @@ import contextlib
 import enum
 import itertools
 import os
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -38,11 +39,17 @@ class Fate(enum.IntEnum):
     LOST = lib.RB_HELD_LOST
 
 
+_MAGIC_AND_VERSION: Final = struct.Struct("<8sI")  # the first of `rb_chunk_head`, in all versions
+_MAGIC: Final = b"rb-hold\0"
 _WAITING: Final = int(Fate.WAITING)  # numpy asks a member of an enumeration for a dozen attributes
 
 
 class ChunkError(RingBufferError):
     """A file that is no chunk of this version, or was damaged."""
+
+
+class LaterChunkError(ChunkError):
+    """A chunk of a later version: sound, but not for this drain."""
 
 
 class ChunkLostError(ChunkError):
@@ -377,3 +384,15 @@ class Chunk:
             self.lose()
             raise ChunkLostError(f"{self.path}: the file was cut")
         raise ChunkError(f"{self.path}: {detail or ffi.string(lib.rb_strerror(status)).decode()}")
+
+
+def refuse_later(path: Path, fd: int) -> None:
+    """See that a file is no chunk of a later version, whatever else that has changed.
+
+    Raises:
+        LaterChunkError: it is one.
+    """
+    head = os.pread(fd, _MAGIC_AND_VERSION.size, 0)
+    magic, version = _MAGIC_AND_VERSION.unpack(head.ljust(_MAGIC_AND_VERSION.size, b"\0"))
+    if magic == _MAGIC and version > lib.RB_CHUNK_VERSION:
+        raise LaterChunkError(f"{path}: version {version}, this drain knows up to {lib.RB_CHUNK_VERSION}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from drain.sampling.hold.files import PASSING, open_own, set_unsound_aside, whole_file
+from drain.sampling.hold.files import PASSING, open_own, set_later_aside, set_unsound_aside, whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,10 @@ _MAGIC: Final = b"rb-decs\0"
 _VERSION: Final = 1
 _KEY_BYTES: Final = 16
 _MOST_FOUND: Final = 1 << 25  # entries: twice what the largest trace table remembers
+
+
+class _LaterError(ValueError):
+    """A file of a later version."""
 
 
 class Decisions:
@@ -39,6 +43,7 @@ class Decisions:
         key: 16 random bytes for the hash, as long as the file lives.
         found: the newest entries of earlier drains, u64, shape (n, 2); taken once.
         is_anew: there was a file that cannot be used; it was set aside.
+        has_later: it is of a later version, and is kept as `later-decisions`.
 
     Raises:
         OSError: there is no memory, or no descriptor, to open it.
@@ -52,7 +57,7 @@ class Decisions:
         self.found = np.empty((0, 2), np.uint64)
         self._fd = -1
         self._size = _HEAD.size
-        self.is_anew = False
+        self.is_anew = self.has_later = False
         try:
             self._fd = open_own(self._path)
             self._read()
@@ -62,8 +67,9 @@ class Decisions:
             self.close()
             if isinstance(error, OSError) and error.errno in PASSING:
                 raise
-            set_unsound_aside(self._path)
+            (set_later_aside if isinstance(error, _LaterError) else set_unsound_aside)(self._path)
             self.is_anew = True
+            self.has_later = isinstance(error, _LaterError)
             self.key = secrets.token_bytes(_KEY_BYTES)  # not what such a file says
             self._make()
 
@@ -135,6 +141,8 @@ class Decisions:
         if len(head) < _HEAD.size:
             raise ValueError(f"{len(head)} bytes")
         magic, version, _, self.key = _HEAD.unpack(head)
+        if magic == _MAGIC and version > _VERSION:
+            raise _LaterError(f"version {version}")
         if magic != _MAGIC or version != _VERSION:
             raise ValueError(f"version {version}")
         entries = (size - _HEAD.size) // ENTRY_BYTES

@@ -20,6 +20,7 @@ PASSING: Final = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 PART_PREFIX: Final = ".part-"
 _UNSOUND_PREFIX: Final = "unsound-"
+_LATER_PREFIX: Final = "later-"
 _MOST_UNSOUND: Final = 4  # that are kept for somebody to look at
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -72,6 +73,12 @@ def read_own(path: Path, most_bytes: int) -> bytes:
         return os.pread(fd, most_bytes, 0)
     finally:
         os.close(fd)
+
+
+def set_later_aside(path: Path) -> None:
+    """Let a file of a later version, whose name is needed, have another one; of those of one name the last stays."""
+    with contextlib.suppress(OSError):
+        path.replace(path.with_name(f"{_LATER_PREFIX}{path.name}"))
 
 
 def set_unsound_aside(path: Path) -> None:

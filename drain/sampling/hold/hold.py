@@ -90,6 +90,7 @@ class Hold:
         found: what waited when it was opened; taken once.
         unreleased: lanes of which the ring does not know yet how far they are held.
         unsound: files that were found and cannot be used, or not all that is in them.
+        has_later: some of these are of a later version: the folder is to stay.
 
     Raises:
         RingBufferError: the folder is not ours alone.
@@ -125,6 +126,11 @@ class Hold:
             unsafe=unsafe,
         )
         self.unsound = recovery.unsound + self.decisions.is_anew
+        self.has_later = recovery.has_later or self.decisions.has_later
+        if recovery.has_later:
+            self._origins.leave_found()
+        if self.decisions.has_later:
+            log.error("the hold's decisions are of a later version: they are kept as later-decisions")
         self._chunks.take(recovery.chunks)
         for service, lost in recovery.lost.items():
             self._owners.lose(service, lost)

@@ -70,6 +70,7 @@ class Origins:
         self._owner_of: dict[bytes, int | None] = {}  # of what rings of this drain asked for first
         self._known: weakref.WeakValueDictionary[bytes, Origin] = weakref.WeakValueDictionary()
         self._stored: dict[bytes, int] = {}
+        self._left: frozenset[bytes] = frozenset()
         for path in folder.glob(f"{_PREFIX}*"):
             with contextlib.suppress(ValueError, OSError):
                 self._stored[bytes.fromhex(path.name.removeprefix(_PREFIX))] = path.lstat().st_size
@@ -143,9 +144,13 @@ class Origins:
             else:  # where there is no room now it is still to be looked for
                 self._store(origin)
 
+    def leave_found(self) -> None:
+        """Keep the files that were found: records refer to them that this drain cannot read."""
+        self._left = frozenset(self._stored)
+
     def sweep(self) -> None:
         """Remove the files to which neither records nor rings refer any more."""
-        for identity in [identity for identity in self._stored if identity not in self._known]:
+        for identity in [one for one in self._stored if one not in self._known and one not in self._left]:
             del self._stored[identity]
             self._owner_of.pop(identity, None)
             self._path(identity).unlink(missing_ok=True)

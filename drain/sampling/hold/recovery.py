@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from drain.sampling.hold.chunk import SLOT_BITS, SLOTS, Chunk, ChunkError, ChunkLostError, Fate, RingKey, Segment
+from drain.sampling.hold.chunk import (
+    SLOT_BITS,
+    SLOTS,
+    Chunk,
+    ChunkError,
+    ChunkLostError,
+    Fate,
+    LaterChunkError,
+    RingKey,
+    Segment,
+    refuse_later,
+)
 from drain.sampling.hold.files import PART_PREFIX, PASSING, open_own, set_unsound_aside
 from drain.sampling.hold.origins import OriginError
 from drain.sampling.hold.unreadable import published_in
@@ -47,6 +58,7 @@ class Recovery:
         invalid: by service: records that waited and killed a drain.
         lost: by service: records that waited and cannot be read any more; of an unknown one under "".
         unsound: how many files cannot be used, or not all that is in them.
+        has_later: some are of a later version. They stay as they are, and a drain of that version goes on with them.
     """
 
     def __init__(
@@ -69,6 +81,7 @@ class Recovery:
         self.lost: Counter[str] = Counter()
         self.invalid: Counter[str] = Counter()
         self.unsound = 0
+        self.has_later = False
         self._moved: list[tuple[Chunk, Any, int]] = []
         self._unsafe = unsafe
         self._is_trial = only is not None
@@ -88,12 +101,20 @@ class Recovery:
         try:
             fd = open_own(path)
             try:
+                refuse_later(path, fd)
                 chunk = Chunk(path, fd, serial)
             finally:
                 os.close(fd)
             if not chunk.take_up():
                 self._log.error("a file of the hold has a damaged head; what follows it is sound", file=path.name)
                 self.unsound += 1
+        except LaterChunkError as error:
+            self._log.error(
+                "a file of the hold is of a later version: it is left to such a drain", reason=str(error)
+            )
+            self.unsound += 1
+            self.has_later = True
+            return
         except (OSError, ChunkError) as error:
             if isinstance(error, OSError) and error.errno in PASSING:
                 raise
