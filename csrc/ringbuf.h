@@ -616,7 +616,7 @@ typedef struct rb_lane_view {
     uint64_t dead_lettered;
     uint64_t invalid;
     uint64_t sampled_out; /* not among those of `delivered`, as elsewhere than in the lane */
-    uint64_t repeated;    /* released by this consumer although an earlier drain had already counted them */
+    uint64_t repeated;    /* rb_release although an earlier drain had already counted them */
     uint32_t closed;
     uint32_t consumer_state;
 } rb_lane_view;
@@ -722,6 +722,12 @@ int64_t rb_peek(rb_consumer *consumer, uint32_t lane, uint64_t *position, void *
  * Returns: RB_OK; RB_E_ARGUMENT when they are more than were copied and not released.
  */
 int rb_release(rb_consumer *consumer, uint32_t lane, const rb_outcome *outcome);
+
+/*
+ * rb_release_stored - the same for records that an earlier drain has put into a store of its own, from which they go on:
+ * those that it had counted here, too, are not handled a second time, and so are not `repeated`. Returns: as above.
+ */
+int rb_release_stored(rb_consumer *consumer, uint32_t lane, const rb_outcome *outcome);
 
 /*
  * rb_told - read how much of a lane's counts of spans and values drains have told; what a file says above the counts

@@ -282,7 +282,8 @@ static void forget(rb_outcome *outcome, uint64_t count)
     }
 }
 
-int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
+/* *again: how many of them an earlier drain had counted. */
+static int release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome, uint64_t *again)
 {
     if (index >= consumer->header->lane_count || consumer->access != RB_CONSUME)
         return RB_E_ARGUMENT;
@@ -291,10 +292,9 @@ int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
     uint64_t count = sum(&fresh);
     if (count > lane->read - lane->released)
         return RB_E_ARGUMENT;
-    uint64_t again = count < lane->counted_before ? count : lane->counted_before;
-    lane->counted_before -= again;
-    lane->repeated += again;
-    forget(&fresh, again);
+    *again = count < lane->counted_before ? count : lane->counted_before;
+    lane->counted_before -= *again;
+    forget(&fresh, *again);
     lane->outcome.delivered += fresh.delivered;
     lane->outcome.spooled += fresh.spooled;
     lane->outcome.rejected += fresh.rejected;
@@ -318,6 +318,21 @@ int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
     rb_store_release(&lane->shared->head, lane->released);
     RB_POINT(release_done);
     return rb_consumer_leave(consumer);
+}
+
+int rb_release(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
+{
+    uint64_t again = 0;
+    int rv = release(consumer, index, outcome, &again);
+    if (rv != RB_E_ARGUMENT)
+        consumer->lanes[index].repeated += again;
+    return rv;
+}
+
+int rb_release_stored(rb_consumer *consumer, uint32_t index, const rb_outcome *outcome)
+{
+    uint64_t again = 0;
+    return release(consumer, index, outcome, &again);
 }
 
 int rb_set_consumer_state(rb_consumer *consumer, uint32_t state)

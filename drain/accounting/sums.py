@@ -27,8 +27,9 @@ class Sums:
         sampled_out: counted in the span metrics and not delivered, since their head did not want them.
         pending: in a ring, neither released nor counted by a drain that was killed before it could release them.
         quarantined: pending when their ring was set aside.
-        repeated: counted by a drain that was killed before it could release them, and sent again; not part of the law,
-            and a lower bound: what the backend had and that drain had not counted is sent again, too.
+        repeated: counted by a drain that was killed before it could release them, and read out of the ring again; not
+            part of the law, and a lower bound: what the backend had and that drain had not counted is sent again, too,
+            and so is what waited in the hold for its delivery.
         full: not written, since every lane was full or busy and one was full.
         contended: not written, since every lane was busy.
         unsampled: not written, since the trace is not sampled.

@@ -221,8 +221,12 @@ class Ring:
         view.read = (view.read + copied) % _POSITIONS
         return self._records[:copied]
 
-    def release(self, lane: Lane) -> int:
+    def release(self, lane: Lane, *, are_stored: bool = False) -> int:
         """Release the oldest segments whose outcome is known, and return how many records that were.
+
+        Args:
+            lane: theirs.
+            are_stored: an earlier drain had put them into a store of its own: nothing of them is done again.
 
         Raises:
             RingFormatError: the file is not sound any more.
@@ -239,7 +243,8 @@ class Ring:
         if not released:
             return 0
         lane.unreleased -= released
-        status = lib.rb_release(self.consumer, lane.index, ffi.new("rb_outcome *", totals))
+        release = lib.rb_release_stored if are_stored else lib.rb_release
+        status = release(self.consumer, lane.index, ffi.new("rb_outcome *", totals))
         if self._is_frozen:
             self._take_own_words()
         elif status < 0:

@@ -126,16 +126,18 @@ class LaneHolder:
                 records = ring.copy(lane, sum(end))
                 now, end = _first(end, len(records))
                 spans = records[find_spans(records, ring.layout)] if now.invalid else records
-                self._release(key, ring, lane, spans, now)
+                self._release(key, ring, lane, spans, now, are_stored=True)
             self._late.hold.unreleased.released(key, lane.index)
             if ring.created_unix_nano < self._began_unix_nano and ring.ready(lane):
                 self._again[lane] = ring.ready(lane)
 
-    def _release(self, key: RingKey, ring: Ring, lane: Lane, spans: np.ndarray, outcome: Outcome) -> None:
+    def _release(
+        self, key: RingKey, ring: Ring, lane: Lane, spans: np.ndarray, outcome: Outcome, *, are_stored: bool = False
+    ) -> None:
         self._count(ring, spans)
         segment = Segment(ring, lane, outcome.spooled, outcome.invalid, outcome.sampled_out, outcome)
         lane.segments.append(segment)
-        ring.release(lane)
+        ring.release(lane, are_stored=are_stored)
         self._late.hold.unreleased.released(key, lane.index)
 
 

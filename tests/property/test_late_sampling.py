@@ -153,7 +153,7 @@ class Attached:
         self._read += count
         return self._published.records[self._read - count : self._read].copy()
 
-    def release(self, lane: Lane) -> None:
+    def release(self, lane: Lane, *, are_stored: bool = False) -> None:  # noqa: ARG002 - as a ring has it
         self._steps.passed(self._release)(lane)
 
     def _release(self, lane: Lane) -> None:

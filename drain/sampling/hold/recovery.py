@@ -109,9 +109,7 @@ class Recovery:
                 self._log.error("a file of the hold has a damaged head; what follows it is sound", file=path.name)
                 self.unsound += 1
         except LaterChunkError as error:
-            self._log.error(
-                "a file of the hold is of a later version: it is left to such a drain", reason=str(error)
-            )
+            self._log.error("a file of the hold is of a later version: it is left to such a drain", reason=str(error))
             self.unsound += 1
             self.has_later = True
             return

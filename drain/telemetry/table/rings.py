@@ -59,7 +59,8 @@ RINGS: Final[tuple[Metric, ...]] = (
     _service_counter(
         "spans_repeated",
         lambda sums: sums.repeated,
-        "Spans that a killed drain had counted and not released, sent again; a lower bound, and part of no sum.",
+        "Spans that a killed drain had counted and not released, read out of the ring and sent again; a lower bound, "
+        "and part of no sum.",
     ),
     counter(
         "spans_dropped",

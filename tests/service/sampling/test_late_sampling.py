@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import signal
 import time
 import urllib.request
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pytest
@@ -239,8 +240,16 @@ def test_a_full_hold_decides_early_and_no_producer_drops_a_span(
     assert sum(path.stat().st_size for path in (ring_dir / "hold").glob("chunk-*")) <= 16 << 20
 
 
+SPOOLED_AT: Final = 256 + 2 * 8  # in a lane
+
+
+@pytest.mark.parametrize(
+    ("is_counted", "is_there"),
+    [(False, True), (True, True), (True, False)],
+    ids=["killed before the words", "killed before head", "killed before head, and the hold is removed"],
+)
 def test_what_was_held_when_a_kill_came_before_its_release_is_released_and_not_held_again(
-    ring_dir: Path, tmp_path: Path, emitter: ringbuf.Emitter
+    is_counted: bool, is_there: bool, ring_dir: Path, tmp_path: Path, emitter: ringbuf.Emitter
 ) -> None:
     everything, _ = emit_traces(emitter, 20)
     emitter.close()
@@ -250,15 +259,25 @@ def test_what_was_held_when_a_kill_came_before_its_release_is_released_and_not_h
         key = RingKey(path.stat().st_ino, consumer.header.created_unix_nano)
         origin = hold.origin(consumer.json("layout"), consumer.json("resource"), consumer.header.root_threshold)
         hold.append(origin, key, 0, 0, 40, consumer.copy(0, 40))
+        if is_counted:
+            with path.open("r+b") as file:
+                file.seek(consumer.header.header_bytes + SPOOLED_AT)
+                file.write((40).to_bytes(8, "little"))
     hold.close()  # as a drain that is killed between the two
+    if not is_there:
+        shutil.rmtree(ring_dir / "hold")
     output, log = tmp_path / "spans.jsonl", tmp_path / "log"
     with DrainProcess(log, ring_dir, "--once", *arguments(output)) as drain:
         assert drain.wait() == 0
         (event,) = drain.events("audit")
     assert check_whole(output) == everything
     assert event["adds_up"], event
-    assert event["services"]["shop"] == {"rings": 1, "published": 60, "spooled": 60}
-    assert event["hold"]["shop"] == {"taken_up": 40, "held": 20, "delivered": 60}
+    rings = {"rings": 1, "published": 60}
+    if is_there:
+        assert event["services"]["shop"] == rings | {"spooled": 60}
+        assert event["hold"]["shop"] == {"taken_up": 40, "held": 20, "delivered": 60}
+    else:
+        assert event["services"]["shop"] == rings | {"spooled": 40, "repeated": 40, "delivered": 20}
 
 
 def test_a_start_without_rules_first_releases_what_is_settled_and_not_released(
