@@ -136,7 +136,7 @@ DRAIN_POINTS: Final = (
     *_both("delivery.batch.Batcher.close", "delivery.dispatch.Dispatch.send", most=3),
     # delivering
     *_both("exporters.measured.MeasuredExporter.export_together", most=4),
-    *_both("delivery.dispatch.Dispatch._settle", most=4),
+    *_both("delivery.settlement.Settlement._settle", most=4),
     DrainPoint("word_unrung", 4),
     *_both("service.service.Service._settle", most=5),
     # releasing
@@ -163,7 +163,7 @@ DRAIN_POINTS: Final = (
     *_both("spool.spool.Spool.put", "otlp.request.Request.gzip", "spool.store.SpoolStore.write", mood="away at first"),
     *_both("spool.reserve.Reserve.take", mood="away at first"),
     *_both("spool.database.SpoolDatabase.begin", "spool.database.SpoolDatabase.commit", most=2, mood="away at first"),
-    *_both("spool.database.SpoolDatabase.add", "delivery.dispatch.Dispatch._stored", mood="away at first"),
+    *_both("spool.database.SpoolDatabase.add", "delivery.settlement.Settlement._stored", mood="away at first"),
     *_both("spool.spool.Spool.take", "spool.database.SpoolDatabase.body", mood="away at first"),
     *_both("delivery.storing.Storing.remove", "spool.spool.Spool.done", mood="away at first"),
     *_both("spool.database.SpoolDatabase.remove", mood="away at first"),
