@@ -36,7 +36,10 @@ STAY_UNTIL_EXIT = (b"multiprocessing.resource_tracker", b"multiprocessing.forkse
 gc.disable()  # what is collected, thousands of tests, all stays: nothing is to look through it, now or later
 
 hypothesis.settings.register_profile("full", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("full"), max_examples=12)
+# The same examples each time, so that a run is like the one before; `make prove` looks for others.
+hypothesis.settings.register_profile(
+    "quick", hypothesis.settings.get_profile("full"), max_examples=12, derandomize=True
+)
 hypothesis.settings.load_profile("quick")  # `make prove` names the other
 
 LEFT_OUT = pytest.StashKey[frozenset[str]]()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
 import shutil
 from typing import TYPE_CHECKING
 
@@ -13,13 +11,14 @@ import pytest
 from tests.points.scene import Pair, Scene
 from tests.points.table import DRAIN_POINTS, PRODUCER_POINTS, DrainPoint, ProducerPoint
 from tests.sampled import every
+from tests.seeds import drawn_seed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.points.receiver import Receiver
 
-SEED = int(os.environ.get("RINGBUF_TEST_SEED") or secrets.randbits(32))
+SEED = drawn_seed()
 
 
 def partners() -> list[ProducerPoint]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import ringbuf
 from drain.exit_codes import UNDELIVERED
 from drain.otlp.json_lines import from_json_line
 from tests.python import PREAMBLE
+from tests.seeds import drawn_seed
 from tests.service.draining import LAYOUT, SECONDS, DrainProcess, emit, number_of, quarantined, ring_files, until
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 GOOD = 2
 # Read now: tests do not see variables of this name.
 SOAK_SECONDS = float(os.environ.get("RINGBUF_VANDAL_SECONDS", "120"))
-SEED = int(os.environ.get("RINGBUF_VANDAL_SEED", "0")) or secrets.randbelow(2**31)
+SEED = int(os.environ.get("RINGBUF_VANDAL_SEED", "0")) or drawn_seed() % 2**31
 MEBIBYTE = 1 << 20
 MOST_GROWTH = 96 * MEBIBYTE
 # What has to be said of a ring by name, whatever else: these cannot be read to their end.

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.process.kills import DOORS
 from tests.python import run
+from tests.seeds import drawn_seed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def kill(ring_dir: Path, times: int, door: str) -> None:
-    seed = secrets.randbits(32)
+    seed = drawn_seed()
     done = run("from tests.process.kills import main\nmain()", ring_dir, times, seed, door, timeout=600)
     assert done.returncode == 0, f"seed {seed}\n{done.stderr}"
     rings, records = map(int, done.stdout.split())

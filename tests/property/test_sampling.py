@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections import defaultdict
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +17,7 @@ from drain.sampling.seen_span import SeenSpan
 from drain.sampling.trace_state import Stated
 from ringbuf.sampling import THRESHOLDS, threshold_of
 from tests.examples import examples
+from tests.seeds import drawn_seed
 
 SECOND: Final = 10**9
 Arrivals = list[tuple[int, SeenSpan]]
@@ -255,7 +255,7 @@ def test_each_span_has_one_fate_and_states_what_is_true(arrivals: Arrivals, rule
 
 @pytest.mark.parametrize("ratio", [0.5, 0.1, 0.01])
 def test_what_is_kept_stands_for_all(ratio: float) -> None:
-    seed, count = secrets.randbelow(2**32), 20_000
+    seed, count = drawn_seed(), 20_000
     source = np.random.default_rng(seed)
     arrivals = [
         (at, SeenSpan(source.bytes(16), b"", "shop", "read", 1, 0, at, at, {}, says=Stated(0))) for at in range(count)
@@ -268,7 +268,7 @@ def test_what_is_kept_stands_for_all(ratio: float) -> None:
 
 @pytest.mark.parametrize("rate", [5, 50, pytest.param(1000, marks=pytest.mark.prove)])
 def test_a_rate_keeps_its_number_in_the_mean(rate: int) -> None:
-    seed, seconds = secrets.randbelow(2**32), 60
+    seed, seconds = drawn_seed(), 60
     source = np.random.default_rng(seed)
     every = SECOND // rate
     arrivals = [

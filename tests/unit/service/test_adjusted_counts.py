@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +15,7 @@ from drain.sampling.trace_state import stated
 from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import Attribute, SpanLayout
 from ringbuf.sampling import THRESHOLDS, threshold_of, threshold_text
+from tests.seeds import drawn_seed
 from tests.unit.service.test_late_sampling import ERRORS, SECOND, Bench
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Heads:
 
 
 def test_kept_spans_of_heads_of_all_kinds_stand_for_all_where_it_is_known(tmp_path: Path) -> None:
-    seed = secrets.randbelow(2**32)
+    seed = drawn_seed()
     source = np.random.default_rng(seed)
     bench = Bench(tmp_path, RULES, capacity_bytes=64 << 20)
     heads = {kind: Heads(bench, kind, source, 6_000) for kind in KINDS}
@@ -129,7 +129,7 @@ def test_kept_spans_of_heads_of_all_kinds_stand_for_all_where_it_is_known(tmp_pa
 
 @pytest.mark.parametrize("spans_a_second", [2_000, pytest.param(50_000, marks=pytest.mark.prove)])
 def test_a_storm_of_errors_is_kept_at_the_bound_and_stands_for_all(spans_a_second: int, tmp_path: Path) -> None:
-    seed, bound, seconds = secrets.randbelow(2**32), 500, 20
+    seed, bound, seconds = drawn_seed(), 500, 20
     source = np.random.default_rng(seed)
     rules = Rules((ERRORS, Rule(DEFAULT, ratio=0.0)), is_head_open=True, kept_spans_per_second=bound)
     bench = Bench(tmp_path, rules, capacity_bytes=64 << 20)

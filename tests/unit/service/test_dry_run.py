@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ import pytest
 
 from drain.sampling.rules import DEFAULT, Rule, Rules
 from drain.service.held_batches import GATHERING_SECONDS
+from tests.seeds import drawn_seed
 from tests.unit.service.test_late_sampling import ERRORS, RULES, SECOND, Bench, drawn, span_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(bench: Bench, every: list[tuple[int, np.ndarray[Any, Any]]]) -> set[byte
 
 
 def test_all_is_delivered_as_it_is_and_the_counts_are_those_of_the_rules(tmp_path: Path) -> None:
-    seed = secrets.randbelow(2**32)
+    seed = drawn_seed()
     folders = tmp_path / "dry", tmp_path / "real"
     for folder in folders:
         folder.mkdir()

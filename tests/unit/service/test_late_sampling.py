@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from ringbuf.dataplane import DATAPLANE_LAYOUT as LAYOUT
 from ringbuf.exceptions import RingBufferError
 from ringbuf.layout.attribute import Attribute
 from ringbuf.layout.layout import SpanLayout
+from tests.seeds import drawn_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ def seen(records: np.ndarray[Any, Any], service: str) -> list[SeenSpan]:
 
 @pytest.mark.parametrize("restarts", [False, True])
 def test_what_is_delivered_is_what_the_sampler_keeps(bench: Bench, *, restarts: bool) -> None:
-    seed = secrets.randbelow(2**32)
+    seed = drawn_seed()
     source, sampler = np.random.default_rng(seed), Sampler(RULES)
     expected: dict[bytes, tuple[str, int | None]] = {}
     came: dict[int, bytes] = {}
@@ -484,7 +484,7 @@ def name_and_threshold(span: Any) -> tuple[str, int | None]:
 
 def test_traces_that_have_begun_stay_under_their_rules(bench: Bench) -> None:
     """Late spans too, in which the rules that decided are long gone."""
-    seed = secrets.randbelow(2**32)
+    seed = drawn_seed()
     source, samplers = np.random.default_rng(seed), (Sampler(RULES), Sampler(OTHERS))
     under: dict[bytes, int] = {}
     came: dict[int, bytes] = {}
