@@ -40,7 +40,7 @@ _STAYS = {"drain.lock", "doorbell", "quarantine"}
 def drain_arguments(ring_dir: Path, state_dir: Path, url: str) -> list[str]:
     """Return the arguments of a drain that is quick about everything."""
     return [
-        *("--ring-dir", str(ring_dir), "--exporter", "otlp-http", "--no-hold", "--endpoint", url, "--timeout", "5"),
+        *("--ring-dir", str(ring_dir), "--exporter", "otlp-http", "--no-hold", "--endpoint", url, "--timeout", "60"),
         *("--state-dir", str(state_dir), "--spool-after", "0.03", "--batch-delay", "0.01", "--concurrency", "2"),
         *("--retry-initial", "0.01", "--retry-maximum", "0.05", "--listen", "off", "--shutdown-timeout", "20"),
     ]

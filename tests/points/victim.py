@@ -24,7 +24,7 @@ LAYOUT: Final = SpanLayout(
     scope_name="points",
 )
 CAPACITY: Final = 16
-SECONDS: Final = 30.0
+SECONDS: Final = 120.0
 _SINGLES: Final = 24
 _BATCH: Final = 5
 _BURSTS: Final = 50  # at most: the drain would have to be faster than that each time

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,8 +151,11 @@ def test_a_door_is_measured_without_a_drop(door: str) -> None:
     assert figures["ns"].median > 0
 
 
-def test_pacing_emits_each_span_once() -> None:
+def test_pacing_emits_each_span_once(monkeypatch: pytest.MonkeyPatch) -> None:
     bursts: list[int] = []
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) / 1000)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     total, _begin = sender.paced(bursts.append, rate=20_000, seconds=0.05)
     assert total == sum(bursts) == 1000
     assert len(bursts) > 1

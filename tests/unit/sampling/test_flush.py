@@ -129,7 +129,7 @@ def test_a_share_in_the_place_of_a_file(
 def test_what_no_backend_takes_stays_in_the_hold(
     ring_dir: Path, tmp_path: Path, held: set[int], rules: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    nobody = ("--endpoint", "http://127.0.0.1:1", "--shutdown-timeout", "0.3")
+    nobody = ("--endpoint", "http://127.0.0.1:1", "--shutdown-timeout", "4")
     assert run(ring_dir, rules, *nobody).exit_code == UNDELIVERED
     assert "30 spans waited = 0 delivered + 24 sampled out + 6 left\n" in capfd.readouterr().out
     output = tmp_path / "spans.jsonl"
