@@ -105,7 +105,7 @@ def endure(ring_dir: Path, tmp_path: Path, vandals: int, seconds: float) -> None
     arguments = ("--exporter", "file", "--output", output)
     good = list(emitters(ring_dir))
     emitted = [0] * GOOD
-    with DrainProcess(tmp_path / "log", ring_dir, *arguments, before=EVERY_LINE) as drain:
+    with DrainProcess(tmp_path / "log", ring_dir, *arguments, before=EVERY_LINE, is_forked=False) as drain:
         drain.wait_for_event("ring attached", GOOD)
         sizes = [resident_bytes(drain.process.pid)]
         with Vandals(ring_dir, vandals, seconds, tmp_path) as at_it:

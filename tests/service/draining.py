@@ -205,10 +205,8 @@ class DrainProcess:
         ring_dir: whose rings are drained.
         arguments: further ones of the command.
         is_forked: whether it may come from the zygote, which takes a twentieth of the processor time of a start;
-            without this, and with one of the next two, it is started as by a user.
-        interpreter: the interpreter's own arguments.
-        before: code that its process runs before the command; such a drain is not forked.
-        environment: variables beside those of the tests.
+            without this it is started as by a user.
+        before: code that its process runs before the command.
     """
 
     def __init__(
@@ -217,9 +215,7 @@ class DrainProcess:
         ring_dir: Path,
         *arguments: object,
         is_forked: bool = True,
-        interpreter: str = "-Im",
         before: str = "",
-        environment: dict[str, str] | None = None,
     ) -> None:
         self.log = log
         self.process: subprocess.Popen[bytes] | Child
@@ -228,17 +224,17 @@ class DrainProcess:
             if said and not said.endswith(b"\n"):
                 stderr.write(b"\n")
                 stderr.flush()
-            if is_forked and interpreter == "-Im" and not before and environment is None and can_fork_here():
-                self.process = shared().popen("drain", "--ring-dir", ring_dir, *arguments, log=log)
+            code = f"{before}\nfrom drain.__main__ import main\nmain()"
+            if is_forked and can_fork_here():
+                role = ("-c", code) if before else ("drain",)
+                self.process = shared().popen(*role, "--ring-dir", ring_dir, *arguments, log=log)
             else:
-                code = f"{before}\nfrom drain.__main__ import main\nmain()"
-                start = ["-Ic", code] if before else [interpreter, "drain"]
+                start = ["-Ic", code] if before else ["-Im", "drain"]
                 self.process = subprocess.Popen(
                     [sys.executable, *start, "--ring-dir", str(ring_dir), *map(str, arguments)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
-                    env=os.environ | (environment or {}),
                 )
 
     def events(self, name: str) -> list[dict[str, Any]]:

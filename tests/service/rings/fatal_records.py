@@ -33,7 +33,7 @@ def die(how: str) -> NoReturn:
 
 
 def plant(fatal: dict[str, Any]) -> None:
-    from drain.otlp.encoder import Encoder  # noqa: PLC0415 - as late as can be: this file is a sitecustomize, too
+    from drain.otlp.encoder import Encoder  # noqa: PLC0415 - as late as can be: this file is run before anything else, too
 
     numbers, how, together = set(fatal["numbers"]), fatal["how"], fatal.get("together", False)
     begin = Encoder.__init__

@@ -85,7 +85,7 @@ def test_a_third_party_receiver_has_the_metrics_of_two_drains_one_after_the_othe
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"test.run={run}")
     for number in (1, 2):
         emit_spans(ring_dir, SPANS)
-        with DrainProcess(log, ring_dir, "--output", tmp_path / "spans.jsonl", environment={}) as drain:
+        with DrainProcess(log, ring_dir, "--output", tmp_path / "spans.jsonl") as drain:
             drain.wait_for_event("serving", number)
             # Each look has all that was ever sent: not more often than drains send.
             until(lambda: len(drains_of(told(agent, run))) == number, lambda: time.sleep(0.2), within=120)  # noqa: B023 - called in this round
