@@ -11,7 +11,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # The folders that are there: ruff and mypy refuse names that are not.
 PYTHON_CODE := $(wildcard ringbuf drain tests bench docs/examples)
 # Not what `ringbuf layout` writes: it is the same whatever the style here.
-C_CODE := $(filter-out %_layout.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] tests/*/*.[ch] bench/*/*.[ch] docs/examples/*.[ch] docs/examples/*/*.[ch]))
+C_CODE := $(filter-out %_layout.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/*/*/*.[ch] tests/*/*.[ch] bench/*/*.[ch] docs/examples/*.[ch] docs/examples/*/*.[ch]))
 # The folders, since an editable install knows only the modules that were there when it was made.
 BUILD_INPUT := ringbuf/version.py $(shell find csrc -type f) $(shell find ringbuf drain -type d ! -name __pycache__)
 # What `make deps` installs, each beside the test that asks for it with debian_program().

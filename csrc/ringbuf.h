@@ -869,6 +869,18 @@ typedef struct rb_plan_config {
 } rb_plan_config;
 
 typedef struct rb_plan rb_plan;
+
+/* A writer of gzip, and what it knows of one layout. */
+typedef struct rb_gzip rb_gzip;
+typedef struct rb_gzip_layout rb_gzip_layout;
+
+/* What lies around the spans of a ring: whole protobuf fields, each may be empty. */
+typedef struct rb_gzip_around {
+    rb_text resource;         /* of ResourceSpans */
+    rb_text scope;            /* of ScopeSpans */
+    rb_text scope_schema_url; /* of ScopeSpans */
+    rb_text schema_url;       /* of ResourceSpans */
+} rb_gzip_around;
 /* [/ABI] */
 
 /*
@@ -946,6 +958,51 @@ int rb_rendezvous(const void *records, uint64_t count, uint32_t slot_bytes, cons
  */
 int rb_group(const void *records, uint64_t count, uint32_t slot_bytes, const uint16_t *destinations,
              uint32_t destination_count, void *out, uint64_t *ends);
+
+/*
+ * Records straight to gzip: the member holds what rb_encode_protobuf makes of them, with what surrounds it, but those
+ * bytes are never written: since a layout says which parts of a span are constant, they need not be found again. For
+ * layouts without str, bytes, otlp, scope and hex of more than 24 bytes.
+ *
+ *   rb_gzip_begin, rb_gzip_segment for the records of each ring, rb_gzip_finish: one member, a TracesData.
+ *
+ * A writer and its layouts belong to one thread at a time. What is known of a layout (what came before, a Huffman code)
+ * is kept from member to member.
+ */
+
+/* rb_gzip_is_supported - whether this processor has what the writer needs, carry-less products. Returns: 1 or 0. Threads:
+ * any. */
+int rb_gzip_is_supported(void);
+/* rb_gzip_new - Returns: RB_OK and *gzip; RB_E_ARGUMENT, also where it is not supported; RB_E_SYSTEM. Threads: any. */
+int rb_gzip_new(rb_gzip **gzip, rb_error *error);
+/* rb_gzip_free - free it; NULL is ignored. Its layouts are of no use then. Threads: one. */
+void rb_gzip_free(rb_gzip *gzip);
+/*
+ * rb_gzip_layout_new - get a layout ready for this writer; the plan must live as long.
+ *
+ * Returns: RB_OK and *layout; RB_E_ARGUMENT for one with other attributes, RB_E_TOO_LARGE when a span may take
+ * more than 4 KiB, RB_E_SYSTEM without memory. Threads: any.
+ */
+int rb_gzip_layout_new(rb_gzip *gzip, const rb_plan *plan, rb_gzip_layout **layout, rb_error *error);
+/* rb_gzip_layout_free - free it; NULL is ignored. Threads: one. */
+void rb_gzip_layout_free(rb_gzip_layout *layout);
+
+/* rb_gzip_begin - begin a member; one that was not finished is forgotten. Threads: one. */
+void rb_gzip_begin(rb_gzip *gzip);
+/*
+ * rb_gzip_segment - add a ring's records. Without a single span among them the member stays as it is.
+ *
+ * *spans + *invalid is `count`. Returns: RB_OK; RB_E_ARGUMENT, also without a member or for another writer's layout;
+ * RB_E_SYSTEM without memory, after which the member is of no use. Threads: one.
+ */
+int rb_gzip_segment(rb_gzip *gzip, rb_gzip_layout *layout, const rb_gzip_around *around, const void *records,
+                    uint64_t count, uint64_t *spans, uint64_t *invalid);
+/*
+ * rb_gzip_finish - end the member. *data is good until the next begins; *plain_bytes is what it decompresses to.
+ *
+ * Returns: RB_OK; RB_E_ARGUMENT without a member, RB_E_SYSTEM without memory. Threads: one.
+ */
+int rb_gzip_finish(rb_gzip *gzip, const uint8_t **data, uint64_t *bytes, uint64_t *plain_bytes);
 
 /* rb_otlp_is_sound - whether these are a sound value of RB_TYPE_OTLP or _SCOPE. Returns: 1 or 0. Threads: any. */
 int rb_otlp_is_sound(uint32_t type, const void *data, uint64_t bytes);

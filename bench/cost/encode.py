@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bench.cost.demo_records import demo_records
 from bench.in_turns import measure_rows
 from bench.measure import bursts
 from bench.results import print_table
 from bench.rows import Row
 from drain.accounting.span_metrics import SpanMetrics
+from drain.otlp.direct_gzip import DirectGzip
 from drain.otlp.encoder import Encoder, to_resource_spans
+from drain.otlp.gzip_members import gunzip, gzip
 from drain.otlp.output_buffer import OutputBuffer
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 
@@ -35,7 +38,9 @@ PEER_SPANS: Final = 1000
 RESOURCE: Final = {"service.name": "bench", "service.instance.id": "00000000-0000-4000-8000-000000000000"}
 _TIMES: Final = 20
 _PEER_TIMES: Final = 3
+_MOST_OF_ISAL: Final = 1.05  # the size of a member, at most
 _ERRORS: Final = (3, 4, 5, 6)  # outcomes that set the status
+_ISAL: Final = "encode, then ISA-L level 1"
 _SDK: Final = "SDK encode_spans + SerializeToString"
 
 ROWS: Final = (
@@ -66,6 +71,20 @@ ROWS: Final = (
         "encode.protobuf",
         "records to protobuf, reused buffer",
         is_limit=True,
+    ),
+    *(
+        Row(
+            "encode",
+            f"records straight to gzip: {title}",
+            f"encode.direct_gzip.{data}",
+            f"encode.gzip.{data}",
+            _ISAL,
+            aim,
+        )
+        for data, title, aim in (
+            ("random", "random leases and labels", ">= 2.2"),
+            ("demo", "the demo's memory spans", ">= 2.5"),
+        )
     ),
 )
 
@@ -188,6 +207,32 @@ def message_to_json() -> Iterator[Round]:
     yield _round(lambda: MessageToJson(message, indent=None), PEER_SPANS, 1)
 
 
+@contextmanager
+def to_gzip(data: str) -> Iterator[Round]:
+    """Encode a batch and compress it, as a drain does for a layout with text."""
+    spans, encoder = _spans_of(data), Encoder(DATAPLANE_LAYOUT, RESOURCE)
+    yield _round(lambda: gzip(encoder.encode(spans).body), SPANS, _TIMES)
+
+
+@contextmanager
+def direct_gzip(data: str) -> Iterator[Round]:
+    """Make the same member from the records."""
+    spans, encoder, writer = _spans_of(data), Encoder(DATAPLANE_LAYOUT, RESOURCE), DirectGzip()
+
+    def member() -> bytes:
+        writer.add(encoder, spans)
+        return writer.finish().data
+
+    body = encoder.encode(spans).body
+    assert gunzip(member()) == body
+    assert len(member()) <= _MOST_OF_ISAL * len(gzip(body))
+    yield _round(member, SPANS, _TIMES)
+
+
+def _spans_of(data: str) -> np.ndarray:
+    return records(SPANS) if data == "random" else demo_records(SPANS)
+
+
 PROBES: Final = {
     "encode.protobuf": partial(into_buffer, is_json=False),
     "encode.json": partial(into_buffer, is_json=True),
@@ -195,6 +240,8 @@ PROBES: Final = {
     "encode.json_bytes": partial(to_bytes, is_json=True),
     "encode.memcpy": memcpy,
     "encode.span_metrics": span_metrics,
+    **{f"encode.gzip.{data}": partial(to_gzip, data) for data in ("random", "demo")},
+    **{f"encode.direct_gzip.{data}": partial(direct_gzip, data) for data in ("random", "demo")},
     "encode.sdk": sdk,
     "encode.messages": messages,
     "encode.message_to_json": message_to_json,

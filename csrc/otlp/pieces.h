@@ -22,7 +22,7 @@
 typedef struct rb_op {
     uint32_t type; /* enum rb_type, or RB_OP_LABEL16 */
     uint32_t offset;
-    uint32_t size;
+    uint32_t size; /* of the value; str, bytes, otlp, scope: at most, without their length */
     uint32_t label_count;
     const rb_piece *protobuf;
     const rb_piece *json;

@@ -143,12 +143,13 @@ static int settle(rb_builder *builder, const rb_plan_config *config, rb_plan *pl
     for (uint32_t i = 0; i < config->attribute_count; i++) {
         const rb_plan_attribute *attribute = &config->attributes[i];
         int wide = attribute->type == RB_TYPE_LABEL && attribute->size == 2;
-        plan->ops[i] = (rb_op){.type = wide ? (uint32_t)RB_OP_LABEL16 : attribute->type,
-                               .offset = attribute->offset,
-                               .size = attribute->size,
-                               .label_count = attribute->label_count,
-                               .protobuf = plan->pieces + first[i][0],
-                               .json = plan->pieces + first[i][1]};
+        plan->ops[i] =
+            (rb_op){.type = wide ? (uint32_t)RB_OP_LABEL16 : attribute->type,
+                    .offset = attribute->offset,
+                    .size = attribute->type < RB_TYPE_STR ? (uint32_t)value_bytes(attribute) : attribute->size,
+                    .label_count = attribute->label_count,
+                    .protobuf = plan->pieces + first[i][0],
+                    .json = plan->pieces + first[i][1]};
         if (attribute->type == RB_TYPE_OTLP) {
             plan->otlp = plan->ops[i];
             plan->otlp_bit = (uint32_t)1 << i;

@@ -40,15 +40,21 @@ static inline uint32_t rb_varint_bytes(uint64_t value)
     return (top_bit * 9 + 73) >> 6; /* == top_bit / 7 + 1, for 0 to 63 */
 }
 
+/* The varint of a value that takes `bytes` == rb_varint_bytes(value) of them, at most 4. */
+static inline uint32_t rb_short_varint(uint64_t value, uint32_t bytes)
+{
+    /* Spread 28 bits to seven in each byte, by halves; all bytes but the last say that there is more. */
+    uint32_t low = (uint32_t)value;
+    low = (low & 0x3fff) | (low & 0x0fffc000) << 2;
+    low = (low & 0x007f007f) | (low & 0x3f803f80) << 1;
+    return low | (0x00808080 & ((1u << (8 * (bytes - 1))) - 1));
+}
+
 /* A value of `bytes` == rb_varint_bytes(value). Writes at least 4 bytes, at most 10. */
 static inline uint8_t *rb_put_varint(uint8_t *out, uint64_t value, uint32_t bytes)
 {
     if (__builtin_expect(bytes <= 4, 1)) {
-        /* Spread 28 bits to seven in each byte, by halves; all bytes but the last say that there is more. */
-        uint32_t low = (uint32_t)value;
-        low = (low & 0x3fff) | (low & 0x0fffc000) << 2;
-        low = (low & 0x007f007f) | (low & 0x3f803f80) << 1;
-        low |= 0x00808080 & ((1u << (8 * (bytes - 1))) - 1);
+        uint32_t low = rb_short_varint(value, bytes);
         memcpy(out, &low, 4);
     } else {
         for (uint32_t i = 0; i < bytes; i++, value >>= 7)

@@ -63,6 +63,22 @@ class Encoded(NamedTuple):
     invalid: int
 
 
+class Surrounding(NamedTuple):
+    """The fields that lie around the spans of a layout without a `scope` attribute; each may be empty.
+
+    Attributes:
+        resource: of ResourceSpans.
+        scope: of ScopeSpans.
+        scope_schema_url: of ScopeSpans.
+        schema_url: of ResourceSpans.
+    """
+
+    resource: bytes
+    scope: bytes
+    scope_schema_url: bytes
+    schema_url: bytes
+
+
 def to_resource_spans(
     records: np.ndarray, layout: SpanLayout, resource: Mapping[str, AttributeValue], root_threshold: int = 0
 ) -> ResourceSpans:
@@ -105,13 +121,18 @@ class Encoder:
         resource: the attributes of the process that wrote them.
         root_threshold: of the ring's header: 0, or 1 + T, up to 2**56.
 
+    Attributes:
+        layout: as given.
+        plan: the layout compiled.
+        surrounding: what lies around the spans.
+
     Raises:
         LayoutError: the layout's names, keys and labels take more than 16 MiB once compiled.
     """
 
     def __init__(self, layout: SpanLayout, resource: Mapping[str, AttributeValue], root_threshold: int = 0) -> None:
-        self._layout = layout
-        self._plan = plan_of(layout, root_threshold)
+        self.layout = layout
+        self.plan = plan_of(layout, root_threshold)
         # What surrounds the spans is made by the messages of the reference.
         around = ResourceSpans(
             resource=_resource(resource), scope_spans=[ScopeSpans()], schema_url=layout.resource_schema_url
@@ -122,6 +143,8 @@ class Encoder:
         self._head_bytes = 0
         self._scope_field = next((field for field in layout.fields if field.attribute.type == "scope"), None)
         self._envelope = _Envelope(_scope_spans(layout, None))
+        fields = self._envelope.scope_field, self._envelope.schema_url_field
+        self.surrounding = Surrounding(self._resource_field, *fields, self._schema_url_field)
         self._envelopes: dict[bytes | None, _Envelope | None] = {None: self._envelope}
 
     def encode(self, records: np.ndarray, kept: Kept | None = None) -> Encoded:
@@ -197,7 +220,7 @@ class Encoder:
         """Return the records of each scope with what surrounds them; None where no span can be made of them."""
         groups: dict[bytes | None, np.ndarray | slice] = {None: slice(None)}
         if self._scope_field is not None:
-            groups = by_scope(_checked(records, self._layout), self._scope_field)
+            groups = by_scope(_checked(records, self.layout), self._scope_field)
         for scope, part in groups.items():
             yield self._envelope_of(scope), records[part], kept and kept.of(part)
 
@@ -206,20 +229,20 @@ class Encoder:
             is_sound = scope is not TOO_LONG and lib.rb_otlp_is_sound(lib.RB_TYPE_SCOPE, scope, len(scope or b""))
             if len(self._envelopes) >= _MAX_ENVELOPES:  # of a ring with ever new ones
                 self._envelopes = {None: self._envelope}
-            self._envelopes[scope] = _Envelope(_scope_spans(self._layout, scope)) if is_sound else None
+            self._envelopes[scope] = _Envelope(_scope_spans(self.layout, scope)) if is_sound else None
         return self._envelopes[scope]
 
     def _to_protobuf(self, kept: Kept | None) -> _Writing:
         if kept is None:
-            return _Writing(partial(lib.rb_encode_protobuf, self._plan.c_plan), self._plan.protobuf_bound)
-        encode = partial(lib.rb_encode_kept_protobuf, self._plan.c_plan, kept.table.c_kept)
-        return _Writing(encode, self._plan.protobuf_bound + kept.table.protobuf_bound, kept.rows)
+            return _Writing(partial(lib.rb_encode_protobuf, self.plan.c_plan), self.plan.protobuf_bound)
+        encode = partial(lib.rb_encode_kept_protobuf, self.plan.c_plan, kept.table.c_kept)
+        return _Writing(encode, self.plan.protobuf_bound + kept.table.protobuf_bound, kept.rows)
 
     def _to_json(self, kept: Kept | None) -> _Writing:
         if kept is None:
-            return _Writing(partial(lib.rb_encode_json, self._plan.c_plan), self._plan.json_bound)
-        encode = partial(lib.rb_encode_kept_json, self._plan.c_plan, kept.table.c_kept)
-        return _Writing(encode, self._plan.json_bound + kept.table.json_bound, kept.rows)
+            return _Writing(partial(lib.rb_encode_json, self.plan.c_plan), self.plan.json_bound)
+        encode = partial(lib.rb_encode_kept_json, self.plan.c_plan, kept.table.c_kept)
+        return _Writing(encode, self.plan.json_bound + kept.table.json_bound, kept.rows)
 
     def _append_scope(
         self, envelope: _Envelope | None, records: np.ndarray, kept: Kept | None, out: OutputBuffer
@@ -249,7 +272,7 @@ class Encoder:
     ) -> tuple[int, int]:
         if envelope is None:
             return 0, len(records)
-        contiguous = np.ascontiguousarray(_checked(records, self._layout))
+        contiguous = np.ascontiguousarray(_checked(records, self.layout))
         # Not the array itself: numpy gives no buffer of fields that are out of order.
         data = ffi.from_buffer("uint8_t[]", contiguous.view(np.uint8))
         beside = writing.beside(len(records))
@@ -261,7 +284,7 @@ class Encoder:
                 out.put(separator)
             # Most records take far less than their bound.
             room = max(writing.bound, min(writing.bound * (len(records) - taken), _PIECE_BYTES))
-            at, start = out.reserve(room), data + taken * self._layout.slot_bytes
+            at, start = out.reserve(room), data + taken * self.layout.slot_bytes
             written = writing.encode(*beside(taken), start, len(records) - taken, at, room, counts, counts + 1)
             if written < 0 or not any(counts):  # else this would go on for ever
                 raise RingBufferError(f"the encoder takes no record (status {written})")

@@ -1,18 +1,21 @@
 /*
  * Fuzz target: any encode plan, and any records through it. The input is a stream of numbers and bytes from which first
  * the plan's configuration is read, then the records; see read_config. Whatever they are, the output keeps to its
- * bound, is the same whatever the room, and is well-formed OTLP with as many spans and attributes as protobuf as JSON.
+ * bound, is the same whatever the room, and is well-formed OTLP with as many spans and attributes as protobuf as JSON;
+ * and a layout that can be written straight to gzip gives back the same protobuf.
  */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "gunzip.h"
 #include "otlp_check.h"
 #include "ringbuf.h"
 #include "short_room.h"
 
 #define MAX_NAMES 300
 #define MAX_RECORDS 24
+#define GZIP_TIMES 5
 #define MAX_PLAN_BYTES (1 << 20) /* larger ones take milliseconds and find nothing that smaller ones do not */
 
 /* What is left of the input; reads beyond its end are zeros. */
@@ -209,6 +212,52 @@ static void check_spans(const rb_plan *plan, const uint8_t *records, uint64_t co
     assert(returned == (int64_t)found && (has_scope ? found <= encoded : found == encoded));
 }
 
+/* The same spans straight to gzip, again and again: so that they are met again, and there are enough for a code. */
+static void check_gzip(const rb_plan *plan, const uint8_t *records, uint64_t count, uint32_t slot_bytes, uint64_t spans,
+                       const uint8_t *protobuf, size_t protobuf_bytes)
+{
+    rb_error error;
+    rb_gzip *gzip = NULL;
+    rb_gzip_layout *layout = NULL;
+    const rb_gzip_around around = {{"\x0a\x00", 2, 0}, {"\x0a\x00", 2, 0}, {"\x1a\x00", 2, 0}, {"\x1a\x00", 2, 0}};
+    if (!rb_gzip_is_supported())
+        return;
+    assert(rb_gzip_new(&gzip, &error) == RB_OK);
+    int made = rb_gzip_layout_new(gzip, plan, &layout, &error);
+    assert((made == RB_OK) == (layout != NULL) && (made == RB_OK || error.status == made));
+    if (made != RB_OK) {
+        rb_gzip_free(gzip);
+        return;
+    }
+    uint8_t *again = malloc(count * slot_bytes * GZIP_TIMES + 1);
+    size_t room = 2 * (protobuf_bytes * GZIP_TIMES + 64);
+    uint8_t *plain = malloc(room);
+    assert(again != NULL && plain != NULL);
+    for (uint64_t i = 0; i < GZIP_TIMES; i++)
+        memcpy(again + i * count * slot_bytes, records, count * slot_bytes);
+    for (int member = 0; member < 2; member++) {
+        uint64_t found, invalid, bytes, plain_bytes;
+        const uint8_t *data;
+        rb_gzip_begin(gzip);
+        for (int segment = 0; segment < 2; segment++) {
+            assert(rb_gzip_segment(gzip, layout, &around, again, count * GZIP_TIMES, &found, &invalid) == RB_OK);
+            assert(found == spans * GZIP_TIMES && found + invalid == count * GZIP_TIMES);
+        }
+        assert(rb_gzip_finish(gzip, &data, &bytes, &plain_bytes) == RB_OK);
+        assert(gunzip(data, bytes, plain, room) == plain_bytes && (plain_bytes == 0) == (spans == 0));
+        for (size_t segment = 0; segment < (spans ? 2u : 0u); segment++) {
+            size_t end = plain_bytes / 2 * (segment + 1) - 4; /* both are alike; schema_url twice behind the spans */
+            assert(end >= protobuf_bytes * GZIP_TIMES);
+            for (size_t i = 0; i < GZIP_TIMES; i++)
+                assert(memcmp(plain + end - (i + 1) * protobuf_bytes, protobuf, protobuf_bytes) == 0);
+        }
+    }
+    rb_gzip_layout_free(layout);
+    rb_gzip_free(gzip);
+    free(again);
+    free(plain);
+}
+
 static void check_records(const rb_plan *plan, const uint8_t *records, uint64_t count, uint32_t slot_bytes)
 {
     uint64_t protobuf_spans, json_spans;
@@ -222,6 +271,7 @@ static void check_records(const rb_plan *plan, const uint8_t *records, uint64_t 
     assert(in_protobuf.spans == protobuf_spans && in_json.spans == json_spans && protobuf_spans == json_spans);
     assert(in_protobuf.attributes == in_json.attributes);
     check_spans(plan, records, count, protobuf_spans);
+    check_gzip(plan, records, count, slot_bytes, protobuf_spans, protobuf, protobuf_bytes);
     free(protobuf);
     free(json);
 }

@@ -418,7 +418,7 @@ def test_pieces_with_nothing_but_invalid_records_leave_no_trace(
 def test_a_bound_that_is_too_small_is_an_error_and_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(LABELS, {})
     monkeypatch.setattr("drain.otlp.encoder._PIECE_BYTES", 1)
-    monkeypatch.setattr(encoder._plan, "json_bound", 1)
+    monkeypatch.setattr(encoder.plan, "json_bound", 1)
     with pytest.raises(RingBufferError, match="takes no record"):
         encoder.encode_json(one(LABELS, {}))
 
