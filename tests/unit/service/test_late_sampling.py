@@ -199,7 +199,7 @@ def test_what_became_of_a_batch_is_said_in_the_hold(bench: Bench) -> None:
         bench.late.read(ring, 0, records, 0, 20, 0)
         assert bench.late.seconds_until_due(bench.now_nano) == pytest.approx(GATHERING_SECONDS)  # more may come
         assert not bench.late.decide(bench.now_nano)
-        bench.now_nano += SECOND // 4
+        bench.now_nano += int(2 * GATHERING_SECONDS * SECOND)
         assert bench.late.decide(bench.now_nano)
         assert bench.late.on_their_way == 20
         assert bench.deliver(outcome) == 20
