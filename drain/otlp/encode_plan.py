@@ -78,11 +78,21 @@ def find_spans(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
     Raises:
         LayoutError: the layout has no plan.
     """
+    return _found(records, layout)[0]
+
+
+def only_spans(records: np.ndarray, layout: SpanLayout) -> np.ndarray:
+    """Return those of these records that are spans; the array itself where all are. See `find_spans`."""
+    found, count = _found(records, layout)
+    return records if count == len(records) else records[found]
+
+
+def _found(records: np.ndarray, layout: SpanLayout) -> tuple[np.ndarray, int]:
     contiguous, found = np.ascontiguousarray(records), np.empty(len(records), np.bool_)
     # Not the array itself: numpy gives no buffer of fields that are out of order.
     data = ffi.from_buffer("uint8_t[]", contiguous.view(np.uint8))
-    lib.rb_find_spans(plan_of(layout).c_plan, data, len(records), ffi.from_buffer("uint8_t[]", found.view(np.uint8)))
-    return found
+    are_spans = ffi.from_buffer("uint8_t[]", found.view(np.uint8))
+    return found, lib.rb_find_spans(plan_of(layout).c_plan, data, len(records), are_spans)
 
 
 def _fill(entry: Any, field: LayoutField, kept: list[Any]) -> None:

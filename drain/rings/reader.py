@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # A quantum of records: small enough to stay in a core's cache, and to be fair to the other rings.
 _SCRATCH_BYTES: Final = 512 << 10
+_HELD_SCRATCH_BYTES: Final = 1 << 20  # what a look costs besides is more where records are held
 _LIVENESS_SECONDS: Final = 1.0
 
 _LAST_DRAIN: Final = {
@@ -79,7 +80,7 @@ class Reader:
         self._audit = audit
         self._log = log
         self._clock = clock
-        self._scratch = Scratch(_SCRATCH_BYTES)
+        self._scratch = Scratch(_SCRATCH_BYTES if rules is None else _HELD_SCRATCH_BYTES)
         self._documents = Documents()
         self._rings: dict[int, Ring] = {}  # by inode
         self._next_liveness = 0.0

@@ -333,6 +333,11 @@ class Traces:
         count: int = lib.rb_traces_decisions(self._table)
         return bool(count != self._decided[0])
 
+    @property
+    def has_news(self) -> bool:
+        """Whether `decided` or `take` would return any."""
+        return bool(lib.rb_traces_settled(self._table)) or self.has_decided
+
     def remembered(self) -> np.ndarray:
         """Return all decisions that late spans still find, the oldest first."""
         return self._decisions_from(ffi.new("uint64_t *"))

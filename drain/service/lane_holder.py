@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from drain.accounting.outcome import Outcome
-from drain.otlp.encode_plan import find_spans
+from drain.otlp.encode_plan import only_spans
 from drain.rings.segment import Segment
 from drain.sampling.hold.chunk import RingKey
 from drain.sampling.hold.hold import HoldFullError
@@ -92,14 +92,16 @@ class LaneHolder:
 
     def _copy(self, ring: Ring, lane: Lane, most: int) -> tuple[int, np.ndarray] | None:
         """Return the position of the first record and a copy of the records, if there is room for them."""
-        most = min(most, self._again.get(lane, most))
-        if not self._late.has_room(ring, ring.next_count(lane, most)):
+        most = ring.next_count(lane, min(most, self._again.get(lane, most)))
+        left = self._late.hold.room_left(ring.layout.slot_bytes)
+        if left * 2 >= most:  # else a chunk would be left with that
+            most = min(most, left)
+        if not self._late.has_room(ring, most):
             return None
         return ring.next_position(lane), ring.copy(lane, most)
 
     def _hold(self, key: RingKey, ring: Ring, lane: Lane, start: int, records: np.ndarray) -> int:
-        are_spans = find_spans(records, ring.layout)
-        spans = records if are_spans.all() else records[are_spans]
+        spans = only_spans(records, ring.layout)
         invalid = len(records) - len(spans)
         try:
             upto = (start + len(records)) % _POSITIONS
@@ -125,7 +127,7 @@ class LaneHolder:
             while end is not None and any(end):
                 records = ring.copy(lane, sum(end))
                 now, end = _first(end, len(records))
-                spans = records[find_spans(records, ring.layout)] if now.invalid else records
+                spans = only_spans(records, ring.layout) if now.invalid else records
                 self._release(key, ring, lane, spans, now, are_stored=True)
             self._late.hold.unreleased.released(key, lane.index)
             if ring.created_unix_nano < self._began_unix_nano and ring.ready(lane):

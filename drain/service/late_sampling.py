@@ -299,7 +299,8 @@ class LateSampling:
         parts = self._rules.look(key, records, now_nano, self._record.again(records) if is_again else None)
         which = parts[0].held_of_all if len(parts) == 1 else merged([part.held_of_all for part in parts])
         held, dropped = len(which), len(records) - len(which)
-        self._record.put(self._rules.in_effect, kept_for_themselves(parts, records))
+        if self._rules.have_news or any(part.looked.for_themselves for part in parts):
+            self._record.put(self._rules.in_effect, kept_for_themselves(parts, records))
         first = 0
         if held:
             try:
@@ -382,6 +383,8 @@ class LateSampling:
 
     def _settle(self) -> None:
         """Settle what was decided: first on record, then in the hold."""
+        if not self._rules.have_news:
+            return
         self._record.put(self._rules.in_effect)
         for one in self._rules.in_effect:
             while (settled := one.traces.take()) is not None:

@@ -57,11 +57,13 @@ class Part(NamedTuple):
         if self.by.are_dry:
             self.place_nowhere()
         else:
-            self.by.traces.place(looked, places)
-            if not looked.kept:
-                return
-            at_once = np.flatnonzero(looked.spans[self.held] == NOWHERE)
-            kept, places, names = self.held[at_once], places[at_once], self.by.names
+            names = self.by.names
+            if looked.kept < len(kept):  # the others wait
+                self.by.traces.place(looked, places)
+                if not looked.kept:
+                    return
+                at_once = np.flatnonzero(looked.spans[kept] == NOWHERE)
+                kept, places = kept[at_once], places[at_once]
         batches.add(places, Fates(*(array[kept] for array in looked.fates)), names)
 
     def place_nowhere(self) -> None:

@@ -62,6 +62,11 @@ class RulesInTurn:
         self._malformed = 0  # tracestates, under rules that are no more
 
     @property
+    def have_news(self) -> bool:
+        """Whether anything was decided that is not on record, or settled that is not taken."""
+        return self.current.traces.has_news or (self.earlier is not None and self.earlier.traces.has_news)
+
+    @property
     def in_effect(self) -> list[RulesInEffect]:
         """The oldest first."""
         return [self.current] if self.earlier is None else [self.earlier, self.current]

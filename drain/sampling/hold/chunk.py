@@ -144,6 +144,10 @@ class Chunk:
         self._record_bytes = 0
         self.pins = 0
         self.is_open = False
+        # Of the segment that is appended now.
+        self._head: Any = ffi.new("rb_segment *")
+        self._added: Any = ffi.new("rb_new_segment *")
+        self._offset: Any = ffi.new("uint64_t *")
 
     @property
     def handle(self) -> Any:
@@ -271,7 +275,7 @@ class Chunk:
         Raises:
             ChunkLostError: the file was cut.
         """
-        head: Any = ffi.new("rb_segment *")
+        head, added = self._head, self._added
         head.count, head.slot_bytes, head.lane = segment.count, segment.slot_bytes, segment.lane
         head.ring_inode, head.ring_created_unix_nano = segment.ring
         head.start, head.upto, head.is_of_ring = segment.start, segment.upto, segment.is_of_ring
@@ -282,11 +286,11 @@ class Chunk:
             ffi.NULL if part is None else ffi.from_buffer(c_type, part)
             for c_type, part in (("uint8_t[]", records.view(np.uint8)), ("uint32_t[]", which), ("uint32_t[]", sources))
         ]
-        added: Any = ffi.new("rb_new_segment *", [*parts, owner])
-        offset: Any = ffi.new("uint64_t *")
-        slot = lib.rb_chunk_append(self._handle, head, added, offset)
+        added.records, added.which, added.sources = parts
+        added.owner = owner
+        slot = lib.rb_chunk_append(self._handle, head, added, self._offset)
         self._check(slot)
-        segment.first_slot, segment.offset = int(slot), int(offset[0])
+        segment.first_slot, segment.offset = int(slot), int(self._offset[0])
         self._add(segment)
 
     @property

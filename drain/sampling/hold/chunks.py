@@ -79,6 +79,10 @@ class Chunks:
         """Of those that are not free."""
         return sum(chunk.file_bytes for chunk in self if not _is_free(chunk))
 
+    def room_left(self, slot_bytes: int) -> int:
+        """Return for how many records of a size there is room in the chunk that is filled now."""
+        return 0 if self.filled is None else self.filled.room(slot_bytes, is_moved=False)
+
     def has_room(self, slot_bytes: int, count: int) -> bool:
         """Return whether so many records can be appended, now that what can be done for it is done."""
         while not self._fits(slot_bytes, count):

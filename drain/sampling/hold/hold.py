@@ -165,6 +165,10 @@ class Hold:
         """
         return self._chunks.has_room(slot_bytes, count)
 
+    def room_left(self, slot_bytes: int) -> int:
+        """Return for how many records of a size there is room in the chunk that is filled now."""
+        return self._chunks.room_left(slot_bytes)
+
     def origin(self, layout: bytes, resource: bytes, root_threshold: int, owner: int | None = None) -> Origin:
         """Return the origin of a ring's records; it is kept as long as somebody refers to it.
 
@@ -248,7 +252,7 @@ class Hold:
         now = np.ascontiguousarray(self._chunks.now(places))
         owners = self._chunks.owners_of(now)
         numbers: dict[Origin, list[int]] = {}
-        for number in np.unique(owners).tolist():
+        for number in sorted({*owners.tolist()}):  # np.unique imports numpy.ma: 27 ms
             if number != NOBODYS:
                 numbers.setdefault(self._owners.origin(number), []).append(number)
         groups = []
