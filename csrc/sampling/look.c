@@ -4,6 +4,8 @@
  * With a million traces every step is a cache miss. So a look goes over its records in blocks, three times: hash and ask
  * for the lines of the index, find and ask for the trace, then do it. What the second found is checked again by the
  * third, as the records before may have changed it.
+ *
+ * Spans of one trace often come one behind the other, as a thread ends them: what was found for one is tried for the next.
  */
 #include "sampling/siphash.h"
 #include "sampling/table.h"
@@ -177,7 +179,7 @@ static uint32_t why_now(const rb_traces *table, const rb_trace *trace, uint64_t 
 }
 
 /* A span meets its trace, or begins it. Where none can be remembered it decides on itself. */
-static uint32_t meet(rb_traces *table, const rb_look *look, const arrival *span, int is_short)
+static uint32_t meet(rb_traces *table, const rb_look *look, arrival *span, int is_short)
 {
     uint64_t i = span->at;
     uint32_t number = span->found != 0 ? span->found - 1 : RB_NONE;
@@ -187,6 +189,7 @@ static uint32_t meet(rb_traces *table, const rb_look *look, const arrival *span,
         table->totals.forgotten++;
         return decide_by_itself(table, look, span, RB_WHY_LIMIT);
     }
+    span->found = number + 1;
     rb_trace *trace = &table->traces[number];
     take_in(trace, span);
     note_arrival(table, number, span->record, look->now_nano);
@@ -258,9 +261,13 @@ static uint32_t begin_block(rb_traces *table, const rb_look *look, uint64_t *nex
         look->stated[i] = look->drew[i] = 0;
         if (is_decided_at_once(table, look, span, &look->fates[i]))
             continue;
-        span->hash = rb_siphash(table->key, record->core.trace_id);
-        __builtin_prefetch(rb_first_line(table, span->hash), 1);
-        __builtin_prefetch(rb_second_line(table, span->hash), 1);
+        if (count != 0 && rb_is_same_id(record->core.trace_id, spans[count - 1].record->core.trace_id)) {
+            span->hash = spans[count - 1].hash;
+        } else {
+            span->hash = rb_siphash(table->key, record->core.trace_id);
+            __builtin_prefetch(rb_first_line(table, span->hash), 1);
+            __builtin_prefetch(rb_second_line(table, span->hash), 1);
+        }
         count++;
     }
     *next = i;
@@ -281,12 +288,14 @@ static void find_block(const rb_traces *table, uint32_t count, arrival *spans)
 {
     uint32_t begun = 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t ref = spans[i].found = rb_index_like(table, spans[i].hash);
+        int is_next = i != 0 && spans[i].hash == spans[i - 1].hash;
+        uint32_t ref = spans[i].found = is_next ? spans[i - 1].found : rb_index_like(table, spans[i].hash);
         if (ref & RB_DECIDED) {
             __builtin_prefetch(&table->decided[(ref & ~RB_DECIDED) - 1]);
             continue;
         }
-        const rb_trace *trace = &table->traces[ref != 0 ? ref - 1 : free_one(&table->trace_pool, begun++)];
+        const rb_trace *trace =
+            &table->traces[ref != 0 ? ref - 1 : free_one(&table->trace_pool, is_next ? begun - 1 : begun++)];
         __builtin_prefetch(trace, 1);
         if (ref == 0 || is_root(spans[i].record) || spans[i].stated != 0 ||
             spans[i].record->core.flags & RB_SPAN_IS_REMOTE)
@@ -322,6 +331,8 @@ int64_t rb_traces_look(rb_traces *table, rb_look *look)
         uint32_t count = begin_block(table, look, &next, spans);
         find_block(table, count, spans);
         for (uint32_t i = 0; i < count; i++) {
+            if (i != 0 && spans[i].found == 0 && spans[i].hash == spans[i - 1].hash)
+                spans[i].found = spans[i - 1].found;
             uint32_t fate = look->fates[spans[i].at] = fate_now(table, look, &spans[i]);
             if (fate & RB_FATE_SETTLED)
                 rb_count_span(table, fate);
