@@ -62,6 +62,7 @@ class Chunks:
         self._moved = Moved()
         self._told_lost: set[int] = set()  # serials of those of which the log has said that they were cut
         self.serials = itertools.count(1)
+        self._always_free = 0  # since the last tend
         self.filled: Chunk | None = None
         self.remade = 0
 
@@ -173,8 +174,12 @@ class Chunks:
                 self._drop(chunk)
         if self.used_bytes * 2 > self._most * self._chunk_bytes:
             self._empty_the_sparsest()
-        for chunk in [chunk for chunk in self if _is_free(chunk)][_SPARE_CHUNKS:]:
+        free = [chunk for chunk in self if _is_free(chunk)]
+        # What was in use within the last second will be again: to make a file anew takes its pages one by one.
+        for chunk in free[_SPARE_CHUNKS:][: max(0, self._always_free - _SPARE_CHUNKS)]:
             self._drop(chunk)
+            free.remove(chunk)
+        self._always_free = len(free)
         self._moved.forget_settled(self._waits)
 
     def close(self) -> None:
@@ -193,6 +198,7 @@ class Chunks:
         to_make = max(0, self._most - len(self._by_serial))
         if len(free) + to_make <= spare:
             return False
+        self._always_free = min(self._always_free, max(0, len(free) - 1))
         chunk = free[0] if free else self._made()
         if chunk is None:
             return False
