@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -10,8 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from drain.accounting.hold_sums import HOLD_SUM_NAMES, HoldSums
 from drain.delivery.batch import Batcher
 from drain.delivery.delivery import Delivery
-from drain.exporters.protocol import partitioner_of
-from drain.service.late_sampling import LateSampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,17 +74,7 @@ class Flush:
         self._clock = clock
         self._settled = threading.Event()
         self._batcher = Batcher(exporter.encoding, limits.batch_spans, limits.batch_bytes)
-        self._late = LateSampling(
-            plan.hold,
-            plan.rules,
-            self._batcher,
-            exporter.encoding,
-            batch_bytes=limits.batch_bytes,
-            partitioner=functools.partial(partitioner_of, exporter),
-            counts_unsampled=limits.counts_unsampled,
-            log=log,
-            clock=clock,
-        )
+        self._late = plan.decider(self._batcher, exporter, limits, log=log, clock=clock)
         self._delivery = Delivery(
             exporter,
             policy,

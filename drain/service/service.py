@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -12,13 +11,11 @@ from drain.accounting.snapshot import SnapshotExchange
 from drain.delivery.batch import Batcher
 from drain.delivery.delivery import Delivery
 from drain.delivery.stores import Stores
-from drain.exporters.protocol import partitioner_of
 from drain.rings.doorbell import Doorbell
 from drain.rings.reader import Reader
 from drain.rings.upkeep import Upkeep
 from drain.service.accounts import Accounts
 from drain.service.copier import Copier
-from drain.service.late_sampling import LateSampling
 from drain.service.pace import Pace
 from drain.service.shutdown import Shutdown
 from ringbuf.wording import counted
@@ -110,18 +107,8 @@ class Service:
         self._batcher = Batcher(exporter.encoding, limits.batch_spans, limits.batch_bytes)
         self._late = None
         if sampling is not None:
-            self._late = LateSampling(
-                sampling.hold,
-                sampling.rules,
-                self._batcher,
-                exporter.encoding,
-                batch_bytes=limits.batch_bytes,
-                partitioner=functools.partial(partitioner_of, exporter),
-                counts_unsampled=limits.counts_unsampled,
-                metrics=None if observer is None else observer.spans,
-                log=log,
-                clock=clock,
-            )
+            spans = None if observer is None else observer.spans
+            self._late = sampling.decider(self._batcher, exporter, limits, metrics=spans, log=log, clock=clock)
         self._next_tend = 0.0
         self._copier = Copier(
             self._reader,
