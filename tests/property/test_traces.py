@@ -17,6 +17,7 @@ from drain.sampling.rules import DEFAULT, Rule, Rules
 from drain.sampling.sampler import Sampler, Why
 from drain.sampling.seen_records import RecordLooker
 from drain.sampling.seen_span import SeenSpan
+from drain.sampling.trace_state import Stated
 from drain.sampling.traces import WHYS, Traces
 from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import Attribute, SpanLayout
@@ -28,7 +29,6 @@ from tests.property.test_sampling import SECOND, arriving, drawn_rules
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from drain.sampling.trace_state import Stated
     from drain.sampling.traces import Counts
 
 NAMES: Final = ["flush", "read", "write"]
@@ -266,3 +266,69 @@ def test_a_wait_of_nothing_is_over_before_the_next_span_of_the_same_look() -> No
     found = Fixture(rules).run(arrivals)
     assert found == by_oracle(arrivals, rules)
     assert [found[number].is_late for number in range(2)] == [False, True]
+
+
+class Edge(NamedTuple):
+    """Spans of one trace, as (second at which it comes, what it is), and what is expected of each."""
+
+    comes: list[tuple[float, dict[str, Any]]]
+    whys: list[Why | None]
+    randoms: list[int | None] = []  # noqa: RUF012 - of a named tuple, and nobody changes it
+    is_late: list[bool] = []  # noqa: RUF012 - the same
+    is_for_itself: list[bool] = []  # noqa: RUF012 - the same
+
+
+CHILD: Final[dict[str, Any]] = {"parent_span_id": b"\1" * 8}
+ROOT: Final[dict[str, Any]] = {"parent_span_id": b""}
+ENTRY: Final = CHILD | {"is_remote": True}
+FAILED: Final = CHILD | {"status": 2}
+RV: Final = {"says": Stated(randomness=7)}
+
+EDGES: Final = {
+    "the root's wait ends with the first span's": Edge([(1, CHILD), (5.5, ROOT)], [Why.TIMEOUT, Why.TIMEOUT]),
+    "and just before it": Edge([(1, CHILD), (5.4, ROOT)], [Why.ROOT, Why.ROOT]),
+    "the entry's wait ends with the first span's": Edge([(1, CHILD), (4, ENTRY)], [Why.TIMEOUT, Why.TIMEOUT]),
+    "and just before it, too": Edge([(1, CHILD), (3.9, ENTRY)], [Why.ENTRY, Why.ENTRY]),
+    "an entry after the root": Edge([(1, ROOT), (1.4, ENTRY)], [Why.ROOT, Why.ROOT]),
+    "an entry after an entry": Edge([(1, ENTRY), (2.9, ENTRY)], [Why.ENTRY, Why.ENTRY]),
+    "a span that waits states the randomness of all": Edge(
+        [(1, CHILD | RV), (1, CHILD), (2, ROOT)], [Why.ROOT] * 3, randoms=[7, 7, 7]
+    ),
+    "and where the last decides": Edge([(1, CHILD | RV), (2, FAILED)], [Why.RULE] * 2, randoms=[7, 7]),
+    "where the one that decides states it": Edge([(1, CHILD), (2, FAILED | RV)], [Why.RULE] * 2, randoms=[7, 7]),
+    "late spans have it, too": Edge(
+        [(1, CHILD | RV), (9, CHILD)], [Why.TIMEOUT] * 2, randoms=[7, 7], is_late=[False, True]
+    ),
+    "a late error of a dropped trace is kept for itself, and nothing else": Edge(
+        [(1, CHILD), (9, FAILED), (9, CHILD)],
+        [Why.TIMEOUT] * 3,
+        is_late=[False, True, True],
+        is_for_itself=[False, True, False],
+    ),
+    "a span that is its whole trace": Edge([(1, ROOT | {"is_alone": True})], [Why.ALONE]),
+    "and meets the first rule": Edge([(1, ROOT | {"is_alone": True, "status": 2})], [Why.RULE]),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_a_wait_or_a_statement_at_its_edge_is_decided_as_by_the_sampler(name: str) -> None:
+    edge = EDGES[name]
+    rules = Rules((Rule("errors", statuses=frozenset({2})), Rule(DEFAULT, ratio=0.0)))
+    arrivals = [
+        (
+            round(at * SECOND),
+            SeenSpan(
+                *(b"\1" * 16, made["parent_span_id"], "shop", "read", 1, made.get("status", 0), 1, 2),
+                {"hit": True, "n": 1},
+                **{key: made[key] for key in ("is_remote", "says", "is_alone") if key in made},
+            ),
+        )
+        for at, made in edge.comes
+    ]
+    found = Fixture(rules).run(arrivals)
+    assert found == by_oracle(arrivals, rules)
+    every = [found[number] for number in range(len(arrivals))]
+    assert [one.why for one in every] == edge.whys
+    assert [one.random for one in every] == (edge.randoms or [None] * len(every))
+    assert [one.is_late for one in every] == (edge.is_late or [False] * len(every))
+    assert [one.is_for_itself for one in every] == (edge.is_for_itself or [False] * len(every))
