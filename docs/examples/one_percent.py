@@ -60,7 +60,7 @@ _PROCESSES: Final = 2
 _SPANS: Final = 10  # of a trace
 _BATCH: Final = 200  # traces
 _FAILING_AT: Final = (0.4, 0.6)  # of the work: where each process has its part; the kill is between
-_SLOTS: Final = 1 << 18  # of a ring: what comes while no drain runs
+_SECONDS_WITHOUT_A_DRAIN: Final = 4.0  # for which a ring has room: until the next one has begun
 _FLAGS: Final = 0x103  # sampled; the id is random; whether the parent is remote is known
 _ERROR: Final = 2
 _RANDOMNESS: Final = 2**56
@@ -88,8 +88,9 @@ class Task(NamedTuple):
 
 def produce(task: Task, start: Barrier, report: Connection) -> None:
     """Write spans at a rate, and report what the emitter counted."""
+    slots = 1 << max(16, int(task.rate * _SECONDS_WITHOUT_A_DRAIN).bit_length())  # a power of two
     with ringbuf.Emitter(
-        f"worker-{task.number}", ring_dir=task.ring_dir, layout=_LAYOUT, capacity=_SLOTS, lanes=1
+        f"worker-{task.number}", ring_dir=task.ring_dir, layout=_LAYOUT, capacity=slots, lanes=1
     ) as emitter:
         batches = max(5, round(task.rate * task.seconds / (_BATCH * _SPANS)))
         failing = round(batches * _FAILING_AT[task.number])
