@@ -275,6 +275,13 @@ int rb_chunk_sources(rb_chunk *chunk, const rb_segment *segment, uint64_t record
     return rv;
 }
 
+int rb_chunk_is_whole(rb_chunk *chunk)
+{
+    rb_chunk_enter(chunk);
+    (void)*(volatile const uint8_t *)(chunk->map + chunk->bytes - 1);
+    return rb_chunk_leave(chunk) == RB_OK;
+}
+
 uint64_t rb_chunk_room(const rb_chunk *chunk, uint32_t slot_bytes, uint32_t is_moved)
 {
     uint64_t taken = chunk->used + 4 * (uint64_t)chunk->slots + segment_bytes(0, 0, 0) + (is_moved ? ALIGN_BYTES : 0);

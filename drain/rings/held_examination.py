@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _PAUSES_SECONDS: Final = (1.0, 5.0)  # before it is started again, as `examination` has it
 MOST_SECONDS: Final = 300.0
-"""For how long a start waits for it; a million spans take some seconds."""
+"""For how long a start waits for it; a million spans take some seconds. Where that is not enough, what was found until
+then is passed over, and the rest is read: while a start takes no end, all rings fill up."""
 
 # Of all modules only sys is there before the drain's own path is: the working directory is not looked into.
 _START: Final = "import sys; sys.path[:] = sys.argv[1:]; import drain.rings.held_examiner as it; it.main()"
@@ -45,18 +46,20 @@ def examine_held(
         "rules": None if rules is None else str(rules),
         "parent": os.getpid(),
     }
+    found: dict[str, Unsafe] = {}
     for pause in (*_PAUSES_SECONDS, None):
         try:
             return _verdicts(json.dumps(job).encode())
         except subprocess.TimeoutExpired as error:  # another time it would take as long, and nothing is read meanwhile
             log.warning("the hold cannot be examined in time", reason=str(error))
+            found = _read(error.output or b"")
             break
         except (OSError, ValueError, subprocess.SubprocessError) as error:  # no process, no memory, or it died itself
             log.warning("the hold cannot be examined now", reason=str(error))
             if pause is not None:
                 time.sleep(pause)
-    log.error("the hold is read without examination")
-    return {}
+    log.error("the hold is read without examination", but_for_files=len(found))
+    return found
 
 
 def _verdicts(job: bytes) -> dict[str, Unsafe]:
@@ -69,7 +72,12 @@ def _verdicts(job: bytes) -> dict[str, Unsafe]:
         process_group=0,  # Ctrl-C is for the drain
         check=True,
     )
-    *lines, last = ended.stdout.split(b"\n")
-    if last or not lines or lines[-1]:
+    if ended.stdout != b"\n" and not ended.stdout.endswith(b"\n\n"):
         raise ValueError("its process ended before it had seen all")
-    return {name: Unsafe(frozenset(slots), reason) for name, slots, reason in map(json.loads, lines[:-1])}
+    return _read(ended.stdout)
+
+
+def _read(output: bytes) -> dict[str, Unsafe]:
+    """Return the verdicts that were written whole."""
+    lines = filter(None, output.split(b"\n")[:-1])
+    return {name: Unsafe(frozenset(slots), reason) for name, slots, reason in map(json.loads, lines)}

@@ -165,5 +165,6 @@ def main() -> None:
     with contextlib.suppress(BrokenPipeError):
         for verdict in examiner.verdicts():
             sys.stdout.write(json.dumps(verdict) + "\n")
+            sys.stdout.flush()  # what is found counts, should the rest take too long
         sys.stdout.write("\n")
         sys.stdout.flush()

@@ -248,6 +248,10 @@ class Chunk:
         """Say whose the records of a segment are that was found."""
         self.owners[segment.first_slot : segment.first_slot + segment.count] = owner
 
+    def is_whole(self) -> bool:
+        """Return whether its file was not cut, as far as that is known now."""
+        return bool(lib.rb_chunk_is_whole(self._handle))
+
     def room(self, slot_bytes: int, *, is_moved: bool) -> int:
         """Return how many records of a size one more segment may have."""
         return int(lib.rb_chunk_room(self._handle, slot_bytes, is_moved)) if self.is_open and not self.is_lost else 0

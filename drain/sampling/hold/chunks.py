@@ -93,6 +93,11 @@ class Chunks:
                 return False
         return True
 
+    def look_at_filled(self) -> None:
+        """Go on in another chunk where this one was cut; what is appended next would find it so."""
+        if self.filled is not None and not self.filled.is_whole():
+            self.filled_is_lost()
+
     def filled_is_lost(self) -> None:
         """Go on in another chunk."""
         if self.filled is not None:

@@ -159,10 +159,14 @@ class Hold:
     def has_room(self, slot_bytes: int, count: int) -> bool:
         """Return whether there is room for a look, now that what can be done for it is done.
 
+        Where there is, records are looked at and counted: in a file that was cut until now there is none. Where one is
+        cut in the moment between, and there is no room for another, they are counted by rule once more later.
+
         Args:
             slot_bytes: of a record.
             count: of its records.
         """
+        self._chunks.look_at_filled()
         return self._chunks.has_room(slot_bytes, count)
 
     def room_left(self, slot_bytes: int) -> int:

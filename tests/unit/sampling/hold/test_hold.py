@@ -8,7 +8,7 @@ import os
 import random
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import pytest
@@ -57,6 +57,10 @@ def held(hold: Hold, origin: Origin, first: int, count: int, ring: RingKey = RIN
     place = hold.append(origin, ring, LANE, first, first + count, records_of(first, count))
     hold.unreleased.released(ring, LANE)
     return np.arange(place, place + count, dtype=np.uint64)
+
+
+def no_room(path: Path, _size: int) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def found_in(hold: Hold) -> set[int]:
@@ -422,6 +426,23 @@ def test_a_file_that_is_cut_under_an_append_takes_no_room_from_it_in_a_hold_that
     assert hold.has_room(LAYOUT.slot_bytes, 100)
     os.truncate(found[-1], 0)
     assert set(places_by_number(hold, held(hold, origin, 1000, 100))) == set(range(1000, 1100))
+
+
+@pytest.mark.parametrize("size", [0, 4096, CHUNK_BYTES - 4096])
+def test_where_there_is_no_other_a_file_that_was_cut_has_no_room(
+    size: int, folder: Path, hold: Hold, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told that there is room looks at records, and counts them."""
+    held(hold, origin, 0, 10)
+    monkeypatch.setattr("drain.sampling.hold.chunks.whole_file", no_room)
+    assert hold.has_room(LAYOUT.slot_bytes, 10)
+    os.truncate(chunk_files(folder)[0], size)
+    assert not hold.has_room(LAYOUT.slot_bytes, 10)
+    with pytest.raises(HoldFullError):
+        held(hold, origin, 10, 10)
+    monkeypatch.undo()
+    assert hold.has_room(LAYOUT.slot_bytes, 10)
+    assert set(places_by_number(hold, held(hold, origin, 10, 10))) == set(range(10, 20))
 
 
 @pytest.mark.parametrize("cut", range(0, 96, 7))
