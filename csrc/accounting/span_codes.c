@@ -93,10 +93,10 @@ int rb_code_spans(const rb_span_form *form, const void *records, uint64_t count,
 
 int64_t rb_count_spans(const rb_span_form *form, const void *records, uint64_t count, const rb_span_series *series)
 {
-    if (!is_form(form) || series == NULL || series->rows == NULL || series->counts == NULL || series->nanos == NULL ||
-        (count && records == NULL))
+    if (!is_form(form) || series == NULL || series->rows == NULL || series->blocks == NULL || series->counts == NULL ||
+        series->nanos == NULL || (count && records == NULL))
         return RB_E_ARGUMENT;
-    uint64_t width = (uint64_t)form->bound_count + 1;
+    uint64_t blocks = (uint64_t)form->bound_count / RB_BLOCK_CELLS + 1;
     const uint8_t *record = records;
     for (uint64_t i = 0; i < count; i++, record += form->slot_bytes) {
         int64_t code = code_of(form, record);
@@ -110,7 +110,13 @@ int64_t rb_count_spans(const rb_span_form *form, const void *records, uint64_t c
         if ((uint64_t)row >= series->row_count)
             return RB_E_ARGUMENT;
         uint64_t lasted = nanos_of(record);
-        series->counts[(uint64_t)row * width + cell_of(form, lasted)]++;
+        uint32_t cell = cell_of(form, lasted);
+        int32_t block = series->blocks[(uint64_t)row * blocks + cell / RB_BLOCK_CELLS];
+        if (block == 0)
+            return (int64_t)i;
+        if (block < 0 || (uint64_t)block >= series->block_count)
+            return RB_E_ARGUMENT;
+        series->counts[(uint64_t)block * RB_BLOCK_CELLS + cell % RB_BLOCK_CELLS]++;
         series->nanos[row] += (double)lasted;
     }
     return (int64_t)count;

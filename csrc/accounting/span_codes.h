@@ -30,12 +30,16 @@ typedef struct rb_span_form {
     const uint64_t *bounds_nano; /* ascending */
 } rb_span_form;
 
-/* Where spans are counted. */
+enum { RB_BLOCK_CELLS = 32 }; /* four powers of two of the finest buckets: a series needs few blocks */
+
+/* Where spans are counted: the cells of a row in blocks, which are there once something is counted in them. */
 typedef struct rb_span_series {
     const int32_t *rows; /* of each code, the row of its series; negative: it has none yet */
     uint64_t code_count;
-    int64_t *counts; /* of each row, bound_count + 1 cells */
-    double *nanos;   /* of each row, the sum of durations */
+    const int32_t *blocks; /* of each row, and of each RB_BLOCK_CELLS of its cells: the block; 0: there is none yet */
+    int64_t *counts;       /* of each block, RB_BLOCK_CELLS cells */
+    uint64_t block_count;
+    double *nanos; /* of each row, the sum of durations */
     uint64_t row_count;
 } rb_span_series;
 /* [/ABI] */
@@ -50,10 +54,10 @@ int rb_code_spans(const rb_span_form *form, const void *records, uint64_t count,
                   double *nanos);
 
 /*
- * rb_count_spans - count records, in their order, up to the first whose code has no row yet; one whose code is -1 is
- * passed over.
+ * rb_count_spans - count records, in their order, up to the first whose code has no row yet, or whose cell no block;
+ * one whose code is -1 is passed over.
  *
- * Returns: how many were counted or passed over; RB_E_ARGUMENT, also for a code or a row that there is not.
+ * Returns: how many were counted or passed over; RB_E_ARGUMENT, also for a code, a row or a block that there is not.
  */
 int64_t rb_count_spans(const rb_span_form *form, const void *records, uint64_t count, const rb_span_series *series);
 /* [/COLD] */

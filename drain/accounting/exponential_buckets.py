@@ -14,7 +14,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 SCALE: Final = 3
 FIRST_INDEX: Final = -240
@@ -58,27 +58,22 @@ def bucket(nanos: int) -> int:
     return min(bisect_left(BOUNDS_NANO, nanos), len(BOUNDS_NANO) - 1)
 
 
-def spread(counts: Mapping[int, int]) -> list[int]:
-    """Return counts by bucket, of those that have any: shape of `BOUNDS_NANO`."""
-    return [counts.get(at, 0) for at in range(len(BOUNDS_NANO))]
-
-
-def buckets(counts: Sequence[int], most: int = MOST_BUCKETS) -> Buckets:
+def buckets(counts: Mapping[int, int], most: int = MOST_BUCKETS) -> Buckets:
     """Return counts as they are told: from the first to the last that is not 0, at the finest scale that has room.
 
     Args:
-        counts: shape of `BOUNDS_NANO`.
+        counts: by place in `BOUNDS_NANO`, of those that have any.
         most: so many buckets.
     """
-    zeros, *by_index = counts
-    filled = [at for at, count in enumerate(by_index) if count]
-    if not filled:
+    zeros = counts.get(0, 0)
+    by_index = {FIRST_INDEX + at - 1: count for at, count in counts.items() if at and count}
+    if not by_index:
         return Buckets(SCALE, zeros, 0, [])
-    first, last = FIRST_INDEX + filled[0], FIRST_INDEX + filled[-1]
+    first, last = min(by_index), max(by_index)
     coarser = 0
     while (last >> coarser) - (first >> coarser) >= most:
         coarser += 1
     told = [0] * ((last >> coarser) - (first >> coarser) + 1)
-    for at in filled:
-        told[((FIRST_INDEX + at) >> coarser) - (first >> coarser)] += by_index[at]
+    for index, count in by_index.items():
+        told[(index >> coarser) - (first >> coarser)] += count
     return Buckets(SCALE - coarser, zeros, first >> coarser, told)

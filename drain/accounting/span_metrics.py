@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from drain.accounting.cell_counts import CellCounts
 from drain.accounting.exemplars import Exemplar, ExemplarReservoir, exemplars
 from drain.accounting.exponential_buckets import BOUNDS_NANO
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_names, label_value
@@ -39,6 +40,8 @@ _MAX_CODES: Final = 1 << 62
 _NANO: Final = 1e9
 # Tables may be as large as a ring's header: without a bound, a few series could make a scrape of gigabytes.
 _MAX_LABEL_CHARACTERS: Final = 1024
+# Of so many series at a time the counts are looked at: by cell they may take 4 KB each.
+_ROWS_AT_ONCE: Final = 1024
 # How many codes one ring's counter looks up in Python: a ring of ever new ones must not slow the drain down.
 _KNOWN_CODES_PER_SERIES: Final = 4
 
@@ -48,14 +51,18 @@ class SpanSummary(NamedTuple):
 
     Attributes:
         rows: which series, each once; int64, shape (n,).
-        counts: spans by cell, the last beyond all bounds; int64, shape (n, cells).
-        nanos: sums of durations in nanoseconds; float64, shape (n,).
+        nanos: sums of their durations in nanoseconds; float64, shape (n,).
+        at: int64, shape (m,): which of these rows has any spans in a cell;
+        cells: the cell, the last beyond all bounds;
+        counts: how many.
         exemplars: of them, for `SpanMetrics.offer`; None: none are wanted.
     """
 
     rows: np.ndarray
-    counts: np.ndarray
     nanos: np.ndarray
+    at: np.ndarray
+    cells: np.ndarray
+    counts: np.ndarray
     exemplars: np.ndarray | None = None
 
 
@@ -67,7 +74,7 @@ class Series(NamedTuple):
         counts: spans by bucket, not cumulative; the last is beyond all bounds.
         seconds: sum of the durations.
         keys: of labels that stand for an attribute: its key.
-        exponential: spans by the buckets of `exponential_buckets`; None where they are not counted.
+        exponential: spans by bucket of `exponential_buckets`, of those that have any; None where they are not counted.
         exemplars: of buckets that have any, ascending.
     """
 
@@ -75,7 +82,7 @@ class Series(NamedTuple):
     counts: Sequence[int]
     seconds: float
     keys: Mapping[str, str]
-    exponential: Sequence[int] | None = None
+    exponential: Mapping[int, int] | None = None
     exemplars: Sequence[Exemplar] = ()
 
 
@@ -120,7 +127,7 @@ class SpanMetrics:
         self._labels: list[dict[str, str]] = [other]
         self._keys: list[Mapping[str, str]] = [{}]
         self._row_by_labels: dict[tuple[tuple[str, str], ...], int] = {tuple(other.items()): 0}
-        self._counts = np.zeros((1, self.cells), np.int64)
+        self._counts = CellCounts(self.cells)
         self._nanos = np.zeros(1)
 
     def of(self, layout: SpanLayout, service: str) -> SpanCounter:
@@ -135,7 +142,7 @@ class SpanMetrics:
             is_delivered: the backend has all of them: some may be exemplars.
         """
         with self._lock:
-            self._counts[summary.rows] += summary.counts
+            self._counts.add(summary.rows[summary.at], summary.cells, summary.counts)
             self._nanos[summary.rows] += summary.nanos
         if is_delivered:
             self.offer(summary.exemplars)
@@ -147,7 +154,7 @@ class SpanMetrics:
                 self.reservoir.offer(exemplars)
 
     def count(self, form: Any, records: Any, count: int, rows: np.ndarray) -> int:
-        """Count records up to the first whose code has no row yet; return how many that are.
+        """Count records up to the first whose code has no row yet, or whose cell no block; return how many that are.
 
         Args:
             form: the `rb_span_form *`.
@@ -160,13 +167,20 @@ class SpanMetrics:
                 "rb_span_series *",
                 (
                     *(ffi.from_buffer("int32_t[]", rows), len(rows)),
-                    *(_of(self._counts.reshape(-1)), _of(self._nanos), len(self._counts)),
+                    ffi.from_buffer("int32_t[]", self._counts.block_of.ravel()),
+                    *(_of(self._counts.blocks.ravel()), len(self._counts.blocks)),
+                    *(_of(self._nanos), len(self._nanos)),
                 ),
             )
             counted: int = lib.rb_count_spans(form, records, count, series)
         if counted < 0:
             raise ValueError(ffi.string(lib.rb_strerror(counted)).decode())
         return counted
+
+    def make_blocks(self, rows: np.ndarray, cells: np.ndarray) -> None:
+        """Let cells of series have the blocks that `count` needs."""
+        with self._lock:
+            self._counts.make_blocks(rows, cells)
 
     @property
     def series_count(self) -> int:
@@ -177,23 +191,28 @@ class SpanMetrics:
     def overflow(self) -> int:
         """How many spans were counted in the series for the rest."""
         with self._lock:
-            return int(self._counts[0].sum())
+            return int(self._counts.of(np.zeros(1, np.int64)).sum())
 
     def series(self) -> list[Series]:
         """Return all series that counted anything."""
         with self._lock:
-            counts, nanos = self._counts.copy(), self._nanos.copy()
-            labels, keys = list(self._labels), list(self._keys)
-            rows = np.flatnonzero(counts.any(axis=1))
+            rows = self._counts.rows()
+        starts = range(0, len(rows), _ROWS_AT_ONCE)
+        return [series for start in starts for series in self._series(rows[start : start + _ROWS_AT_ONCE])]
+
+    def _series(self, rows: np.ndarray) -> list[Series]:
+        with self._lock:
+            counts, nanos = self._counts.of(rows), self._nanos[rows].tolist()
+            labels, keys = ([of_rows[row] for row in rows.tolist()] for of_rows in (self._labels, self._keys))
             held = None if self.reservoir is None else self.reservoir.held(rows)
-        explicit = np.add.reduceat(counts[rows], self._explicit_starts, axis=1)
-        exponential = self._exponential(counts[rows])
+        explicit = np.add.reduceat(counts, self._explicit_starts, axis=1)
+        exponential = self._exponential(counts)
         if held is not None:
             held["seen_nano"][explicit == 0] = 0  # counted by an earlier drain, of which these series know nothing
         shown = [()] * len(rows) if held is None else exemplars(held)
         return [
-            Series(labels[row], explicit[at].tolist(), float(nanos[row]) / _NANO, keys[row], exponential[at], shown[at])
-            for at, row in enumerate(rows.tolist())
+            Series(labels[at], explicit[at].tolist(), nanos[at] / _NANO, keys[at], exponential[at], shown[at])
+            for at in range(len(rows))
         ]
 
     def row_of(self, labels: dict[str, str], keys: Mapping[str, str]) -> int:
@@ -215,7 +234,7 @@ class SpanMetrics:
                 row = self._row_by_labels[key] = len(self._labels)
                 self._labels.append(labels)
                 self._keys.append(keys)
-                if row == len(self._counts):
+                if row == len(self._nanos):
                     self._grow()
         return row
 
@@ -229,19 +248,26 @@ class SpanMetrics:
         ends = np.searchsorted(self.cells_nano, np.asarray(bounds_nano, np.uint64))
         return np.append(0, ends + 1)
 
-    def _exponential(self, counts: np.ndarray) -> Sequence[Sequence[int] | None]:
+    def _exponential(self, counts: np.ndarray) -> Sequence[Mapping[int, int] | None]:
         """Return the counts (shape (n, cells)) by the buckets of `exponential_buckets`, if that is wanted."""
         if self._exponential_starts is None:
             return [None] * len(counts)
-        spread = np.zeros((len(counts), len(BOUNDS_NANO)), np.int64)
-        spread[:, self._exponential_at] = np.add.reduceat(counts, self._exponential_starts, axis=1)
-        return spread.tolist()
+        by_bucket = np.add.reduceat(counts, self._exponential_starts, axis=1)
+        rows, buckets = np.nonzero(by_bucket)
+        found: list[dict[int, int]] = [{} for _ in counts]
+        filled = zip(
+            rows.tolist(), self._exponential_at[buckets].tolist(), by_bucket[rows, buckets].tolist(), strict=True
+        )
+        for row, bucket, count in filled:
+            found[row][bucket] = count
+        return found
 
     def _grow(self) -> None:
-        rows = min(2 * len(self._counts), self.max_series + 1)
-        counts, nanos = np.zeros((rows, self._counts.shape[1]), np.int64), np.zeros(rows)
-        counts[: len(self._counts)], nanos[: len(self._nanos)] = self._counts, self._nanos
-        self._counts, self._nanos = counts, nanos
+        rows = min(2 * len(self._nanos), self.max_series + 1)
+        nanos = np.zeros(rows)
+        nanos[: len(self._nanos)] = self._nanos
+        self._nanos = nanos
+        self._counts.make_room(rows)
         if self.reservoir is not None:
             self.reservoir.make_room(rows)
 
@@ -298,14 +324,14 @@ class SpanCounter:
             return None
         data = _bytes_of(records)
         codes, cells, nanos = self._coded(data, len(records))
-        occurring, at = self._occurring(codes)
-        rows, width = len(occurring), self._metrics.cells
-        places = at * width + cells
-        counts = np.bincount(places, minlength=rows * width).reshape(rows, width)
-        of_series, is_merged = self._rows(occurring)
-        exemplars = self._exemplars(data, at, cells, nanos, of_series) if with_exemplars else None
-        summary = SpanSummary(of_series, counts, np.bincount(at, weights=nanos, minlength=rows), exemplars)
-        return summary if is_merged else _merged(summary)
+        rows, at = self._by_series(codes)
+        width = self._metrics.cells
+        counts = np.bincount(at * width + cells)
+        filled = np.flatnonzero(counts)
+        of_rows = filled // width
+        sums = np.bincount(at, weights=nanos, minlength=len(rows))
+        exemplars = self._exemplars(data, at, cells, nanos, rows) if with_exemplars else None
+        return SpanSummary(rows, sums, of_rows, filled - of_rows * width, counts[filled], exemplars)
 
     def count(self, records: np.ndarray) -> None:
         """Count spans at once, all of them released; array of the layout's dtype, one dimension."""
@@ -324,11 +350,13 @@ class SpanCounter:
             self._metrics.count(self._form, left, len(records) - done, self._row_of)
 
     def _place(self, records: Any, count: int, row_of: np.ndarray) -> None:
-        """Give each code that occurs a row."""
-        codes, _, _ = self._coded(records, count)
+        """Give each code that occurs a row, and each cell of it a block."""
+        codes, cells, _ = self._coded(records, count)
         for code in sorted({*codes.tolist()}):
             if code >= 0 and row_of[code] < 0:
                 row_of[code] = self._metrics.row_of(self._labels(code), self._keys)
+        has_row = codes >= 0
+        self._metrics.make_blocks(row_of[codes[has_row]].astype(np.int64), cells[has_row])
 
     def exemplars(self, records: np.ndarray) -> np.ndarray | None:
         """Return those of spans that are counted elsewhere, for `SpanMetrics.offer`; None: none are wanted.
@@ -340,8 +368,18 @@ class SpanCounter:
             return None
         data = _bytes_of(records)
         codes, cells, nanos = self._coded(data, len(records))
+        rows, at = self._by_series(codes)
+        return self._exemplars(data, at, cells, nanos, rows)
+
+    def _by_series(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of the series that occur, each once, and which of them each span is of."""
         occurring, at = self._occurring(codes)
-        return self._exemplars(data, at, cells, nanos, self._rows(occurring)[0])
+        rows, are_distinct = self._rows(occurring)
+        if are_distinct:
+            return rows, at
+        # What exceeds the bound on series has one row, and so have codes whose labels read the same.
+        rows, of_code = np.unique(rows, return_inverse=True)
+        return rows, of_code.reshape(-1)[at]
 
     def _coded(self, data: Any, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         codes, cells, nanos = (np.empty(count, kind) for kind in (np.int64, np.int64, np.float64))
@@ -437,12 +475,3 @@ def _bytes_of(records: np.ndarray) -> Any:
 
 def _of(array: np.ndarray) -> Any:
     return ffi.from_buffer("double[]" if array.dtype == np.float64 else "int64_t[]", array)
-
-
-def _merged(summary: SpanSummary) -> SpanSummary:
-    """Add up what goes to one row: all that exceeds the bound, and codes whose labels read the same."""
-    unique, inverse = np.unique(summary.rows, return_inverse=True)
-    counts, nanos = np.zeros((len(unique), summary.counts.shape[1]), np.int64), np.zeros(len(unique))
-    np.add.at(counts, inverse, summary.counts)
-    np.add.at(nanos, inverse, summary.nanos)
-    return SpanSummary(unique, counts, nanos, summary.exemplars)

@@ -79,7 +79,7 @@ class Distribution(NamedTuple):
         counts: by bucket, not cumulative; the last is beyond all bounds.
         total: sum of what was counted.
         keys: of labels that stand for an attribute: its key.
-        exponential: counts by the buckets of `exponential_buckets`; None where they are not counted.
+        exponential: counts by bucket of `exponential_buckets`, of those that have any; None where they are not counted.
         exemplars: of some of the buckets.
     """
 
@@ -88,7 +88,7 @@ class Distribution(NamedTuple):
     counts: Sequence[int]
     total: float
     keys: Mapping[str, str] = MappingProxyType({})
-    exponential: Sequence[int] | None = None
+    exponential: Mapping[int, int] | None = None
     exemplars: Sequence[Exemplar] = ()
 
 

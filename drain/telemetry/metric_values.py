@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, TypeVar
 
-from drain.accounting.exponential_buckets import spread
 from drain.accounting.export_state import LATENCY_BOUNDS
 from drain.accounting.hold_sums import HOLD_SUM_NAMES
 from drain.accounting.label_names import label_value
@@ -85,8 +84,8 @@ def export_bytes(reading: Reading) -> Values:
 def attempt_durations(reading: Reading) -> Iterable[Distribution]:
     """Return how long attempts took."""
     exports = reading.exports
-    exponential = spread(exports.latency_exponential)
-    return [Distribution({}, LATENCY_BOUNDS, exports.latency_counts, exports.latency_seconds, exponential=exponential)]
+    counts, seconds, exponential = exports.latency_counts, exports.latency_seconds, exports.latency_exponential
+    return [Distribution({}, LATENCY_BOUNDS, counts, seconds, exponential=exponential)]
 
 
 def of_hold(reading: Reading, value: Callable[[HoldStatus], float]) -> Values:

@@ -20,10 +20,11 @@ from drain.accounting.exponential_buckets import buckets
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL
 from drain.telemetry.metric import Distribution
 from drain.telemetry.metric_table import METRICS
+from drain.telemetry.streams import TOTAL, VALUE
 from ringbuf.ring.resource import build_resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -125,14 +126,14 @@ class OtlpMetrics:
             data = message.gauge.data_points.add(time_unix_nano=request.until_unix_nano)
         else:
             key = (metric.name, *labels.values())
-            point = self._streams.point(key, "counter", (value,), request.until_unix_nano)
+            point = self._streams.point(key, "counter", {VALUE: value}, request.until_unix_nano)
             request.told.append(point)
             message.sum.is_monotonic = True
             message.sum.aggregation_temporality = self._temporality(metric)
             data = message.sum.data_points.add(
                 start_time_unix_nano=point.start_unix_nano, time_unix_nano=request.until_unix_nano
             )
-            (value,) = point.numbers
+            value = point.numbers.get(VALUE, 0)
         if metric.unit in ("s", "1"):
             data.as_double = value
         else:
@@ -142,38 +143,37 @@ class OtlpMetrics:
     def _add_distribution(self, request: MetricRequest, metric: Metric, shown: Distribution) -> None:
         message = self._message(request, metric, shown.labels)
         key = (metric.name, *shown.labels.items())
-        numbers = (*shown.counts, shown.total)
+        numbers = {TOTAL: shown.total} | {at: count for at, count in enumerate(shown.counts) if count}
         point = self._streams.point(key, "histogram", numbers, request.until_unix_nano, shown.exemplars)
         request.told.append(point)
-        *counts, total = point.numbers
+        counts = [int(point.numbers.get(at, 0)) for at in range(len(shown.counts))]
         message.histogram.aggregation_temporality = self._temporality(metric)
         data = message.histogram.data_points.add(
             start_time_unix_nano=point.start_unix_nano,
             time_unix_nano=request.until_unix_nano,
-            count=int(sum(counts)),
-            sum=total,
-            bucket_counts=map(int, counts),
+            count=sum(counts),
+            sum=point.numbers.get(TOTAL, 0.0),
+            bucket_counts=counts,
             explicit_bounds=shown.bounds,
             exemplars=_exemplars(point),
         )
         _add_attributes(data.attributes, shown.labels, shown.keys, metric)
 
     def _add_exponential(
-        self, request: MetricRequest, metric: Metric, shown: Distribution, counted: Sequence[int]
+        self, request: MetricRequest, metric: Metric, shown: Distribution, counted: Mapping[int, int]
     ) -> None:
         message = self._message(request, metric, shown.labels)
         key = (metric.name, *shown.labels.items())
-        numbers = (*counted, shown.total)
+        numbers = {TOTAL: shown.total, **counted}
         point = self._streams.point(key, "histogram", numbers, request.until_unix_nano, shown.exemplars)
         request.told.append(point)
-        *counts, total = point.numbers
-        told = buckets([int(count) for count in counts])
+        told = buckets({at: int(count) for at, count in point.numbers.items() if at != TOTAL})
         message.exponential_histogram.aggregation_temporality = self._temporality(metric)
         data = message.exponential_histogram.data_points.add(
             start_time_unix_nano=point.start_unix_nano,
             time_unix_nano=request.until_unix_nano,
             count=told.zeros + sum(told.counts),
-            sum=total,
+            sum=point.numbers.get(TOTAL, 0.0),
             scale=told.scale,
             zero_count=told.zeros,
             exemplars=_exemplars(point),

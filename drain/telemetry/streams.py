@@ -5,16 +5,22 @@ Source: OpenTelemetry specification `metrics/data-model.md`, "Temporality" and "
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from drain.accounting.exemplars import Exemplar
 
-Numbers: TypeAlias = tuple[float, ...]
-"""One of a counter; of a histogram its buckets' counts, and the sum."""
+Numbers: TypeAlias = Mapping[int, float]
+"""By place, what is 0 left out: of a counter `VALUE`, of a histogram the counts by bucket, and `TOTAL`."""
+
+VALUE: Final = 0
+TOTAL: Final = -1
+"""The sum of what a histogram counts."""
+
 TemporalityPreference: TypeAlias = Literal["cumulative", "delta", "lowmemory"]
 
 
@@ -24,7 +30,7 @@ class Point(NamedTuple):
     Attributes:
         stream: whose it is.
         start_unix_nano: since when the numbers count.
-        numbers: as long as those that were counted.
+        numbers: what is told.
         exemplars: what was seen of these since the last acknowledgement.
     """
 
@@ -61,7 +67,7 @@ class Stream:
 
     def see(self, numbers: Numbers, now: int) -> None:
         """Take in what the source says now; a number that has fallen is of a source that began again at 0."""
-        has_begun_again = any(new < old for new, old in zip(numbers, self.seen, strict=True))
+        has_begun_again = any(numbers.get(place, 0) < old for place, old in self.seen.items())
         if has_begun_again and not self.is_delta:
             self.start_unix_nano, self.owed = self.seen_unix_nano, numbers
         elif has_begun_again:
@@ -115,17 +121,17 @@ class Streams:
         """
         stream = self._streams.get(key)
         if stream is None:
-            nothing = tuple(0 for _ in numbers)
             start = self._start_unix_nano
-            stream = self._streams[key] = Stream(self.is_delta(kind), start, nothing, start, nothing)
+            stream = self._streams[key] = Stream(self.is_delta(kind), start, {}, start, {})
         stream.see(numbers, now)
         new = [one for one in exemplars if one.seen_nano > stream.exemplars_nano]
         return Point(stream, stream.start_unix_nano, stream.owed, new)
 
 
 def _sum(one: Numbers, other: Numbers) -> Numbers:
-    return tuple(a + b for a, b in zip(one, other, strict=True))
+    return {place: one.get(place, 0) + other.get(place, 0) for place in {**one, **other}}
 
 
 def _difference(one: Numbers, other: Numbers) -> Numbers:
-    return tuple(a - b for a, b in zip(one, other, strict=True))
+    left = {place: number - other.get(place, 0) for place, number in one.items()}
+    return {place: number for place, number in left.items() if number}

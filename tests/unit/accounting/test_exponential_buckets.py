@@ -20,7 +20,6 @@ from drain.accounting.exponential_buckets import (
     Buckets,
     bucket,
     buckets,
-    spread,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ DURATIONS = st.integers(0, LONGEST) | st.integers(0, 10**9) | st.sampled_from(BO
 
 
 def ours(durations: Sequence[int], most: int = MOST_BUCKETS) -> Buckets:
-    return buckets(spread(Counter(map(bucket, durations))), most)
+    return buckets(Counter(map(bucket, durations)), most)
 
 
 def of_the_sdk(durations: Sequence[int], most: int = MOST_BUCKETS) -> Buckets:

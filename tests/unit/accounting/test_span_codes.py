@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ringbuf._ringbuf import ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SLOT = 128
 SOUND = {"bit": 1, "offset": SLOT - 2, "bytes": 2, "values": 3, "is_bool": 0}
@@ -64,7 +67,9 @@ def test_a_name_beyond_the_layout_has_no_code_and_a_value_beyond_its_table_count
     assert list(codes) == [-1, 3]
 
 
-def counted(rows: list[int], row_count: int, **form: Any) -> tuple[int, list[int], list[float]]:
+def counted(
+    rows: list[int], row_count: int, blocks: Sequence[int] = (1, 2), **form: Any
+) -> tuple[int, list[int], list[float]]:
     """Count three records, of the names 0, 1, and one beyond the layout; return what C returns, counts and sums."""
     records = ffi.new("uint8_t[]", 3 * SLOT)
     for at, name in enumerate((0, 7, 1)):
@@ -73,14 +78,24 @@ def counted(rows: list[int], row_count: int, **form: Any) -> tuple[int, list[int
     bounds = ffi.new("uint64_t[]", [10])
     whole = {"slot_bytes": SLOT, "names": 2, "bound_count": 1, "bounds_nano": bounds}
     of, given = ffi.new("rb_span_form *", {**whole, **form}), ffi.new("int32_t[]", rows)
-    counts, nanos = ffi.new("int64_t[]", 4), ffi.new("double[]", 2)
-    series = ffi.new("rb_span_series *", [given, len(rows), counts, nanos, row_count])
-    return int(lib.rb_count_spans(of, records, 3, series)), list(counts), list(nanos)
+    counts, nanos = ffi.new("int64_t[]", 3 * lib.RB_BLOCK_CELLS), ffi.new("double[]", 2)
+    block_of = ffi.new("int32_t[]", blocks)
+    series = ffi.new("rb_span_series *", [given, len(rows), block_of, counts, 3, nanos, row_count])
+    result = int(lib.rb_count_spans(of, records, 3, series))
+    cells = [counts[block * lib.RB_BLOCK_CELLS + cell] for block in (1, 2) for cell in (0, 1)]
+    return result, cells, list(nanos)
 
 
-def test_spans_are_counted_up_to_the_first_without_a_row() -> None:
+def test_spans_are_counted_up_to_the_first_without_a_row_or_a_block() -> None:
     assert counted([1, 0], 2) == (3, [0, 1, 0, 1], [20.0, 20.0])
     assert counted([1, -1], 2) == (2, [0, 0, 0, 1], [0.0, 20.0])
+    assert counted([1, 0], 2, blocks=[0, 2]) == (2, [0, 0, 0, 1], [0.0, 20.0])
+    assert counted([1, 0], 2, blocks=[2, 1]) == (3, [0, 1, 0, 1], [20.0, 20.0])
+
+
+@pytest.mark.parametrize("block", [3, -1, 2**31 - 1, -(2**31)])
+def test_a_block_that_there_is_not_is_refused(block: int) -> None:
+    assert counted([1, 0], 2, blocks=[1, block])[0] == lib.RB_E_ARGUMENT
 
 
 @pytest.mark.parametrize(("rows", "row_count"), [([0], 2), ([0, 2], 2), ([0, 0], 0)])
