@@ -72,12 +72,21 @@ class Batch:
         """Whether it holds up what comes behind any of its segments."""
         return any(segment.is_pressing for segment in self.segments)
 
-    def divide(self, part: int, count: int) -> range:
-        """Let a part be decided in so many pieces; return the numbers that `decide` is called with instead."""
+    def divide(self, part: int, count: int, so_far: Outcome) -> range:
+        """Let what is left of a part be decided in pieces.
+
+        Args:
+            part: its number, or that of a piece.
+            count: how many pieces.
+            so_far: what has become of that which is not left.
+
+        Returns:
+            the numbers that `decide` is called with for them.
+        """
         numbers = range(len(self._verdicts), len(self._verdicts) + count)
         self._part_of += [self._part_of[part]] * count
         self._verdicts += [None] * count
-        self._verdicts[part] = Outcome()
+        self._verdicts[part] = so_far
         return numbers
 
     def decide(self, part: int, outcome: Outcome) -> bool:

@@ -121,10 +121,12 @@ class Job:
         return self.own_failures > 0
 
     def piece(self, request: Request, number: int) -> Job:
-        """Return the job of a piece of this one; for another destination it is as one that was never tried."""
+        """Return the job of a piece of what is left; for another destination it is as one that was never tried."""
         if request.destination != self.request.destination:
             return Job(request, self.born, self.batch, number, is_doubtful=self.is_doubtful)
-        return replace(self, request=request, number=number, keeping=Keeping.IN_RINGS, sending=Sending.WAITING)
+        piece = replace(self, request=request, number=number, so_far=Outcome())
+        piece.keeping, piece.sending = Keeping.IN_RINGS, Sending.WAITING
+        return piece
 
     def ready_in(self, now: float, back_at: float) -> float:
         """Return the seconds until it may be sent again.

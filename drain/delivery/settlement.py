@@ -158,7 +158,7 @@ class Settlement:
             unsettled: dict[Job, None] = {}
             for one in self._unsettled:
                 unsettled.update(dict.fromkeys(pieces if one is job else (one,)))
-            for piece, number in zip(pieces, batch.divide(job.number, len(pieces)), strict=True):
+            for piece, number in zip(pieces, batch.divide(job.number, len(pieces), job.so_far), strict=True):
                 piece.number = number
             # Nothing from here on may raise: it is done once.
             self._unsettled = unsettled

@@ -9,6 +9,7 @@ import pytest
 
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch, Batcher
+from drain.delivery.job import Job
 from drain.otlp.encoder import Encoded
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
@@ -38,6 +39,21 @@ def test_a_batch_is_full_at_max_spans() -> None:
     add(batcher, b"b", 6)
     assert [batch.parts for batch in batcher.full] == [[Request(b"ab", 10, "protobuf")]]
     assert batcher.spans == 0
+
+
+def test_of_a_part_that_is_cut_behind_a_first_verdict_that_verdict_counts_once() -> None:
+    shop = segment(5)
+    batch = Batch([request(shop=5)], [shop])
+    job = Job(batch.parts[0], 0.0, batch, 0)
+    job.so_far = Outcome(rejected=2)  # an error had kept its pieces from being jobs of their own
+    job.left.clear()
+    job.left.extend((request(shop=2), request(shop=1)))
+    numbers = batch.divide(job.number, len(job.left), job.so_far)
+    pieces = [job.piece(one, number) for one, number in zip(job.left, numbers, strict=True)]
+    assert [piece.so_far for piece in pieces] == [Outcome()] * 2
+    assert not batch.decide(pieces[0].number, Outcome(delivered=2))
+    assert batch.decide(pieces[1].number, Outcome(delivered=1))
+    assert shop.outcome == Outcome(delivered=3, rejected=2)
 
 
 def test_a_batch_is_full_at_max_bytes() -> None:
