@@ -358,6 +358,7 @@ class Dispatch:
                 spans += job.spans
                 with self._changes:
                     if job.sending in {Sending.RUNNING, Sending.CONCLUDED}:
+                        route = self._routes.to(job.request.destination)  # another, if its destination left meanwhile
                         job.is_doubtful = True  # it may have been sent
                         job.failures += 1
                         job.own_failures += 1
@@ -365,7 +366,7 @@ class Dispatch:
                         job.failed_at = self._clock()
                         job.not_before = job.failed_at + self._policy.delay(job.failures)
                         job.sending = Sending.WAITING
-                        grip.route.waiting.append(job)
+                        route.waiting.append(job)
             self._put_down(hand, grip)
         if error is not None:
             self._met(error, spans)

@@ -398,6 +398,22 @@ def test_when_all_are_away_nobody_takes_over() -> None:
     fleet.check()
 
 
+def test_what_an_error_came_between_is_not_forgotten_with_its_destination_that_has_gone() -> None:
+    fleet = Fleet(has_spool=False)
+    dispatch = fleet.world.dispatch
+    (part,) = (part for part in fleet._batch().parts if part.destination == "b")
+    fleet.sent = traces_of(part)
+    dispatch.send(Batch([part], [Segment(RING, LANE, part.spans, 0)]))
+    hand = dispatch.hand()
+    dispatch._take_up(hand)
+    fleet.world.partitioner = Homes({name: name for name in ("a", "c")}, AFTER)  # type: ignore[attr-defined]
+    fleet.world.run(2)
+    hand.error = MemoryError()
+    dispatch.advance(hand)
+    fleet.world.run(60)
+    fleet.check()
+
+
 def test_of_addresses_that_have_gone_nothing_stays_but_the_count_of_answers() -> None:
     fleet = Fleet(has_spool=True)
     fleet.go_on(5)
