@@ -3,10 +3,12 @@ left behind, and no thread ends."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import itertools
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,6 +42,7 @@ from drain.delivery.batch import Batch
 from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.delivery import Delivery
 from drain.delivery.retry import RetryPolicy
+from drain.exporters.gateways.homes import HandedOver, Homes
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
@@ -81,6 +84,7 @@ CALLERS = {
     "Spool._work", "Dispatch.spool_late", "Settlement.spool_late", "Settlement.begin", "Settlement.__init__",
     "Changes.__init__",
 }  # fmt: skip
+LONGEST_AWAY_SECONDS = 1.0
 AT_ONCE = RetryPolicy(initial=1e-3, maximum=1e-3)
 RING: Any = SimpleNamespace(service="shop", capacity_slots=1 << 20)
 LANE: Any = SimpleNamespace(unreleased=0)
@@ -97,7 +101,9 @@ def batch_of(name: str, *parts: int) -> Batch:
 def part_of(name: str, spans: int, destination: str) -> Request:
     traces = TracesData()
     scope_spans = traces.resource_spans.add().scope_spans.add()
-    scope_spans.spans.extend(Span(name=f"{name} {number}") for number in range(spans))
+    names = [f"{name} {number}" for number in range(spans)]
+    ids = [hashlib.sha256(one.encode()).digest()[:16] for one in names]
+    scope_spans.spans.extend(Span(name=one, trace_id=trace_id) for one, trace_id in zip(names, ids, strict=True))
     return Request(traces.SerializeToString(), spans, "protobuf", destination, {"shop": spans})
 
 
@@ -138,6 +144,23 @@ class Backend:
         pass
 
 
+class LeavingBackend(Backend):
+    """Knows no destination "2"; "1" is away until others have got some of its spans, or for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handed_over = HandedOver()
+        self.partitioner = Homes({name: name for name in ("0", "1", "3")}, 0.1, self.handed_over)
+        self.since = time.monotonic()
+
+    def export(self, request: Request) -> Result:
+        is_away = not self.handed_over.of("1") and time.monotonic() - self.since < LONGEST_AWAY_SECONDS
+        if request.destination == "1" and is_away:
+            return Result(Verdict.RETRY, message="connection refused", is_not_taken=True)
+        assert request.destination != "2", "that has gone"
+        return super().export(request)
+
+
 def functions() -> Iterator[tuple[str, Any]]:
     """Name the functions and methods that are written in `MODULES`."""
     for module in MODULES:
@@ -151,6 +174,14 @@ def functions() -> Iterator[tuple[str, Any]]:
 
 
 CODES = dict(functions())
+# What is called where destinations leave, and parts go to others.
+HANDING_OVER = sorted({
+    *(name for name in CODES if name.startswith(("HandOver.", "Presence.")) and name not in CALLERS),
+    "_rehomed", "by_destination", "_shared_out", "is_question_due", "Job.may_move", "Job.piece", "Batch.divide",
+    "Settlement.divide", "Settlement._divide_in_memory", "Storing.divide", "Storing._note_divided",
+    "Storing._note_sure", "Storing._take_sure", "Storing.has_sure", "Spool.divide", "SpoolStore.divide",
+    "SpoolDatabase.divide", "SpoolDatabase._insert", "SpoolDatabase.batch", "Routes.next_step", "Routes._breaker_of",
+})  # fmt: skip
 
 
 class Fault:
@@ -183,9 +214,9 @@ class Fault:
         threading.settrace(None)
 
 
-def deliver(folder: Path, code: Any, nth: int) -> bool:
+def deliver(folder: Path, code: Any, nth: int, make: Callable[[], Backend] = Backend) -> bool:
     """Deliver a few batches while a fault strikes; return whether it did."""
-    backend = Backend()
+    backend = make()
     log = structlog.get_logger()
     with Fault(code, nth) as fault:
         kept = Spool(folder / "spool", SpoolLimits(64 << 20), log=log)
@@ -238,6 +269,17 @@ def test_a_function_that_raises_once_costs_another_attempt(name: str, tmp_path: 
         folder.mkdir()
         if not deliver(folder, CODES[name], nth):
             break
+
+
+@pytest.mark.parametrize("name", every(5, HANDING_OVER))
+def test_a_function_that_raises_once_while_others_take_over_costs_another_attempt(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "_SILENT_SECONDS", 0.0)
+    for nth in (1, 2, 5):
+        folder = tmp_path / str(nth)
+        folder.mkdir()
+        deliver(folder, CODES[name], nth, LeavingBackend)
 
 
 def test_the_functions_that_are_left_out_are_there() -> None:
