@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ table inet faults {
     }
 }
 """
+_SECONDS: Final = 60.0  # bounds a wait that goes wrong
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -246,7 +248,8 @@ def _relay(namespace: str, router: str, link: str, delay_ms: int) -> subprocess.
         text=True,
     )
     assert relay.stdout is not None
-    if relay.stdout.readline().strip() != "ready":
+    has_said = select.select([relay.stdout], [], [], _SECONDS)[0]  # it says one line, or ends
+    if not has_said or relay.stdout.readline().strip() != "ready":
         relay.kill()
         relay.communicate()
         raise NoNetwork("no TUN device can be made")
@@ -259,7 +262,7 @@ def _remove(prefix: str) -> None:
             if pid != os.getpid():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        comes_true(lambda name=path.name: not _run("ip", "netns", "pids", name).split(), within=5)  # type: ignore[misc]  # mypy cannot infer it
+        comes_true(lambda name=path.name: not _run("ip", "netns", "pids", name).split(), within=_SECONDS)  # type: ignore[misc]  # mypy cannot infer it
         _run("ip", "netns", "del", path.name)
 
 
@@ -278,7 +281,9 @@ def _nft(rules: str) -> None:
 
 def _run(*command: str, text: str = "") -> str:
     environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, check=False, env=environment, timeout=_SECONDS
+    )
     if done.returncode:
         print(command, text, done.stderr)  # noqa: T201 - pytest shows it when the test fails
         done.check_returncode()
