@@ -271,7 +271,7 @@ def test_a_function_that_raises_once_costs_another_attempt(name: str, tmp_path: 
             break
 
 
-@pytest.mark.parametrize("name", every(5, HANDING_OVER))
+@pytest.mark.parametrize("name", every(15, HANDING_OVER))
 def test_a_function_that_raises_once_while_others_take_over_costs_another_attempt(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
