@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +14,8 @@ from ringbuf.layout.layout import SpanLayout
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Of a header: there are few, and to read one takes as long as to attach its ring.
+layout_of = functools.lru_cache(maxsize=64)(SpanLayout.from_json)
 OUTCOMES = ("delivered", "spooled", "rejected", "dead_lettered", "invalid")
 
 
@@ -40,7 +43,7 @@ class Consumer:
         finally:
             os.close(fd)
         self.header = lib.rb_consumer_header(self.pointer)
-        self.layout = layout or SpanLayout.from_json(self.json("layout"))
+        self.layout = layout or layout_of(self.json("layout"))
         self._views = ffi.new("rb_lane_view[]", self.header.lane_count)
 
     def json(self, name: str) -> bytes:
