@@ -993,7 +993,8 @@ void rb_gzip_begin(rb_gzip *gzip);
  * rb_gzip_segment - add a ring's records. Without a single span among them the member stays as it is.
  *
  * *spans + *invalid is `count`. Returns: RB_OK; RB_E_ARGUMENT, also without a member or for another writer's layout;
- * RB_E_SYSTEM without memory, after which the member is of no use. Threads: one.
+ * RB_E_TOO_LARGE when resource and scope take more than 65,513 bytes; RB_E_SYSTEM without memory, after which the member is
+ * of no use. Threads: one.
  */
 int rb_gzip_segment(rb_gzip *gzip, rb_gzip_layout *layout, const rb_gzip_around *around, const void *records,
                     uint64_t count, uint64_t *spans, uint64_t *invalid);

@@ -20,7 +20,7 @@ static int by_count(const void *a, const void *b)
 /*
  * The lengths of a code of at most `limit` bits for symbols that came so often. Each begins with its share of the whole,
  * rounded up to a power of two; what that leaves is given to the most frequent that it suffices for. It always comes
- * out: what is left is a multiple of the smallest share, so that one can be doubled. Within one per cent of Huffman's.
+ * out: what is left is a multiple of the smallest share, so that one can be doubled. Within two per cent of Huffman's.
  */
 static void lengths_of(const uint32_t *counts, uint32_t symbols, uint32_t limit, uint8_t *lengths)
 {
