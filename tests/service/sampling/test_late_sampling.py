@@ -432,6 +432,43 @@ def test_a_drain_whose_hold_has_no_room_does_not_go_round_without_a_pause(
         drain.service._sleep()
 
 
+def test_more_gather_after_a_look_that_found_many_and_left_none(
+    ring_dir: Path, emitter: ringbuf.Emitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[str] = []
+    monkeypatch.setattr(Watch, "gather", lambda *_: pauses.append("gathered"))
+    monkeypatch.setattr(Watch, "sleep", lambda *_: pauses.append("slept"))
+    hour = 3600 * 10**9
+    rules = Rules((Rule("failures", statuses=frozenset({ERROR})), Rule(DEFAULT)), hour, hour, hour)
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+
+    def paused() -> str:
+        pauses.clear()
+        drain.service._go_round()
+        return " and ".join(pauses)
+
+    with SteppedDrain(ring_dir, MemoryBackend(), sampling=SamplingPlan(rules, hold)) as drain:
+        drain.until(lambda: drain.service._reader.rings)
+        emit_traces(emitter, 100)
+        assert paused() == "gathered"
+        assert paused() == "slept"
+        emit_traces(emitter, 10)
+        assert paused() == "", "a program that writes a few may wait for them"
+        emit_traces(emitter, 4_000)  # above what one look takes
+        assert paused() == ""
+        while emitter.stats().pending:
+            pause = paused()
+            assert pause == ("" if emitter.stats().pending else "gathered")
+        drain.service.request_audit()
+        emit_traces(emitter, 100)
+        assert paused() == "gathered", "the audit was told in this round"
+        emit_traces(emitter, 100)
+        drain.service._round()
+        drain.service.request_audit()
+        drain.service._gather()
+        assert pauses == ["gathered"], "who asks for an audit does not wait"
+
+
 def test_the_line_for_systemd_says_what_waits_in_the_hold(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
     hour = 3600 * 10**9
     rules = Rules((Rule("failures", statuses=frozenset({ERROR})), Rule(DEFAULT)), hour, hour, hour)
