@@ -37,9 +37,7 @@ gc.disable()  # what is collected, thousands of tests, all stays: nothing is to 
 
 hypothesis.settings.register_profile("full", deadline=None, print_blob=True)
 # The same examples each time, so that a run is like the one before; `make prove` looks for others.
-hypothesis.settings.register_profile(
-    "quick", hypothesis.settings.get_profile("full"), max_examples=12, derandomize=True
-)
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("full"), max_examples=8, derandomize=True)
 hypothesis.settings.load_profile("quick")  # `make prove` names the other
 
 LEFT_OUT = pytest.StashKey[frozenset[str]]()

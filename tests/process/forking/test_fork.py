@@ -208,7 +208,7 @@ def check_forks_beside_threads(ring_dir: Path, forks: int, lanes: int) -> None:
 # The time goes with the square of their number.
 @pytest.mark.parametrize(
     ("lanes", "forks"),
-    [(1, 50), pytest.param(1, 150, marks=[pytest.mark.prove]), pytest.param(2, 150, marks=[pytest.mark.prove])],
+    [(1, 20), pytest.param(1, 150, marks=[pytest.mark.prove]), pytest.param(2, 150, marks=[pytest.mark.prove])],
 )
 def test_forks_beside_threads_that_emit(ring_dir: Path, lanes: int, forks: int) -> None:
     check_forks_beside_threads(ring_dir, forks, lanes)

@@ -265,7 +265,7 @@ def test_a_signal_ends_the_drain_after_what_is_there_was_delivered(
     number: signal.Signals, ring_dir: Path, log: Path, output: Path, emitter: ringbuf.Emitter
 ) -> None:
     arguments = ("--output", output, "--batch-delay", 60)
-    with DrainProcess(log, ring_dir, *arguments, is_forked=number == signal.SIGINT) as drain:
+    with DrainProcess(log, ring_dir, *arguments) as drain:
         drain.wait_for_event("ring attached")
         emit(emitter, range(200))  # too few to be sent before the delay is over
         drain.signal(number)
