@@ -90,6 +90,7 @@ class Breaker:
         self._recent: deque[bool] = deque(maxlen=_RECENT)  # whether each attempt got an answer
         self._open_since: float | None = None
         self._back_at = float("-inf")
+        self._tried_now_at = float("-inf")
         self._gate_set_at = 0.0
         self._wait_until = 0.0
         self._untried_wait_until = 0.0
@@ -134,7 +135,7 @@ class Breaker:
         with self._lock:
             self._log = self._unbound.bind(endpoint=endpoint)
             self._trouble = RepeatedTrouble(self._log, self._clock)
-            self._wait_until = self._untried_wait_until = self._clock()
+            self._wait_until = self._untried_wait_until = self._tried_now_at = self._clock()
 
     def begin(self) -> int:
         """An attempt begins; return what `end` is to be called with, whatever becomes of it."""
@@ -205,11 +206,13 @@ class Breaker:
         """
         with self._lock:
             now = self._clock()
-            delay = self._policy.delay(job.failures, result.retry_after)
+            # By what was replaced meanwhile: how long that wants to be left alone says nothing of what is there now.
+            is_outdated = started < self._tried_now_at
+            delay = 0.0 if is_outdated else self._policy.delay(job.failures, result.retry_after)
             others_got_through = self._last_answer >= min(started, job.failed_at if job.failures > 1 else started)
             job.failed_at = now
             job.not_before = now + delay
-            job.is_told_when = result.retry_after is not None
+            job.is_told_when = result.retry_after is not None and not is_outdated
             if others_got_through:
                 job.own_failures += 1
                 job.sure_failures += not (result.needs_operator or self._fails(_STRESSED_SHARE))
@@ -222,7 +225,8 @@ class Breaker:
                 self._failures = 0
             if self._open_since is not None:
                 self._failed_attempts += 1
-                self._set_gate(result, started, now, is_news=not was_open)
+                if not is_outdated:
+                    self._set_gate(result, started, now, is_news=not was_open)
             opened = self._open_since is not None and not was_open
             next_attempt = self._untried_wait_until - now
         if opened:

@@ -160,6 +160,23 @@ def test_attempts_that_had_begun_when_it_opened_do_not_lengthen_the_wait(breaker
     assert breaker.state().wait == breaker.state().untried_wait == 60
 
 
+def test_what_an_attempt_says_that_had_begun_before_a_renewal_keeps_nobody_waiting(
+    breaker: Breaker, clock: Clock
+) -> None:
+    for _ in range(ENOUGH):
+        started = clock.now
+        clock.now += 0.5
+        breaker.try_now("renewed")
+        clock.now += 0.5
+        job = fail(breaker, clock, Result(Verdict.RETRY, retry_after=60), started=started)
+        assert (job.not_before, job.is_told_when) == (clock.now, False)
+    assert breaker.is_open
+    assert breaker.state().wait == breaker.state().untried_wait == 0
+    job = fail(breaker, clock, Result(Verdict.RETRY, retry_after=60))
+    assert (job.not_before, job.is_told_when) == (clock.now + 60, True)
+    assert breaker.state().untried_wait == 60
+
+
 def test_a_batch_that_fails_beside_others_that_get_through_says_nothing_of_the_backend(
     breaker: Breaker, clock: Clock
 ) -> None:
