@@ -37,6 +37,11 @@ POINTS = (
 HOMES = Rendezvous(("http://a", "http://b"))
 
 
+@pytest.fixture(autouse=True)
+def _disk_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drain.spool.spool._TAKE_SECONDS", SECONDS)
+
+
 def spool_in(folder: Path) -> Spool:
     return Spool(folder, SpoolLimits(1 << 24, 0.0, "backpressure"), log=structlog.get_logger())
 

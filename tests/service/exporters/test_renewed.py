@@ -103,9 +103,11 @@ class Relay:
 def test_a_connection_that_died_without_a_word_is_left(kind: str) -> None:
     with server_of(kind) as server, Relay(server.port) as relay:
         exporter = make_exporter(kind, endpoint=relay.url, otlp=OtlpSettings(timeout_seconds=1.5))
-        assert exporter.export(request()).verdict is Verdict.DELIVERED
+        until(lambda: exporter.export(request()).verdict is Verdict.DELIVERED, lambda: None)
         relay.freeze()
-        verdicts = [exporter.export(request()).verdict for _ in range(3)]
+        verdicts: list[Verdict] = []
+        while Verdict.DELIVERED not in verdicts and len(verdicts) < 6:  # the third, unless it is held up
+            verdicts.append(exporter.export(request()).verdict)
         exporter.close()
     assert Verdict.DELIVERED in verdicts
     assert relay.accepted >= 2
