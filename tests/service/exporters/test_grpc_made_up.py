@@ -48,7 +48,7 @@ MADE_UP = {
 
 
 def attempt(answer: Callable[[int], bytes], spans: int = 3) -> Result:
-    settings = OtlpSettings(hold=False, timeout_seconds=5)
+    settings = OtlpSettings(hold=False, timeout_seconds=60)
     with RawHttp2Server(answer) as server:
         exporter = OtlpGrpcExporter(server.url, settings)
         try:

@@ -185,7 +185,7 @@ def test_http_to_a_server_that_answers_with_a_tls_alert_says_so() -> None:
 
 
 def test_grpc_to_a_port_of_http_says_so(http: OtlpHttpServer) -> None:
-    exporter = make_exporter("otlp-grpc", endpoint=http.url, otlp=OtlpSettings(timeout_seconds=5))
+    exporter = make_exporter("otlp-grpc", endpoint=http.url, otlp=OtlpSettings(timeout_seconds=60))
     result = exporter.export(request())
     exporter.close()
     assert (result.verdict, result.needs_operator) == (Verdict.RETRY, True)

@@ -230,7 +230,7 @@ def test_authorities_that_change_are_taken_up_by_the_next_attempt_and_half_a_fil
     trusted = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(trusted)
     with tls_server(kind, authority) as server:
-        exporter = make_exporter(kind, endpoint=server.url, otlp=OtlpSettings(certificate=trusted, timeout_seconds=5))
+        exporter = make_exporter(kind, endpoint=server.url, otlp=OtlpSettings(certificate=trusted, timeout_seconds=60))
         assert not delivers(exporter)
         authority.cert_pem.write_to_path(trusted)
         assert delivers(exporter), "the file has changed; a second failure would have made a new connection, too"
@@ -254,7 +254,7 @@ def test_a_client_certificate_that_is_renewed_is_shown_by_the_next_attempt(
 
     authority.cert_pem.write_to_path(trusted)
     issue(trustme.CA())
-    settings = OtlpSettings(certificate=trusted, client_certificate=chain, client_key=key, timeout_seconds=5)
+    settings = OtlpSettings(certificate=trusted, client_certificate=chain, client_key=key, timeout_seconds=60)
     with tls_server(kind, authority, asks_clients=True) as server:
         exporter = make_exporter(kind, endpoint=server.url, otlp=settings)
         assert not delivers(exporter)
@@ -275,7 +275,7 @@ def test_both_protocols_trust_what_openssl_trusts(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
     monkeypatch.setenv(variable, str(tmp_path / "ca.pem" if variable == "SSL_CERT_FILE" else tmp_path))
     with tls_server(kind, authority) as server:
-        exporter = make_exporter(kind, endpoint=server.url, otlp=OtlpSettings(timeout_seconds=5))
+        exporter = make_exporter(kind, endpoint=server.url, otlp=OtlpSettings(timeout_seconds=60))
         assert delivers(exporter)
         exporter.close()
 
@@ -330,7 +330,7 @@ def test_a_proxy_gets_its_credentials_and_its_407_is_held(
 ) -> None:
     with proxy_server() as proxy:
         monkeypatch.setenv(variable, f"http://me:pass%21@127.0.0.1:{proxy.server_port}")
-        settings = OtlpSettings(timeout_seconds=5, hold=False)
+        settings = OtlpSettings(timeout_seconds=60, hold=False)
         exporter = make_exporter(kind, endpoint=f"{scheme}://collector.invalid:4318", otlp=settings)
         result = exporter.export(request())
         exporter.close()
@@ -342,7 +342,7 @@ def test_a_proxy_gets_its_credentials_and_its_407_is_held(
 def test_what_is_exempt_is_not_asked_of_the_proxy(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with proxy_server() as proxy, server_of(kind) as server:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}")
-        exporter = make_exporter(kind, endpoint=server.url, otlp=OtlpSettings(timeout_seconds=5))
+        exporter = make_exporter(kind, endpoint=server.url, otlp=OtlpSettings(timeout_seconds=60))
         assert delivers(exporter), "a loopback address"
         exporter.close()
     assert proxy.asked == []

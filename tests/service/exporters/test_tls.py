@@ -32,7 +32,7 @@ class Certificates:
     stranger: Path
 
     def settings(self, **changes: Any) -> OtlpSettings:
-        return replace(OtlpSettings(certificate=self.trusted, timeout_seconds=5), **changes)
+        return replace(OtlpSettings(certificate=self.trusted, timeout_seconds=60), **changes)
 
     def http_server(self, *, mutual: bool) -> OtlpHttpServer:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
