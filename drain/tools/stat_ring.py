@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from drain.otlp.direct_gzip import DirectGzip
+from drain.otlp.encoder import Encoder
 from drain.tools.list_rings import describe
 from drain.tools.looking.late_sampling import picture_in
 from drain.tools.looking.observed_ring import COUNTERS, OUTCOMES, ObservedRing
@@ -21,10 +23,15 @@ from drain.tools.looking.ring_selection import (
 )
 from drain.tools.looking.span_text import age, json_text, moment, printable
 from drain.tools.looking.table import Column, bar, has_colour, percent, write_table
+from ringbuf.exceptions import LayoutError
 from ringbuf.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from drain.sampling.hold.picture import Picture
+    from ringbuf.layout.layout import SpanLayout
+    from ringbuf.ring.resource import AttributeValue
 
 _POSITIONS: Final = 1 << 64
 _MOST_LABELS: Final = 6
@@ -59,6 +66,7 @@ def _all_of(ring: ObservedRing, is_served: bool, picture: Picture | None) -> dic
         "first_position": int(header.first_position),
         "resource": ring.resource,
         "layout_json": json.loads(ring.layout.to_json()),
+        "gzip": gzip_of(ring.layout, ring.resource),
         "outcomes": {name: getattr(sums, name) for name in OUTCOMES},
         "lane_counters": [
             {
@@ -71,6 +79,17 @@ def _all_of(ring: ObservedRing, is_served: bool, picture: Picture | None) -> dic
             for view in ring.views
         ],
     }
+
+
+def gzip_of(layout: SpanLayout, resource: Mapping[str, AttributeValue]) -> str:
+    """Return how a drain that sends gzip makes it of such records, for people."""
+    if not DirectGzip.is_supported():
+        return "after encoding: this processor has no carry-less product"
+    try:
+        refusal = DirectGzip().refusal(Encoder(layout, resource))
+    except LayoutError as error:
+        refusal = str(error)
+    return "straight from records" if refusal is None else f"after encoding: {refusal}"
 
 
 def _write(entry: dict[str, Any]) -> None:
@@ -111,7 +130,12 @@ def _write(entry: dict[str, Any]) -> None:
     layout = entry["layout_json"]
     _section(
         "layout",
-        {"scope": entry["layout"] or "-", "schema": layout["schema_url"] or "-", "names": _some(layout["span_names"])},
+        {
+            "scope": entry["layout"] or "-",
+            "schema": layout["schema_url"] or "-",
+            "names": _some(layout["span_names"]),
+            "gzip": entry["gzip"],
+        },
     )
     rows = [
         [

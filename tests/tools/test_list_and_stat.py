@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
+from drain.otlp.direct_gzip import DirectGzip
 from drain.rings.directory import RingDirectory
 from ringbuf._ringbuf import lib
+from ringbuf.layout.layout import Attribute, SpanLayout
 from tests.consumer import Consumer, rings_in
 from tests.records import fresh_records
 from tests.service.draining import ProducerProcess
@@ -118,6 +120,7 @@ def test_all_of_one_ring(shop: ringbuf.Emitter, ring_dir: Path) -> None:
     assert (found["slot_bytes"], found["capacity_slots"], found["lanes"]) == (128, 64, 1)
     assert found["resource"]["service.name"] == "shop"
     assert found["layout_json"] == json.loads(shop.layout.to_json())
+    assert found["gzip"] == "straight from records" or not DirectGzip.is_supported()
     (lane,) = found["lane_counters"]
     assert (lane["tail"], lane["head"], lane["pending"], lane["closed"], lane["delivered"]) == (12, 0, 12, False, 0)
     with Consumer(path) as consumer:
@@ -136,6 +139,13 @@ def test_all_of_one_ring(shop: ringbuf.Emitter, ring_dir: Path) -> None:
     text = output_of("stat", "--ring-dir", ring_dir, "shop")
     for words in ("grafos.lease.id", "service.instance.id", "published      12", "pending        6", "fbmu_read"):
         assert words in text
+
+
+@pytest.mark.skipif(not DirectGzip.is_supported(), reason="this processor has no carry-less product")
+def test_why_records_are_encoded_before_they_become_gzip(ring_dir: Path) -> None:
+    layout = SpanLayout(span_names=["page"], attributes=[Attribute("hit", "bool"), Attribute("path", "str", 20)])
+    with ringbuf.Emitter("pages", ring_dir=ring_dir, layout=layout):
+        assert "gzip    after encoding: attribute 1 " in output_of("stat", "--ring-dir", ring_dir, "pages")
 
 
 @pytest.mark.parametrize(
