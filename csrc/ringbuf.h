@@ -924,6 +924,13 @@ int64_t rb_encode_json(const rb_plan *plan, const void *records, uint64_t count,
                        uint64_t *spans, uint64_t *invalid);
 
 /*
+ * rb_protobuf_bytes - how many bytes rb_encode_protobuf makes of records, for layouts without str, bytes, otlp and scope.
+ *
+ * *spans + *invalid is `count`. Returns: the bytes; RB_E_ARGUMENT, also for other layouts. Threads: any, on the same plan.
+ */
+int64_t rb_protobuf_bytes(const rb_plan *plan, const void *records, uint64_t count, uint64_t *spans, uint64_t *invalid);
+
+/*
  * rb_record_check - whether a record's core can be a span's; of a whole record rb_find_spans says it.
  *
  * Returns: RB_OK; RB_E_ZERO_ID for a zero trace or span id, RB_E_RECORD for a name, kind, status or reserved word that

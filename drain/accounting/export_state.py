@@ -53,6 +53,8 @@ class ExportState:
         encoded_bytes: of the requests that were delivered, before compression.
         sent_bytes: of the same, as they went out; those of which the exporter cannot tell are left out.
         values_left_out: values that were left out of what was delivered.
+        gzip_spans: of what was delivered and became gzip here, by what that was made from: "records", "body".
+        mistrusted_layouts: that were not written rightly from records, so that they are encoded first.
         running: attempts that have no verdict yet.
         failing_seconds: for how long the backend has accepted nothing that it was given; 0 when the last was accepted,
             or nothing waits any more of what it did not take.
@@ -69,6 +71,8 @@ class ExportState:
     encoded_bytes: int
     sent_bytes: int
     values_left_out: int
+    gzip_spans: Mapping[str, int]
+    mistrusted_layouts: int
     running: int
     failing_seconds: float
     failure: str

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Union
 
 from drain.accounting.outcome import Outcome
 from drain.otlp.batch_number import BatchNumbers
+from drain.otlp.copied_batch import CopiedBatch
+from drain.otlp.copied_records import CopiedRecords
 from drain.otlp.request import Request
 
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from drain.otlp.batch_number import BatchNumber
     from drain.otlp.encoder import Encoded
     from drain.otlp.request import Encoding
+
+
+Share = Union["Encoded", CopiedRecords]
+"""Spans of one service for one destination."""
 
 
 class BatchSegment(Protocol):
@@ -46,7 +52,7 @@ class Batch:
     """The parts of one batch, and the records that are released when the last of them has its verdict.
 
     Args:
-        parts: what is sent, one request a destination.
+        parts: what is sent, one request a destination, or two: of what is encoded and of what is not.
         segments: their spans: of each service as many as the parts have of it together.
 
     Attributes:
@@ -153,17 +159,24 @@ class _Fates:
 
 
 class _OpenPart:
-    """What the open batch has for one destination."""
+    """What the open batch has for one destination, of what is encoded or of what is not."""
 
     def __init__(self) -> None:
         self._bodies: list[bytes] = []
+        self._copies: list[CopiedRecords] = []
         self._services: Counter[str] = Counter()
 
-    def add(self, encoded: Encoded, service: str) -> None:
-        self._bodies.append(encoded.body)
-        self._services[service] += encoded.spans
+    def add(self, share: Share, service: str) -> None:
+        if isinstance(share, CopiedRecords):
+            self._copies.append(share)
+        else:
+            self._bodies.append(share.body)
+        self._services[service] += share.spans
 
     def request(self, encoding: Encoding, destination: str, number: BatchNumber) -> Request:
+        if self._copies:
+            copied = CopiedBatch(self._copies)
+            return Request.of_records(copied, self._services.total(), destination, self._services, number)
         if encoding == "json":
             body = b'{"resourceSpans":[' + b",".join(self._bodies) + b"]}\n"
         else:
@@ -177,7 +190,8 @@ class Batcher:
     Args:
         encoding: of all segments.
         max_spans: a batch with as many is full.
-        max_bytes: of a batch, before compression; only a segment that is larger by itself exceeds it.
+        max_bytes: of a batch, before compression, and of its records where these are copied; only a segment that is
+            larger by itself exceeds it.
 
     Attributes:
         max_spans: as given, until somebody changes it.
@@ -191,7 +205,7 @@ class Batcher:
         self._encoding = encoding
         self.max_spans = max_spans
         self.max_bytes = max_bytes
-        self._parts: dict[str, _OpenPart] = {}
+        self._parts: dict[tuple[str, type], _OpenPart] = {}  # by destination and kind of share
         self._segments: list[BatchSegment] = []
         self._bytes = 0
         self._opened_at = 0.0
@@ -200,7 +214,7 @@ class Batcher:
         self.is_urgent = False
         self._numbers = BatchNumbers()
 
-    def add(self, segment: BatchSegment, shares: Sequence[tuple[str, Encoded]], now: float) -> None:
+    def add(self, segment: BatchSegment, shares: Sequence[tuple[str, Share]], now: float) -> None:
         """Put a segment into the open batch, or into a new one if it does not fit; a batch that is full goes to `full`.
 
         Args:
@@ -208,14 +222,14 @@ class Batcher:
             shares: these spans, by destination.
             now: seconds of the clock that `age` is asked with.
         """
-        size = sum(len(encoded.body) for _, encoded in shares)
+        size = sum(share.size for _, share in shares)
         if self._segments and (self._bytes + size > self.max_bytes or self.spans + segment.spans > self.max_spans):
             self.close()
         if not self._segments:
             self._opened_at = now
-        for destination, encoded in shares:
-            if encoded.spans:
-                self._parts.setdefault(destination, _OpenPart()).add(encoded, segment.service)
+        for destination, share in shares:
+            if share.spans:
+                self._parts.setdefault((destination, type(share)), _OpenPart()).add(share, segment.service)
         self._segments.append(segment)
         self._bytes += size
         self.spans += segment.spans
@@ -232,7 +246,7 @@ class Batcher:
             return
         number = self._numbers.next(self.spans)
         requests = []
-        for destination, part in self._parts.items():
+        for (destination, _), part in self._parts.items():
             requests.append(part.request(self._encoding, destination, number))
             number = number.after(requests[-1].spans)
         self.full.append(Batch(requests, self._segments))

@@ -94,9 +94,9 @@ class Job:
         return self.request.spans
 
     @property
-    def body_bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """How much of it is in memory."""
-        return sum(request.body_bytes for request in self.left)
+        return sum(request.memory_bytes for request in self.left)
 
     def release_whole(self) -> None:
         """Keep no body but those of what is left: the spool has the whole."""

@@ -38,9 +38,9 @@ class Load(NamedTuple):
         untried_bytes = failed_bytes = 0
         for job in waiting:
             if job.failures:
-                failed_bytes += job.body_bytes
+                failed_bytes += job.memory_bytes
             else:
-                untried_bytes += job.body_bytes
+                untried_bytes += job.memory_bytes
                 pressing.add(job.batch)
         pressing.discard(None)  # of what came out of the spool
         return cls(change, len(pressing), untried_bytes + failed_bytes, failed_bytes)

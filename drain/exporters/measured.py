@@ -18,7 +18,9 @@ from drain.exporters.protocol import (
     Verdict,
     most_together_of,
     partitioner_of,
+    sends_gzip,
 )
+from drain.otlp.gzip_writers import WRITERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +61,7 @@ class MeasuredExporter:
         self._encoded_bytes = 0
         self._sent_bytes = 0
         self._values_left_out = 0
+        self._gzip_spans: Counter[str] = Counter()
         self._running = 0
         self._failing_since: float | None = None
         self._failing_until: float | None = None  # None: now, since what failed is sent again
@@ -100,6 +103,11 @@ class MeasuredExporter:
         """The largest body that the exporter's destination takes, where it has told."""
         most: int = getattr(self._exporter, "most_bytes", ANY_BYTES)  # asked in each round, as the partitioner is
         return most
+
+    @property
+    def sends_gzip(self) -> bool:
+        """Whether the exporter sends requests as `Request.gzip` has them."""
+        return sends_gzip(self._exporter)
 
     @property
     def partitioner(self) -> Partitioner | None:
@@ -168,6 +176,8 @@ class MeasuredExporter:
                 encoded_bytes=self._encoded_bytes,
                 sent_bytes=self._sent_bytes,
                 values_left_out=self._values_left_out,
+                gzip_spans={made_from: self._gzip_spans[made_from] for made_from in ("records", "body")},
+                mistrusted_layouts=WRITERS.mistrusted,
                 running=self._running,
                 failing_seconds=0.0 if since is None else until - since,
                 failure="" if since is None else self._failure,
@@ -197,6 +207,8 @@ class MeasuredExporter:
                 self._encoded_bytes += request.body_bytes
                 self._sent_bytes += result.sent_bytes or 0
                 self._values_left_out += result.values_left_out
+                if request.gzip_from:
+                    self._gzip_spans[request.gzip_from] += request.spans
                 self._failing_since, self._failure = None, ""
             case Verdict.RETRY | Verdict.REFUSED:
                 if self._failing_since is None:

@@ -73,6 +73,9 @@ class OtlpHttpExporter:
             the wire.
         address: that is connected to, of those that the URL's name has; None: any.
 
+    Attributes:
+        sends_gzip: whether requests of protobuf go out as `Request.gzip` has them.
+
     Raises:
         ValueError: the URL, a header, the compression or a file cannot work.
     """
@@ -97,6 +100,7 @@ class OtlpHttpExporter:
         self._timeout = settings.timeout_seconds
         self._compression = settings.compression or "gzip"
         check_compression(self._compression)
+        self.sends_gzip = encoding == "protobuf" and self._compression == "gzip"
         self._judge = Judge(settings, self._compression, content=content)
         self._renewal = Renewal(settings)
         self._trouble = RepeatedTrouble(structlog.get_logger())

@@ -178,6 +178,12 @@ def partitioner_of(exporter: Exporter | None) -> Partitioner | None:
     return partitioner
 
 
+def sends_gzip(exporter: Exporter | None) -> bool:
+    """Return whether an exporter sends requests of protobuf as they are after `Request.gzip`."""
+    is_so: bool = getattr(exporter, "sends_gzip", False)
+    return is_so
+
+
 def relocating(partitioner: Partitioner | None) -> Relocating | None:
     """Return the partitioner where it may send spans elsewhere; None: it does not."""
     return cast("Relocating", partitioner) if hasattr(partitioner, "breakers_open") else None

@@ -62,6 +62,11 @@ class Encoded(NamedTuple):
     spans: int
     invalid: int
 
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return len(self.body)
+
 
 class Surrounding(NamedTuple):
     """The fields that lie around the spans of a layout without a `scope` attribute; each may be empty.
@@ -160,6 +165,29 @@ class Encoder:
             ValueError: the array's dtype is not the layout's.
         """
         return _as_bytes(self.encode_into, records, kept)
+
+    def measure(self, records: np.ndarray) -> tuple[int, int, int]:
+        """Return how many bytes `encode` makes of records, and the numbers of spans and of invalid records.
+
+        Args:
+            records: array of the layout's dtype, one dimension; the layout has no text, `otlp` or `scope`.
+
+        Raises:
+            ValueError: the array's dtype is not the layout's.
+            RingBufferError: the layout is another.
+        """
+        contiguous = np.ascontiguousarray(_checked(records, self.layout))
+        data = ffi.from_buffer("uint8_t[]", contiguous.view(np.uint8))
+        counts = ffi.new("uint64_t[2]")
+        nbytes: int = lib.rb_protobuf_bytes(self.plan.c_plan, data, len(records), counts, counts + 1)
+        if nbytes < 0:
+            raise RingBufferError(f"the layout's records cannot be measured (status {nbytes})")
+        spans, invalid = counts
+        if spans:
+            around = self.surrounding
+            nbytes = _field_bytes(len(around.scope) + nbytes + len(around.scope_schema_url))
+            nbytes = _field_bytes(len(around.resource) + nbytes + len(around.schema_url))
+        return nbytes, spans, invalid
 
     def encode_json(self, records: np.ndarray, kept: Kept | None = None) -> Encoded:
         """Return the records as the JSON object of one `ResourceSpans`, without a newline.
@@ -441,6 +469,11 @@ def _any_value(value: AttributeValue | bytes) -> AnyValue:  # noqa: PLR0911 - on
             return AnyValue(kvlist_value=KeyValueList(values=_key_values(value)))
         case _:
             return AnyValue(array_value=ArrayValue(values=[_any_value(item) for item in value]))
+
+
+def _field_bytes(nbytes: int) -> int:
+    """Return what a field takes that has so many bytes behind a tag of one and its length."""
+    return 1 + len(_varint(nbytes)) + nbytes
 
 
 def _varint(value: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from drain.otlp.gzip_members import gunzip, gzip
 
@@ -13,6 +13,25 @@ if TYPE_CHECKING:
     from drain.otlp.batch_number import BatchNumber
 
 Encoding = Literal["protobuf", "json"]
+GzipFrom = Literal["", "records", "body"]
+
+
+class Records(Protocol):
+    """What a body is made of, where that waits until somebody wants it.
+
+    Attributes:
+        body_bytes: of the body.
+        size: bytes that these take in memory.
+    """
+
+    body_bytes: int
+    size: int
+
+    def encode(self) -> bytes:
+        """Return the body."""
+
+    def gzip(self) -> bytes | None:
+        """Return it as a gzip member without making it first; None: it is to be made."""
 
 
 class Request:
@@ -33,12 +52,25 @@ class Request:
         destination: as given.
         services: adds up to `spans`; what is not known is put down to the service without a name.
         batch: as given.
+        gzip_from: what its gzip was made from, once `gzip` has made it; empty as long as nothing did.
 
     Raises:
         ValueError: the services do not add up.
     """
 
-    __slots__ = ("_body", "_gzip", "_lock", "batch", "destination", "encoding", "services", "spans")
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_gzip",
+        "_lock",
+        "_records",
+        "batch",
+        "destination",
+        "encoding",
+        "gzip_from",
+        "services",
+        "spans",
+    )
 
     def __init__(
         self,
@@ -52,13 +84,16 @@ class Request:
         if services is not None and sum(services.values()) != spans:
             raise ValueError(f"services have {sum(services.values())} spans, the request {spans}")
         self._body: bytes | None = body
+        self._body_bytes: int | None = None  # where that is known without it
         self._gzip: bytes | None = None
+        self._records: Records | None = None
         self._lock = threading.Lock()
         self.spans = spans
         self.encoding: Encoding = encoding
         self.destination = destination
         self.services: Mapping[str, int] = {"": spans} if services is None else services
         self.batch = batch
+        self.gzip_from: GzipFrom = ""
 
     @classmethod
     def of_gzip(
@@ -84,6 +119,28 @@ class Request:
         request._body, request._gzip = None, data
         return request
 
+    @classmethod
+    def of_records(
+        cls,
+        records: Records,
+        spans: int,
+        destination: str = "",
+        services: Mapping[str, int] | None = None,
+        batch: BatchNumber | None = None,
+    ) -> Request:
+        """Return a request of protobuf whose body is made when somebody wants it, or never, where gzip is enough.
+
+        Args:
+            records: what it is made of; let go when they have become gzip.
+            spans: how many of them are spans.
+            destination: as above.
+            services: as above.
+            batch: as above.
+        """
+        request = cls(b"", spans, "protobuf", destination, services, batch)
+        request._body, request._body_bytes, request._records = None, records.body_bytes, records
+        return request
+
     @property
     def body(self) -> bytes:
         """The body, not compressed.
@@ -93,13 +150,20 @@ class Request:
         """
         body = self._body
         if body is None:
-            body = self._body = gunzip(self._gzip or b"")
+            records = self._records  # let go by `gzip` when that is there
+            body = self._body = gunzip(self._gzip or b"") if records is None else records.encode()
         return body
 
     @property
     def body_bytes(self) -> int:
         """Bytes of the body, not compressed."""
-        return len(self.body)
+        return len(self.body) if self._body_bytes is None else self._body_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it holds, in whatever form."""
+        records = self._records
+        return len(self._body or b"") + len(self._gzip or b"") + (0 if records is None else records.size)
 
     def without_body(self) -> Request:
         """Return what is known of the same spans, where somebody else has the body."""
@@ -108,7 +172,9 @@ class Request:
     def numbered(self, batch: BatchNumber) -> Request:
         """Return the same with the number of a batch."""
         same = Request(b"", self.spans, self.encoding, self.destination, self.services, batch)
-        same._body, same._gzip = self._body, self._gzip
+        with self._lock:  # `gzip` changes two of them
+            same._body, same._body_bytes = self._body, self._body_bytes
+            same._gzip, same._records = self._gzip, self._records
         return same
 
     def recoded(self, body: bytes, encoding: Encoding) -> Request:
@@ -119,7 +185,11 @@ class Request:
         """Return the body as gzip; of several threads that ask, one compresses."""
         with self._lock:
             if self._gzip is None:
-                self._gzip = gzip(self.body)
+                records = self._records if self._body is None else None
+                straight = None if records is None else records.gzip()
+                self._gzip = gzip(self.body) if straight is None else straight
+                self.gzip_from = "body" if straight is None else "records"
+                self._records = None
             return self._gzip
 
     def __eq__(self, other: object) -> bool:
@@ -136,4 +206,4 @@ class Request:
     def __repr__(self) -> str:
         """Without the body, which may have megabytes."""
         to = f", {self.destination!r}" if self.destination else ""
-        return f"Request(<{len(self.body)} bytes>, {self.spans}, {self.encoding!r}{to})"
+        return f"Request(<{self.body_bytes} bytes>, {self.spans}, {self.encoding!r}{to})"

@@ -20,7 +20,16 @@ from drain.accounting.span_metrics import SpanMetrics
 from drain.otlp.encode_plan import find_spans
 from drain.rings.culprits import culprits
 from drain.rings.ring import OPEN_FLAGS, Ring, Scratch
-from drain.rings.trials import MOST_UNSAFE, Trials, begin_quantum, decide, die_with_parent, rules_of, take_apart
+from drain.rings.trials import (
+    MOST_UNSAFE,
+    Trials,
+    begin_quantum,
+    decide,
+    die_with_parent,
+    rules_of,
+    take_apart,
+    write_gzip,
+)
 from drain.rings.verdict import Suspect, Verdict
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError
@@ -128,6 +137,8 @@ class Examiner:
         encoded = ring.encode(records)
         self._metrics.of(ring.layout, ring.service).summarise(records, encoded.invalid)
         take_apart(encoded, self._encoding)
+        if self._encoding == "protobuf":
+            write_gzip(ring.encoder, records)
         if self._rules is not None:
             spans = records[find_spans(records, ring.layout)]
             decide(self._rules, ring.layout, ring.service, ring.root_threshold, spans)

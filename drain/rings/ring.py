@@ -23,11 +23,9 @@ from ringbuf.ring.attaching import attach, document, format_error
 from ringbuf.ring.resource import SERVICE_NAME, resource_from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from drain.accounting.span_metrics import SpanCounter
-    from drain.otlp.encoder import Encoded
     from drain.otlp.request import Encoding
     from drain.rings.documents import Held
     from ringbuf.layout.layout import SpanLayout
@@ -80,6 +78,8 @@ class Ring:
 
     Attributes:
         created_unix_nano: when its producer made it, as its header says.
+        encoder: makes OTLP of its records.
+        encode: does it in the exporter's encoding.
         unsafe: by lane: positions of records of which a drain died; they are copied as zeros, which are no span.
 
     Raises:
@@ -102,8 +102,7 @@ class Ring:
     ) -> None:
         self.name = name
         self.path = path
-        self.life = Life.ALIVE
-        self.is_named = True  # the directory still has the file under this name
+        self.life, self.is_named = Life.ALIVE, True  # named: the directory still has the file under this name
         self.unsafe: dict[int, list[int]] = {}
         self._is_trial = is_trial
         self.file: FileId = file_id(fd)
@@ -123,7 +122,8 @@ class Ring:
             self._lane_stride_bytes: int = header.lane_stride_bytes
             self._read_documents(header, documents or Documents())
             header = lib.rb_consumer_header(self.consumer)
-            self.encode = _encode(self, encoding)
+            self.encoder = _encoder(self)
+            self.encode = self.encoder.encode_json if encoding == "json" else self.encoder.encode
             self._views: Any = ffi.new("rb_lane_view[]", header.lane_count)
             self._next_views: Any = ffi.new("rb_lane_view[]", header.lane_count)
             self.lanes = [Lane(index) for index in range(header.lane_count)]
@@ -441,9 +441,8 @@ def _resource(json: bytes, path: Path) -> dict[str, Any]:
         raise RingFormatError(str(path), f"resource: {error}") from error
 
 
-def _encode(ring: Ring, encoding: Encoding) -> Callable[[np.ndarray], Encoded]:
+def _encoder(ring: Ring) -> Encoder:
     try:
-        encoder = Encoder(ring.layout, ring.resource, ring.root_threshold)
+        return Encoder(ring.layout, ring.resource, ring.root_threshold)
     except LayoutError as error:
         raise RingFormatError(str(ring.path), f"layout: {error}") from error
-    return encoder.encode_json if encoding == "json" else encoder.encode

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from drain.otlp.direct_gzip import DirectGzip
+from drain.otlp.gzip_writers import WRITERS
 from drain.otlp.json_lines import from_json_line
 from drain.sampling.rules_file import RulesError, read_rules
 from drain.sampling.sampler import Why
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from drain.otlp.encoder import Encoded
+    from drain.otlp.encoder import Encoded, Encoder
     from drain.otlp.request import Encoding
     from drain.sampling.rules import Rules
     from ringbuf.layout.layout import SpanLayout
@@ -75,6 +77,15 @@ def take_apart(encoded: Encoded, encoding: Encoding) -> None:
         from_json_line(b'{"resourceSpans":[' + encoded.body + b"]}\n")
     else:
         TracesData.FromString(encoded.body).SerializeToString()
+
+
+def write_gzip(encoder: Encoder, records: np.ndarray) -> None:
+    """Write records straight to gzip, where their layout allows it: also when all that is in them has been met."""
+    if WRITERS.takes(encoder):
+        writer = DirectGzip()
+        for _ in range(2):
+            writer.add(encoder, records)
+        writer.finish()
 
 
 def rules_of(file: Path | None) -> Rules | None:

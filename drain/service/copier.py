@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from drain.accounting.outcome import Outcome
-from drain.exporters.protocol import partitioner_of
+from drain.exporters.protocol import partitioner_of, sends_gzip
 from drain.log import RepeatedTrouble
+from drain.otlp.copied_records import CopiedRecords
 from drain.otlp.destinations import grouped
 from drain.otlp.encode_plan import find_spans
+from drain.otlp.gzip_writers import WRITERS
 from drain.rings.ring import Life
 from drain.rings.segment import Segment
 from drain.service.lane_holder import LaneHolder
@@ -25,16 +28,15 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from drain.accounting.span_metrics import SpanSummary
-    from drain.delivery.batch import Batch, Batcher
+    from drain.delivery.batch import Batch, Batcher, Share
     from drain.exporters.protocol import Exporter
-    from drain.otlp.encoder import Encoded
     from drain.rings.reader import Reader
     from drain.rings.ring import Ring
     from drain.rings.segment import Lane
     from drain.service.late_sampling import LateSampling
 
-Shares = Sequence[tuple[str, "Encoded"]]
-"""Encoded records, by destination."""
+Shares = Sequence[tuple[str, "Share"]]
+"""What the records of a quantum became, by destination."""
 
 _SAMPLED: Final[int] = lib.RB_SPAN_SAMPLED
 # Half a lane: a producer with a doorbell would have rung at a quarter.
@@ -182,7 +184,7 @@ class Copier:
         records = ring.copy(lane, self._batcher.max_spans)
         done = 0
         for part, shares, invalid, sampled_out in self._encoded(ring, records):
-            segment = Segment(ring, lane, sum(encoded.spans for _, encoded in shares), invalid, sampled_out)
+            segment = Segment(ring, lane, sum(share.spans for _, share in shares), invalid, sampled_out)
             if segment.spans or sampled_out:
                 segment.summary = self._summarise(ring, records[done : done + part], invalid)
             done += part
@@ -200,7 +202,7 @@ class Copier:
             self._batcher.is_urgent = True
 
     def _encoded(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[int, Shares, int, int]]:
-        """Encode records, in halves where they make more bytes than a batch may have, or one cannot be encoded.
+        """Encode or copy records, in halves where that takes more bytes than a batch may have, or one is not possible.
 
         Yields:
             How many records, those that are to be delivered by destination, how many are no spans, and how many spans
@@ -208,7 +210,7 @@ class Copier:
         """
         wanted, counted, invalid = self._sorted_out(ring, records)
         shares = self._encode(ring, wanted)
-        size = sum(len(encoded.body) for _, encoded in shares or ())
+        size = sum(share.size for _, share in shares or ())
         if len(records) > 1 and (shares is None or size > self.batch_bytes):
             middle = len(records) // 2
             yield from self._encoded(ring, records[:middle])
@@ -217,7 +219,7 @@ class Copier:
         if shares is None:
             yield len(records), (), invalid + len(wanted), counted
         else:
-            yield len(records), shares, invalid + sum(encoded.invalid for _, encoded in shares), counted
+            yield len(records), shares, invalid + sum(share.invalid for _, share in shares), counted
 
     def _sorted_out(self, ring: Ring, records: np.ndarray) -> tuple[np.ndarray, int, int]:
         """Return the records that are to be delivered, and of the others how many are spans and how many are not."""
@@ -231,9 +233,15 @@ class Copier:
         return records[is_sampled], spans, len(others) - spans
 
     def _encode(self, ring: Ring, records: np.ndarray) -> Shares | None:
-        """Encode records; None where one of them makes the encoder raise, which must not end the drain."""
+        """Encode records, or copy those that become gzip as they are sent.
+
+        Returns:
+            None where one of them makes the encoder raise, which must not end the drain.
+        """
+        is_copied = sends_gzip(self._exporter) and WRITERS.takes(ring.encoder)
+        become: Callable[[np.ndarray], Share] = partial(CopiedRecords, ring.encoder) if is_copied else ring.encode
         try:
-            return [(destination, ring.encode(part)) for destination, part in self._by_destination(ring, records)]
+            return [(destination, become(part)) for destination, part in self._by_destination(ring, records)]
         except MemoryError:
             raise  # not the record's fault; what is not released is in the rings
         except Exception as error:  # noqa: BLE001 - whatever it is, the next drain would meet it again

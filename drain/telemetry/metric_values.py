@@ -81,6 +81,11 @@ def export_bytes(reading: Reading) -> Values:
     return [(("encoded",), reading.exports.encoded_bytes), (("sent",), reading.exports.sent_bytes)]
 
 
+def gzip_spans(reading: Reading) -> Values:
+    """Return the spans that were delivered as gzip, by what it was made from."""
+    return [((made_from,), spans) for made_from, spans in reading.exports.gzip_spans.items()]
+
+
 def attempt_durations(reading: Reading) -> Iterable[Distribution]:
     """Return how long attempts took."""
     exports = reading.exports

@@ -14,7 +14,7 @@ import structlog
 from drain.accounting.export_state import EndpointState
 from drain.exporters.gateways.homes import HandedOver, Homes
 from drain.exporters.gateways.tally import Tally
-from drain.exporters.protocol import Renewable, Verdict
+from drain.exporters.protocol import Renewable, Verdict, sends_gzip
 from drain.otlp.destinations import CollectorRing, Rendezvous
 
 if TYPE_CHECKING:
@@ -111,6 +111,11 @@ class Gateways:
         self._tally = Tally(clock, self._log, is_sorted=balance in _CHOICES)
         self.partitioner: Homes | None = None
         self.become(exporters, endpoints or {name: name for name in exporters})
+
+    @property
+    def sends_gzip(self) -> bool:
+        """Whether all send requests as `Request.gzip` has them."""
+        return all(sends_gzip(gateway.exporter) for gateway in self._by_name.values())
 
     @property
     def exporters(self) -> Mapping[str, Exporter]:

@@ -46,6 +46,19 @@ BACKEND: Final[tuple[Metric, ...]] = (
         unit="By",
     ),
     counter(
+        "export_gzip_spans",
+        values.gzip_spans,
+        "Spans of delivered batches that this drain made gzip of: straight from records, or from the encoded body.",
+        "made_from",
+        unit="{span}",
+    ),
+    counter(
+        "export_gzip_mistrusted_layouts",
+        lambda reading: values.one(reading.exports.mistrusted_layouts),
+        "Layouts of which gzip straight from records was not what the encoder makes, a fault: they are encoded first.",
+        unit="{layout}",
+    ),
+    counter(
         "export_values_left_out",
         lambda reading: values.one(reading.exports.values_left_out),
         "Attributes and elements with a NaN or infinite double, left out of delivered JSON (--json-non-finite omit).",

@@ -15,7 +15,7 @@ from tests.service.c_producer import CProducer
 from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, ring_files, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -230,7 +230,7 @@ def test_a_lane_that_was_half_full_is_told_once_as_found_late(
     assert len(backend.numbers) == 50
 
 
-def spoil_slots(path: Path | None, slots: list[int]) -> None:
+def spoil_slots(path: Path | None, slots: Iterable[int]) -> None:
     """Zero the trace id of these slots of a ring with one lane, as no producer does."""
     assert path is not None
     with path.open("r+b") as file:

@@ -2,7 +2,7 @@
 
 FATAL, in the environment, is JSON: `numbers` of the fatal records; whether they kill only `together`; and `how`: abort,
 kill (from outside), spin (for ever), attach (when the ring is attached, or an encoder made for what is held), look (as
-rules look at them), raise (an exception).
+rules look at them), gzip (as they are written straight to gzip), raise (an exception).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def plant(fatal: dict[str, Any]) -> None:
     def planted(encode: Callable[..., Encoded]) -> Callable[..., Encoded]:
         def planted_encode(self: Encoder, records: np.ndarray, *more: Any) -> Encoded:
             found = numbers & set(records["number"].tolist())
-            if found and how not in {"attach", "look"} and (found == numbers or not together):
+            if found and how not in {"attach", "look", "gzip"} and (found == numbers or not together):
                 die(how)
             return encode(self, records, *more)
 
@@ -57,6 +57,8 @@ def plant(fatal: dict[str, Any]) -> None:
     Encoder.__init__ = planted_begin  # type: ignore[method-assign]
     if how == "look":
         plant_look(numbers)
+    if how == "gzip":
+        plant_gzip(numbers)
 
 
 def plant_look(numbers: set[int]) -> None:
@@ -70,6 +72,19 @@ def plant_look(numbers: set[int]) -> None:
         return look(self, records)
 
     RecordLooker.look = planted_look  # type: ignore[method-assign]
+
+
+def plant_gzip(numbers: set[int]) -> None:
+    from drain.otlp.direct_gzip import DirectGzip  # noqa: PLC0415 - as above
+
+    add = DirectGzip.add
+
+    def planted_add(self: DirectGzip, encoder: Encoder, records: np.ndarray) -> tuple[int, int]:
+        if numbers & set(records["number"].tolist()):
+            os.abort()
+        return add(self, encoder, records)
+
+    DirectGzip.add = planted_add  # type: ignore[method-assign]
 
 
 if FATAL:

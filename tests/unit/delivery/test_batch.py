@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from drain.accounting.outcome import Outcome
-from drain.delivery.batch import Batch, Batcher
+from drain.delivery.batch import Batch, Batcher, Share
 from drain.delivery.job import Job
-from drain.otlp.encoder import Encoded
+from drain.otlp.copied_records import CopiedRecords
+from drain.otlp.encoder import Encoded, Encoder
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
+from ringbuf.layout.layout import Attribute, SpanLayout
 
 NOBODY: Any = None  # these tests release nothing
 
@@ -60,6 +62,47 @@ def test_a_batch_is_full_at_max_bytes() -> None:
     batcher = Batcher("protobuf", max_spans=100, max_bytes=10)
     add(batcher, b"a" * 10, 1)
     assert [batch.parts[0].body for batch in batcher.full] == [b"a" * 10]
+
+
+RECORDS_OF = SpanLayout(span_names=["work"], attributes=[Attribute("number", "u64")])
+
+
+def copied(spans: int, invalid: int = 0, layout: SpanLayout = RECORDS_OF) -> CopiedRecords:
+    records = layout.empty(spans + invalid)
+    records["trace_id"][:spans], records["span_id"][:spans] = 1, 2
+    return CopiedRecords(Encoder(layout, {"service.name": "shop"}), records)
+
+
+def test_what_is_encoded_and_what_is_not_are_two_requests_to_a_destination() -> None:
+    batcher = Batcher("protobuf", max_spans=12, max_bytes=1 << 20)
+    first, second, third = copied(3, 1), Encoded(b"body", 4, 0), copied(5)
+    segments = [segment(3, 1), segment(4), segment(5)]
+    shares: list[Share] = [first, second, third]
+    for share, of_it in zip(shares, segments, strict=True):
+        batcher.add(of_it, [("", share)], 0.0)
+    (batch,) = batcher.full
+    assert [part.spans for part in batch.parts] == [8, 4]
+    assert [part.services for part in batch.parts] == [{"shop": 8}, {"shop": 4}]
+    assert [part.body for part in batch.parts] == [first.body + third.body, b"body"]
+    numbers = [part.batch for part in batch.parts]
+    assert [(number.first, number.spans) for number in numbers if number is not None] == [(0, 12), (8, 12)]
+    assert not batch.decide(0, Outcome(delivered=8))
+    assert batch.decide(1, Outcome(rejected=4))
+    assert sum((of_it.outcome or Outcome()).delivered for of_it in segments) == 8
+    assert sum((of_it.outcome or Outcome()).invalid for of_it in segments) == 1
+
+
+@pytest.mark.parametrize("present", [0, 31], ids=["records are larger", "the body is larger"])
+def test_copies_count_as_much_as_the_larger_of_them_and_their_body(present: int) -> None:
+    layout = SpanLayout(span_names=["work"], attributes=[Attribute(f"digest {n}", "hex", 24) for n in range(5)])
+    records = layout.empty(10)
+    records["trace_id"], records["span_id"], records["present"] = 1, 2, present
+    part = CopiedRecords(Encoder(layout, {}), records)
+    assert (part.size == part.body_bytes) is bool(present)
+    assert part.size == max(part.body_bytes, 10 * layout.slot_bytes)
+    batcher = Batcher("protobuf", max_spans=100, max_bytes=part.size)
+    batcher.add(segment(10), [("", part)], 0.0)
+    assert [batch.spans for batch in batcher.full] == [10]
 
 
 def test_a_segment_that_does_not_fit_begins_the_next_batch() -> None:

@@ -182,9 +182,9 @@ def test_of_a_spooled_part_that_was_cut_memory_has_what_is_left() -> None:
     world.run(1.0)
     (job,) = (job for route in world.dispatch._routes.known() for job in route.waiting)
     assert job.entry is not None
-    kept = {id(one): one.body_bytes for one in (*job.left, job.request, job.entry.request)}
+    kept = {id(one): one.memory_bytes for one in (*job.left, job.request, job.entry.request)}
     assert sum(kept.values()) < request.body_bytes / 3
-    assert job.body_bytes == job.left[0].body_bytes
+    assert job.memory_bytes == job.left[0].memory_bytes
     taken.clear()
     world.run(60.0)
     assert world.outcomes == Outcome(delivered=64)

@@ -15,6 +15,7 @@ from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Verdict
 from drain.otlp import gzip_members
 from drain.otlp import request as request_module
+from drain.otlp.batch_number import BatchNumber
 from drain.otlp.gzip_members import gunzip
 from drain.otlp.request import Request
 from drain.otlp.transcode import in_encoding
@@ -113,6 +114,83 @@ def test_a_request_is_equal_to_another_whose_body_is_the_same_however_it_is_comp
     assert request != "body"
     assert repr(request) == "Request(<4 bytes>, 3, 'protobuf')"
     assert repr(Request(b"body", 3, "protobuf", "7")) == "Request(<4 bytes>, 3, 'protobuf', '7')"
+
+
+class FakeRecords:
+    """Counts what it was asked for.
+
+    Args:
+        straight: what it becomes as gzip; None: it has to be encoded.
+    """
+
+    body_bytes = 4
+    size = 100
+
+    def __init__(self, straight: bytes | None) -> None:
+        self._straight = straight
+        self.encoded = self.written = 0
+
+    def encode(self) -> bytes:
+        self.encoded += 1
+        return b"body"
+
+    def gzip(self) -> bytes | None:
+        self.written += 1
+        return self._straight
+
+
+def test_records_become_gzip_once_and_are_let_go(counts: Counts) -> None:
+    records = FakeRecords(gzip.compress(b"body"))
+    request = Request.of_records(records, 3, "7", {"shop": 3})
+    assert (request.body_bytes, request.memory_bytes, request.gzip_from) == (4, 100, "")
+    member = request.gzip()
+    assert request.gzip() is member
+    assert (request.body_bytes, request.memory_bytes, request.gzip_from) == (4, len(member), "records")
+    assert (records.written, records.encoded, counts.gzip, counts.gunzip) == (1, 0, 0, 0)
+    assert request.body == b"body"
+    assert request.body == b"body"
+    assert request.memory_bytes == len(member) + 4
+    assert (records.encoded, counts.gunzip) == (0, 1), "what it is made of is gone"
+    assert request == Request(b"body", 3, "protobuf", "7")
+
+
+def test_records_that_cannot_be_written_straight_are_encoded_and_compressed_once(counts: Counts) -> None:
+    records = FakeRecords(None)
+    request = Request.of_records(records, 3)
+    assert gzip.decompress(request.gzip()) == gzip.decompress(request.gzip()) == request.body == b"body"
+    assert (records.written, records.encoded, counts.gzip, counts.gunzip) == (1, 1, 1, 0)
+    assert request.gzip_from == "body"
+
+
+def test_of_records_whose_body_is_there_that_is_compressed(counts: Counts) -> None:
+    records = FakeRecords(gzip.compress(b"body"))
+    request = Request.of_records(records, 3)
+    assert request.body == b"body"
+    assert request.memory_bytes == 104
+    assert gzip.decompress(request.gzip()) == b"body"
+    assert (records.written, records.encoded, counts.gzip) == (0, 1, 1)
+    assert request.memory_bytes == len(request.gzip()) + 4
+
+
+def test_a_request_of_records_keeps_them_when_it_is_numbered_or_goes_by_another_encoding() -> None:
+    request = Request.of_records(FakeRecords(gzip.compress(b"body")), 3, "7", {"shop": 3})
+    numbered = request.numbered(BatchNumber("0" * 16, 7, 0, 3))
+    assert (numbered.body_bytes, numbered.memory_bytes, numbered.body) == (4, 100, b"body")
+    assert numbered.batch is not None
+    assert request.without_body().memory_bytes == 0
+    assert request.recoded(b"other", "json").body == b"other"
+    assert repr(request) == "Request(<4 bytes>, 3, 'protobuf', '7')"
+
+
+def test_the_memory_of_a_request_is_that_of_its_forms() -> None:
+    request = Request(b"body", 3, "protobuf")
+    assert request.memory_bytes == 4
+    member = request.gzip()
+    assert request.memory_bytes == 4 + len(member)
+    stored = Request.of_gzip(member, 3, "protobuf")
+    assert stored.memory_bytes == len(member)
+    assert stored.body_bytes == 4
+    assert stored.memory_bytes == 4 + len(member)
 
 
 def test_a_request_keeps_its_destination_and_services_in_another_encoding() -> None:
