@@ -276,6 +276,8 @@ class Edge(NamedTuple):
     randoms: list[int | None] = []  # noqa: RUF012 - of a named tuple, and nobody changes it
     is_late: list[bool] = []  # noqa: RUF012 - the same
     is_for_itself: list[bool] = []  # noqa: RUF012 - the same
+    ratio: float = 0.0  # of what is no error
+    is_kept: list[bool] | None = None
 
 
 CHILD: Final[dict[str, Any]] = {"parent_span_id": b"\1" * 8}
@@ -283,6 +285,7 @@ ROOT: Final[dict[str, Any]] = {"parent_span_id": b""}
 ENTRY: Final = CHILD | {"is_remote": True}
 FAILED: Final = CHILD | {"status": 2}
 RV: Final = {"says": Stated(randomness=7)}
+HIGHEST: Final = {"says": Stated(randomness=THRESHOLDS - 1)}  # that of the id is low
 
 EDGES: Final = {
     "the root's wait ends with the first span's": Edge([(1, CHILD), (5.5, ROOT)], [Why.TIMEOUT, Why.TIMEOUT]),
@@ -299,6 +302,17 @@ EDGES: Final = {
     "late spans have it, too": Edge(
         [(1, CHILD | RV), (9, CHILD)], [Why.TIMEOUT] * 2, randoms=[7, 7], is_late=[False, True]
     ),
+    "and go by it": Edge(
+        [(1, CHILD | HIGHEST), (9, CHILD)],
+        [Why.TIMEOUT] * 2,
+        randoms=[THRESHOLDS - 1] * 2,
+        is_late=[False, True],
+        ratio=0.5,
+        is_kept=[True, True],
+    ),
+    "and without one by that of the id": Edge(
+        [(1, CHILD), (9, CHILD)], [Why.TIMEOUT] * 2, is_late=[False, True], ratio=0.5, is_kept=[False, False]
+    ),
     "a late error of a dropped trace is kept for itself, and nothing else": Edge(
         [(1, CHILD), (9, FAILED), (9, CHILD)],
         [Why.TIMEOUT] * 3,
@@ -313,7 +327,7 @@ EDGES: Final = {
 @pytest.mark.parametrize("name", EDGES)
 def test_a_wait_or_a_statement_at_its_edge_is_decided_as_by_the_sampler(name: str) -> None:
     edge = EDGES[name]
-    rules = Rules((Rule("errors", statuses=frozenset({2})), Rule(DEFAULT, ratio=0.0)))
+    rules = Rules((Rule("errors", statuses=frozenset({2})), Rule(DEFAULT, ratio=edge.ratio)))
     arrivals = [
         (
             round(at * SECOND),
@@ -331,4 +345,5 @@ def test_a_wait_or_a_statement_at_its_edge_is_decided_as_by_the_sampler(name: st
     assert [one.why for one in every] == edge.whys
     assert [one.random for one in every] == (edge.randoms or [None] * len(every))
     assert [one.is_late for one in every] == (edge.is_late or [False] * len(every))
+    assert edge.is_kept is None or [one.is_kept for one in every] == edge.is_kept
     assert [one.is_for_itself for one in every] == (edge.is_for_itself or [False] * len(every))

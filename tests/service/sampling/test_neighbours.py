@@ -188,3 +188,28 @@ def test_a_hold_that_is_taken_away_is_made_anew_and_the_drain_goes_on(ring_dir: 
     assert audit["hold"]["shop"]["held"] == audit["hold"]["shop"]["waiting"] == 600
     assert run_once(log, ring_dir, "--exporter", "file", "--output", output) == 0
     assert Counter(map(number_of, spans_in_file(output))) == Counter(range(600))
+
+
+@pytest.mark.prove
+def test_a_hold_that_is_cut_loses_what_was_in_it_and_says_how_much(ring_dir: Path, tmp_path: Path) -> None:
+    output, log = tmp_path / "spans.jsonl", tmp_path / "log"
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[sampling]\nwait = "1h"\nwait_after_root = "1h"\n' + FAILURES)
+    with emitter(ring_dir, "shop") as shop:
+        with DrainProcess(log, ring_dir, "--exporter", "file", "--output", output, "--sampling", rules) as drain:
+            emit_traces(shop, 0, 100)
+            until(lambda: shop.stats().pending == 0)
+            (chunk,) = (ring_dir / "hold").glob("chunk-*")
+            os.truncate(chunk, 4096)
+            drain.wait_for_event("a file of the hold was cut: what is asked for of it is lost")
+            emit_traces(shop, 300, 100)
+            until(lambda: shop.stats().pending == 0)
+            assert drain.stop() == 0
+            assert drain.events("audit")[-1]["adds_up"]
+    last = tmp_path / "last.log"
+    with DrainProcess(last, ring_dir, "--once", "--exporter", "file", "--output", output) as drain:
+        drain.wait()
+        audit = drain.events("audit")[-1]
+    assert audit["adds_up"]
+    assert audit["hold"]["shop"] == {"taken_up": 600, "held": 0, "delivered": 300, "lost": 300}
+    assert Counter(map(number_of, spans_in_file(output))) == Counter(range(300, 600))
