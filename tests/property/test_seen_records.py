@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
@@ -16,14 +17,12 @@ from drain.sampling.seen_records import RecordLooker
 from drain.sampling.seen_span import seen_spans
 from drain.sampling.traces import Traces
 from ringbuf._ringbuf import lib
+from ringbuf.layout.layout import Attribute, SpanLayout
 from ringbuf.layout.present_bits import present_bits
 from ringbuf.ring.resource import SERVICE_NAME
 from ringbuf.sampling import randomness
 from tests.examples import examples
-from tests.property.strategies import any_records_for, layouts, records_for, values_for
-
-if TYPE_CHECKING:
-    from ringbuf.layout.layout import Attribute, SpanLayout
+from tests.property.strategies import any_records_for, layouts, make_records, records_for, values_for
 
 THRESHOLD = 1 << 55
 NUMBERS = [0, 1, -1, 2**63 - 1, 2**63, 2**64 - 1, 0.0, 0.5, 1.0, 2.0**63, -(2.0**63), float("inf"), True, False]
@@ -103,23 +102,24 @@ def test_a_record_meets_what_its_span_meets(
 
 
 THRESHOLDS_OF_RINGS = [0, 1, 1 + THRESHOLD]
+KEPT: int = lib.RB_SPAN_SAMPLED | lib.RB_SPAN_RANDOM
 layouts_and_records = layouts(max_attributes=32, max_size=20).flatmap(
     lambda layout: st.tuples(st.just(layout), records_for(layout, min_size=1) | any_records_for(layout))
 )
 
 
 @settings(max_examples=examples(100))
-@given(layouts_and_records, st.sampled_from(THRESHOLDS_OF_RINGS), st.lists(st.integers(0, 2**32 - 1), max_size=8))
+@given(layouts_and_records, st.sampled_from(THRESHOLDS_OF_RINGS), st.lists(st.booleans(), max_size=8))
 def test_what_a_kept_span_states_is_what_it_states_unsampled(
-    drawn: tuple[SpanLayout, np.ndarray[Any, Any]], root_threshold: int, bits: list[int]
+    drawn: tuple[SpanLayout, np.ndarray[Any, Any]], root_threshold: int, are_known: list[bool]
 ) -> None:
     """Rules that keep all change nothing of what a span stands for: each is a trace of its own here."""
     layout, records = drawn
     records = records[find_spans(records, layout)]
     left = present_bits(len(layout.attributes))
-    for at, present in enumerate(bits[: len(records)]):
-        records["present"][at] |= np.uint32(present & left)
-        records["flags"][at] |= np.uint32(lib.RB_SPAN_SAMPLED | (present & lib.RB_SPAN_RANDOM))
+    for at, is_known in enumerate(are_known[: len(records)]):
+        records["present"][at] |= np.uint32(left & lib.RB_PRESENT_ROOT_THRESHOLD * is_known)
+        records["flags"][at] |= np.uint32(KEPT)
     rules = of_ratio(1.0)
     looker = RecordLooker(rules, layout, "shop", root_threshold)
     for at in range(len(records)):
@@ -141,3 +141,30 @@ def test_what_a_kept_span_states_is_what_it_states_unsampled(
             random = randomness(span.trace_id) if random is None else random
             expected = 0 if threshold is None or random < threshold else 1 + threshold
             assert int(looked.fates.stated[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "present", "random", "is_stated"),
+    [
+        (KEPT, lib.RB_PRESENT_ROOT_THRESHOLD, THRESHOLD, True),
+        (KEPT, lib.RB_PRESENT_ROOT_THRESHOLD, THRESHOLD - 1, False),
+        (lib.RB_SPAN_SAMPLED, lib.RB_PRESENT_ROOT_THRESHOLD, THRESHOLD, False),
+        (KEPT, 0, THRESHOLD, False),
+    ],
+)
+@pytest.mark.parametrize("attributes", [30, 31])
+def test_a_child_that_is_known_to_have_its_rings_threshold_states_it_before_its_root_comes(
+    flags: int, present: int, random: int, is_stated: bool, attributes: int
+) -> None:
+    layout = SpanLayout(span_names=["work"], attributes=[Attribute(f"a{at}", "bool") for at in range(attributes)])
+    core = {"trace_id": b"\1" * 9 + random.to_bytes(7, "big"), "span_id": b"\1" * 8, "parent_span_id": b"\2" * 8}
+    records = make_records(layout, [(core | {"flags": flags | lib.RB_SPAN_HAS_IS_REMOTE}, {})])
+    records["present"] |= np.uint32(present)
+    rules = of_ratio(1.0)
+    table = Traces(rules, bytes(16), traces=8, spans=8, decided=8, look=8)
+    looked = table.look(
+        *(table.join(), records, RecordLooker(rules, layout, "shop", 1 + THRESHOLD).look(records).masks, 0),
+        root_threshold=1 + THRESHOLD,
+        present_bits=present_bits(attributes),
+    )
+    assert looked.fates.stated.tolist() == [(1 + THRESHOLD) * (is_stated and attributes == 30)]

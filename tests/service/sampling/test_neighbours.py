@@ -195,17 +195,17 @@ def test_a_hold_that_is_cut_loses_what_was_in_it_and_says_how_much(ring_dir: Pat
     output, log = tmp_path / "spans.jsonl", tmp_path / "log"
     rules = tmp_path / "rules.toml"
     rules.write_text('[sampling]\nwait = "1h"\nwait_after_root = "1h"\n' + FAILURES)
-    with emitter(ring_dir, "shop") as shop:
-        with DrainProcess(log, ring_dir, "--exporter", "file", "--output", output, "--sampling", rules) as drain:
-            emit_traces(shop, 0, 100)
-            until(lambda: shop.stats().pending == 0)
-            (chunk,) = (ring_dir / "hold").glob("chunk-*")
-            os.truncate(chunk, 4096)
-            drain.wait_for_event("a file of the hold was cut: what is asked for of it is lost")
-            emit_traces(shop, 300, 100)
-            until(lambda: shop.stats().pending == 0)
-            assert drain.stop() == 0
-            assert drain.events("audit")[-1]["adds_up"]
+    arguments = ("--exporter", "file", "--output", output, "--sampling", rules)
+    with emitter(ring_dir, "shop") as shop, DrainProcess(log, ring_dir, *arguments) as drain:
+        emit_traces(shop, 0, 100)
+        until(lambda: shop.stats().pending == 0)
+        (chunk,) = (ring_dir / "hold").glob("chunk-*")
+        os.truncate(chunk, 4096)
+        drain.wait_for_event("a file of the hold was cut: what is asked for of it is lost")
+        emit_traces(shop, 300, 100)
+        until(lambda: shop.stats().pending == 0)
+        assert drain.stop() == 0
+        assert drain.events("audit")[-1]["adds_up"]
     last = tmp_path / "last.log"
     with DrainProcess(last, ring_dir, "--once", "--exporter", "file", "--output", output) as drain:
         drain.wait()
