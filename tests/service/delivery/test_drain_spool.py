@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 import ringbuf
 from drain.accounting.letter_sums import LetterSums
 from drain.accounting.spool_sums import SpoolSums
-from drain.delivery import dispatch
+from drain.delivery import settlement
 from drain.delivery.dead_letters import DeadLetters
 from drain.delivery.letter_file import DeadLetter, read_letters
 from drain.delivery.stores import Stores
@@ -249,7 +249,7 @@ def test_a_batch_that_found_no_room_is_spooled_when_there_is_some(
     start: Callable[..., SteppedDrain],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "STORE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(settlement, "STORE_AGAIN_SECONDS", 0.01)
     stepped = start()
     spool = stepped.service.stores.spool
     assert spool is not None
