@@ -7,7 +7,6 @@ import shlex
 
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from drain.command import app
 from drain.commands.flags import WITHOUT_FLAG
@@ -15,13 +14,14 @@ from drain.commands.help import EXAMPLES, GROUPS, OWN, group_of
 from drain.settings.configuration import flag_of
 from drain.settings.settings import Settings
 from tests.python import output_of
+from tests.unit.settings.command_line import RUNNER
 
 WIDE = {"COLUMNS": "100"}
 
 
 def sections(*command: str) -> dict[str, str]:
     """Return the parts of a help by their headings."""
-    told = CliRunner().invoke(app, [*command, "-h"], env=WIDE).output
+    told = RUNNER.invoke(app, [*command, "-h"], env=WIDE).output
     parts = re.split(r"^([A-Z][\w ]+):\n", told, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -63,7 +63,7 @@ def test_what_one_subcommand_has_alone_comes_first() -> None:
 @pytest.mark.parametrize("command", ["config", "check", "replay", "sampling", "spool"])
 def test_once_is_refused_where_it_has_no_effect(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     words = {"replay": [__file__], "sampling": ["--against", __file__, "--keep-ratio", "1"]}.get(command, [])
-    result = CliRunner().invoke(app, ["--once", command, *words])
+    result = RUNNER.invoke(app, ["--once", command, *words])
     assert result.exit_code == 2
     assert f"--once has no effect with {command}" in result.output + capfd.readouterr().err
 

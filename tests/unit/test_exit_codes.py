@@ -9,7 +9,6 @@ import socket
 import sqlite3
 
 import pytest
-from typer.testing import CliRunner
 
 from drain.command import app
 from drain.commands.failed_start import exit_code_of
@@ -19,6 +18,7 @@ from drain.rings.directory import DirectoryLockedError
 from drain.spool.store import SpoolLockedError
 from ringbuf.exceptions import RingBufferError
 from tests.python import ROOT
+from tests.unit.settings.command_line import RUNNER
 
 PASSING = ("ENOSPC", "EROFS", "EMFILE", "ENFILE", "EDQUOT", "EIO", "ENOMEM", "EADDRINUSE", "EAGAIN", "EINTR", "EBUSY")
 MISTAKES = ("ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG", "EADDRNOTAVAIL")
@@ -74,7 +74,7 @@ def test_the_operators_page_and_the_help_have_the_table() -> None:
     page = (ROOT / "docs/operations.md").read_text().partition("\n## Exit codes\n")[2].partition("\n## ")[0]
     rows = dict(re.findall(r"^\| ([0-9n +]+) \| (.*) \|$", page, re.MULTILINE))
     assert rows == EXIT_CODES
-    told = " ".join(CliRunner().invoke(app, ["-h"], env={"COLUMNS": "100"}).output.partition("Exit codes:")[2].split())
+    told = " ".join(RUNNER.invoke(app, ["-h"], env={"COLUMNS": "100"}).output.partition("Exit codes:")[2].split())
     assert told == " ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
 
 

@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
 from drain.command import app
 from drain.exporters.kafka.options import KafkaOptions
 from drain.exporters.make import make_exporter
 from drain.settings.exporter_kind import ExporterKind
 from drain.settings.otlp_environment import OtlpSettings
+from tests.unit.settings.command_line import RUNNER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def test_every_kind_is_made_by_its_module(kind: ExporterKind, tmp_path: Path) ->
 
 
 def test_help_and_errors_list_the_kinds_of_the_table(capfd: pytest.CaptureFixture[str]) -> None:
-    assert f"<{'|'.join(ExporterKind)}>" in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    CliRunner().invoke(app, ["config"], env={"RINGBUF_DRAIN_EXPORTER": "zipkin"})
+    assert f"<{'|'.join(ExporterKind)}>" in RUNNER.invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    RUNNER.invoke(app, ["config"], env={"RINGBUF_DRAIN_EXPORTER": "zipkin"})
     refused = capfd.readouterr().err
     assert all(repr(str(kind)) in refused for kind in ExporterKind)

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status, TracesData
-from typer.testing import CliRunner, Result
 
 import ringbuf
 from drain.command import app
 from drain.otlp.json_lines import to_json_line
+from tests.unit.settings.command_line import RUNNER
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from typer.testing import Result
 
 RULES = """
 [sampling]
@@ -39,7 +41,7 @@ def rules(tmp_path: Path) -> Path:
 
 
 def sampling(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["sampling", *map(str, arguments)])
+    return RUNNER.invoke(app, ["sampling", *map(str, arguments)])
 
 
 def recorded() -> TracesData:
@@ -143,16 +145,16 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_counted(
 
 
 def test_settings_of_a_drain_have_no_effect(rules: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    result = CliRunner().invoke(app, ["--batch-spans", "5", "sampling", str(rules), "--against", str(rules)])
+    result = RUNNER.invoke(app, ["--batch-spans", "5", "sampling", str(rules), "--against", str(rules)])
     assert result.exit_code == 2
     assert "--batch-spans has no effect with sampling" in result.output + capfd.readouterr().err
 
 
 def test_nor_has_a_file_of_them_that_is_named(rules: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = ["sampling", str(rules), "--against", str(rules)]
-    result = CliRunner().invoke(app, ["--config", str(rules), *command])
+    result = RUNNER.invoke(app, ["--config", str(rules), *command])
     assert result.exit_code == 2
     assert "--config has no effect with sampling" in result.output + capfd.readouterr().err
     # The variable is there for the drain.
-    result = CliRunner().invoke(app, command, env={"RINGBUF_DRAIN_CONFIG": str(rules)})
+    result = RUNNER.invoke(app, command, env={"RINGBUF_DRAIN_CONFIG": str(rules)})
     assert "no effect" not in result.output + capfd.readouterr().err

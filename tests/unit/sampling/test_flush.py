@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
-from typer.testing import CliRunner, Result
 
 from drain.command import app
 from drain.commands.flush import _code_of
@@ -24,10 +23,13 @@ from drain.service.limits import Limits
 from drain.service.sampling_plan import SamplingPlan
 from ringbuf.ring.resource import resource_to_json
 from tests.service.draining import LAYOUT, MemoryBackend, number_of, spans_in_file, spans_of
+from tests.unit.settings.command_line import RUNNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from typer.testing import Result
 
 FAILURES = '[sampling]\n[[sampling.rule]]\nname = "failures"\nstatus = "error"\n'
 WAITING, FAILED = 30, 6
@@ -66,7 +68,7 @@ def held(ring_dir: Path) -> set[int]:
 
 def run(ring_dir: Path, *words: object) -> Result:
     where = ("--ring-dir", ring_dir, "--state-dir", "off")
-    return CliRunner().invoke(app, ["sampling", "--flush", *map(str, (*where, *words))])
+    return RUNNER.invoke(app, ["sampling", "--flush", *map(str, (*where, *words))])
 
 
 def flush(ring_dir: Path, output: Path, *more: object) -> Result:
@@ -188,7 +190,7 @@ def test_a_stop_leaves_the_rest_in_the_hold(ring_dir: Path, held: set[int]) -> N
     ],
 )
 def test_what_cannot_be_is_said(words: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
-    result: Any = CliRunner().invoke(app, ["sampling", *words])
+    result: Any = RUNNER.invoke(app, ["sampling", *words])
     assert result.exit_code == USAGE
     assert said in result.output + capfd.readouterr().err
 

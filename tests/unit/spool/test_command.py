@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import structlog
-from typer.testing import CliRunner
 
 from drain.accounting.spool_sums import SpoolSums
 from drain.command import app
@@ -27,6 +26,7 @@ from drain.spool.spool import DATABASE_NAME
 from drain.spool.spool_time import Moment, this_moment
 from drain.spool.store import RESERVE_NAME
 from tests.python import ROOT
+from tests.unit.settings.command_line import RUNNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,7 +61,7 @@ class State:
         self.database.parent.mkdir(mode=0o700, parents=True)
 
     def spool(self, *arguments: object, answer: str | None = None) -> Ran:
-        result = CliRunner().invoke(app, ["spool", *map(str, arguments)], input=answer)
+        result = RUNNER.invoke(app, ["spool", *map(str, arguments)], input=answer)
         return Ran(result.exit_code, result.stdout, result.stderr + self.capfd.readouterr().err)
 
     def told(self, *arguments: object) -> Any:
