@@ -39,7 +39,11 @@ _FEW_SPANS_RATE: Final = 500.0
 _PARTITIONS: Final = 4
 _TOLERANCE: Final = 20  # percent
 _GATEWAY_FLEETS: Final = (Fleet(3, 10_000, 2, 0.5), Fleet(2, 20_000, 3, 0.25))
-_KAFKA_FLEETS: Final = (Fleet(2, 15_000, _PARTITIONS, 0.5),)
+_MESSAGE_BYTES: Final = 1_048_588  # what Kafka lets one have, and so the drain a batch
+_KAFKA_FLEETS: Final = (
+    Fleet(2, 15_000, _PARTITIONS, 0.5, batch_bytes=_MESSAGE_BYTES),
+    Fleet(3, 4_000, _PARTITIONS, 0.5, batch_bytes=_MESSAGE_BYTES),
+)
 _STORED_FLEETS: Final = (Fleet(1, 20_000, 1, 0.25), Fleet(1, 10_000, 3, 0.5))
 _FAR: Final = tuple(Fleet(1000, rate, 64, 1.0) for rate in (1_000.0, 10_000.0, 100_000.0))
 
@@ -87,6 +91,7 @@ def _gateway_costs(page: Page, seconds: float) -> Costs:
         stored=Cost.from_measurements(
             [Load(one.spans, one.rows, one.rows) for one in stored], [one.used_bytes for one in stored]
         ),
+        encoded=taken[0].encoded / taken[0].spans,
         pause=max(0.0, 1 / taken[0].requests - _DELAY),
     )
     _print_costs(page, "Measured: OTLP over HTTP, gzip", costs)
@@ -110,7 +115,8 @@ def _kafka_costs(page: Page, others: Costs, seconds: float) -> Costs:
         gateway_idle=0.0,
         wire=Cost(),
         wire_of_parts=Cost(),
-        pause=max(0.0, 1 / taken[0].requests - _DELAY),
+        encoded=taken[0].encoded / taken[0].spans,
+        pause=max(0.0, 1 / taken[-1].requests - _DELAY),  # with few spans: no batch is full before
     )
     _print_costs(page, "Measured: Kafka, zstd", costs)
     return costs
@@ -235,7 +241,11 @@ def _print_costs(page: Page, title: str, costs: Costs) -> None:
             ("in the spool's database", *_bytes(costs.stored)),
         ]
     page.table("costs", title, rows)
-    page.note("costs", f"Between two batches: the delay and {1000 * costs.pause:.0f} ms.")
+    page.note(
+        "costs",
+        f"Between two batches: the delay and {1000 * costs.pause:.0f} ms. A span has {costs.encoded:.0f} bytes before "
+        "compression.",
+    )
 
 
 def _shown(cost: Cost) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ class Taken:
         emit: cores of the producers' calls.
         drains: cores.
         gateways: cores of these, or of the brokers.
+        encoded: bytes of them, before compression.
         bytes: that were sent; of Kafka 0: what librdkafka makes of a message, the drain is not told.
     """
 
@@ -67,6 +68,7 @@ class Taken:
     emit: float
     drains: float
     gateways: float
+    encoded: float
     bytes: float
 
 
@@ -286,6 +288,7 @@ def _between(before: _Look, after: _Look) -> Taken:
         emit=(after.told.get("processor", 0) - before.told.get("processor", 0)) / lasted,
         drains=(after.drains - before.drains) / lasted,
         gateways=(after.gateways - before.gateways) / lasted,
+        encoded=rate("encoded"),
         bytes=rate("bytes"),
     )
 
@@ -329,13 +332,13 @@ class _Producer:
 def _metrics(port: int) -> dict[str, float]:
     with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         text = answer.read().decode()
-    found = {"spans": 0.0, "requests": 0.0, "bytes": 0.0, "stored": 0.0}
+    found = {"spans": 0.0, "requests": 0.0, "bytes": 0.0, "encoded": 0.0, "stored": 0.0}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == _ATTEMPTS and sample.labels["verdict"] == "delivered":
                 found["requests"] += sample.value
-            elif sample.name == _BYTES and sample.labels["stage"] == "sent":
-                found["bytes"] += sample.value
+            elif sample.name == _BYTES:
+                found["bytes" if sample.labels["stage"] == "sent" else "encoded"] += sample.value
             elif sample.name == _SPANS:
                 found["spans"] += sample.value
             elif sample.name == _STORED:

@@ -84,6 +84,7 @@ class Costs:
         wire: bytes that go to the one destination, compressed, without headers of HTTP and TCP.
         wire_of_parts: the same where batches are cut: neighbours are what spans are compressed by.
         stored: bytes of the spool's database, where each request is a row; its log and its reserve come on top, once.
+        encoded: bytes of a span before compression.
         pause: seconds between two batches beside the batch delay.
     """
 
@@ -95,6 +96,7 @@ class Costs:
     wire: Cost
     wire_of_parts: Cost
     stored: Cost
+    encoded: float
     pause: float
 
 
@@ -108,6 +110,7 @@ class Fleet:
         destinations: gateways or partitions, each of which gets a part of every batch.
         delay: seconds that a batch waits for more spans (`--batch-delay`).
         batch_spans: spans of a full batch (`--batch-spans`).
+        batch_bytes: of a full batch, before compression (`--batch-bytes`; to Kafka no more than a message may have).
     """
 
     hosts: int
@@ -115,6 +118,7 @@ class Fleet:
     destinations: int
     delay: float
     batch_spans: int = 8192
+    batch_bytes: int = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,8 @@ class Prediction:
 
 def predict(costs: Costs, fleet: Fleet) -> Prediction:
     """Return what a fleet takes, by these costs."""
-    batches = max(1 / (fleet.delay + costs.pause), fleet.rate / fleet.batch_spans)
+    full = min(fleet.batch_spans, fleet.batch_bytes / costs.encoded)
+    batches = max(1 / (fleet.delay + costs.pause), fleet.rate / full)
     # A batch with fewer spans than there are destinations has a request for each of its spans.
     of_host = Load(fleet.rate, min(batches * fleet.destinations, fleet.rate), batches)
     of_all = Load(fleet.hosts * of_host.spans, fleet.hosts * of_host.requests, fleet.hosts * batches)
@@ -175,7 +180,8 @@ def bounds(costs: Costs, fleet: Fleet, cores: float = 64, link: float = 1.25e9) 
         cores: of each host and each gateway.
         link: bytes a second of each host and each gateway.
     """
-    a_span = Load(1.0, fleet.destinations / fleet.batch_spans, 1 / fleet.batch_spans)
+    full = min(fleet.batch_spans, fleet.batch_bytes / costs.encoded)
+    a_span = Load(1.0, fleet.destinations / full, 1 / full)
     measured = (costs.drain, costs.gateway, costs.wire_of_parts if fleet.destinations > 1 else costs.wire)
     drain, gateway, wire = (replace(cost, second=0.0).of(a_span) for cost in measured)
     found = {

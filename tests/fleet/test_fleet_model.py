@@ -22,6 +22,7 @@ COSTS = Costs(
     wire=Cost(span=40, request=400),
     wire_of_parts=Cost(span=50, request=400),
     stored=Cost(span=45, request=2000),
+    encoded=250.0,
     pause=0.0,
 )
 SLOW = Fleet(hosts=10, rate=1000, destinations=4, delay=1.0)
@@ -38,6 +39,12 @@ def test_full_batches_go_before_the_delay_is_over() -> None:
     found = predict(COSTS, replace(SLOW, rate=81_920))
     assert found.requests == 10 * 4 * 10
     assert found.spans_in_request == 8192 / 4
+
+
+def test_so_does_a_batch_that_has_its_bytes() -> None:
+    found = predict(COSTS, replace(SLOW, rate=10_000, batch_bytes=1_000_000))
+    assert found.requests == 10 * 4 * 10_000 * 250 / 1_000_000
+    assert found.spans_in_request == 1000
 
 
 def test_each_side_takes_its_part() -> None:
