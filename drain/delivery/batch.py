@@ -32,12 +32,14 @@ class BatchSegment(Protocol):
         invalid: how many records beside them are no spans.
         sampled_out: how many spans beside them are only counted.
         outcome: what became of them all; None until that is known.
+        is_delivered: each of them, for sure: of a batch of which a part met something else nobody knows which did.
     """
 
     spans: int
     invalid: int
     sampled_out: int
     outcome: Outcome | None
+    is_delivered: bool
 
     @property
     def service(self) -> str:
@@ -110,6 +112,7 @@ class Batch:
         self._verdicts[part] = outcome
         if None in self._verdicts:
             return False
+        is_delivered = all(verdict is not None and verdict.delivered == sum(verdict) for verdict in self._verdicts)
         of_parts = [_Fates() for _ in self._services]
         for number, verdict in zip(self._part_of, self._verdicts, strict=True):
             of_parts[number].add(_Fates.of(verdict or Outcome()))
@@ -127,6 +130,7 @@ class Batch:
                 segment.invalid,
                 segment.sampled_out,
             )
+            segment.is_delivered = is_delivered
         return True
 
 

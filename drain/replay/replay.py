@@ -44,6 +44,7 @@ class _FileSegment:
     invalid: int = 0
     sampled_out: int = 0
     outcome: Outcome | None = None
+    is_delivered: bool = False
     service: str = ""
     is_pressing: bool = False
 

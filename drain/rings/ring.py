@@ -237,8 +237,7 @@ class Ring:
             for at, count in enumerate(segment.outcome or ()):
                 totals[at] += count
             if self.span_counter is not None and segment.summary is not None:
-                is_delivered = segment.outcome is not None and 0 < segment.outcome.delivered == segment.spans
-                self.span_counter.add(segment.summary, is_delivered=is_delivered)
+                self.span_counter.add(segment.summary, is_delivered=segment.is_delivered)
         released = sum(totals)
         if not released:
             return 0

@@ -34,6 +34,7 @@ class Segment:
         invalid: how many are not.
         sampled_out: how many are spans that are only counted; they are not among `spans`.
         outcome: what became of them all; None until that is known.
+        is_delivered: the backend has each of `spans`, for sure.
         summary: what the spans add to the span metrics at their release.
     """
 
@@ -43,6 +44,7 @@ class Segment:
     invalid: int
     sampled_out: int = 0
     outcome: Outcome | None = None
+    is_delivered: bool = False
     summary: SpanSummary | None = None
 
     @property

@@ -44,6 +44,7 @@ class HeldSegment:
         invalid: none: what is held was found sound.
         sampled_out: none.
         outcome: what became of them; None until that is known.
+        is_delivered: the backend has each of them, for sure.
         exemplars: of them, for the span metrics; None: none are wanted.
     """
 
@@ -53,6 +54,7 @@ class HeldSegment:
     invalid: int = 0
     sampled_out: int = 0
     outcome: Outcome | None = None
+    is_delivered: bool = False
     exemplars: np.ndarray | None = None
 
     @property
@@ -173,7 +175,7 @@ class HeldBatches:
             for segment in batch.segments:
                 if isinstance(segment, HeldSegment) and segment.outcome is not None:
                     self._settle(segment.places, segment.outcome)
-                    if self._metrics is not None and segment.outcome.delivered == segment.spans:
+                    if self._metrics is not None and segment.is_delivered:
                         self._metrics.offer(segment.exemplars)
 
     def _settle(self, places: np.ndarray, outcome: Outcome) -> None:

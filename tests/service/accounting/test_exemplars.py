@@ -59,6 +59,10 @@ def counted(telemetry: Telemetry) -> int:
     return sum(sum(series.counts) for series in telemetry.spans.series())
 
 
+def pending(emitter: ringbuf.Emitter) -> int:
+    return emitter.stats().pending
+
+
 def delivered(backend: MemoryBackend) -> set[bytes]:
     return {span.span_id for r in backend.requests for span in spans_of(TracesData.FromString(r.body))}
 
@@ -89,6 +93,27 @@ def test_what_the_backend_refused_even_in_part_is_no_exemplar(
         emitter.emit_batch(spread(emitter))
         drain.until(lambda: emitter.stats().pending == 0)
         assert (counted(telemetry), shown(telemetry)) == (SPANS, set())
+    telemetry.close()
+
+
+@pytest.mark.parametrize("is_held", [False, True], ids=["out of rings", "out of the hold"])
+def test_of_a_batch_of_two_rings_that_was_refused_in_part_nothing_is_an_exemplar(
+    ring_dir: Path, emitter: ringbuf.Emitter, tmp_path: Path, *, is_held: bool
+) -> None:
+    """The receiver says how many it refused, and not of which ring."""
+    in_part = Result(Verdict.DELIVERED, rejected=1)
+    telemetry = watched(backend := MemoryBackend(in_part, in_part))  # a drain that is held up makes two batches of them
+    hold = Hold(tmp_path / "hold", 16 << 20, log=structlog.get_logger()) if is_held else None
+    plan = None if hold is None else SamplingPlan(of_ratio(1.0), hold)
+    with (
+        ringbuf.Emitter("bank", ring_dir=ring_dir, layout=LAYOUT, capacity=1024, lanes=1) as other,
+        SteppedDrain(ring_dir, backend, telemetry=telemetry, sampling=plan) as drain,
+    ):
+        for one in (emitter, other):
+            one.emit_batch(spread(one))
+        drain.until(lambda: sum(request.spans for request in backend.requests) == 2 * SPANS)
+        drain.until(lambda: drain.service.accounts.hold_lost() if is_held else not (pending(emitter) or pending(other)))
+        assert (counted(telemetry), shown(telemetry)) == (2 * SPANS, set())
     telemetry.close()
 
 

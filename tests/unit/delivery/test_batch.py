@@ -172,6 +172,19 @@ def test_a_batch_is_settled_by_the_last_of_its_parts_with_the_sum_of_each_servic
     assert shop_again.outcome == Outcome(delivered=2)
 
 
+@pytest.mark.parametrize("other", [Outcome(rejected=1), Outcome(dead_lettered=1), Outcome(spooled=1)])
+def test_that_all_were_delivered_is_said_of_no_segment_where_a_span_of_the_batch_was_not(other: Outcome) -> None:
+    """The counts are shared out by order: which spans they are of, they do not say."""
+    for verdict, is_delivered in ((other, False), (Outcome(delivered=1), True)):
+        segments = [segment(2), segment(2, service="bank", invalid=1)]
+        batch = Batch([request(shop=2, bank=1), request(bank=1)], segments)
+        assert not batch.decide(0, Outcome(delivered=3))
+        numbers = batch.divide(1, 1, Outcome())
+        assert not any(one.is_delivered for one in segments)
+        assert batch.decide(numbers[0], verdict)
+        assert [one.is_delivered for one in segments] == [is_delivered] * 2
+
+
 def test_a_part_that_is_decided_once_more_is_counted_once() -> None:
     only = segment(5)
     batch = Batch([request(shop=2), request(shop=3)], [only])
