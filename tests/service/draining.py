@@ -238,8 +238,12 @@ class DrainProcess:
                 )
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Return the log's lines of this name, of all drains that wrote to it; a kill may have cut the last of one."""
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
+        """Return the log's lines of this name, of all drains that wrote to it; a kill may have cut the last of one.
+
+        And the last of all may be being written.
+        """
+        whole = self.log.read_text().rpartition("\n")[0]
+        lines = [line for line in whole.splitlines() if line.startswith("{") and line.endswith("}")]
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
     def wait_for_event(self, name: str, count: int = 1) -> dict[str, Any]:
