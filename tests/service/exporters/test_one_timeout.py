@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TIMEOUT = 0.5
+ATTEMPTS = 2  # of which the first may be held up, and have no time left for the last address
 NAME = "collector.example"
 
 
@@ -88,7 +89,8 @@ def test_the_second_address_has_its_turn_where_the_first_swallows_everything(
     with OtlpHttpServer() as server:
         names_resolve_to(monkeypatch, ("127.0.0.1", deaf), ("127.0.0.1", server.port))
         exporter = exporter_to(f"http://{NAME}:4318", 4 * TIMEOUT)
-        until(lambda: exporter.export(request()).verdict is Verdict.DELIVERED, lambda: None)
+        verdicts = (exporter.export(request()).verdict for _ in range(ATTEMPTS))
+        assert any(verdict is Verdict.DELIVERED for verdict in verdicts)
         exporter.close()
 
 
@@ -111,7 +113,11 @@ def test_all_the_addresses_together_have_the_time_of_one_attempt(monkeypatch: py
         assert not result.is_timeout
         assert sum(seconds or TIMEOUT for seconds in given) <= TIMEOUT * 1.01
 
-    until(lambda: len(given) == 4, attempt)  # one that is held up has no time left for the last of them
+    for _ in range(ATTEMPTS):
+        attempt()
+        if len(given) == 4:
+            break
+    assert len(given) == 4
     exporter.close()
 
 
