@@ -212,6 +212,20 @@ static void check_spans(const rb_plan *plan, const uint8_t *records, uint64_t co
     assert(returned == (int64_t)found && (has_scope ? found <= encoded : found == encoded));
 }
 
+/* rb_protobuf_bytes counts what is encoded, to the byte; of layouts with text it says nothing. */
+static void check_size(const rb_plan *plan, const uint8_t *records, uint64_t count, uint64_t encoded, size_t bytes)
+{
+    int has_text = 0;
+    for (uint32_t i = 0; i < RB_MAX_ATTRIBUTES; i++) {
+        uint32_t type = plan->ops[i].type;
+        has_text |= type == RB_TYPE_STR || type == RB_TYPE_BYTES || type == RB_TYPE_OTLP || type == RB_TYPE_SCOPE;
+    }
+    uint64_t spans = 0, invalid = 0;
+    int64_t counted = rb_protobuf_bytes(plan, records, count, &spans, &invalid);
+    assert(has_text ? counted == RB_E_ARGUMENT
+                    : counted == (int64_t)bytes && spans == encoded && spans + invalid == count);
+}
+
 /* The same spans straight to gzip, again and again: so that they are met again, and there are enough for a code. */
 static void check_gzip(const rb_plan *plan, const uint8_t *records, uint64_t count, uint32_t slot_bytes, uint64_t spans,
                        const uint8_t *protobuf, size_t protobuf_bytes)
@@ -271,6 +285,7 @@ static void check_records(const rb_plan *plan, const uint8_t *records, uint64_t 
     assert(in_protobuf.spans == protobuf_spans && in_json.spans == json_spans && protobuf_spans == json_spans);
     assert(in_protobuf.attributes == in_json.attributes);
     check_spans(plan, records, count, protobuf_spans);
+    check_size(plan, records, count, protobuf_spans, protobuf_bytes);
     check_gzip(plan, records, count, slot_bytes, protobuf_spans, protobuf, protobuf_bytes);
     free(protobuf);
     free(json);
