@@ -99,9 +99,10 @@ extern "C" {
  */
 #define RB_PRESENT_ALONE 2147483648
 /*
- * Bit 30, in layouts of up to 30 attributes: this span has a parent in this process, and the root of its trace was
- * decided by a sampler of the threshold that the header states (root_threshold). So what the span stands for is known,
- * whatever else comes of its trace. Since 1.1; readers of before ignore it, and writers of before never set it.
+ * Bit 30, in layouts of up to 30 attributes: the root of this span's trace, another span, was decided by a sampler of
+ * the threshold that the header states (root_threshold), in this process or in one that it was forked of; it may be in
+ * another ring. So what the span stands for is known, whatever else comes of its trace. A record that is copied out of
+ * a ring has it for that ring alone. Since 1.1; readers of before ignore it, and writers of before never set it.
  */
 #define RB_PRESENT_ROOT_THRESHOLD 1073741824
 #define RB_MAX_PATH_BYTES 4096
