@@ -56,7 +56,11 @@ class DirectGzip:
         return bool(lib.rb_gzip_is_supported())
 
     def refusal(self, encoder: Encoder) -> str | None:
-        """Return why the records of a layout cannot be added; None when they can."""
+        """Return why the records of a layout cannot be added; None when they can.
+
+        Raises:
+            RingBufferError: there is no memory.
+        """
         try:
             self._layout_of(encoder.plan)
         except LayoutError as error:
@@ -105,7 +109,10 @@ class DirectGzip:
         layout = self._layouts.pop(plan, None)
         if layout is None:
             made, error = ffi.new("rb_gzip_layout **"), ffi.new("rb_error *")
-            if lib.rb_gzip_layout_new(self._gzip, plan.c_plan, made, error) != lib.RB_OK:
+            status = lib.rb_gzip_layout_new(self._gzip, plan.c_plan, made, error)
+            if status == lib.RB_E_SYSTEM:
+                _check(status)
+            if status != lib.RB_OK:
                 raise LayoutError(ffi.string(error.detail).decode())
             layout = ffi.gc(made[0], lib.rb_gzip_layout_free)
             if len(self._layouts) >= _MAX_LAYOUTS:

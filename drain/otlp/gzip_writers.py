@@ -54,7 +54,10 @@ class GzipWriters:
         """Return whether records of a ring may be written straight to gzip, and that pays on this processor."""
         with self._lock:
             if encoder not in self._takes:
-                self._takes[encoder] = DirectGzip.is_supported() and DirectGzip().refusal(encoder) is None
+                try:
+                    self._takes[encoder] = DirectGzip.is_supported() and DirectGzip().refusal(encoder) is None
+                except RingBufferError:  # no memory: to be asked again
+                    return False
             return self._takes[encoder] and encoder.plan not in self._refused
 
     def member(self, parts: Sequence[CopiedRecords]) -> bytes | None:

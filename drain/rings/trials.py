@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from drain.otlp.copied_records import CopiedRecords
 from drain.otlp.direct_gzip import DirectGzip
 from drain.otlp.gzip_writers import WRITERS
 from drain.otlp.json_lines import from_json_line
@@ -80,11 +81,12 @@ def take_apart(encoded: Encoded, encoding: Encoding) -> None:
 
 
 def write_gzip(encoder: Encoder, records: np.ndarray) -> None:
-    """Write records straight to gzip, where their layout allows it: also when all that is in them has been met."""
+    """Copy records and write them straight to gzip, if they may be: also when all that is in them has been met."""
     if WRITERS.takes(encoder):
+        copied = CopiedRecords(encoder, records)
         writer = DirectGzip()
         for _ in range(2):
-            writer.add(encoder, records)
+            writer.add(encoder, copied.records)
         writer.finish()
 
 

@@ -2,7 +2,8 @@
 
 FATAL, in the environment, is JSON: `numbers` of the fatal records; whether they kill only `together`; and `how`: abort,
 kill (from outside), spin (for ever), attach (when the ring is attached, or an encoder made for what is held), look (as
-rules look at them), gzip (as they are written straight to gzip), raise (an exception).
+rules look at them), gzip (as they are written straight to gzip), measure (as they are
+measured for that), raise (an exception).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def plant(fatal: dict[str, Any]) -> None:
     def planted(encode: Callable[..., Encoded]) -> Callable[..., Encoded]:
         def planted_encode(self: Encoder, records: np.ndarray, *more: Any) -> Encoded:
             found = numbers & set(records["number"].tolist())
-            if found and how not in {"attach", "look", "gzip"} and (found == numbers or not together):
+            if found and how not in {"attach", "look", "gzip", "measure"} and (found == numbers or not together):
                 die(how)
             return encode(self, records, *more)
 
@@ -59,6 +60,8 @@ def plant(fatal: dict[str, Any]) -> None:
         plant_look(numbers)
     if how == "gzip":
         plant_gzip(numbers)
+    if how == "measure":
+        plant_measure(numbers)
 
 
 def plant_look(numbers: set[int]) -> None:
@@ -85,6 +88,19 @@ def plant_gzip(numbers: set[int]) -> None:
         return add(self, encoder, records)
 
     DirectGzip.add = planted_add  # type: ignore[method-assign]
+
+
+def plant_measure(numbers: set[int]) -> None:
+    from drain.otlp.encoder import Encoder  # noqa: PLC0415 - as above
+
+    measure = Encoder.measure
+
+    def planted_measure(self: Encoder, records: np.ndarray) -> tuple[int, int, int]:
+        if numbers & set(records["number"].tolist()):
+            os.abort()
+        return measure(self, records)
+
+    Encoder.measure = planted_measure  # type: ignore[method-assign]
 
 
 if FATAL:

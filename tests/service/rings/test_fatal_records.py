@@ -228,6 +228,7 @@ def test_what_kills_is_found_in_the_hold_and_changes_nothing_there(
         ([5], "abort", False, ""),
         ([1, 50, 99], "abort", False, ""),
         ([5, 70], "gzip", False, ""),
+        ([5, 70], "measure", False, ""),
         ([7], "kill", False, ""),
         (list(range(20, 40)), "abort", False, "of more than 16 records"),
         ([3, 60], "abort", True, "of no record by itself"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from drain.otlp import copied_batch, gzip_writers
+from drain.otlp import copied_batch, direct_gzip, gzip_writers
 from drain.otlp.copied_batch import CopiedBatch
 from drain.otlp.copied_records import CopiedRecords
 from drain.otlp.direct_gzip import DirectGzip, Member
@@ -17,6 +17,7 @@ from drain.otlp.encoder import Encoded, Encoder
 from drain.otlp.gzip_members import gunzip, gzip
 from drain.otlp.gzip_writers import GzipWriters
 from drain.otlp.request import Request
+from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 from ringbuf.layout.layout import Attribute, SpanLayout
 
@@ -168,6 +169,27 @@ def test_a_writer_that_has_no_memory_is_no_reason_to_mistrust_a_layout(
         assert sent.gzip_from == made_from
     assert len(made) == 2, "one that has raised is not used again"
     assert writers.mistrusted == 0
+
+
+class ShortOfMemory:
+    """The library, one of whose functions finds no memory."""
+
+    def __init__(self, function: str) -> None:
+        self._function = function
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda *_: lib.RB_E_SYSTEM) if name == self._function else getattr(lib, name)
+
+
+@pytest.mark.parametrize("function", ["rb_gzip_new", "rb_gzip_layout_new"])
+def test_a_ring_that_comes_when_there_is_no_memory_is_encoded_meanwhile(
+    writers: GzipWriters, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    encoder = Encoder(layout(), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(direct_gzip, "lib", ShortOfMemory(function))
+        assert not writers.takes(encoder)
+    assert writers.takes(encoder)
 
 
 def test_a_layout_whose_members_are_large_is_encoded_from_then_on(
