@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TIMEOUT = 0.5
-ATTEMPTS = 2  # of which the first may be held up, and have no time left for the last address
+ATTEMPTS = 6  # one that is held up has no time left for the last address, and who answers may be held up, too
 NAME = "collector.example"
 
 
@@ -70,7 +70,9 @@ def test_a_name_server_that_does_not_answer_ends_with_the_attempt(monkeypatch: p
     exporter = exporter_to(f"http://{NAME}:4318")
     try:
         results = [exporter.export(request()) for _ in range(2)]
-        assert len(asked) == 1  # the second attempt waits for the same answer: no heap of threads while DNS is away
+        # The second attempt waits for the same answer: no heap of threads while DNS is away.
+        until(lambda: asked)
+        assert len(asked) == 1
     finally:
         answer.set()
         exporter.close()
@@ -79,8 +81,8 @@ def test_a_name_server_that_does_not_answer_ends_with_the_attempt(monkeypatch: p
         assert result.verdict is Verdict.RETRY
         assert result.message == f"no address of the name {NAME} within {TIMEOUT:g} s"
         assert not result.is_timeout  # a smaller request would fare no better
-    assert "not known" in exporter.export(request()).message
-    assert len(asked) == 2
+    until(lambda: "not known" in exporter.export(request()).message, lambda: None)
+    assert len(asked) >= 2
 
 
 def test_the_second_address_has_its_turn_where_the_first_swallows_everything(
@@ -96,6 +98,7 @@ def test_the_second_address_has_its_turn_where_the_first_swallows_everything(
 
 def test_all_the_addresses_together_have_the_time_of_one_attempt(monkeypatch: pytest.MonkeyPatch, deaf: int) -> None:
     given: list[float | None] = []
+    messages: list[str] = []
     real = socket.socket.settimeout
 
     def settimeout(sock: socket.socket, seconds: float | None) -> None:
@@ -109,8 +112,8 @@ def test_all_the_addresses_together_have_the_time_of_one_attempt(monkeypatch: py
     def attempt() -> None:
         given.clear()
         result = exporter.export(request())
-        assert (result.verdict, result.message) == (Verdict.RETRY, f"no connection to {NAME}:4318 within {TIMEOUT:g} s")
-        assert not result.is_timeout
+        messages.append(result.message)
+        assert (result.verdict, result.is_timeout) == (Verdict.RETRY, False)
         assert sum(seconds or TIMEOUT for seconds in given) <= TIMEOUT * 1.01
 
     for _ in range(ATTEMPTS):
@@ -118,6 +121,7 @@ def test_all_the_addresses_together_have_the_time_of_one_attempt(monkeypatch: py
         if len(given) == 4:
             break
     assert len(given) == 4
+    assert messages[-1] == f"no connection to {NAME}:4318 within {TIMEOUT:g} s"
     exporter.close()
 
 
