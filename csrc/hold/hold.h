@@ -198,8 +198,8 @@ int rb_chunk_sources(rb_chunk *chunk, const rb_segment *segment, uint64_t record
 int64_t rb_chunk_append(rb_chunk *chunk, rb_segment *segment, const rb_new_segment *added, uint64_t *records_offset);
 
 /*
- * rb_chunk_is_whole - whether the file has not been cut: its last byte is read, which any cut takes away. Returns: 1; 0,
- * and the chunk is done for.
+ * rb_chunk_is_whole - whether the file has not been cut: its last byte is read, which a cut by a page or more takes away.
+ * (By less it does not; that is seen in the size of the file.) Returns: 1; 0, and the chunk is done for.
  */
 int rb_chunk_is_whole(rb_chunk *chunk);
 /* rb_chunk_room - how many records of a size one more segment may have. */

@@ -322,14 +322,19 @@ class LateSampling:
         self._settle()
         return Taken(held, dropped)
 
-    def decide(self, now_nano: int) -> bool:
-        """Decide on what is due, and give what is kept to the batcher; return whether there was anything."""
+    def decide(self, now_nano: int, *, at_once: bool = False) -> bool:
+        """Decide on what is due, and give what is kept to the batcher; return whether there was anything.
+
+        Args:
+            now_nano: CLOCK_MONOTONIC.
+            at_once: what is kept waits for no more.
+        """
         self._rules.decide_due(now_nano)
         self._settle()
         ended = self._rules.end_earlier(self._decisions_room, self._origins)
         if ended is not None and ended.are_dry:  # what was only counted is not on it
             self._record.lacks_some()
-        return self._batches.send()
+        return self._batches.send(at_once=at_once)
 
     def decide_all(self, now_nano: int) -> bool:
         """Decide on all that waits, by what is known of it."""

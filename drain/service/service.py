@@ -326,7 +326,7 @@ class Service:
             self._next_tend = self._clock() + _TEND_SECONDS
             self._copier.tend()
             self._late.tend()
-        worked = self._late.decide(time.monotonic_ns())
+        worked = self._late.decide(time.monotonic_ns(), at_once=self._shutdown.is_finishing)
         self._send_full()
         return worked
 

@@ -41,6 +41,7 @@ class Fate(enum.IntEnum):
 
 _MAGIC_AND_VERSION: Final = struct.Struct("<8sI")  # the first of `rb_chunk_head`, in all versions
 _MAGIC: Final = b"rb-hold\0"
+_NO_ORIGIN: Final = bytes(16)  # of fewer bytes the others would stay those of the segment before
 _WAITING: Final = int(Fate.WAITING)  # numpy asks a member of an enumeration for a dozen attributes
 
 
@@ -285,7 +286,7 @@ class Chunk:
         head.start, head.upto, head.is_of_ring = segment.start, segment.upto, segment.is_of_ring
         head.invalid, head.sampled_out = segment.invalid, segment.sampled_out
         head.moved_from, head.arrived_nano = moved_from, segment.arrived_nano
-        head.origin = b"" if segment.origin is None else segment.origin.id
+        head.origin = _NO_ORIGIN if segment.origin is None else segment.origin.id
         parts = [
             ffi.NULL if part is None else ffi.from_buffer(c_type, part)
             for c_type, part in (("uint8_t[]", records.view(np.uint8)), ("uint32_t[]", which), ("uint32_t[]", sources))

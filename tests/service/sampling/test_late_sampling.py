@@ -469,6 +469,18 @@ def test_more_gather_after_a_look_that_found_many_and_left_none(
         assert pauses == ["gathered"], "who asks for an audit does not wait"
 
 
+def test_a_stop_waits_for_no_more_of_what_is_kept(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+    with SteppedDrain(ring_dir, MemoryBackend(), sampling=SamplingPlan(of_ratio(1.0), hold)) as drain:
+        emit_traces(emitter, 10)
+        drain.until(lambda: emitter.stats().pending == 0)
+        drain.service._shutdown.is_finishing = True
+        drain.service._round()
+        late = drain.service._late
+        assert late is not None
+        assert late._batches.seconds_until_sent() is None, "there would be more to send"
+
+
 def test_the_line_for_systemd_says_what_waits_in_the_hold(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
     hour = 3600 * 10**9
     rules = Rules((Rule("failures", statuses=frozenset({ERROR})), Rule(DEFAULT)), hour, hour, hour)

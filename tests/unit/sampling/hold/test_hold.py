@@ -8,6 +8,7 @@ import os
 import random
 import struct
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -443,6 +444,18 @@ def test_where_there_is_no_other_a_file_that_was_cut_has_no_room(
     monkeypatch.undo()
     assert hold.has_room(LAYOUT.slot_bytes, 10)
     assert set(places_by_number(hold, held(hold, origin, 10, 10))) == set(range(10, 20))
+
+
+def test_a_segment_without_an_origin_does_not_have_that_of_the_one_before(
+    folder: Path, hold: Hold, origin: Origin
+) -> None:
+    held(hold, origin, 0, 3)
+    chunk = hold._chunks.filled
+    assert chunk is not None
+    chunk.append(replace(chunk.segments[0], origin=None), records_of(0, 3), 0)
+    content = chunk_files(folder)[0].read_bytes()
+    origins = [content[at : at + 16] for at in (SEGMENT["origin"], SEGMENT["origin"] + SEGMENT_BYTES[3])]
+    assert origins == [origin.id, bytes(16)]
 
 
 @pytest.mark.parametrize("cut", range(0, 96, 7))
