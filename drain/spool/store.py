@@ -364,7 +364,10 @@ class SpoolStore:
                 raise
             if is_start and is_locked(error):
                 raise SpoolLockedError(f"{self._path}: another process has this spool") from error
-            if not self._set_aside_if_damaged(error):
+            if is_full(error) and self._reserve.held_bytes:  # to open it SQLite has to write
+                self._reserve.give_up()
+                self._open(is_start=is_start)
+            elif not self._set_aside_if_damaged(error):
                 self._note_failure(error, with_additions=False)
             return
         waiting = sum(sums.waiting for sums in self.contents.services.values())

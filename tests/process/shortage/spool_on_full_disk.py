@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import shutil
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -13,7 +16,7 @@ import structlog
 
 from drain.accounting.outcome import Outcome
 from drain.otlp.request import Request
-from drain.spool.spool import Spool, SpoolLimits, SpoolRefusedError
+from drain.spool.spool import DATABASE_NAME, Spool, SpoolLimits, SpoolRefusedError
 from tests.waiting import comes_true
 
 if TYPE_CHECKING:
@@ -49,14 +52,37 @@ def fill(path: Path) -> None:
                 continue
 
 
+def delivered_after_a_start(disk: Path) -> int:
+    """Start where the disk has been full for a while, with a spool of a drain of before; return what gets out of it."""
+    folder, filler = disk / "before", disk / "filler"
+    log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
+    spool = Spool(folder, LIMITS, log=log)
+    for number in range(3):
+        spool.back(put(spool, number))
+    assert spool.close(SECONDS)
+    with contextlib.closing(sqlite3.connect(folder / DATABASE_NAME)) as database:
+        database.executescript("DROP INDEX batch_by_place; DROP INDEX batch_by_destination_and_place;")
+    fill(filler)
+    spool = Spool(folder, LIMITS, log=log)
+    for entry in spool.take(3):
+        spool.done(entry, Outcome(delivered=1))
+    assert spool.close(SECONDS)
+    filler.unlink()
+    spool = Spool(folder, LIMITS, log=log)
+    delivered = spool.status().services["shop"].delivered
+    assert spool.close(SECONDS)
+    shutil.rmtree(folder)
+    return delivered
+
+
 def main(disk: Path) -> None:
     """Fill, remove, make room, go on."""
+    said: dict[str, object] = {"delivered_after_a_start": delivered_after_a_start(disk)}
     capture = structlog.testing.LogCapture()
     log = structlog.wrap_logger(structlog.PrintLogger(), processors=[capture])
     spool = Spool(disk / "spool", LIMITS, log=log)
     entries = [put(spool, number) for number in range(10)]
     fill(disk / "filler")
-    said: dict[str, object] = {}
     try:
         while len(entries) < 100:
             entries.append(put(spool, len(entries)))

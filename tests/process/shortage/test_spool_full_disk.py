@@ -30,6 +30,7 @@ def test_on_a_full_disk_batches_can_be_removed_and_nothing_is_lost(tmp_path: Pat
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout) == {
+        "delivered_after_a_start": 3,
         "refused": "the spool cannot be written now",
         "taken": 200_000,
         "delivered_while_full": 5,
