@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -25,7 +26,9 @@ def test_one_in_a_hundred_is_kept_and_the_failure_whole_over_a_kill(ring_dir: Pa
     environment = {**os.environ, "RINGBUF_DIR": str(ring_dir), "TMPDIR": str(tmp_path)}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.count("✓") == 5
+    assert "✗" not in result.stdout
+    # One cannot be checked where the machine was too slow for the producers.
+    assert result.stdout.count("✓") == (5 if re.search(r"dropped by producers +0 spans", result.stdout) else 4)
     assert not list(ring_dir.iterdir())
 
 
@@ -70,3 +73,13 @@ def test_each_check_can_fail(
     assert code == (words is not None)
     if words is not None:
         assert words in failed
+
+
+def test_what_producers_dropped_of_a_trace_is_not_said_to_be_whole(
+    example: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = SimpleNamespace(traces={FAILURE: set(range(10)), FIRST: {1}}, spans=11, repeated=0, stands_for=100_000.0)
+    audit = SimpleNamespace(services={"shop": {"published": 100_000}}, hold={})
+    assert example._tell([emitter_stats(100_000, full=9)], audit, kept, FAILURE, 1.0) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[0] for line in lines if line.endswith(("torn", "dropped spans"))] == ["?"]
