@@ -386,7 +386,7 @@ def test_what_cannot_be_delivered_at_a_stop_is_spooled_and_sent_by_the_next_drai
     with OtlpHttpServer() as server:
         server.play(*[silent] * 10)
         with DrainProcess(
-            log, ring_dir, *arguments(server, tmp_path, "--timeout", 20, "--spool-after", 100, "--shutdown-timeout", 1)
+            log, ring_dir, *arguments(server, tmp_path, "--timeout", 20, "--spool-after", 100, "--shutdown-timeout", 4)
         ) as drain:
             emit(emitter, range(30))
             until(lambda: server.requests)

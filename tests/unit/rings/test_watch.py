@@ -14,6 +14,7 @@ from tests.consumer import Consumer, records_in, rings_in
 from tests.nursery import run
 from tests.process.test_doorbell import PATIENCE, open_doorbell
 from tests.records import fresh_records
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -276,13 +277,7 @@ def asleep(rings: Rings, sleep: Callable[[int], int]) -> Any:
     result: list[int] = []
     thread = threading.Thread(target=lambda: result.append(sleep(10 * PATIENCE)), daemon=True)
     thread.start()
-    pause = threading.Event()
-    for _ in range(2000):
-        if rings.sleeping() == [1] * 2 * RINGS:
-            break
-        pause.wait(0.005)
-    else:
-        raise AssertionError("does not fall asleep")
+    until(lambda: rings.sleeping() == [1] * 2 * RINGS, why=lambda: "does not fall asleep")
 
     def slept() -> int:
         thread.join(5 * PATIENCE / 1e9)
