@@ -53,7 +53,8 @@ class Reader:
         encoding: what the exporter sends.
         audit: keeps the sums of rings that are gone.
         batch_spans: how many records are read in one go, at most.
-        rules: the file with those by which it is decided on traces; None: all are kept.
+        are_held: records are read into a hold.
+        rules: the file with those by which it is decided on traces; None: there is none.
         log: a line for each change.
         spans: where the rings' spans are counted; None: nowhere.
         clock: seconds that never go back.
@@ -67,6 +68,7 @@ class Reader:
         audit: Audit,
         *,
         batch_spans: int,
+        are_held: bool = False,
         rules: Path | None = None,
         log: FilteringBoundLogger,
         spans: SpanMetrics | None = None,
@@ -80,7 +82,7 @@ class Reader:
         self._audit = audit
         self._log = log
         self._clock = clock
-        self._scratch = Scratch(_SCRATCH_BYTES if rules is None else _HELD_SCRATCH_BYTES)
+        self._scratch = Scratch(_HELD_SCRATCH_BYTES if are_held else _SCRATCH_BYTES)
         self._documents = Documents()
         self._rings: dict[int, Ring] = {}  # by inode
         self._next_liveness = 0.0

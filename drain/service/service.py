@@ -98,6 +98,7 @@ class Service:
             exporter.encoding,
             audit,
             batch_spans=limits.batch_spans,
+            are_held=sampling is not None,
             rules=None if sampling is None else sampling.rules_file,
             log=log,
             spans=None if observer is None else observer.spans,

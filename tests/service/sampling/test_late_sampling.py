@@ -469,6 +469,15 @@ def test_more_gather_after_a_look_that_found_many_and_left_none(
         assert pauses == ["gathered"], "who asks for an audit does not wait"
 
 
+def test_a_look_takes_as_much_where_the_rules_are_in_no_file(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+    with SteppedDrain(ring_dir, MemoryBackend(), sampling=SamplingPlan(of_ratio(0.01), hold)) as drain:
+        drain.until(lambda: drain.service._reader.rings)
+        emit_traces(emitter, 2_000)  # 768,000 bytes
+        drain.step()
+        assert emitter.stats().pending == 0
+
+
 def test_a_stop_waits_for_no_more_of_what_is_kept(ring_dir: Path, emitter: ringbuf.Emitter) -> None:
     hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
     with SteppedDrain(ring_dir, MemoryBackend(), sampling=SamplingPlan(of_ratio(1.0), hold)) as drain:
