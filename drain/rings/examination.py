@@ -37,7 +37,8 @@ class Examination:
         encoding: what the exporter sends.
         max_bytes: larger files are passed over.
         batch_spans: how many records the drain reads in one go, at most.
-        rules: the file with those by which it decides on traces; None: it keeps all.
+        are_held: it decides on traces.
+        rules: the file with those by which it does; None: they are in none.
         log: for trouble.
         clock: seconds that never go back.
     """
@@ -50,6 +51,7 @@ class Examination:
         encoding: Encoding,
         max_bytes: int,
         batch_spans: int,
+        are_held: bool = False,
         rules: Path | None = None,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
@@ -59,6 +61,7 @@ class Examination:
             "encoding": encoding,
             "max_bytes": max_bytes,
             "batch_spans": batch_spans,
+            "are_held": are_held,
             "rules": None if rules is None else str(rules),
             "parent": os.getpid(),
         }

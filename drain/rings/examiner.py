@@ -51,11 +51,19 @@ class Examiner:
         encoding: what the drain's exporter sends.
         max_bytes: larger files are passed over.
         batch_spans: how many records the drain reads in one go, at most.
-        rules: the file with those by which the drain decides on traces; None: it keeps all.
+        are_held: the drain decides on traces.
+        rules: the file with those by which it does; None: they are in none.
     """
 
     def __init__(
-        self, directory: Path, encoding: Encoding, max_bytes: int, batch_spans: int, rules: Path | None
+        self,
+        directory: Path,
+        encoding: Encoding,
+        max_bytes: int,
+        batch_spans: int,
+        rules: Path | None,
+        *,
+        are_held: bool,
     ) -> None:
         self._directory = directory
         self._encoding: Encoding = encoding
@@ -64,7 +72,7 @@ class Examiner:
         self._scratch = Scratch(_SCRATCH_BYTES)
         self._metrics = SpanMetrics(1000)
         self._trials = Trials()
-        self._rules = rules_of(rules)
+        self._rules = rules_of(rules) if are_held else None
 
     def verdicts(self, suspects: Sequence[Suspect]) -> Iterator[Verdict]:
         """Yield a verdict on each ring, those that harm nobody first."""

@@ -36,7 +36,7 @@ def examine_held(
         folder: of the hold.
         encoding: what the exporter sends.
         batch_spans: how many records are handled in one go, at most.
-        rules: the file with those by which the drain decides; None: it keeps all.
+        rules: the file with those by which the drain decides; None: they are in none.
         log: for trouble.
     """
     job = {

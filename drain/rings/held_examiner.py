@@ -60,7 +60,7 @@ class HeldExaminer:
         folder: of the hold.
         encoding: what the drain's exporter sends.
         batch_spans: how many records the drain handles in one go, at most.
-        rules: the file with those by which the drain decides; None: it keeps all.
+        rules: the file with those by which the drain decides; None: they are in none.
     """
 
     def __init__(self, folder: Path, encoding: Encoding, batch_spans: int, rules: Path | None) -> None:
@@ -119,8 +119,7 @@ class HeldExaminer:
 
     def _handle(self, origin: Origin, records: np.ndarray) -> None:
         begin_quantum()
-        if self._rules is not None:
-            decide(self._rules, origin.layout, origin.service, origin.root_threshold, records)
+        decide(self._rules, origin.layout, origin.service, origin.root_threshold, records)
         kept = Kept(KeptTable([KeptRow("rule", 0)]), np.zeros(len(records), np.uint16))
         encoder = Encoder(origin.layout, origin.resource)
         encode = encoder.encode_json if self._encoding == "json" else encoder.encode

@@ -87,6 +87,7 @@ class Reader:
         self._rings: dict[int, Ring] = {}  # by inode
         self._next_liveness = 0.0
         self._batch_spans = batch_spans
+        self._are_held = are_held
         self._rules = rules
         # Of the rings that were there when a drain died of a fault; None: none did, or the first look is to come.
         self._examination: Examination | None = None
@@ -338,6 +339,7 @@ class Reader:
             encoding=self._encoding,
             max_bytes=self._intake.admission.max_ring_bytes,
             batch_spans=self._batch_spans,
+            are_held=self._are_held,
             rules=self._rules,
             log=self._log,
             clock=self._clock,

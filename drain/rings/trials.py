@@ -17,6 +17,7 @@ from drain.otlp.copied_records import CopiedRecords
 from drain.otlp.direct_gzip import DirectGzip
 from drain.otlp.gzip_writers import WRITERS
 from drain.otlp.json_lines import from_json_line
+from drain.sampling.rules import of_ratio
 from drain.sampling.rules_file import RulesError, read_rules
 from drain.sampling.sampler import Why
 from drain.sampling.seen_records import RecordLooker
@@ -90,12 +91,15 @@ def write_gzip(encoder: Encoder, records: np.ndarray) -> None:
         writer.finish()
 
 
-def rules_of(file: Path | None) -> Rules | None:
-    """Return the rules by which the drain decides; None without, and where they have gone bad since."""
+def rules_of(file: Path | None) -> Rules:
+    """Return the rules by which a drain with a hold decides.
+
+    Where they are in no file, or have gone bad since, they are such as keep all: these look at records as well.
+    """
     try:
-        return None if file is None else read_rules(file)
+        return of_ratio(1.0) if file is None else read_rules(file)
     except (RulesError, OSError):
-        return None
+        return of_ratio(1.0)
 
 
 def decide(rules: Rules, layout: SpanLayout, service: str, root_threshold: int, spans: np.ndarray) -> None:

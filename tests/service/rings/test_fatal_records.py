@@ -134,15 +134,16 @@ ratio = 1.0
 """
 
 
-@pytest.mark.parametrize("how", ["abort", "look"])
+@pytest.mark.parametrize(("how", "is_file"), [("abort", True), ("look", True), ("look", False)])
 def test_with_rules_a_record_kills_the_drain_once_too(
-    ring_dir: Path, tmp_path: Path, shop: ringbuf.Emitter, how: str, monkeypatch: pytest.MonkeyPatch
+    ring_dir: Path, tmp_path: Path, shop: ringbuf.Emitter, how: str, is_file: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it leaves the hold, for the encoder; or as the rules look at it, before it is held."""
     log, output, rules = tmp_path / "drain.log", tmp_path / "spans.jsonl", tmp_path / "rules.toml"
     rules.write_text(RULES.format("300ms"))
     monkeypatch.setenv("FATAL", json.dumps({"numbers": [5, 70], "how": how}))
-    arguments = ("--output", output, "--batch-delay", 0, "--sampling", rules)
+    deciding = ("--sampling", rules) if is_file else ("--keep-ratio", 1)
+    arguments = ("--output", output, "--batch-delay", 0, *deciding)
 
     def planted_drain() -> DrainProcess:
         return DrainProcess(log, ring_dir, *arguments, before=PLANTED)
