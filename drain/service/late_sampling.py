@@ -245,7 +245,7 @@ class LateSampling:
     def _is_within_its_share(self, key: RingKey, slot_bytes: int, count: int, now_nano: int) -> bool:
         """Decide a ring's oldest traces while more of it waits than its share; return whether it may have more.
 
-        The share is as in the trace table: 1 / rings, and 1/8 while there is room.
+        A ring with no more than 1/8 of the hold is within it. Beyond that it is 1 / rings, and 1/8 while there is room.
         """
         room, mine = self.hold.capacity_bytes, self.hold.waiting_bytes(key) + count * slot_bytes
         if mine * _MOST_SHARES <= room:
