@@ -103,11 +103,19 @@ class GzipWriters:
         if why:
             self._mistrust(plans, why)
             return False
-        is_large = len(member.data) > _LARGE * len(gzip(body))
+        encoded_bytes = len(gzip(body))
+        is_large = len(member.data) > _LARGE * encoded_bytes
         with self._lock:
             self._trusted |= new
+            is_news = is_large and not new <= {*self._refused}
             if is_large:
                 self._refused |= new
+        if is_news:
+            self._log.info(
+                "gzip straight from records is large: they are encoded first from now on",
+                bytes=len(member.data),
+                encoded_first=encoded_bytes,
+            )
         return True
 
     def _mistrust(self, plans: set[EncodePlan], why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 import threading
@@ -17,6 +18,8 @@ from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.sums import Sums
 from drain.exporters.measured import MeasuredExporter
 from drain.exporters.protocol import Result, Verdict
+from drain.otlp.gzip_writers import WRITERS
+from drain.otlp.request import Request
 from drain.telemetry.health import Health
 from drain.telemetry.metric_table import METRICS
 from drain.telemetry.metrics import DrainCollector, registry_of
@@ -190,6 +193,35 @@ def test_attempts_are_counted_by_verdict_and_timed(full_registry: CollectorRegis
     assert value(full_registry, "drain_export_bytes_total", stage="encoded") == 100, "only what was delivered"
     assert value(full_registry, "drain_export_bytes_total", stage="sent") == 40
     assert value(full_registry, "drain_export_values_left_out_total") == 7
+
+
+class WrittenStraight:
+    """Records that are a gzip member without having been encoded."""
+
+    body_bytes, size = 4, 128
+
+    def encode(self) -> bytes:
+        return b"body"
+
+    def gzip(self) -> bytes:
+        return gzip.compress(b"body")
+
+
+def test_delivered_spans_are_counted_by_what_their_gzip_was_made_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    results = [Result(Verdict.RETRY), *[Result(Verdict.DELIVERED)] * 4]
+    exporter = MeasuredExporter(Backend(clock, *((0.0, result) for result in results)), clock)
+    straight, encoded = Request.of_records(WrittenStraight(), 5), Request(b"body", 3, "protobuf")
+    stored, plain = Request.of_gzip(gzip.compress(b"body"), 7, "protobuf"), Request(b"body", 11, "protobuf")
+    for sent in (straight, encoded, stored):
+        sent.gzip()
+    for sent in (straight, straight, encoded, stored, plain):
+        exporter.export(sent)
+    monkeypatch.setattr(WRITERS, "mistrusted", 2)
+    of = registry(Snapshot(), exporter, clock)
+    assert value(of, "drain_export_gzip_spans_total", made_from="records") == 5
+    assert value(of, "drain_export_gzip_spans_total", made_from="body") == 3, "not what had been compressed before"
+    assert value(of, "drain_export_gzip_mistrusted_layouts_total") == 2
 
 
 def test_a_backend_fails_from_the_first_refusal_until_it_accepts_something() -> None:
