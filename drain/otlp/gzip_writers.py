@@ -1,8 +1,8 @@
 """Who writes records straight to gzip (`drain.otlp.direct_gzip`): as many writers as threads write at the same time.
 
-The first member of a layout is decompressed, and must be what the encoder makes; each has as many spans and bytes as
-were counted before. Records of a layout of which that was ever not so are encoded first, and so are those of a layout
-whose first member is large.
+The first member of a layout is decompressed, and must be what the encoder makes; so is one of 64 after it, since a
+writer learns as it goes. Each has as many spans and bytes as were counted before. Records of a layout of which that
+was ever not so are encoded first, and so are those of a layout whose first member is large.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _FEWEST: Final = 500
 _FEWEST_OF_RING: Final = 64
 _LARGE: Final = 1.1  # beside gzip of what was encoded
+_CHECKED_OF: Final = 64  # of so many members one
 
 
 class GzipWriters:
@@ -48,6 +49,7 @@ class GzipWriters:
         self._refused: WeakSet[EncodePlan] = WeakSet()
         self._log = structlog.get_logger()
         self._trouble = RepeatedTrouble(self._log)
+        self._members = 0
         self.mistrusted = 0
 
     def takes(self, encoder: Encoder) -> bool:
@@ -67,6 +69,8 @@ class GzipWriters:
         with self._lock:
             new = plans - {*self._trusted}
             is_refused = not self._refused.isdisjoint(plans)
+            self._members += 1
+            is_checked = bool(new) or self._members % _CHECKED_OF == 0
         if is_refused or expected[0] < max(_FEWEST, _FEWEST_OF_RING * len(parts)):
             return None
         try:
@@ -78,7 +82,7 @@ class GzipWriters:
         if found != expected:
             self._mistrust(plans, f"{found[0]} spans in {found[1]} bytes, not {expected[0]} in {expected[1]}")
             return None
-        return member.data if not new or self._is_right(plans, new, member, parts) else None
+        return member.data if not is_checked or self._is_right(plans, new, member, parts) else None
 
     def _written(self, parts: Sequence[CopiedRecords]) -> Member:
         try:
@@ -94,7 +98,7 @@ class GzipWriters:
     def _is_right(
         self, plans: set[EncodePlan], new: set[EncodePlan], member: Member, parts: Sequence[CopiedRecords]
     ) -> bool:
-        """Check the first member that has a layout, and remember what came of it."""
+        """Check a member, and remember what came of it for the layouts that are new."""
         body = b"".join([part.body for part in parts])
         try:
             why = "" if gunzip(member.data) == body else "it is not what the encoder makes"
@@ -103,8 +107,12 @@ class GzipWriters:
         if why:
             self._mistrust(plans, why)
             return False
-        encoded_bytes = len(gzip(body))
-        is_large = len(member.data) > _LARGE * encoded_bytes
+        if new:
+            self._trust(new, len(member.data), len(gzip(body)))
+        return True
+
+    def _trust(self, new: set[EncodePlan], size: int, encoded_size: int) -> None:
+        is_large = size > _LARGE * encoded_size
         with self._lock:
             self._trusted |= new
             is_news = is_large and not new <= {*self._refused}
@@ -113,10 +121,9 @@ class GzipWriters:
         if is_news:
             self._log.info(
                 "gzip straight from records is large: they are encoded first from now on",
-                bytes=len(member.data),
-                encoded_first=encoded_bytes,
+                bytes=size,
+                encoded_first=encoded_size,
             )
-        return True
 
     def _mistrust(self, plans: set[EncodePlan], why: str) -> None:
         with self._lock:
