@@ -26,9 +26,10 @@ PORT = 4000
 NAMES = Path("/run/netns")
 IMPATIENT = 0.3
 HOLDS_A_NETWORK = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from pathlib import Path
 from tests.fleet.network import Network, inside
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a script has it ignored
 with Network() as network:
     node = network.add("host-1", delay_ms=5)
     with inside(node):
