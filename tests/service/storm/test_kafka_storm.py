@@ -28,6 +28,7 @@ PASSING: Final = (6, 7, 19, 20, 29, 45, 89)
 TOO_LARGE: Final = 10
 MOST_TOO_LARGE: Final = 4  # each halves what is sent: of one span alone it would make a dead letter
 IN_ONE_POLL: Final = 1000
+SILENCE_SECONDS: Final = 5.0
 
 
 class KafkaStorm(Storm):
@@ -41,16 +42,21 @@ class KafkaStorm(Storm):
         self.stack.callback(self.cluster.close)
         self.arrived: list[bytes] = []
         self.gone: list[str] = []
-        own = {"bootstrap.servers": self.cluster.bootstrap, "group.id": "storm", "enable.auto.commit": False}
-        own |= {"auto.offset.reset": "error"}  # what the cluster has no more is told, and not passed over
-        self.consumer = Consumer({**own, "log_level": 0, "reconnect.backoff.max.ms": 500})
-        self.consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
+        self.offsets = dict.fromkeys(range(PARTITIONS), 0)  # of what is read next
+        self.consumer = self.consumer_from_there()
         self.is_read = threading.Event()
         # All the time: the cluster keeps 5 MiB of a partition, whoever has read it.
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
         self.stack.callback(self.end_reading)
         return self.cluster.process
+
+    def consumer_from_there(self) -> Consumer:
+        own = {"bootstrap.servers": self.cluster.bootstrap, "group.id": "storm", "enable.auto.commit": False}
+        own |= {"auto.offset.reset": "error"}  # what the cluster has no more is told, and not passed over
+        consumer = Consumer({**own, "log_level": 0, "reconnect.backoff.max.ms": 500})
+        consumer.assign([TopicPartition(TOPIC, partition, offset) for partition, offset in self.offsets.items()])
+        return consumer
 
     def start_drain(self) -> DrainProcess:
         impatient = self.folder / "impatient.toml"
@@ -98,11 +104,21 @@ class KafkaStorm(Storm):
         return super().calm_down()
 
     def read(self) -> None:
+        """Read until the end; replace a consumer that hears nothing: leaders that go may leave it waiting for good."""
+        heard = time.monotonic()
         while not self.is_read.is_set():
-            for message in self.consumer.consume(IN_ONE_POLL, 0.3):
+            messages = self.consumer.consume(IN_ONE_POLL, 0.3)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENCE_SECONDS:
+                self.consumer.close()
+                self.consumer = self.consumer_from_there()
+                heard = time.monotonic()
+            for message in messages:
                 error = message.error()
                 if error is None:
                     self.arrived.append(message.value() or b"")
+                    self.offsets[message.partition() or 0] = (message.offset() or 0) + 1
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                     self.gone.append(error.str())
 

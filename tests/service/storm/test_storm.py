@@ -123,9 +123,11 @@ class Storm:
                     numbers.update(number_of(span) for span in scope_spans.spans)
         return found
 
-    def has_all(self, published: dict[str, int]) -> bool:
+    def missing(self, published: dict[str, int]) -> dict[str, int]:
+        """Return how many numbers of each service have not arrived, of those that miss any."""
         found = self.numbers()
-        return all(len(found.get(service, ())) == count for service, count in published.items())
+        missing = {service: count - len(found.get(service, ())) for service, count in published.items()}
+        return {service: count for service, count in missing.items() if count}
 
 
 def rage(ring_dir: Path, folder: Path, seconds: float, storm_of: type[Storm] = Storm) -> None:
@@ -144,7 +146,12 @@ def rage(ring_dir: Path, folder: Path, seconds: float, storm_of: type[Storm] = S
         services = storm.drain.audit()
         storm.drain = storm.start_drain()
         # Flat out, two million spans wait in the spool, and each look reads all that has arrived.
-        until(lambda: storm.has_all(published), lambda: time.sleep(0.2), within=8 * SECONDS)
+        until(
+            lambda: not storm.missing(published),
+            lambda: time.sleep(0.2),
+            within=8 * SECONDS,
+            why=lambda: f"seed {seed}: of {published} are missing {storm.missing(published)}",
+        )
         assert storm.drain.stop() in {0, 1}
         storm.drain.audit()
     print(dict(storm.kills), published, services)  # noqa: T201 - the report of a soak
