@@ -44,9 +44,9 @@ class Page:
         text = path.read_text(encoding="utf-8")
         for part, paragraphs in self._parts.items():
             begin, end = f"<!-- measured: {part} -->", f"<!-- end of {part} -->"
-            inside = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-            if len(inside.findall(text)) != 1:
+            inside = list(re.finditer(f"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL))
+            if len(inside) != 1:
                 raise ValueError(f"{path} has no place, or several, for {part}: {begin} … {end}")
             made = "\n\n".join((begin, *paragraphs, end))
-            text = inside.sub(lambda _, made=made: made, text)  # type: ignore[misc]  # mypy cannot infer it
+            text = text[: inside[0].start()] + made + text[inside[0].end() :]
         path.write_text(text, encoding="utf-8")

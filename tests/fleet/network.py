@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -258,12 +259,20 @@ def _relay(namespace: str, router: str, link: str, delay_ms: int) -> subprocess.
 
 def _remove(prefix: str) -> None:
     for path in _NAMED.glob(f"{prefix}*"):
-        for pid in map(int, _run("ip", "netns", "pids", path.name).split()):
+        for pid in _pids_in(path.name):
             if pid != os.getpid():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        comes_true(lambda name=path.name: not _run("ip", "netns", "pids", name).split(), within=_SECONDS)  # type: ignore[misc]  # mypy cannot infer it
+        comes_true(partial(_is_empty, path.name), within=_SECONDS)
         _run("ip", "netns", "del", path.name)
+
+
+def _pids_in(namespace: str) -> list[int]:
+    return [int(pid) for pid in _run("ip", "netns", "pids", namespace).split()]
+
+
+def _is_empty(namespace: str) -> bool:
+    return not _pids_in(namespace)
 
 
 def _set_in(namespace: str, name: str, value: str) -> None:

@@ -27,7 +27,7 @@ from tests.property.strategies import make_records
 from tests.property.test_sampling import SECOND, arriving, drawn_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from drain.sampling.traces import Counts
 
@@ -273,9 +273,9 @@ class Edge(NamedTuple):
 
     comes: list[tuple[float, dict[str, Any]]]
     whys: list[Why | None]
-    randoms: list[int | None] = []  # noqa: RUF012 - of a named tuple, and nobody changes it
-    is_late: list[bool] = []  # noqa: RUF012 - the same
-    is_for_itself: list[bool] = []  # noqa: RUF012 - the same
+    randoms: Sequence[int | None] = ()
+    is_late: Sequence[bool] = ()
+    is_for_itself: Sequence[bool] = ()
     ratio: float = 0.0  # of what is no error
     is_kept: list[bool] | None = None
 

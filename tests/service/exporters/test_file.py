@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
@@ -374,13 +375,16 @@ def size_of(path: Path) -> int:
         return -1
 
 
+def has_another_size(path: Path, size: int) -> bool:
+    return size_of(path) != size
+
+
 def test_a_kill_in_the_middle_of_writes_leaves_a_file_that_goes_on(path: Path, open_file: OpenFile) -> None:
     for _ in range(3):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             assert writer.stdout.readline() == b"ready\n"
-            before = size_of(path)
-            until(lambda before=before: size_of(path) != before, lambda: None)  # type: ignore[misc]  # a default has no type
+            until(partial(has_another_size, path, size_of(path)), lambda: None)
             writer.send_signal(signal.SIGKILL)
         exporter = open_file()
         assert exporter.export(request(2, "json")).verdict is Verdict.DELIVERED

@@ -55,7 +55,7 @@ def plant(fatal: dict[str, Any]) -> None:
 
     for name in ("encode", "encode_json"):
         setattr(Encoder, name, planted(getattr(Encoder, name)))
-    Encoder.__init__ = planted_begin  # type: ignore[method-assign]
+    Encoder.__init__ = planted_begin  # type: ignore[method-assign]  # which is what planting is
     if how == "look":
         plant_look(numbers)
     if how == "gzip":
@@ -74,7 +74,7 @@ def plant_look(numbers: set[int]) -> None:
             os.abort()
         return look(self, records)
 
-    RecordLooker.look = planted_look  # type: ignore[method-assign]
+    RecordLooker.look = planted_look  # type: ignore[method-assign]  # which is what planting is
 
 
 def plant_gzip(numbers: set[int]) -> None:
@@ -87,7 +87,7 @@ def plant_gzip(numbers: set[int]) -> None:
             os.abort()
         return add(self, encoder, records)
 
-    DirectGzip.add = planted_add  # type: ignore[method-assign]
+    DirectGzip.add = planted_add  # type: ignore[method-assign]  # which is what planting is
 
 
 def plant_measure(numbers: set[int]) -> None:
@@ -100,7 +100,7 @@ def plant_measure(numbers: set[int]) -> None:
             os.abort()
         return measure(self, records)
 
-    Encoder.measure = planted_measure  # type: ignore[method-assign]
+    Encoder.measure = planted_measure  # type: ignore[method-assign]  # which is what planting is
 
 
 if FATAL:
