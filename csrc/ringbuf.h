@@ -989,7 +989,7 @@ void rb_gzip_free(rb_gzip *gzip);
  * rb_gzip_layout_new - get a layout ready for this writer; the plan must live as long.
  *
  * Returns: RB_OK and *layout; RB_E_ARGUMENT for one with other attributes, RB_E_TOO_LARGE when a span may take
- * more than 4 KiB, RB_E_SYSTEM without memory. Threads: any.
+ * more than 4 KiB or it has more than some 4,000 labels, RB_E_SYSTEM without memory. Threads: any.
  */
 int rb_gzip_layout_new(rb_gzip *gzip, const rb_plan *plan, rb_gzip_layout **layout, rb_error *error);
 /* rb_gzip_layout_free - free it; NULL is ignored. Threads: one. */

@@ -57,7 +57,7 @@ class GzipWriters:
         with self._lock:
             if encoder not in self._takes:
                 try:
-                    self._takes[encoder] = DirectGzip.is_supported() and DirectGzip().refusal(encoder) is None
+                    self._takes[encoder] = DirectGzip.is_supported() and self._may_write(encoder)
                 except RingBufferError:  # no memory: to be asked again
                     return False
             return self._takes[encoder] and encoder.plan not in self._refused
@@ -84,11 +84,20 @@ class GzipWriters:
             return None
         return member.data if not is_checked or self._is_right(plans, new, member, parts) else None
 
-    def _written(self, parts: Sequence[CopiedRecords]) -> Member:
+    def _may_write(self, encoder: Encoder) -> bool:
+        writer = self._writer()
+        refusal = writer.refusal(encoder)
+        self._free.append(writer)  # with what it has made of the layout
+        return refusal is None
+
+    def _writer(self) -> DirectGzip:
         try:
-            writer = self._free.pop()
+            return self._free.pop()
         except IndexError:
-            writer = DirectGzip()
+            return DirectGzip()
+
+    def _written(self, parts: Sequence[CopiedRecords]) -> Member:
+        writer = self._writer()
         for part in parts:
             writer.add(part.encoder, part.records)
         member = writer.finish()

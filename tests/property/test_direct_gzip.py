@@ -266,6 +266,16 @@ def test_spans_that_may_be_too_large_are_refused() -> None:
         DirectGzip().add(Encoder(layout, {}), layout.empty(1))
 
 
+def test_layouts_that_would_take_each_writer_megabytes_are_refused() -> None:
+    labels = [f"{number:04}" for number in range(4096)]
+    layout = SpanLayout(span_names=["a"], attributes=[Attribute("one", "label", labels=labels[:4095])])
+    assert DirectGzip().refusal(Encoder(layout, {})) is None
+    layout = SpanLayout(
+        span_names=["a"], attributes=[Attribute("one", "label", labels=labels), Attribute("on", "bool")]
+    )
+    assert DirectGzip().refusal(Encoder(layout, {})) == "labels and lengths are 4098 pieces, more than 4096"
+
+
 def test_records_of_another_layout_are_refused() -> None:
     with pytest.raises(ValueError, match="dtype"):
         DirectGzip().add(Encoder(LAYOUT, {}), np.zeros(3, "u8"))

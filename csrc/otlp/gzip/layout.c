@@ -6,7 +6,10 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-enum { WORD_BYTES = 8 };
+enum {
+    WORD_BYTES = 8,
+    MOST_PIECES = 4096 /* of a layout: each writer has its own, of 64 bytes or so */
+};
 
 /* ---- pieces ---- */
 
@@ -107,10 +110,14 @@ int rb_gzip_layout_new(rb_gzip *gzip, const rb_plan *plan, rb_gzip_layout **layo
 {
     if (gzip == NULL || plan == NULL || layout_out == NULL)
         return RB_E_ARGUMENT;
-    uint32_t attribute_count = (uint32_t)__builtin_popcountll(plan->attributes);
+    uint32_t attribute_count = (uint32_t)__builtin_popcountll(plan->attributes), pieces = 0;
     for (uint32_t i = 0; i < attribute_count; i++)
         if (!is_direct(&plan->ops[i]))
             return rb_fail(error, RB_E_ARGUMENT, 0, "attribute %u is text, OTLP, or a hex of more than 24 bytes", i);
+    for (uint32_t i = 0; i < attribute_count; i++)
+        pieces += pieces_of(&plan->ops[i]); /* each has 65,536 at most */
+    if (pieces > MOST_PIECES)
+        return rb_fail(error, RB_E_TOO_LARGE, 0, "labels and lengths are %u pieces, more than %u", pieces, MOST_PIECES);
     if (plan->protobuf_bound > RB_GZIP_MAX_SPAN_BYTES)
         return rb_fail(error, RB_E_TOO_LARGE, 0, "a span may take %llu bytes, more than %u",
                        (unsigned long long)plan->protobuf_bound, RB_GZIP_MAX_SPAN_BYTES);
