@@ -12,7 +12,7 @@ import pytest
 from tests.fleet.fleet import Arrived, Fleet
 from tests.fleet.gateways import GRPC, HTTP, Gateway, nginx, rotel
 from tests.fleet.network import inside
-from tests.kafka.cluster import TOPIC, MockCluster
+from tests.kafka.cluster import IMPATIENT, TOPIC, MockCluster
 from tests.kept_bodies import bodies_in
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ class KafkaStorm:
         ports = [int(address.rpartition(":")[2]) for address in self.cluster.bootstrap.split(",")]
         fleet.network.forward_loopback(ports, self.node, *fleet.nodes.values())
         impatient = folder / "impatient.toml"
-        impatient.write_text(
-            "[kafka]\nmessage.timeout.ms = 3000\nsocket.timeout.ms = 2000\nreconnect.backoff.max.ms = 500\n"
-        )
+        impatient.write_text(IMPATIENT)
         self._arrived = Arrived()
         fleet.begin(
             [

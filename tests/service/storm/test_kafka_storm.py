@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from tests.kafka.cluster import TOPIC, MockCluster
+from tests.kafka.cluster import IMPATIENT, TOPIC, MockCluster
 from tests.service.draining import DrainProcess
 from tests.service.storm.test_storm import Storm, rage
 
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BROKERS: Final = (1, 2, 3)
-PARTITIONS: Final = 4
 PASSING: Final = (6, 7, 19, 20, 29, 45, 89)
 TOO_LARGE: Final = 10
 MOST_TOO_LARGE: Final = 4  # each halves what is sent: of one span alone it would make a dead letter
 IN_ONE_POLL: Final = 1000
-SILENCE_SECONDS: Final = 5.0
 
 
 class KafkaStorm(Storm):
@@ -36,33 +34,27 @@ class KafkaStorm(Storm):
 
     too_large = 0
     partition_by = "none"
+    partitions = 32  # the cluster keeps 5 MiB of each: more than comes while the reader is held up
 
     def start_receiver(self) -> subprocess.Popen[str]:
-        self.cluster = MockCluster(len(BROKERS), PARTITIONS)
+        self.cluster = MockCluster(len(BROKERS), self.partitions)
         self.stack.callback(self.cluster.close)
         self.arrived: list[bytes] = []
         self.gone: list[str] = []
-        self.offsets = dict.fromkeys(range(PARTITIONS), 0)  # of what is read next
-        self.consumer = self.consumer_from_there()
+        own = {"bootstrap.servers": self.cluster.bootstrap, "group.id": "storm", "enable.auto.commit": False}
+        own |= {"auto.offset.reset": "error"}  # what the cluster has no more is told, and not passed over
+        self.consumer = Consumer({**own, "log_level": 0, "reconnect.backoff.max.ms": 500})
+        self.consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(self.partitions)])
         self.is_read = threading.Event()
-        # All the time: the cluster keeps 5 MiB of a partition, whoever has read it.
+        # All the time: the cluster forgets the oldest messages, whoever has read them.
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
         self.stack.callback(self.end_reading)
         return self.cluster.process
 
-    def consumer_from_there(self) -> Consumer:
-        own = {"bootstrap.servers": self.cluster.bootstrap, "group.id": "storm", "enable.auto.commit": False}
-        own |= {"auto.offset.reset": "error"}  # what the cluster has no more is told, and not passed over
-        consumer = Consumer({**own, "log_level": 0, "reconnect.backoff.max.ms": 500})
-        consumer.assign([TopicPartition(TOPIC, partition, offset) for partition, offset in self.offsets.items()])
-        return consumer
-
     def start_drain(self) -> DrainProcess:
         impatient = self.folder / "impatient.toml"
-        impatient.write_text(
-            "[kafka]\nmessage.timeout.ms = 3000\nsocket.timeout.ms = 2000\nreconnect.backoff.max.ms = 500\n"
-        )
+        impatient.write_text(IMPATIENT)
         return self.stack.enter_context(
             DrainProcess(
                 self.log,
@@ -86,7 +78,7 @@ class KafkaStorm(Storm):
                 for broker in struck:
                     self.cluster.up(broker)
             case "leader":
-                self.cluster.lead(self.dice.randrange(PARTITIONS), self.dice.choice(BROKERS))
+                self.cluster.lead(self.dice.randrange(self.partitions), self.dice.choice(BROKERS))
             case "errors":
                 codes = self.dice.choices(PASSING, k=self.dice.randint(1, 5))
                 if self.too_large < MOST_TOO_LARGE and self.dice.random() < 0.2:
@@ -104,21 +96,11 @@ class KafkaStorm(Storm):
         return super().calm_down()
 
     def read(self) -> None:
-        """Read until the end; replace a consumer that hears nothing: leaders that go may leave it waiting for good."""
-        heard = time.monotonic()
         while not self.is_read.is_set():
-            messages = self.consumer.consume(IN_ONE_POLL, 0.3)
-            if messages:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > SILENCE_SECONDS:
-                self.consumer.close()
-                self.consumer = self.consumer_from_there()
-                heard = time.monotonic()
-            for message in messages:
+            for message in self.consumer.consume(IN_ONE_POLL, 0.3):
                 error = message.error()
                 if error is None:
                     self.arrived.append(message.value() or b"")
-                    self.offsets[message.partition() or 0] = (message.offset() or 0) + 1
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                     self.gone.append(error.str())
 
@@ -136,6 +118,7 @@ class SortedKafkaStorm(KafkaStorm):
     """Each batch has a part for each partition."""
 
     partition_by = "trace"
+    partitions = 8
 
 
 @pytest.mark.prove
