@@ -2,9 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-# Processes that tests run in, one more than processors, since some tests wait; ARGS=-n0 runs them in one, as a debugger
-# needs it.
-JOBS ?= $(shell expr $$(nproc) + 1)
+# Processes that tests run in, two a processor, since many tests wait; ARGS=-n0 runs them in one, as a debugger needs it.
+JOBS ?= $(shell expr $$(nproc) \* 2)
 XDIST = -n $(JOBS) --maxprocesses 8
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
