@@ -55,6 +55,7 @@ class ExportState:
         values_left_out: values that were left out of what was delivered.
         gzip_spans: of what was delivered and became gzip here, by what that was made from: "records", "body".
         mistrusted_layouts: that were not written rightly from records, so that they are encoded first.
+        gzip_layouts: of the rings, by how gzip is made of their records: "straight", "unfit", "large", "mistrusted".
         running: attempts that have no verdict yet.
         failing_seconds: for how long the backend has accepted nothing that it was given; 0 when the last was accepted,
             or nothing waits any more of what it did not take.
@@ -73,6 +74,7 @@ class ExportState:
     values_left_out: int
     gzip_spans: Mapping[str, int]
     mistrusted_layouts: int
+    gzip_layouts: Mapping[str, int]
     running: int
     failing_seconds: float
     failure: str

@@ -163,6 +163,7 @@ class MeasuredExporter:
         brokers = exporter.broker_state() if isinstance(exporter, Brokered) else None
         endpoints = exporter.endpoint_states() if isinstance(exporter, Balanced) else ()
         has_more = self.has_more()
+        gzip_layouts = WRITERS.ways()._asdict()
         with self._lock:
             until = self._clock() if self._failing_until is None or self._running else self._failing_until
             # What failed last is sent again, or has been given up.
@@ -178,6 +179,7 @@ class MeasuredExporter:
                 values_left_out=self._values_left_out,
                 gzip_spans={made_from: self._gzip_spans[made_from] for made_from in ("records", "body")},
                 mistrusted_layouts=WRITERS.mistrusted,
+                gzip_layouts=gzip_layouts,
                 running=self._running,
                 failing_seconds=0.0 if since is None else until - since,
                 failure="" if since is None else self._failure,

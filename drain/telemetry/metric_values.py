@@ -86,6 +86,11 @@ def gzip_spans(reading: Reading) -> Values:
     return [((made_from,), spans) for made_from, spans in reading.exports.gzip_spans.items()]
 
 
+def gzip_layouts(reading: Reading) -> Values:
+    """Return the layouts by how gzip is made of their records."""
+    return [((way,), layouts) for way, layouts in reading.exports.gzip_layouts.items()]
+
+
 def attempt_durations(reading: Reading) -> Iterable[Distribution]:
     """Return how long attempts took."""
     exports = reading.exports

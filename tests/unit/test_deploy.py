@@ -433,6 +433,7 @@ FIRING = {
     "RingbufTracesDecidedEarly": ['ringbuf_drain_sampling_traces_total{instance="a",reason="hold"} 0x10 5x10'],
     "RingbufHoldLost": ['ringbuf_drain_hold_spans_left_total{instance="a",service="shop",outcome="lost"} 0x10 5x10'],
     "RingbufHoldRemade": ['ringbuf_drain_hold_files_remade_total{instance="a"} 0x10 1x10'],
+    "RingbufGzipMistrusted": ['ringbuf_drain_export_gzip_mistrusted_layouts_total{instance="a"} 0x10 1x10'],
     "RingbufReloadFailed": ['ringbuf_drain_failed_reloads_total{instance="a"} 0x10 1x10'],
 }
 

@@ -52,6 +52,13 @@ BACKEND: Final[tuple[Metric, ...]] = (
         "made_from",
         unit="{span}",
     ),
+    gauge(
+        "export_gzip_layouts",
+        values.gzip_layouts,
+        "Layouts by how gzip is made of their records: straight; encoded first, as unfit, as large, as mistrusted.",
+        "way",
+        unit="{layout}",
+    ),
     counter(
         "export_gzip_mistrusted_layouts",
         lambda reading: values.one(reading.exports.mistrusted_layouts),

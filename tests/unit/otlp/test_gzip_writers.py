@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from drain.otlp.request import Request
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 from ringbuf.layout.layout import Attribute, SpanLayout
+from tests.clocks import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +30,16 @@ SECONDS = 30.0
 
 
 @pytest.fixture
-def writers(monkeypatch: pytest.MonkeyPatch) -> GzipWriters:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def writers(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> GzipWriters:
     """Return the writers that this test has for itself."""
     if not DirectGzip.is_supported():
         pytest.skip("this processor has no carry-less product")
-    writers = GzipWriters()
+    writers = GzipWriters(clock)
     monkeypatch.setattr(copied_batch, "WRITERS", writers)
     monkeypatch.setattr(gzip_writers, "_FEWEST", 9)
     monkeypatch.setattr(gzip_writers, "_FEWEST_OF_RING", 3)
@@ -207,24 +214,107 @@ def test_a_ring_that_comes_when_there_is_no_memory_is_encoded_meanwhile(
     assert writers.takes(encoder)
 
 
-def test_a_layout_whose_members_are_large_is_encoded_from_then_on(
-    writers: GzipWriters, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = Encoder(layout(), {})
-    finish = DirectGzip.finish
+@pytest.fixture
+def make_large(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Return a function that says whether members are large from now on."""
+    finish, is_large = DirectGzip.finish, False
 
-    def large(self: DirectGzip) -> Member:
+    def planted_finish(self: DirectGzip) -> Member:
         member = finish(self)
+        if not is_large:
+            return member
         return member._replace(data=member.data + gzip(b"") * len(member.data))  # which decompresses to the same
 
-    monkeypatch.setattr(DirectGzip, "finish", large)
+    def make(answer: bool) -> None:
+        nonlocal is_large
+        is_large = answer
+
+    monkeypatch.setattr(DirectGzip, "finish", planted_finish)
+    return make
+
+
+def made_from(encoder: Encoder, count: int = 50) -> str:
+    part = encoder, records(encoder.layout, count)
+    sent = request(part)
+    assert gunzip(sent.gzip()) == body_of(part)
+    return sent.gzip_from
+
+
+def test_a_layout_whose_first_member_is_large_is_encoded_for_a_minute_and_then_tried_again(
+    writers: GzipWriters, clock: Clock, make_large: Callable[[bool], None]
+) -> None:
+    encoder, other = Encoder(layout(), {}), Encoder(layout("other"), {})
+    make_large(True)
     with capture_logs() as logs:
-        first, second = request((encoder, records(layout(), 50))), request((encoder, records(layout(), 50)))
-        assert gunzip(first.gzip()) == gunzip(second.gzip())
+        for _ in range(3):  # the third time as the first: what is large stays so
+            assert writers.takes(encoder)
+            assert (made_from(encoder), made_from(encoder)) == ("records", "body")
+            assert not writers.takes(encoder)
+            clock.now += 59.9
+            assert not writers.takes(encoder)
+            clock.now += 0.2
     assert [line["log_level"] for line in logs] == ["info"], "once"
-    assert (first.gzip_from, second.gzip_from) == ("records", "body")
-    assert not writers.takes(encoder)
+    make_large(False)
+    assert (made_from(other), writers.takes(other)) == ("records", True), "another layout is none of it"
+    with capture_logs() as logs:
+        assert [made_from(encoder) for _ in range(3)] == ["records"] * 3
+    assert [line["log_level"] for line in logs] == ["info"], "once"
     assert writers.mistrusted == 0
+
+
+def test_a_layout_whose_members_become_large_is_found_out(
+    writers: GzipWriters, clock: Clock, make_large: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gzip_writers, "_CHECKED_OF", 2)
+    monkeypatch.setattr(gzip_writers, "_MEASURED_OF", 4)
+    encoder = Encoder(layout(), {})
+    assert writers.takes(encoder)
+    made = []
+    for number in range(1, 7):
+        make_large(number > 1)
+        made.append(made_from(encoder))
+    assert made == ["records"] * 4 + ["body"] * 2
+    make_large(False)
+    clock.now += 60
+    assert made_from(encoder) == "records"
+
+
+def test_of_a_large_member_the_layouts_are_encoded_first_that_are_tried(
+    writers: GzipWriters, clock: Clock, make_large: Callable[[bool], None]
+) -> None:
+    old, new = Encoder(layout(), {}), Encoder(layout("new"), {})
+    assert (writers.takes(old), writers.takes(new), made_from(old)) == (True, True, "records")
+    make_large(True)
+    request((old, records(layout(), 50)), (new, records(layout("new"), 50))).gzip()
+    assert (writers.takes(old), writers.takes(new)) == (True, False)
+    assert (made_from(old), made_from(new)) == ("records", "body")
+    clock.now += 60
+    assert writers.takes(new)
+
+
+def test_it_is_told_how_gzip_is_made_of_each_layout(
+    writers: GzipWriters, clock: Clock, make_large: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert writers.ways() == (0, 0, 0, 0)
+    text = Encoder(SpanLayout(span_names=["page"], attributes=[Attribute("path", "str", 20)]), {})
+    rings = [Encoder(layout(), {"service.name": name}) for name in ("one", "two")]
+    large, wrong = Encoder(layout("large"), {}), Encoder(layout("wrong"), {})
+    assert [writers.takes(encoder) for encoder in (*rings, text, large, wrong)] == [True, True, False, True, True]
+    assert writers.ways()._asdict() == {"straight": 3, "unfit": 1, "large": 0, "mistrusted": 0}
+    make_large(True)
+    assert made_from(large) == "records"
+    make_large(False)
+    finish = DirectGzip.finish
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectGzip, "finish", lambda self: wrong_count(finish(self)))
+        assert made_from(wrong) == "body"
+    assert writers.ways()._asdict() == {"straight": 1, "unfit": 1, "large": 1, "mistrusted": 1}
+    clock.now += 60
+    assert made_from(large) == "records"
+    assert writers.ways().straight == 2
+    del rings
+    gc.collect()
+    assert writers.ways()._asdict() == {"straight": 1, "unfit": 1, "large": 0, "mistrusted": 1}
 
 
 def test_threads_write_at_the_same_time(writers: GzipWriters) -> None:

@@ -18,7 +18,7 @@ from drain.accounting.snapshot import Snapshot, SnapshotExchange
 from drain.accounting.sums import Sums
 from drain.exporters.measured import MeasuredExporter
 from drain.exporters.protocol import Result, Verdict
-from drain.otlp.gzip_writers import WRITERS
+from drain.otlp.gzip_writers import WRITERS, Ways
 from drain.otlp.request import Request
 from drain.telemetry.health import Health
 from drain.telemetry.metric_table import METRICS
@@ -218,10 +218,13 @@ def test_delivered_spans_are_counted_by_what_their_gzip_was_made_from(monkeypatc
     for sent in (straight, straight, encoded, stored, plain):
         exporter.export(sent)
     monkeypatch.setattr(WRITERS, "mistrusted", 2)
+    monkeypatch.setattr(WRITERS, "ways", lambda: Ways(straight=4, unfit=3, large=1, mistrusted=2))
     of = registry(Snapshot(), exporter, clock)
     assert value(of, "drain_export_gzip_spans_total", made_from="records") == 5
     assert value(of, "drain_export_gzip_spans_total", made_from="body") == 3, "not what had been compressed before"
     assert value(of, "drain_export_gzip_mistrusted_layouts_total") == 2
+    layouts = {way: value(of, "drain_export_gzip_layouts", way=way) for way in Ways._fields}
+    assert layouts == {"straight": 4, "unfit": 3, "large": 1, "mistrusted": 2}
 
 
 def test_a_backend_fails_from_the_first_refusal_until_it_accepts_something() -> None:
