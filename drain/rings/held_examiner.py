@@ -121,9 +121,9 @@ class HeldExaminer:
         begin_quantum()
         decide(self._rules, origin.layout, origin.service, origin.root_threshold, records)
         kept = Kept(KeptTable([KeptRow("rule", 0)]), np.zeros(len(records), np.uint16))
-        encoder = Encoder(origin.layout, origin.resource)
-        encode = encoder.encode_json if self._encoding == "json" else encoder.encode
-        for rows in (kept, None):  # of a dry run nothing is written beside
+        for rows, root_threshold in ((kept, 0), (None, origin.root_threshold)):  # by rules, and in a dry run
+            encoder = Encoder(origin.layout, origin.resource, root_threshold)
+            encode = encoder.encode_json if self._encoding == "json" else encoder.encode
             take_apart(encode(records, rows), self._encoding)
         self._metrics.of(origin.layout, origin.service).exemplars(records)
 

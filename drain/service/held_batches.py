@@ -64,7 +64,7 @@ class HeldSegment:
 
 
 AS_THEY_ARE: Final[Sequence[str]] = ()
-"""In the place of the rules' names: of the spans nothing is written but what they are."""
+"""In the place of the rules' names: the spans are what they would be without rules."""
 
 
 class HeldBatches:
@@ -105,7 +105,7 @@ class HeldBatches:
         self._partitioner = partitioner
         self._clock = clock
         self._trouble = trouble
-        self._encoders: dict[bytes, Encoder] = {}
+        self._encoders: dict[tuple[bytes, int], Encoder] = {}
         self._counters: dict[bytes, SpanCounter] = {}
         self._kept: deque[tuple[Sequence[str], np.ndarray, Fates]] = deque()
         self._unsent = 0
@@ -251,7 +251,8 @@ class HeldBatches:
 
     def _encode(self, origin: Origin, records: np.ndarray, kept: Kept | None) -> Encoded | None:
         try:
-            encoder = self._encoder_of(origin)
+            # What a kept span states is in its row: of those that are as they are the head's sampler says it.
+            encoder = self._encoder_of(origin, origin.root_threshold if kept is None else 0)
             return encoder.encode_json(records, kept) if self._is_json else encoder.encode(records, kept)
         except MemoryError:
             raise  # not the record's fault; what is not settled is in the hold
@@ -273,12 +274,13 @@ class HeldBatches:
             self._trouble.warn("held records give no exemplars", service=origin.service, reason=repr(error))
             return None
 
-    def _encoder_of(self, origin: Origin) -> Encoder:
-        encoder = self._encoders.get(origin.id)
+    def _encoder_of(self, origin: Origin, root_threshold: int) -> Encoder:
+        encoder = self._encoders.get((origin.id, root_threshold))
         if encoder is None:
             if len(self._encoders) >= _MOST_ENCODERS:
                 self._encoders.clear()
-            encoder = self._encoders[origin.id] = Encoder(origin.layout, origin.resource)
+            encoder = Encoder(origin.layout, origin.resource, root_threshold)
+            self._encoders[origin.id, root_threshold] = encoder
         return encoder
 
 

@@ -170,7 +170,8 @@ class Origins:
 
 def _origin_of(identity: bytes, document: bytes) -> Origin:
     magic, layout_bytes, resource_bytes, root_threshold = _HEAD.unpack_from(document)
-    if magic != _MAGIC or len(document) != _HEAD.size + layout_bytes + resource_bytes:
+    is_whole = len(document) == _HEAD.size + layout_bytes + resource_bytes
+    if magic != _MAGIC or not is_whole or root_threshold > lib.RB_THRESHOLDS:
         raise LayoutError("not an origin")
     layout = document[_HEAD.size : _HEAD.size + layout_bytes]
     resource = resource_from_json(document[_HEAD.size + layout_bytes :])

@@ -1,4 +1,4 @@
-"""A dry run: all is delivered at once and as it is, and the rules count what they would have kept."""
+"""A dry run: all is delivered at once and as without rules, which count what they would have kept."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pytest
 
+from drain.otlp.encoder import to_resource_spans
 from drain.sampling.rules import DEFAULT, Rule, Rules
 from drain.service.held_batches import GATHERING_SECONDS
+from ringbuf._ringbuf import lib
 from tests.seeds import drawn_seed
-from tests.unit.service.test_late_sampling import ERRORS, RULES, SECOND, Bench, drawn, span_of
+from tests.unit.service.test_late_sampling import ERRORS, LAYOUT, RULES, SECOND, Bench, drawn, span_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DRY: Final = replace(RULES, is_dry_run=True)
 UNSAMPLED: Final = 0x100  # flags: the head knows of sampling, and did not want it
+RESOURCE: Final = {"service.name": "shop"}
 
 
 def looks(seed: int) -> list[tuple[int, np.ndarray[Any, Any]]]:
@@ -63,6 +66,33 @@ def test_all_is_delivered_as_it_is_and_the_counts_are_those_of_the_rules(tmp_pat
     assert 0 < len(real.delivered) < len(came)
     dry.late.close()
     real.late.close()
+
+
+@pytest.mark.parametrize("kills", [False, True])
+@pytest.mark.parametrize("root_threshold", [0, 1, 1 + (1 << 55)])
+def test_what_is_delivered_is_what_a_drain_without_rules_would_deliver(
+    tmp_path: Path, root_threshold: int, *, kills: bool
+) -> None:
+    """Also what the head says that its spans stand for: all that it kept are delivered."""
+    seed = drawn_seed()
+    records = drawn(np.random.default_rng(seed), 60, 20, 0)
+    records["flags"][::2] |= lib.RB_SPAN_RANDOM  # the ring's sampler decided, where it is the root's
+    records["present"] |= np.where(np.arange(60) % 3, 0, np.uint32(lib.RB_PRESENT_ROOT_THRESHOLD))
+    bench = Bench(tmp_path, DRY)
+    ring = bench.ring(1)
+    bench.late.leave(ring)
+    ring.resource, ring.root_threshold = RESOURCE, root_threshold
+    bench.late.join(ring)
+    bench.late.read(ring, 0, records, 0, 60, 0)
+    if kills:
+        bench.hold.close()
+        bench.open()
+    bench.late.decide_all(bench.now_nano)
+    bench.deliver()
+    (expected,) = to_resource_spans(records, LAYOUT, RESOURCE, root_threshold).scope_spans
+    assert bench.delivered == {span.span_id: span for span in expected.spans}, f"seed {seed}"
+    assert {bool(span.trace_state) for span in expected.spans} == ({True, False} if root_threshold else {False})
+    bench.late.close()
 
 
 def test_nothing_waits_for_a_decision(tmp_path: Path) -> None:

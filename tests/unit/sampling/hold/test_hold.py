@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import random
 import struct
@@ -18,6 +19,7 @@ import structlog
 from drain.accounting.outcome import Outcome
 from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import Hold, HoldFullError
+from drain.sampling.hold.origins import OriginError, Origins
 from drain.sampling.hold.unreadable import published_in
 from ringbuf._ringbuf import ffi, lib
 from tests.hold_walk import CAPACITY_BYTES, CHUNK_BYTES, LANE, RESOURCE, RING, opened, places_by_number, records_of
@@ -728,6 +730,16 @@ def test_what_is_no_file_of_ours_is_set_aside(folder: Path, hold: Hold, origin: 
     again.close()
     opened(folder).close()
     assert len(list(folder.glob("unsound-*"))) <= 4
+
+
+def test_an_origin_whose_threshold_cannot_be_is_none(folder: Path, hold: Hold) -> None:
+    """The hash of a file says that it is whole, and not who wrote it; the trace table would end the drain."""
+    document = bytearray(hold.origin(LAYOUT.to_json(), RESOURCE, lib.RB_THRESHOLDS).document)
+    document[16:24] = struct.pack("<Q", lib.RB_THRESHOLDS + 1)
+    identity = hashlib.blake2b(document, digest_size=16).digest()
+    folder.joinpath(f"origin-{identity.hex()}").write_bytes(document)
+    with pytest.raises(OriginError, match="not an origin"):
+        Origins(folder).of(identity)
 
 
 def test_origins_that_nobody_refers_to_are_forgotten_and_the_bound_holds(hold: Hold, folder: Path) -> None:
