@@ -219,9 +219,10 @@ class LateSampling:
         """Return whether so many records of a ring can be held, now that what can be done for it is done.
 
         A ring with more than its share of the hold gives way first: its own oldest traces are decided, and where that
-        does not help while the hold runs short, it waits. Where there is no room the oldest traces are decided early of
-        the ring with most bytes waiting, then of the next. Room comes in chunks: more than is asked for has to go. What
-        is kept makes room when it is delivered: until then nothing more is decided for it.
+        does not help it waits while the hold runs short, or it has more on its way than is left. Where there is no room
+        the oldest traces are decided early of the ring with most bytes waiting, then of the next. Room comes in chunks:
+        more than is asked for has to go. What is kept makes room when it is delivered: until then nothing more is
+        decided for it.
         """
         key = _key_of(ring)
         slot_bytes = self._origins[key].layout.slot_bytes
@@ -245,20 +246,25 @@ class LateSampling:
     def _is_within_its_share(self, key: RingKey, slot_bytes: int, count: int, now_nano: int) -> bool:
         """Decide a ring's oldest traces while more of it waits than its share; return whether it may have more.
 
-        A ring with no more than 1/8 of the hold is within it. Beyond that it is 1 / rings, and 1/8 while there is room.
+        The share is 1 / rings, and 1/8 while there is room. What is on its way makes no room before it is delivered: of
+        that a ring may have as much as is left then, so that some is left for another, however many have too much.
         """
         room, mine = self.hold.capacity_bytes, self.hold.waiting_bytes(key) + count * slot_bytes
-        if mine * _MOST_SHARES <= room:
-            return True
-        is_short = self.hold.used_bytes > room - room // _MOST_SHARES
         share = room // len(self._origins)
-        if not is_short:
-            share = max(share, room // _MOST_SHARES)
         if mine <= share:
             return True
+        is_short = self.hold.used_bytes > room - room // _MOST_SHARES
+        if not is_short:
+            share = max(share, room // _MOST_SHARES)
+            if mine <= share:
+                return True
         self._rules.decide_due(now_nano)
         self._decide_early((mine - share) // slot_bytes + 1, Why.SHARE, now_nano, key)
-        return not is_short or self.hold.waiting_bytes(key) + count * slot_bytes <= share
+        mine = self.hold.waiting_bytes(key) + count * slot_bytes
+        if mine <= share:
+            return True
+        is_too_much = self.on_their_way * slot_bytes > mine - share and mine > room - self.hold.used_bytes
+        return not (is_short or is_too_much)
 
     def _decide_early(self, spans: int, why: Why, now_nano: int, key: RingKey | None) -> int:
         """Decide the oldest traces of a ring, None: of that with most spans; return how many spans are settled."""

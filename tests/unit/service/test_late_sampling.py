@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pytest
@@ -283,19 +283,81 @@ def test_a_ring_that_floods_the_hold_has_its_own_traces_decided_and_no_other_s(t
     bench.late.close()
 
 
-def test_what_a_ring_has_on_its_way_in_an_outage_leaves_room_for_the_others(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, of_ratio(1.0), capacity_bytes=16 << 16)
-    greedy, other = bench.ring(1), bench.ring(2)
-    source, count = np.random.default_rng(3), 0
-    while bench.late.has_room(greedy, 100):
-        bench.late.read(greedy, 0, drawn(source, 100, 50, count), count, count + 100, 0)
-        count += 100
-        assert count < 10_000
-    assert bench.hold.waiting_bytes(RingKey(1, 1)) > bench.hold.capacity_bytes // 2
-    assert bench.late.has_room(other, 100)
-    bench.late.read(other, 0, drawn(source, 100, 50, 10**6), 0, 100, 0)
-    bench.check_law()
-    bench.late.close()
+class Crowd:
+    """Rings that share a hold of 4 MiB: what fails is kept at once, and is on its way; all else waits."""
+
+    LOOK: Final = 200  # records: 0.6 % of the hold
+    TRACE: Final = 4  # spans: of single ones as many as there is room for are more than the table takes
+
+    def __init__(self, folder: Path, rings: int) -> None:
+        self.bench = Bench(folder, Rules((ERRORS, Rule(DEFAULT, ratio=0.0))), capacity_bytes=64 << 16)
+        self.rings = [self.bench.ring(number) for number in range(rings)]
+        self.room = self.bench.hold.capacity_bytes
+        self.count = 0
+        self._source = np.random.default_rng(3)
+
+    def read(self, number: int, *, failing: bool) -> bool:
+        """Let a look of a ring come; return whether there was room for it."""
+        if not self.bench.late.has_room(self.rings[number], self.LOOK):
+            return False
+        records = np.zeros(self.LOOK, LAYOUT.dtype)
+        ids = np.frombuffer(self._source.bytes(16 * self.LOOK // self.TRACE), np.uint8).reshape(-1, 16)
+        records["trace_id"] = ids.repeat(self.TRACE, axis=0)
+        records["span_id"] = np.frombuffer(self._source.bytes(8 * self.LOOK), np.uint8).reshape(-1, 8)
+        records["parent_span_id"], records["kind"], records["flags"] = 1, 1, 0x101
+        records["status"] = 2 * failing
+        self.bench.late.read(self.rings[number], 0, records, self.count, self.count + self.LOOK, 0)
+        self.count += self.LOOK
+        return True
+
+    def share(self, number: int) -> float:
+        """Return which part of the hold a ring has."""
+        return self.bench.hold.waiting_bytes(RingKey(number, number)) / self.room
+
+    def early(self) -> dict[str, int]:
+        """Return how many traces were decided early, by why."""
+        reasons = [why.value for why in (Why.HOLD, Why.SHARE, Why.LIMIT)]
+        rules = self.bench.late.status().rules.values()
+        return {why: count for why in reasons if (count := sum(rule.traces[why] for rule in rules))}
+
+    def close(self) -> None:
+        self.bench.check_law()
+        self.bench.late.close()
+
+
+@pytest.mark.parametrize(("rings", "greedy"), [(2, 1), (3, 1), (20, 1), (20, 2)])
+def test_what_rings_have_on_their_way_in_an_outage_leaves_room_for_the_others(
+    rings: int, greedy: int, tmp_path: Path
+) -> None:
+    """One has as much as is left then, the next as much as is left of that: no trace of the others is decided early."""
+    crowd = Crowd(tmp_path, rings)
+    for number in range(greedy):
+        while crowd.read(number, failing=True):
+            assert crowd.share(number) <= 0.5 ** (number + 1)
+        assert crowd.share(number) > max(1 / rings, 1 / 8) - 0.05
+    for number in range(greedy, rings):
+        assert crowd.read(number, failing=False)
+    assert crowd.early() == {}
+    assert crowd.bench.late.waiting == crowd.count
+    crowd.close()
+
+
+def test_a_ring_may_have_an_eighth_while_there_is_room_and_then_its_part_of_all(tmp_path: Path) -> None:
+    crowd = Crowd(tmp_path, 20)
+
+    def is_short() -> bool:
+        return crowd.bench.hold.used_bytes > crowd.room * 7 // 8
+
+    for number in range(8):
+        while crowd.share(number) < 1 / 8 - 0.01 and not is_short():
+            assert crowd.read(number, failing=False)
+            assert crowd.early() == {}
+    assert is_short()
+    assert crowd.read(0, failing=False)
+    assert crowd.share(0) <= 1 / 20
+    assert crowd.early().keys() == {"share"}
+    assert crowd.share(1) > 1 / 10, "it has not asked for more"
+    crowd.close()
 
 
 @pytest.mark.parametrize("bound", ["traces_per_second", "kept_spans_per_second"])
