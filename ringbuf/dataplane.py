@@ -31,6 +31,7 @@ from ringbuf.sites.argument import u64
 from ringbuf.sites.packing import pack_constants
 from ringbuf.sites.refusal import Refusals
 from ringbuf.sites.span import KNOWN_TRACE_FLAGS, LOCAL, REMOTE, Parent
+from ringbuf.status import SpanKind
 from ringbuf.traceparent import check_flags, check_span_id, check_trace_id, parse_traceparent
 
 if TYPE_CHECKING:
@@ -71,17 +72,24 @@ _ids, _ids_owner = new_producer()
 _refused_ids: Final = Refusals("emit_dataplane_span")
 
 
-def site(op: OpType, *, resource_kind: ResourceKind | None = None, emitter: Emitter | None = None) -> DataplaneSite:
+def site(
+    op: OpType,
+    *,
+    resource_kind: ResourceKind | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    emitter: Emitter | None = None,
+) -> DataplaneSite:
     """Bind an operation once, where its spans are emitted.
 
     Args:
         op: any but TASKLET_SUBMIT.
         resource_kind: what its leases are for; None: `op.resource_kind`. CAPABILITY_… operations have none of their
             own: a capability is for a lease of some kind, which is the kind to give.
+        kind: a `SpanKind`, or OpenTelemetry's: SERVER where a request of another host is served.
         emitter: None: the process's shared one, which may be configured later.
 
     Raises:
-        TypeError: `op` or `resource_kind` is of another type.
+        TypeError: `op`, `resource_kind` or `kind` is of another type.
         ValueError: `op` is TASKLET_SUBMIT, a CAPABILITY_… operation is bound without a `resource_kind`, or the emitter
             has another layout.
 
@@ -96,7 +104,7 @@ def site(op: OpType, *, resource_kind: ResourceKind | None = None, emitter: Emit
             raise ValueError(f"{op} is a control-plane submission: it has no data-plane span")
         raise ValueError(f"resource_kind: {op} needs the kind of the lease that the capability is for")
     _check_type("resource_kind", resource_kind, ResourceKind)
-    return DataplaneSite(emitter or get_emitter(), op, resource_kind)
+    return DataplaneSite(emitter or get_emitter(), op, resource_kind, kind)
 
 
 def build_dataplane_span(

@@ -19,7 +19,7 @@ from ringbuf.sites.argument import END, START, STATUS, Argument, pack_time
 from ringbuf.sites.packing import pack_constants
 from ringbuf.sites.site import BoundSite
 from ringbuf.sites.span import Parent, Span
-from ringbuf.status import Status, member_of
+from ringbuf.status import SpanKind, Status, member_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,9 @@ class DataplaneSite(BoundSite):
 
     __slots__ = ()
 
-    def __new__(cls, emitter: ProcessRing, op: OpType, resource_kind: ResourceKind) -> Self:
+    def __new__(
+        cls, emitter: ProcessRing, op: OpType, resource_kind: ResourceKind, span_kind: SpanKind = SpanKind.INTERNAL
+    ) -> Self:
         """Bind the operation; the arguments are those of `ringbuf.dataplane.site`."""
         kind = dataplane_span_kind_for_op_type(op)
         if kind is None:
@@ -88,8 +90,8 @@ class DataplaneSite(BoundSite):
             _OPERATION.attribute.key: op,
             _OUTCOME.attribute.key: Outcome.OK,  # until the argument says another
         }
-        record = pack_constants(DATAPLANE_LAYOUT, kind.span_name, constants)
-        origin = (cls, (emitter, op, resource_kind))
+        record = pack_constants(DATAPLANE_LAYOUT, kind.span_name, constants, kind=span_kind)
+        origin = (cls, (emitter, op, resource_kind, member_of(SpanKind, "kind", span_kind)))
         return cls.bind(emitter, kind.span_name, record, _ARGUMENTS, _fail, _convert, DataplaneSpan, origin)
 
     if TYPE_CHECKING:  # the base class has them, for any arguments
@@ -139,7 +141,14 @@ class DataplaneSite(BoundSite):
         emit = described(
             "emit",
             "emit($self, lease, start_unix_nano, end_unix_nano=None, nbytes=None, outcome=..., *, status=None)\n--\n\n"
-            "Write a span under the enclosing `with` span, or a root, and return whether it was written.",
+            "Write a span under the enclosing `with` span, or a root, and return whether it was written.\n\n"
+            "Args:\n"
+            "    lease: a `LeaseId`.\n"
+            "    start_unix_nano: nanoseconds since 1970, as `ringbuf.unix_nano` gives them.\n"
+            "    end_unix_nano: the same; None, or left out: now.\n"
+            "    nbytes: that were moved; None: not told.\n"
+            "    outcome: an `Outcome`.\n"
+            "    status: a `ringbuf.Status`; None: that of the outcome.",
         )
         emit_under = described(
             "emit_under",
@@ -149,7 +158,10 @@ class DataplaneSite(BoundSite):
         span = described(
             "span",
             "span($self, lease, /, *, traceparent=None)\n--\n\n"
-            "Return a span for a `with` block: it times the block, and writes itself at the end.",
+            "Return a span for a `with` block: it times the block, and writes itself at the end.\n\n"
+            "Args:\n"
+            "    lease: a `LeaseId`.\n"
+            "    traceparent: the header of the caller in another process, which becomes the parent.",
         )
 
     def wrap(self, lease: LeaseId) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:

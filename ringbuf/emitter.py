@@ -8,6 +8,7 @@ from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.ring.emitter_stats import EmitterStats
 from ringbuf.ring.process_ring import PROCESS_RINGS, WRITTEN, ProcessRing, warn_of_no_ring, words
+from ringbuf.ring.resource import given_attributes
 from ringbuf.ring.settings import DEFAULT_CAPACITY, RingSettings
 from ringbuf.status import SpanKind
 
@@ -74,7 +75,7 @@ class Emitter(ProcessRing):
         self._begin(
             _layout_or_default(layout),
             RingSettings(
-                service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled
+                service_name, given_attributes(resource_attributes), ring_dir, capacity, lanes, mode, emit_unsampled
             ),
         )
         self.open_or_tell()

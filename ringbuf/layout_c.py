@@ -2,7 +2,8 @@
 
     python -m ringbuf.layout_c LAYOUT [NAME] > NAME_layout.h
 
-LAYOUT is what `ringbuf.layout_source.load_layout` takes; NAME is what the header's identifiers begin with.
+LAYOUT is FILE.py or MODULE, with :ATTRIBUTE where it has several layouts; a layout's JSON; or a ring. NAME is what the
+header's identifiers begin with, without it the scope's name.
 """
 
 from __future__ import annotations
@@ -315,6 +316,9 @@ def main(arguments: Sequence[str]) -> int:
     """Print the header of a layout; return the exit code."""
     from ringbuf.layout_source import load_layout  # noqa: PLC0415 - of no use to who imports the function
 
+    if {"-h", "--help"} & {*arguments}:
+        sys.stdout.write(__doc__ or "")
+        return 0
     if not 1 <= len(arguments) <= 2:  # noqa: PLR2004 - LAYOUT and NAME
         sys.stderr.write(__doc__ or "")
         return _USAGE

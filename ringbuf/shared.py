@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ringbuf.emitter import SHARED, Emitter
+from ringbuf.ring.resource import given_attributes
 from ringbuf.ring.settings import DEFAULT_CAPACITY, RingSettings
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def configure(
 ) -> Emitter:
     """Configure the shared emitter and make its ring; returns it. Sites that were bound before go on with it.
 
+    Once is enough; the same arguments again change nothing, so that a factory of applications may call it each time.
+
     A forked child may configure anew, before its first span: a server's worker need not be what its parent is.
 
     Args:
@@ -53,7 +56,8 @@ def configure(
         emit_unsampled: the same.
 
     Raises:
-        RuntimeError: it has a ring in this process already (close it first), or sites rely on its layout.
+        RuntimeError: it has a ring in this process already, by other arguments (close it first), or sites rely on its
+            layout.
         ValueError, TypeError, RingCreateError: as `Emitter`.
     """
     found = get_emitter()
@@ -61,7 +65,7 @@ def configure(
         # Sites of the closed one stay closed; those bound from now on use the new one.
         found = Emitter.unopened(layout)
     settings = RingSettings(
-        service_name, dict(resource_attributes or {}), ring_dir, capacity, lanes, mode, emit_unsampled
+        service_name, given_attributes(resource_attributes), ring_dir, capacity, lanes, mode, emit_unsampled
     )
     found.configure(layout, settings)
     SHARED[None] = found

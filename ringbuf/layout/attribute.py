@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ringbuf._ringbuf import lib
 from ringbuf.layout.attribute_types import LENGTH_BYTES, TYPES, Shape, TypeRow
+from ringbuf.wording import some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +101,10 @@ class Attribute:
         errors = checked_texts(self.error_labels, f"attribute {self.key!r}: error_labels")
         for label in errors:
             if label not in (self.labels or ()):
-                raise ValueError(f"attribute {self.key!r}: error_labels: {label!r} is none of its labels")
+                raise ValueError(
+                    f"attribute {self.key!r}: error_labels: {label!r} is none of its labels, "
+                    f"{some(self.labels) if self.labels else 'it has none'}"
+                )
         object.__setattr__(self, "error_labels", errors)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
@@ -13,9 +14,10 @@ from ringbuf.layout.attribute import Attribute, LayoutField, checked_text, check
 from ringbuf.layout.attribute_types import TYPES, AttributeType, Shape
 from ringbuf.layout.layout_json import Content, dump, parse
 from ringbuf.layout.value import unpack_value
+from ringbuf.wording import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import numpy as np
 
@@ -98,6 +100,8 @@ class SpanLayout:
         resource_schema_url: str = "",
         record_errors: bool = False,
     ) -> None:
+        if not isinstance(attributes, Iterable):
+            raise TypeError(f"attributes is a sequence of Attribute, not {attributes!r}")
         attributes = tuple(attributes)
         for attribute in attributes:
             if not isinstance(attribute, Attribute):
@@ -176,7 +180,9 @@ class SpanLayout:
         try:
             return self._indices[key]
         except KeyError:
-            raise ValueError(f"the layout has no attribute {key!r}; it has {', '.join(self._indices)}") from None
+            raise ValueError(
+                f"the layout has no attribute {key!r}; it has {', '.join(self._indices) or 'none'}"
+            ) from None
 
     def name_index(self, span_name: str) -> int:
         """Return the span name's index: what a record's `name` holds.
@@ -187,7 +193,7 @@ class SpanLayout:
         try:
             return self._name_indices[span_name]
         except KeyError:
-            raise ValueError(f"span_names has no {span_name!r}") from None
+            raise ValueError(f"span_names has no {span_name!r}; it has {some(self.span_names)}") from None
 
     @property
     def dtype(self) -> np.dtype[np.void]:

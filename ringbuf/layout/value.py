@@ -23,7 +23,7 @@ import sys
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 
 from ringbuf.layout.attribute_types import Shape
-from ringbuf.wording import counted
+from ringbuf.wording import counted, some
 
 if TYPE_CHECKING:
     from ringbuf.layout.attribute import LayoutField
@@ -101,7 +101,7 @@ def label_index(field: LayoutField, value: Any) -> int:
         try:
             return labels.index(str.__str__(value))
         except ValueError:
-            raise ValueError(f"{key}: {shown(value)} is none of its labels") from None
+            raise ValueError(f"{key}: {shown(value)} is none of its labels, {some(labels)}") from None
     index = integer(key, value)
     if not 0 <= index < len(labels):
         raise ValueError(f"{key}: there is no label {shown(index)}; it has {len(labels)}")

@@ -38,6 +38,8 @@ def ensure_ring_dir(path: Path) -> None:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        pass  # it is no directory, or a link: said below
     except OSError as error:
         raise RingCreateError(
             f"{path}: the ring directory cannot be made ({error.strerror}); set RINGBUF_DIR"

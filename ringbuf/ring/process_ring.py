@@ -26,7 +26,7 @@ from ringbuf.layout.layout import SpanLayout
 from ringbuf.log import logger, wait_until_told, warn_aside
 from ringbuf.ring.emitter_stats import EmitterStats
 from ringbuf.ring.producer import new_producer
-from ringbuf.ring.settings import RingSettings, is_required, open_ring
+from ringbuf.ring.settings import RingSettings, is_required, open_ring, ring_dir_of
 from ringbuf.sampling import RootSampler, is_root_sampled, root_sampler
 from ringbuf.wording import counted
 
@@ -93,12 +93,20 @@ class ProcessRing:
     def configure(self, layout: SpanLayout | None, settings: RingSettings) -> None:
         """Give an emitter without a ring (`unopened`, or inherited by a fork) what the constructor would, and a ring.
 
+        One whose ring was made by the same arguments stays as it is: a program's factory may run more than once.
+
         Raises:
-            RuntimeError: it has a ring already, or sites were bound to it for another layout.
+            RuntimeError: it has a ring already by other arguments, or sites were bound to it for another layout.
             ValueError, TypeError, RingCreateError: as the constructor.
         """
         if self._counts().is_open:
-            raise RuntimeError("the shared emitter has a ring already: configure it once, before its first span")
+            asked = replace(settings, ring_dir=ring_dir_of(settings))
+            if layout in (None, self.layout) and asked == self._settings:
+                return
+            raise RuntimeError(
+                "the shared emitter has a ring already, by other arguments: configure it once, before its first span, "
+                "or close it first"
+            )
         if layout is not None and layout != self.layout:
             if self.is_bound:
                 raise RuntimeError("sites of another layout are bound to the shared emitter already")
@@ -378,11 +386,17 @@ def _remove_ring(stats: EmitterStats) -> None:
 
 
 def _tell_of_losses(stats: EmitterStats, ringless: int) -> None:
-    lost = stats.full + stats.contended + ringless
+    reasons = {
+        "found the ring full": stats.full,
+        "found its lane in use": stats.contended,
+        "had no ring": ringless,
+    }
+    lost = sum(reasons.values())
     if lost:
         logger.warning(
-            "%d of %s of process %d dropped: %d found the ring full, %d in use, %d no ring",
-            lost, counted(stats.attempts, "span"), os.getpid(), stats.full, stats.contended, ringless,
+            "%d of %s of process %d dropped: %s",
+            lost, counted(stats.attempts, "span"), os.getpid(),
+            ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count),
         )  # fmt: skip
 
 

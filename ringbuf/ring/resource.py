@@ -57,7 +57,7 @@ def build_resource(
     >>> build_resource("shop", {"shop.tills": 3}, version="1.0", environ={})["shop.tills"]
     3
     """
-    given = dict(resource_attributes or {})
+    given = given_attributes(resource_attributes)
     if service_name is not None:
         given[SERVICE_NAME] = service_name
     given = _validated(given)
@@ -75,6 +75,17 @@ def build_resource(
         "telemetry.sdk.version": version,
     }
     return {**found, **from_environment, **given, SERVICE_NAME: name}
+
+
+def given_attributes(attributes: Mapping[str, AttributeValue] | None) -> dict[str, AttributeValue]:
+    """Return the attributes that a caller has given, as they are now.
+
+    Raises:
+        TypeError: they are no mapping.
+    """
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise TypeError(f"resource_attributes: {attributes!r} is no mapping of names to values")
+    return dict(attributes or {})
 
 
 def resource_to_json(resource: Mapping[str, AttributeValue]) -> bytes:

@@ -171,8 +171,23 @@ def check_environment(settings: RingSettings) -> None:
 
 
 def ring_dir_of(settings: RingSettings) -> Path:
-    """Return where rings are made, an absolute path."""
-    return (default_ring_dir() if settings.ring_dir is None else Path(settings.ring_dir)).absolute()
+    """Return where rings are made, an absolute path.
+
+    Raises:
+        TypeError: what was given is none.
+        ValueError: it is empty, which as a path would be the working directory.
+    """
+    if settings.ring_dir is None:
+        return default_ring_dir().absolute()
+    try:
+        path = os.fspath(settings.ring_dir)
+    except TypeError:
+        path = None
+    if not isinstance(path, str):
+        raise TypeError(f"ring_dir: {settings.ring_dir!r} is no path")
+    if not path:
+        raise ValueError("ring_dir: an empty path; leave it out for RINGBUF_DIR or /dev/shm/ringbuf-<uid>")
+    return Path(path).absolute()
 
 
 def _default_lanes() -> int:
@@ -203,6 +218,7 @@ def _in_range(name: str, value: int, low: int, high: int) -> int:
 
 
 def _file_mode(mode: int | None) -> int:
+    name = "mode" if mode is not None else "RINGBUF_MODE"
     if mode is None:
         text = os.environ.get("RINGBUF_MODE")
         if not text:
@@ -212,9 +228,9 @@ def _file_mode(mode: int | None) -> int:
         except ValueError:
             raise ValueError(f"RINGBUF_MODE: {text!r} is no octal number") from None
     if not isinstance(mode, int):
-        raise TypeError(f"mode: {mode!r} is no int")
+        raise TypeError(f"{name}: {mode!r} is no int")
     if mode not in (_PRIVATE_MODE, GROUP_MODE):
-        raise ValueError(f"mode: {mode:#o}; a ring is 0o600, or 0o660 in the group form")
+        raise ValueError(f"{name}: {mode:#o}; a ring is 0o600, or 0o660 in the group form")
     return mode
 
 

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ringbuf._site import CURRENT, outer_context
+from ringbuf._site import Span as _Span
 from ringbuf._site import current_span as _current_span
 
 if TYPE_CHECKING:
@@ -59,21 +60,28 @@ class use_span:  # noqa: N801 - it is called like a function, as OpenTelemetry's
     """Make a span that was entered the enclosing one for a `with` block, here, without beginning or ending it.
 
     Args:
-        span: of any site, entered; in whichever thread or task.
+        span: of any site, entered; in whichever thread or task. None, which `current_span` returns outside of any
+            block, changes nothing.
 
     Raises:
         RuntimeError: the span was not entered.
+        TypeError: it is no span of a site.
     """
 
     __slots__ = ("_entered", "_span")
 
-    def __init__(self, span: Span) -> None:
-        _ = span.traceparent  # raises
+    def __init__(self, span: Span | None) -> None:
+        if span is not None:
+            if not isinstance(span, _Span):
+                raise TypeError(f"use_span takes a span of a site, not {span!r}")
+            _ = span.traceparent  # raises
         self._span = span
         # One for each time that it is entered and not left: a block within a block, and threads that share one.
         self._entered: list[tuple[Token[Any], Any, Callable[[Any], object] | None]] = []
 
-    def __enter__(self) -> Span:
+    def __enter__(self) -> Span | None:
+        if self._span is None:
+            return None
         token = CURRENT.set(self._span)
         _, enter, leave = outer_context()
         outer: Any = None
@@ -86,6 +94,8 @@ class use_span:  # noqa: N801 - it is called like a function, as OpenTelemetry's
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
+        if self._span is None:
+            return
         entered = self._entered[-1]  # so it stays for a generator that is closed in another context
         for one in reversed(tuple(self._entered)):
             try:

@@ -204,17 +204,28 @@ class Site(BoundSite):
         emit = described(
             "emit",
             "emit($self, start_unix_nano, end_unix_nano=None, /, *values, status=None)\n--\n\n"
-            "Write a span under the enclosing `with` span, or a root, and return whether it was written.",
+            "Write a span under the enclosing `with` span, or a root, and return whether it was written.\n\n"
+            "Args:\n"
+            "    start_unix_nano: nanoseconds since 1970, as `ringbuf.unix_nano` gives them.\n"
+            "    end_unix_nano: the same; None, or left out: now.\n"
+            "    values: of the attributes that the site has as `varying`, in their order; None: absent.\n"
+            "    status: a `ringbuf.Status`; None: UNSET, or ERROR where a label says so.",
         )
         emit_under = described(
             "emit_under",
             "emit_under($self, parent, start_unix_nano, end_unix_nano=None, /, *values, status=None)\n--\n\n"
-            "Do what `emit` does under a given parent: a span, a `traceparent` header, or None for a root.",
+            "Do what `emit` does under a given parent: a span, a `traceparent` header, or None for a root.\n\n"
+            "Args:\n"
+            "    parent: of an invalid header a new trace begins.\n"
+            "    start_unix_nano: as for `emit`, and so are the others.",
         )
         span = described(
             "span",
             "span($self, /, *values, traceparent=None)\n--\n\n"
-            "Return a span for a `with` block: it times the block, and writes itself at the end.",
+            "Return a span for a `with` block: it times the block, and writes itself at the end.\n\n"
+            "Args:\n"
+            "    values: of the first of the varying attributes; the others are set as `span[key] = value`.\n"
+            "    traceparent: the header of the caller in another process, which becomes the parent.",
         )
 
     def wrap(self, function: Callable[_P, _R]) -> Callable[_P, _R]:

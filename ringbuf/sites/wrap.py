@@ -36,6 +36,8 @@ def wrapped(make_span: Callable[[], Span], function: Callable[_P, _R]) -> Callab
     """
     if isinstance(function, (classmethod, staticmethod)):
         raise TypeError(f"wrap goes below @{type(function).__name__}: it takes the function itself")
+    if isinstance(function, type):  # it would be a class no more
+        raise TypeError(f"wrap takes a function, not {function!r}: wrap its methods")
     if not callable(function):
         raise TypeError(f"wrap takes a function, not {function!r}")
     if inspect.isasyncgenfunction(function):

@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from ringbuf import exceptions
 from tests.python import run
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +74,16 @@ def test_the_reference_has_the_public_names_and_what_the_commands_print(site: Pa
         assert f'id="{name}"' in text
     assert "--spool-max-bytes" in (site / "reference-commands.html").read_text(encoding="utf-8")
     assert "rb_emit_batch - write the longest prefix" in (site / "reference-c.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("module", ["ringbuf", "ringbuf.testing", "ringbuf.otel", "ringbuf.log_correlation"])
+def test_the_reference_lists_what_users_call(module: str) -> None:
+    page = (DOCS / "reference-python.md").read_text()
+    whole = rf"^::: {re.escape(module)}$"  # all of a module
+    names = () if re.search(whole, page, re.MULTILINE) else import_module(module).__all__
+    missing = {name for name in names if name[0] != "_" and not re.search(rf"[.`](?:\w+\.)*{name}\b", page)}
+    errors = {name for name in missing if hasattr(exceptions, name)}  # `ringbuf.exceptions` is there as a whole
+    assert missing - errors == set()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=lambda page: page.stem)

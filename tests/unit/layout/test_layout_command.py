@@ -194,7 +194,13 @@ def test_the_producers_own_command_prints_the_same_header(capsys: pytest.Capture
     assert capsys.readouterr().out == to_c_header(DATAPLANE_LAYOUT, "dp")
     assert main(["no such"]) == 2
     assert main([]) == 2
-    assert "LAYOUT is what" in capsys.readouterr().err
+    assert "LAYOUT is FILE.py or MODULE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_the_producers_own_command_has_a_help(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert main([option]) == 0
+    assert "python -m ringbuf.layout_c LAYOUT [NAME]" in capsys.readouterr().out
 
 
 def test_a_message_that_does_not_fit_is_left_out_where_a_text_is_cut() -> None:

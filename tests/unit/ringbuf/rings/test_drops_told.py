@@ -63,6 +63,7 @@ def test_the_first_drop_is_told_of_and_no_other(ring_dir: Path, told: Callable[[
     emitter.close()
     exit_message = told()[1]
     assert f"{stats.full} of {stats.attempts} spans" in exit_message
+    assert exit_message.endswith(f"dropped: {stats.full} found the ring full")  # what did not happen is not told
 
 
 def test_unsampled_spans_are_no_drops(

@@ -144,15 +144,18 @@ def test_resource_attributes_are_in_the_header(ring_dir: Path) -> None:
         ({"layout": "fbmu"}, TypeError, "layout"),
         ({"service_name": 5}, TypeError, "service.name"),
         ({"resource_attributes": {"zone": ...}}, TypeError, "zone"),
+        ({"resource_attributes": ["zone"]}, TypeError, "resource_attributes"),
+        ({"ring_dir": 5}, TypeError, "ring_dir: 5 is no path"),
+        ({"ring_dir": b"rings"}, TypeError, "ring_dir"),
+        ({"ring_dir": ""}, ValueError, "ring_dir: an empty path"),
     ],
     ids=str,
 )
 def test_a_wrong_argument_is_refused_by_name_and_no_ring_is_made(
     ring_dir: Path, arguments: dict[str, Any], error: type[Exception], name: str
 ) -> None:
-    arguments.setdefault("service_name", "service")
     with pytest.raises(error, match=name):
-        ringbuf.Emitter(ring_dir=ring_dir, **arguments)
+        ringbuf.Emitter(**{"service_name": "service", "ring_dir": ring_dir, **arguments})
     assert rings_in(ring_dir) == []
 
 
@@ -163,7 +166,7 @@ def test_a_variable_that_cannot_be_read_is_refused_by_name(
     ring_dir: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(ValueError, match=f"(?i){variable.removeprefix('RINGBUF_')}"):
+    with pytest.raises(ValueError, match=variable):
         ringbuf.Emitter("service", ring_dir=ring_dir)
 
 

@@ -112,9 +112,9 @@ def test_a_link_to_nothing_is_refused(ring_dir: Path) -> None:
 
 def test_a_file_is_no_directory(ring_dir: Path) -> None:
     (ring_dir / "file").write_bytes(b"")
-    for path in (ring_dir / "file", ring_dir / "file" / "below"):
-        with pytest.raises(ringbuf.RingCreateError, match="RINGBUF_DIR"):
-            ringbuf.Emitter("service", ring_dir=path)
+    for name, why in (("file", "file: not a directory.*"), ("file/below", "cannot be made .*")):
+        with pytest.raises(ringbuf.RingCreateError, match=f"{why}set RINGBUF_DIR"):
+            ringbuf.Emitter("service", ring_dir=ring_dir / name)
 
 
 def test_a_path_without_room_for_a_rings_name_is_refused(ring_dir: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -67,10 +67,44 @@ def test_a_site_bound_before_configuring_goes_on_with_it(no_shared_emitter: None
     assert len(records_in(ring_dir)) == 1
 
 
-def test_configuring_twice_is_refused(no_shared_emitter: None, ring_dir: Path) -> None:
+def test_configuring_twice_in_the_same_way_changes_nothing(
+    no_shared_emitter: None, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As factories of applications do, which tests call each time."""
+    monkeypatch.setenv("RINGBUF_DIR", str(ring_dir))
+    layout = ringbuf.SpanLayout(span_names=["work"], attributes=[])
+    first = ringbuf.configure("service", layout=layout, resource_attributes={"zone": "a"})
+    same = ringbuf.SpanLayout.from_json(layout.to_json())
+    assert ringbuf.configure("service", layout=same, resource_attributes={"zone": "a"}) is first
+    assert first.site("work").emit(1, 2)
+    assert len(rings_in(ring_dir)) == len(records_in(ring_dir)) == 1
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"service_name": "other"},
+        {"capacity": 16},
+        {"resource_attributes": {"zone": "b"}},
+        {"layout": ringbuf.SpanLayout(span_names=["other"], attributes=[])},
+    ],
+    ids=str,
+)
+def test_configuring_twice_in_another_way_is_refused(
+    no_shared_emitter: None, ring_dir: Path, others: dict[str, Any]
+) -> None:
     ringbuf.configure("service", ring_dir=ring_dir)
+    with pytest.raises(RuntimeError, match="has a ring already, by other arguments"):
+        ringbuf.configure(**{"service_name": "service", "ring_dir": ring_dir, **others})
+
+
+def test_configuring_after_a_span_that_was_not_configured_is_refused(
+    no_shared_emitter: None, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGBUF_DIR", str(ring_dir))
+    assert site(OpType.FBMU_READ).emit(LEASE, 1, 2)
     with pytest.raises(RuntimeError, match="has a ring already"):
-        ringbuf.configure("service", ring_dir=ring_dir)
+        ringbuf.configure("service")
 
 
 def test_configuring_again_after_a_close_makes_another_emitter(no_shared_emitter: None, ring_dir: Path) -> None:

@@ -90,14 +90,14 @@ def test_a_sites_span_continues_a_trace(store: ringbuf.Emitter, ring_dir: Path) 
 @pytest.mark.parametrize(
     ("name", "arguments", "match"),
     [
-        ("delete", {}, "delete"),
+        ("delete", {}, "'delete'; it has get"),
         ("get", {"varying": ["size"]}, "size"),
         ("get", {"constants": {"size": 1}}, "size"),
         ("get", {"varying": ["key", "key"]}, "key"),
         ("get", {"varying": ["key"], "constants": {"key": "k"}}, "both constant and varying"),
         ("get", {"constants": {"key": "far too long"}}, "key"),
         ("get", {"constants": {"bytes": -1}}, "bytes"),
-        ("get", {"constants": {"tier": "tape"}}, "tier"),
+        ("get", {"constants": {"tier": "tape"}}, "tier: 'tape' is none of its labels, "),
     ],
 )
 def test_a_site_that_cannot_be_is_refused_by_name(

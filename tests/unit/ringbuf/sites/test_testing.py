@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 import ringbuf
 from ringbuf import SpanKind, Status
 from ringbuf.testing import InMemoryEmitter
+from tests.consumer import rings_in
 from tests.python import run
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import subprocess
 
 LAYOUT = ringbuf.SpanLayout(
     span_names=["get", "put"],
@@ -158,6 +160,75 @@ def test_the_fixture_sees_the_spans_of_each_test(tmp_path: Path) -> None:
     arguments = ["-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)]
     done = run("import pytest; sys.exit(pytest.main(sys.argv[1:]))", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+PLUGIN: Final = 'pytest_plugins = ["ringbuf.testing.fixtures"]\n'
+CONFIGURED: Final = """
+import ringbuf
+LAYOUT = ringbuf.SpanLayout(span_names=["work"], attributes=[])
+"""
+PROGRAMS: Final = {
+    "configured at import": CONFIGURED + "work = ringbuf.configure('shop', layout=LAYOUT).site('work')\n",
+    "an emitter of its own, at import": CONFIGURED + "work = ringbuf.Emitter('shop', layout=LAYOUT).site('work')\n",
+    "configured by each test": CONFIGURED
+    + "def begin():\n    global work\n    work = ringbuf.configure('shop', layout=LAYOUT).site('work')\n",
+}
+TESTS: Final = """
+import os, pathlib, pytest, shop
+@pytest.mark.parametrize("count", [1, 2])
+def test_it(ringbuf_spans, count):
+    getattr(shop, "begin", lambda: None)()
+    for _ in range(count):
+        shop.work.emit(1, 2)
+    assert [span["name"] for span in ringbuf_spans.finished_spans()] == ["work"] * count
+def test_without_it():
+    getattr(shop, "begin", lambda: None)()
+    shop.work.emit(1, 2)
+    pathlib.Path(__file__).with_name("ring dir").write_text(os.environ["RINGBUF_DIR"])
+"""
+
+
+def result_of(
+    folder: Path, ring_dir: Path, *arguments: str, conftest: str = PLUGIN
+) -> subprocess.CompletedProcess[str]:
+    """Run the tests of a program, as its author does."""
+    (folder / "conftest.py").write_text(conftest)
+    (folder / "test_shop.py").write_text(TESTS)
+    code = """
+import os, pytest
+os.environ["RINGBUF_DIR"] = sys.argv[1]
+code = pytest.main(sys.argv[2:])
+assert os.environ["RINGBUF_DIR"] == sys.argv[1]
+sys.exit(code)
+"""
+    return run(code, ring_dir, "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", *arguments, folder)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_fixture_sees_the_spans_of_a_program_that_is(tmp_path: Path, ring_dir: Path, program: str) -> None:
+    (tmp_path / "shop.py").write_text(PROGRAMS[program])
+    done = result_of(tmp_path, ring_dir)
+    # Nor does the end of the process ask for a drain of a ring that was the tests'.
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+    assert not Path((tmp_path / "ring dir").read_text()).exists()
+    assert rings_in(ring_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("conftest", "arguments", "says"),
+    [
+        (f"import shop\n{PLUGIN}", (), "-p ringbuf.testing.fixtures"),
+        ("import shop\n", ("-p", "ringbuf.testing.fixtures"), "3 passed"),
+        ("from ringbuf.testing.fixtures import ringbuf_spans\nimport shop\n", (), "pytest_plugins = ["),
+    ],
+)
+def test_a_plugin_that_comes_too_late_or_not_at_all_is_told_of(
+    tmp_path: Path, ring_dir: Path, conftest: str, arguments: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "shop.py").write_text(PROGRAMS["configured at import"])
+    done = result_of(tmp_path, ring_dir, *arguments, conftest=conftest)
+    assert says in done.stdout, done.stdout + done.stderr
 
 
 def test_a_record_without_a_kind_is_internal() -> None:

@@ -66,6 +66,15 @@ def test_a_bound_emit_has_a_signature_and_a_docstring(ring_dir: Path) -> None:
         assert [*inspect.signature(emit).parameters][:2] == ["lease", "start_unix_nano"]
 
 
+@pytest.mark.parametrize("of", [Site, DataplaneSite])
+@pytest.mark.parametrize("name", ["emit", "span"])
+def test_help_of_a_method_says_what_each_argument_is(of: type, name: str) -> None:
+    method = getattr(of, name)
+    words = inspect.getdoc(method) or ""
+    named = {*inspect.signature(method).parameters} - {"self"}
+    assert {each for each in named if f"    {each}: " not in words} == set()
+
+
 @pytest.mark.parametrize("made", [ringbuf.Emitter, ringbuf.configure])
 def test_the_arguments_of_an_emitter_are_known_to_inspect(made: object) -> None:
     assert callable(made)

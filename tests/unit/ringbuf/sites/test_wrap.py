@@ -260,6 +260,8 @@ def test_wrap_takes_functions_alone(memory: InMemoryEmitter) -> None:
     wrap: Any = memory.site("work").wrap
     with pytest.raises(TypeError, match="not 7"):
         wrap(7)
+    with pytest.raises(TypeError, match="wrap its methods"):
+        wrap(type("Store", (), {}))  # it would be a function then
     for kind in (classmethod, staticmethod):
         with pytest.raises(TypeError, match=f"below @{kind.__name__}"):
             wrap(kind(lambda *_: None))
@@ -318,7 +320,22 @@ def test_a_span_is_used_where_it_was_not_entered(memory: InMemoryEmitter) -> Non
     assert ringbuf.current_span() is None
     with pytest.raises(RuntimeError, match="entered"):
         ringbuf.use_span(memory.site("outer").span())
+    wrong: Any = outer.traceparent
+    with pytest.raises(TypeError, match="a span of a site"):
+        ringbuf.use_span(wrong)
     assert parents(memory) == [("outer", None), ("step", "outer")]
+
+
+def test_who_hands_on_the_current_span_need_not_ask_whether_there_is_one(memory: InMemoryEmitter) -> None:
+    step, carried = memory.site("step"), ringbuf.current_span()
+    with ringbuf.use_span(carried) as used:
+        assert used is None
+        step.emit(1, 2)
+    with memory.site("outer").span() as outer:
+        with ringbuf.use_span(carried):
+            assert ringbuf.current_span() is outer
+        assert ringbuf.current_span() is outer
+    assert parents(memory) == [("outer", None), ("step", None)]
 
 
 def test_a_span_is_made_the_enclosing_one_within_itself_by_the_same_object(memory: InMemoryEmitter) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry import trace
 
 import ringbuf
-from ringbuf import dataplane_site
+from ringbuf import SpanKind, dataplane_site
 from ringbuf.dataplane import (
     DATAPLANE_LAYOUT,
     LeaseId,
@@ -105,6 +107,23 @@ def test_every_kind_of_resource_is_written(process: Shared, kind: ResourceKind) 
 def test_a_site_knows_what_its_operation_works_on(process: Shared, op: OpType, kind: str) -> None:
     assert site(op).emit(LeaseId(7), 1000, 2000)
     assert values(process.written()[0])["grafos.resource.kind"] == kind
+
+
+@pytest.mark.parametrize("kind", [None, SpanKind.SERVER, trace.SpanKind.CLIENT])
+def test_a_site_has_the_kind_that_it_is_given(process: Shared, kind: Any) -> None:
+    read = site(OpType.FBMU_READ) if kind is None else site(OpType.FBMU_READ, kind=kind)
+    assert read.emit(LeaseId(7), 1000, 2000)
+    again = pickle.loads(pickle.dumps(read))  # noqa: S301 - what was pickled here
+    with again.span(LeaseId(7)):
+        pass
+    expected = SpanKind.INTERNAL if kind is None else SpanKind[kind.name]
+    assert [record["kind"] for record in process.written()] == [expected] * 2
+
+
+def test_a_kind_that_there_is_not_is_refused_by_name() -> None:
+    wrong: Any = "server"
+    with pytest.raises(TypeError, match="kind: 'server' is none of SpanKind"):
+        site(OpType.FBMU_READ, kind=wrong)
 
 
 @pytest.mark.parametrize("nbytes", [None, 0, 1, 2**63, 2**64 - 1])
