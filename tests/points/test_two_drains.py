@@ -36,6 +36,7 @@ class Stage:
 
     def __init__(self, ring_dir: Path, folder: Path, clean: Nursery, receiver: Receiver) -> None:
         self.rings = ring_dir / "rings"
+        self.rings.mkdir(mode=0o700)  # the drain may be there before the producer, and ends where there is none
         self.folder = folder
         self.clean = clean
         self.receiver = receiver
