@@ -16,7 +16,7 @@ from ringbuf._ringbuf import lib
 from ringbuf.layout.layout import Attribute, SpanLayout
 from ringbuf.sampling import THRESHOLDS, threshold_of, threshold_text
 from tests.seeds import drawn_seed
-from tests.unit.service.test_late_sampling import ERRORS, SECOND, Bench
+from tests.unit.service.deciding import ERRORS, SECOND, Bench
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drain.sampling.rules import DEFAULT, Rule, Rules
-from tests.unit.service.test_late_sampling import ERRORS, RULES, SECOND, Bench, drawn
+from tests.unit.service.deciding import ERRORS, RULES, SECOND, Bench, drawn
 
 if TYPE_CHECKING:
     from pathlib import Path

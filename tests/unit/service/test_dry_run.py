@@ -15,7 +15,7 @@ from drain.service.held_batches import GATHERING_SECONDS
 from ringbuf._ringbuf import lib
 from ringbuf.dataplane import DATAPLANE_LAYOUT as LAYOUT
 from tests.seeds import drawn_seed
-from tests.unit.service.test_late_sampling import ERRORS, RULES, SECOND, Bench, drawn, span_of
+from tests.unit.service.deciding import ERRORS, RULES, SECOND, Bench, drawn, span_of
 
 if TYPE_CHECKING:
     from pathlib import Path
