@@ -14,7 +14,7 @@ typedef uint64_t rb_wide __attribute__((vector_size(16)));
 
 #if defined __x86_64__
 
-#include <immintrin.h>
+#include <wmmintrin.h>
 
 #define RB_TARGET __attribute__((target("pclmul,bmi,bmi2,sse4.1")))
 
