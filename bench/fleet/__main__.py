@@ -1,7 +1,7 @@
 """`python -m bench.fleet`: measure what a span and a request take here, predict small fleets, run them, print both.
 
 Then the same arithmetic says what 1,000 hosts of 64 cores with 10 Gbit/s would take: an extrapolation, since no such
-fleet was at hand. All of it takes some six minutes. `--into docs/fleet.md` puts the tables into that page.
+fleet was at hand. All of it takes some eight minutes. `--into docs/fleet.md` puts the tables into that page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench.results import describe_machine
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.fleet.experiment import Stored, Taken
+    from bench.fleet.experiment import Taken
     from bench.fleet.page import Rows
 
     Make = Callable[[int], Gateways | Brokers]
@@ -30,21 +30,30 @@ if TYPE_CHECKING:
 _RATE: Final = 10_000.0
 _DELAY: Final = 0.25
 _FEW: Final = 400  # spans of a small request
-_LARGE: Final = Fleet(1, _RATE, 1, _DELAY)
+_FEWEST: Final = 8  # of one that is hardly more than what comes with each
+_LARGE: Final = Fleet(1, 3 * _RATE, 1, _DELAY)
 _SMALL: Final = Fleet(1, _RATE, 1, _DELAY, _FEW)
+_TINY: Final = Fleet(1, 80.0 * _FEWEST, 1, _DELAY, _FEWEST)
 _PARTS: Final = 4
-_CUT: Final = (1, 1, _PARTS, _PARTS, 1)  # of the measurements with spans
-_FASTER: Final = 3
 _FEW_SPANS_RATE: Final = 500.0
+_MEASURED: Final = (
+    ("large requests", _LARGE),
+    ("small requests", _SMALL),
+    ("tiny requests", _TINY),
+    ("large batches in parts", replace(_LARGE, destinations=_PARTS)),
+    ("small batches in parts", replace(_SMALL, destinations=_PARTS, batch_spans=_FEW * _PARTS)),
+    ("tiny batches in parts", replace(_TINY, destinations=_PARTS, batch_spans=_FEWEST * _PARTS)),
+    ("few spans", replace(_LARGE, rate=_FEW_SPANS_RATE)),
+)
 _PARTITIONS: Final = 4
 _TOLERANCE: Final = 20  # percent
-_GATEWAY_FLEETS: Final = (Fleet(3, 10_000, 2, 0.5), Fleet(2, 20_000, 3, 0.25))
+_GATEWAY_FLEETS: Final = (Fleet(3, 10_000, 2, 0.5), Fleet(2, 20_000, 3, 0.25), Fleet(2, 200, 4, 0.25))
 _MESSAGE_BYTES: Final = 1_048_588  # what Kafka lets one have, and so the drain a batch
 _KAFKA_FLEETS: Final = (
     Fleet(2, 15_000, _PARTITIONS, 0.5, batch_bytes=_MESSAGE_BYTES),
     Fleet(3, 4_000, _PARTITIONS, 0.5, batch_bytes=_MESSAGE_BYTES),
 )
-_STORED_FLEETS: Final = (Fleet(1, 20_000, 1, 0.25), Fleet(1, 10_000, 3, 0.5))
+_STORED_FLEETS: Final = (Fleet(1, 20_000, 1, 0.25), Fleet(1, 10_000, 3, 0.5), Fleet(1, 300, 4, 0.25))
 _FAR: Final = tuple(Fleet(1000, rate, 64, 1.0) for rate in (1_000.0, 10_000.0, 100_000.0))
 
 
@@ -76,33 +85,24 @@ def main() -> int:
 
 
 def _gateway_costs(page: Page, seconds: float) -> Costs:
-    stored = [_stored(fleet, seconds) for fleet in (replace(_LARGE, rate=_FASTER * _RATE), _SMALL)]
     rest, *taken = _measured("gateways", Gateways, Gateways, seconds)
-    gateway = [one.gateways - gateways * rest.gateways for one, gateways in zip(taken, _CUT, strict=True)]
-    loads, sent = _loads(taken), [one.bytes for one in taken]
+    cut = [fleet.destinations for _, fleet in _MEASURED]
+    gateway = [one.gateways - gateways * rest.gateways for one, gateways in zip(taken, cut, strict=True)]
+    loads, sent = _loads(taken), [one.all for one in taken]
     costs = Costs(
-        emit=taken[0].emit / taken[0].emitted,
+        emit=Cost.from_measurements([Load(one.emitted, one.bursts, 0.0) for one in taken], [one.emit for one in taken]),
         drain=Cost.from_measurements(loads, [one.drains - rest.drains for one in taken], of_drain=True),
         drain_idle=rest.drains,
         gateway=Cost.from_measurements(loads, gateway),
         gateway_idle=rest.gateways,
-        wire=Cost.from_measurements(loads[:2], sent[:2]),
-        wire_of_parts=Cost.from_measurements(loads[2:4], sent[2:4]),
-        stored=Cost.from_measurements(
-            [Load(one.spans, one.rows, one.rows) for one in stored], [one.used_bytes for one in stored]
+        wire=Cost.from_measurements(
+            [Load(one.spans, one.requests, one.requests) for one in sent], [one.bytes for one in sent]
         ),
-        encoded=taken[0].encoded / taken[0].spans,
+        encoded=_encoded(taken),
         pause=max(0.0, 1 / taken[0].requests - _DELAY),
     )
     _print_costs(page, "Measured: OTLP over HTTP, gzip", costs)
-    beside = max(one.other_bytes for one in stored)
-    page.note("costs", f"Beside its database the spool had {beside / (1 << 20):.1f} MiB of log and reserve.")
     return costs
-
-
-def _stored(fleet: Fleet, seconds: float) -> Stored:
-    _progress(f"spool: {fleet}")
-    return store(fleet.destinations, fleet.rate, seconds, _settings(fleet))
 
 
 def _kafka_costs(page: Page, others: Costs, seconds: float) -> Costs:
@@ -114,8 +114,7 @@ def _kafka_costs(page: Page, others: Costs, seconds: float) -> Costs:
         gateway=Cost(),
         gateway_idle=0.0,
         wire=Cost(),
-        wire_of_parts=Cost(),
-        encoded=taken[0].encoded / taken[0].spans,
+        encoded=_encoded(taken),
         pause=max(0.0, 1 / taken[-1].requests - _DELAY),  # with few spans: no batch is full before
     )
     _print_costs(page, "Measured: Kafka, zstd", costs)
@@ -123,18 +122,11 @@ def _kafka_costs(page: Page, others: Costs, seconds: float) -> Costs:
 
 
 def _measured(name: str, make_one: Make, make_more: Make, seconds: float) -> list[Taken]:
-    """Return what one host takes at rest, with large requests and small ones, whole and cut in four."""
+    """Return what one host takes at rest, and by `_MEASURED`."""
     found = []
-    for what, make, fleet in (
-        ("at rest", make_one, replace(_LARGE, rate=0.0)),
-        ("large requests", make_one, replace(_LARGE, rate=_FASTER * _RATE)),
-        ("small requests", make_one, _SMALL),
-        ("large batches in parts", make_more, replace(_LARGE, rate=_FASTER * _RATE, destinations=_PARTS)),
-        ("small batches in parts", make_more, replace(_SMALL, batch_spans=_FEW * _PARTS, destinations=_PARTS)),
-        ("few spans", make_one, replace(_LARGE, rate=_FEW_SPANS_RATE)),
-    ):
+    for what, fleet in (("at rest", replace(_LARGE, rate=0.0)), *_MEASURED):
         _progress(f"{name}: {what}")
-        destination = make(fleet.destinations)
+        destination = (make_more if fleet.destinations > 1 else make_one)(fleet.destinations)
         try:
             found.append(run(destination, fleet.hosts, fleet.rate, seconds, _settings(fleet)))
         finally:
@@ -143,7 +135,15 @@ def _measured(name: str, make_one: Make, make_more: Make, seconds: float) -> lis
 
 
 def _loads(taken: Sequence[Taken]) -> list[Load]:
-    return [Load(one.spans, one.requests, one.requests / cut) for one, cut in zip(taken, _CUT, strict=True)]
+    return [
+        Load(one.spans, one.requests, one.requests / min(fleet.destinations, one.spans / one.requests))
+        for one, (_, fleet) in zip(taken, _MEASURED, strict=True)
+    ]
+
+
+def _encoded(taken: Sequence[Taken]) -> float:
+    """Return a span's bytes before compression, by the largest requests."""
+    return taken[0].all.encoded / taken[0].all.spans
 
 
 def _try_out(page: Page, name: str, costs: Costs, fleets: Sequence[Fleet], make: Make, seconds: float) -> float:
@@ -183,9 +183,11 @@ def _try_out(page: Page, name: str, costs: Costs, fleets: Sequence[Fleet], make:
 
 def _try_out_spool(page: Page, costs: Costs, seconds: float) -> float:
     """Predict and run some outages; return by how much the worst prediction is off, in percent."""
-    worst = 0.0
+    worst, beside = 0.0, 0
     for fleet in _STORED_FLEETS:
-        found, stored = predict(costs, fleet), _stored(fleet, seconds)
+        _progress(f"spool: {fleet}")
+        found, stored = predict(costs, fleet), store(fleet.destinations, fleet.rate, seconds, _settings(fleet))
+        beside = max(beside, stored.other_bytes)
         title = (
             f"{fleet.rate:,.0f} spans/s for {fleet.destinations} gateways, delay {fleet.delay} s, nobody there: "
             f"into the spool, {found.spans_in_request:,.0f} spans a row"
@@ -195,6 +197,7 @@ def _try_out_spool(page: Page, costs: Costs, seconds: float) -> float:
             ("bytes a second", found.stored_bytes, stored.used_bytes * fleet.rate / stored.spans),
         ]
         worst = max(worst, _compare(page, title, pairs))
+    page.note("fleets", f"Beside its database the spool had {beside / (1 << 20):.1f} MiB of log and reserve.")
     return worst
 
 
@@ -230,15 +233,13 @@ def _settings(fleet: Fleet) -> tuple[str, ...]:
 def _print_costs(page: Page, title: str, costs: Costs) -> None:
     rows: Rows = [
         ("", "a span", "a request", "a batch", "awake", "at rest"),
-        ("producer", f"{costs.emit * 1e9:,.0f} ns", "", "", "", ""),
+        ("producer", f"{costs.emit.span * 1e9:,.0f} ns", f"{costs.emit.request * 1e6:,.0f} µs a burst", "", "", ""),
         ("drain", *_shown(costs.drain), f"{100 * costs.drain_idle:.2f} % of a core"),
     ]
     if costs.gateway.span:
         rows += [
             ("gateway", *_shown(costs.gateway), f"{100 * costs.gateway_idle:.2f} % of a core"),
-            ("on the wire, whole batches", *_bytes(costs.wire)),
-            ("on the wire, parts", *_bytes(costs.wire_of_parts)),
-            ("in the spool's database", *_bytes(costs.stored)),
+            ("on the wire", *_bytes(costs.wire)),
         ]
     page.table("costs", title, rows)
     page.note(

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, closing
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _WARM_SECONDS: Final = 3.0
 _WINDOWS: Final = 3
 _START_SECONDS: Final = 60.0
+_END_SECONDS: Final = 60.0
 _SPANS: Final = "ringbuf_drain_spans_delivered_total"
 _ATTEMPTS: Final = "ringbuf_drain_export_attempts_total"
 _BYTES: Final = "ringbuf_drain_export_bytes_total"
@@ -48,28 +49,51 @@ sys.stdin.read()
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """What drains have sent.
+
+    Attributes:
+        spans: that have arrived.
+        requests: with these.
+        encoded: bytes of them, before compression.
+        bytes: that went over the wire.
+    """
+
+    spans: float = 0.0
+    requests: float = 0.0
+    encoded: float = 0.0
+    bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """What a fleet took, a second.
 
     Attributes:
         emitted: spans.
+        bursts: of these, between which producers sleep.
         spans: that arrived.
         requests: with these.
         emit: cores of the producers' calls.
         drains: cores.
         gateways: cores of these, or of the brokers.
-        encoded: bytes of them, before compression.
-        bytes: that were sent; of Kafka 0: what librdkafka makes of a message, the drain is not told.
+        all: what was sent from the first span until the last, all told: what is sent and what has arrived are not
+            counted at the same moment, so that in a window one batch more or less is two bytes of each span.
     """
 
     emitted: float
+    bursts: float
     spans: float
     requests: float
     emit: float
     drains: float
     gateways: float
-    encoded: float
-    bytes: float
+    all: Sent
+
+    @property
+    def bytes(self) -> float:
+        """Bytes that were sent, a second; of Kafka 0: what librdkafka makes of a message, the drain is not told."""
+        return self.spans * self.all.bytes / self.all.spans
 
 
 class Gateways:
@@ -178,12 +202,26 @@ def run(destination: Gateways | Brokers, hosts: int, rate: float, seconds: float
             before = _look(drains, ports, producers, destination.pids)
             time.sleep(seconds)
             looks.append((before, _look(drains, ports, producers, destination.pids, is_end=True)))
-        if lost := sum(producer.ask()["lost"] for producer in producers):
-            raise RuntimeError(f"{lost:,} spans were dropped at {hosts} times {rate:,.0f} a second")
-    windows = [_between(before, after) for before, after in looks]
-    median = Taken(*map(statistics.median, zip(*map(astuple, windows), strict=True)))
-    whole = _between(looks[0][0], looks[-1][1])
-    return replace(whole, emit=median.emit, drains=median.drains, gateways=median.gateways)
+        told = _sum(producer.end() for producer in producers)
+        if lost := told.get("lost"):
+            raise RuntimeError(f"{lost:,.0f} spans were dropped at {hosts} times {rate:,.0f} a second")
+        sent = _all_sent(ports, told.get("spans", 0))
+    windows = [_between(before, after, sent) for before, after in looks]
+    whole = _between(looks[0][0], looks[-1][1], sent)
+    emit, drains_took, gateways_took = (
+        statistics.median(getattr(window, name) for window in windows) for name in ("emit", "drains", "gateways")
+    )
+    return replace(whole, emit=emit, drains=drains_took, gateways=gateways_took)
+
+
+def _all_sent(ports: Sequence[int], emitted: float) -> Sent:
+    """Return what the drains have sent, once all that was emitted has arrived."""
+    end = time.monotonic() + _END_SECONDS
+    while (found := _sum(map(_metrics, ports))).get("spans", 0) < emitted:
+        if time.monotonic() > end:
+            raise RuntimeError(f"of {emitted:,.0f} spans only {found['spans']:,.0f} have arrived")
+        time.sleep(0.1)
+    return Sent(*(found.get(field.name, 0.0) for field in fields(Sent)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +313,7 @@ def _look(
     return _Look(counted, counted_at, told, of_drains, of_gateways, at)
 
 
-def _between(before: _Look, after: _Look) -> Taken:
+def _between(before: _Look, after: _Look, sent: Sent) -> Taken:
     lasted = after.at - before.at
 
     def rate(name: str) -> float:
@@ -283,13 +321,13 @@ def _between(before: _Look, after: _Look) -> Taken:
 
     return Taken(
         emitted=(after.told.get("spans", 0) - before.told.get("spans", 0)) / lasted,
+        bursts=(after.told.get("bursts", 0) - before.told.get("bursts", 0)) / lasted,
         spans=rate("spans"),
         requests=rate("requests"),
         emit=(after.told.get("processor", 0) - before.told.get("processor", 0)) / lasted,
         drains=(after.drains - before.drains) / lasted,
         gateways=(after.gateways - before.gateways) / lasted,
-        encoded=rate("encoded"),
-        bytes=rate("bytes"),
+        all=sent,
     )
 
 
@@ -314,7 +352,7 @@ class _Producer:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self) -> dict[str, float]:
-        """Return its spans, how many found no room, and the seconds of processor time of its calls."""
+        """Return its spans, how many found no room, its bursts, and the seconds of processor time of its calls."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -322,11 +360,17 @@ class _Producer:
         told: dict[str, float] = json.loads(self._process.stdout.readline())
         return told
 
+    def end(self) -> dict[str, float]:
+        """Let it end, and return the same."""
+        told: dict[str, float] = json.loads(self._process.communicate()[0])
+        return told
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._process.communicate()
+        if self._process.returncode is None:
+            self._process.communicate()
 
 
 def _metrics(port: int) -> dict[str, float]:

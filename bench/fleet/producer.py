@@ -33,14 +33,20 @@ def main() -> None:
     # Spans of a burst would else have nearly the same times, and compress as no real ones do.
     dice = random.Random(219)  # noqa: S311 - the same in each run
     ages = cycle([(dice.randrange(10_000_000, 20_000_000), dice.randrange(10_000_000)) for _ in range(8192)])
-    done, processor = 0, 0
+    done, bursts, processor = 0, 0, 0
+
+    def tell() -> None:
+        lost = done - emitter.stats().published
+        told = {"spans": done, "lost": lost, "bursts": bursts, "processor": processor / 1e9}
+        print(json.dumps(told), flush=True)
+
     begin = time.monotonic()
     is_open = True
     while is_open:
         if select.select([sys.stdin], [], [], _BEAT_SECONDS)[0]:
             is_open = bool(sys.stdin.readline())
-            stats = emitter.stats()
-            print(json.dumps({"spans": done, "lost": done - stats.published, "processor": processor / 1e9}), flush=True)
+            if is_open:
+                tell()
         due = int((time.monotonic() - begin) * rate) - done
         # The loop alone: how often it wakes is this program's way, and not a producer's cost.
         processor -= time.thread_time_ns()
@@ -48,6 +54,8 @@ def main() -> None:
             emit(lease, time.time_ns() - begun, time.time_ns() - ended, 4096)
         processor += time.thread_time_ns()
         done += due
+        bursts += due > 0
+    tell()
     emitter.close()
 
 
