@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from tests.fleet.network import inside
 from tests.python import command
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +87,8 @@ class Gateway:
             return
         with self._network.dark(self.node):
             self._wait_until_empty()
+            self._process.terminate()  # whoever was held up for so long hands on what it still has
+            self._process.wait(SECONDS)
             self._end()
 
     def stall(self, *, on: bool) -> None:
