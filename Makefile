@@ -14,7 +14,7 @@ C_CODE := $(filter-out %_layout.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/*/*/
 # The folders, since an editable install knows only the modules that were there when it was made.
 BUILD_INPUT := ringbuf/version.py $(shell find csrc -type f) $(shell find ringbuf drain -type d ! -name __pycache__)
 # What `make deps` installs, each beside the test that asks for it with debian_program().
-DEBIAN_PACKAGES := chromium clang g++ gcc-aarch64-linux-gnu iproute2 libc6-dev-arm64-cross libclang-rt-dev locales nftables nginx-light \
+DEBIAN_PACKAGES := chromium clang g++ gcc-aarch64-linux-gnu gccgo iproute2 libc6-dev-arm64-cross libclang-rt-dev locales nftables nginx-light \
 	pkg-config prometheus protobuf-compiler qemu-user spin systemd valgrind
 
 .DEFAULT_GOAL := help

@@ -28,6 +28,16 @@ def gunzip(data: bytes) -> bytes:
         >>> gunzip(gzip(b"sp") + gzip(b"ans"))
         b'spans'
     """
+    contents = members(data)
+    return contents[0] if len(contents) == 1 else b"".join(contents)
+
+
+def members(data: bytes) -> list[bytes]:
+    """Return the content of each gzip member.
+
+    Raises:
+        ValueError: as above.
+    """
     from isal import isal_zlib  # noqa: PLC0415 - loaded by whoever decompresses
     from isal.igzip_lib import IsalError  # noqa: PLC0415 - likewise
 
@@ -42,4 +52,4 @@ def gunzip(data: bytes) -> bytes:
             raise ValueError("gzip: the last member is cut")
         data = member.unused_data
         if not data:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from drain.otlp.gzip_members import gunzip, gzip
+from drain.otlp.gzip_members import gzip, members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,7 @@ class Request:
         "_body",
         "_body_bytes",
         "_gzip",
+        "_is_one_member",
         "_lock",
         "_records",
         "batch",
@@ -86,6 +87,7 @@ class Request:
         self._body: bytes | None = body
         self._body_bytes: int | None = None  # where that is known without it
         self._gzip: bytes | None = None
+        self._is_one_member = True  # as far as is known
         self._records: Records | None = None
         self._lock = threading.Lock()
         self.spans = spans
@@ -151,7 +153,12 @@ class Request:
         body = self._body
         if body is None:
             records = self._records  # let go by `gzip` when that is there
-            body = self._body = gunzip(self._gzip or b"") if records is None else records.encode()
+            if records is None:
+                contents = members(self._gzip or b"")
+                self._is_one_member = len(contents) == 1
+                body = self._body = contents[0] if self._is_one_member else b"".join(contents)
+            else:
+                body = self._body = records.encode()
         return body
 
     @property
@@ -175,6 +182,7 @@ class Request:
         with self._lock:  # `gzip` changes two of them
             same._body, same._body_bytes = self._body, self._body_bytes
             same._gzip, same._records = self._gzip, self._records
+            same._is_one_member = self._is_one_member
         return same
 
     def recoded(self, body: bytes, encoding: Encoding) -> Request:
@@ -182,14 +190,18 @@ class Request:
         return Request(body, self.spans, encoding, self.destination, self.services, self.batch)
 
     def gzip(self) -> bytes:
-        """Return the body as gzip; of several threads that ask, one compresses."""
+        """Return the body as gzip, of which one member is made; of several threads that ask, one compresses.
+
+        Of several members a receiver may read the first alone: what came in several, as is known once the body was read,
+        goes out in one.
+        """
         with self._lock:
-            if self._gzip is None:
+            if self._gzip is None or not self._is_one_member:
                 records = self._records if self._body is None else None
                 straight = None if records is None else records.gzip()
                 self._gzip = gzip(self.body) if straight is None else straight
                 self.gzip_from = "body" if straight is None else "records"
-                self._records = None
+                self._records, self._is_one_member = None, True
             return self._gzip
 
     def __eq__(self, other: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ from tests.otlp_server import OtlpHttpServer, refusal, success
 from tests.service.exporters import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from drain.otlp.request import Encoding
@@ -38,17 +39,18 @@ class Counts:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gzip = self.gunzip = 0
-        real = {"gzip": gzip_members.gzip, "gunzip": gzip_members.gunzip}
+        real: dict[str, Callable[[bytes], bytes | list[bytes]]]
+        real = {"gzip": gzip_members.gzip, "members": gzip_members.members}
 
-        def counted(name: str) -> None:
-            def call(data: bytes) -> bytes:
+        def counted(function: str, name: str) -> None:
+            def call(data: bytes) -> bytes | list[bytes]:
                 setattr(self, name, getattr(self, name) + 1)
-                return real[name](data)
+                return real[function](data)
 
-            monkeypatch.setattr(request_module, name, call)
+            monkeypatch.setattr(request_module, function, call)
 
-        counted("gzip")
-        counted("gunzip")
+        counted("gzip", "gzip")
+        counted("members", "gunzip")
 
 
 @pytest.fixture
@@ -208,6 +210,21 @@ def test_a_request_whose_services_do_not_add_up_is_refused() -> None:
 def test_all_members_of_gzip_are_read() -> None:
     members = [gzip.compress(b"one"), gzip.compress(b""), gzip.compress(bytes(1 << 20)), gzip.compress(b"three")]
     assert gunzip(b"".join(members)) == b"one" + bytes(1 << 20) + b"three"
+
+
+def test_what_came_in_several_members_goes_out_in_one() -> None:
+    # Some receivers take the first of several for the whole, and say nothing.
+    request = Request.of_gzip(gzip.compress(b"one") + gzip.compress(b"two"), 2, "protobuf")
+    assert request.body == b"onetwo", "as all do who take one out of a store: a damage is to be found there"
+    for same in (request.numbered(BatchNumber("00f1e2d3c4b5a697", 7, 0, 2)), request):
+        first = zlib.decompressobj(31)
+        assert first.decompress(same.gzip()) == b"onetwo"
+        assert (first.eof, first.unused_data) == (True, b"")
+        assert same.gzip() is same.gzip()
+        assert same.gzip_from == "body"
+    stored = gzip.compress(b"one")
+    alone = Request.of_gzip(stored, 1, "protobuf")
+    assert (alone.body, alone.gzip(), alone.gzip_from) == (b"one", stored, ""), "what is one member stays it"
 
 
 SOUND = gzip.compress(b"sound")
