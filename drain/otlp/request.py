@@ -192,8 +192,8 @@ class Request:
     def gzip(self) -> bytes:
         """Return the body as gzip, of which one member is made; of several threads that ask, one compresses.
 
-        Of several members a receiver may read the first alone: what came in several, as is known once the body was read,
-        goes out in one.
+        Of several members a receiver may read the first alone: what came in several goes out in one, once the body was
+        read, which tells of it.
         """
         with self._lock:
             if self._gzip is None or not self._is_one_member:

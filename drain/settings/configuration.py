@@ -16,6 +16,7 @@ from pydantic_settings import EnvSettingsSource
 
 from drain.settings import kafka_properties
 from drain.settings.exporter_kind import ExporterKind
+from drain.settings.gzip_way import gzip_way
 from drain.settings.metrics_environment import MetricsVariables
 from drain.settings.otlp_environment import OtlpSettings
 from drain.settings.secrets_in_urls import HIDDEN, without_secrets
@@ -67,6 +68,7 @@ class Configuration:
                 shown = STATE_OFF
             line = f"# {name} is not set" if shown is None else f"{name} = {_toml(shown)}"
             lines.append(f"{line}  # {self.origins[name]}" if shown is not None else f"{line}; {self.origins[name]}")
+        lines.append(f"# gzip straight from records: {gzip_way(self.settings)}")
         return "\n".join(lines) + "\n"
 
 
