@@ -122,6 +122,45 @@ static int encode(int is_json)
 static int encode_protobuf(void) { return encode(0); }
 static int encode_json(void) { return encode(1); }
 
+static uint64_t mixed(uint64_t number)
+{
+    number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9u;
+    number = (number ^ number >> 27) * 0x94D049BB133111EBu;
+    return number ^ number >> 31;
+}
+
+/* Spans of many traces and times, with 64 leases, again and again; what is learnt of them is counted, too. */
+static int gzip_segment(void)
+{
+    enum { SEGMENTS = 4, LEASES = 64 };
+    rb_plan *plan = make_plan();
+    rb_gzip *writer;
+    rb_gzip_layout *layout;
+    rb_gzip_around around = {{"\x0a\x00", 2, 0}, {"\x0a\x00", 2, 0}, {NULL, 0, 0}, {NULL, 0, 0}};
+    uint64_t spans = 0, invalid = 0, time = record.core.start_unix_nano;
+    check(rb_gzip_new(&writer, NULL) == RB_OK, "rb_gzip_new");
+    check(rb_gzip_layout_new(writer, plan, &layout, NULL) == RB_OK, "rb_gzip_layout_new");
+    rb_gzip_begin(writer);
+    for (uint64_t segment = 0; segment < SEGMENTS; segment++) {
+        for (uint64_t i = 0; i < RECORDS; i++) {
+            uint64_t number = RECORDS * segment + i + 1;
+            uint64_t ids[] = {mixed(number), mixed(~number), mixed(number << 32), mixed(number % LEASES + 1)};
+            memcpy(records[i].core.trace_id, ids, 16);
+            memcpy(records[i].core.span_id, ids + 2, 8);
+            memcpy(records[i].attributes, ids + 3, 8);
+            records[i].core.start_unix_nano = time += 1000 + ids[0] % 100000;
+            records[i].core.end_unix_nano = time + ids[1] % 100000;
+            records[i].attributes[BYTES_AT - RB_CORE_BYTES + 1] = (uint8_t)(ids[2] % 8);
+        }
+        check(rb_gzip_segment(writer, layout, &around, records, RECORDS, &spans, &invalid) == RB_OK && spans == RECORDS,
+              "rb_gzip_segment");
+    }
+    rb_gzip_layout_free(layout);
+    rb_gzip_free(writer);
+    rb_plan_free(plan);
+    return SEGMENTS * RECORDS;
+}
+
 /* Traces of ten spans, all of which wait. */
 static int look_at_traces(void)
 {
@@ -158,6 +197,7 @@ static const struct hot {
     {"rb_emit_batch", emit_batch},
     {"rb_encode_protobuf", encode_protobuf},
     {"rb_encode_json", encode_json},
+    {"rb_gzip_segment", gzip_segment},
     {"rb_traces_look", look_at_traces},
 };
 

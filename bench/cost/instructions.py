@@ -20,6 +20,7 @@ from typing import Final
 import ringbuf
 from bench.emit.native import compile_c
 from bench.measure import ProbeError, Skipped
+from ringbuf._ringbuf import lib
 
 SOURCE: Final = Path(__file__).with_name("instructions.c")
 COMMITTED: Final = Path(__file__).with_name("instructions.json")
@@ -30,6 +31,7 @@ FUNCTIONS: Final = (
     "rb_emit_batch",
     "rb_encode_protobuf",
     "rb_encode_json",
+    *(["rb_gzip_segment"] if lib.rb_gzip_is_supported() else []),
     "rb_traces_look",
 )
 CSRC: Final = Path(__file__).parents[2] / "csrc"  # the drain's own headers are not installed

@@ -224,7 +224,7 @@ def test_hot_functions_take_no_more_instructions_than_committed(debian_program: 
     debian_program("valgrind")
     committed = json.loads(instructions.COMMITTED.read_text())
     counts = instructions.count_instructions()
-    assert set(counts) == set(committed) == set(instructions.FUNCTIONS)
+    assert set(counts) == set(instructions.FUNCTIONS) <= set(committed)
     assert instructions.regressions(counts, committed) == []
 
 
