@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drain.accounting.sampling_status import UNSAMPLED
 from drain.sampling import rule_hints
+from drain.sampling.rule_hints import shown
 from drain.sampling.rules import DEFAULT, MOST_RULES, AttributeTest, Rule, Rules
 from drain.settings.units import LONGEST_SECONDS, seconds_of
 from ringbuf._ringbuf import lib
@@ -28,7 +29,13 @@ _KINDS: Final[dict[str, int]] = {
 }
 _WAITS: Final = ("wait", "wait_after_root", "wait_after_entry")
 _MOST_NAME: Final = 100  # characters
-_OTHERS: Final = ("default", "dry_run", "incoming", "kept_spans_per_second", "rule")
+_OF_ALL: Final = frozenset({*_WAITS, "default", "dry_run", "incoming", "kept_spans_per_second", "rule"})
+_OF_A_RULE: Final = frozenset(
+    {
+        *("name", "status", "kind", "span", "service", "longer_than", "attributes"),
+        *("trace_longer_than", "trace_spans_at_least", "ratio", "traces_per_second"),
+    }
+)
 
 
 class RulesError(ValueError):
@@ -52,11 +59,13 @@ def read_rules(path: Path) -> Rules:
     """
     content = path.read_bytes()
     try:
-        document = tomllib.loads(content.decode())
+        document = tomllib.loads(content.decode("utf-8-sig"))  # some editors begin it with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RulesError([rule_hints.no_toml(str(error), content.decode(errors="replace"))]) from None
     if "sampling" not in document:
         raise RulesError([rule_hints.no_table(document)])
+    if others := [rule_hints.beside(key) for key in document if key != "sampling"]:
+        raise RulesError(others)
     return rules_of(document["sampling"])
 
 
@@ -80,7 +89,7 @@ class _Reader:
         self.mistakes: list[str] = []
 
     def rules(self, table: object) -> Rules:
-        values = self._table("sampling", table, {*_WAITS, *_OTHERS})
+        values = self._table("sampling", table, _OF_ALL, _OF_A_RULE)
         defaults = Rules()
         waits = {
             f"{name}_nano": self._read(f"sampling.{name}", values[name], self._nano)
@@ -93,7 +102,7 @@ class _Reader:
             if nano > waits.get("wait_nano", defaults.wait_nano):
                 self._wrong(f"sampling.{name}", "is longer than wait, which ends before it")
         default = self._read("sampling.default", values.get("default", "drop"), self._default)
-        is_open = self._word("sampling.incoming", values.get("incoming", "unknown"), {"unknown": False, "all": True})
+        is_open = self._read("sampling.incoming", values.get("incoming", "unknown"), self._incoming)
         bound = self._optional("sampling", values, "kept_spans_per_second", self._rate)
         is_dry_run = self._optional("sampling", values, "dry_run", self._bool)
         rules = self._all(values.get("rule", []))
@@ -138,7 +147,7 @@ class _Reader:
             "ratio": ("ratio", self._ratio),
             "traces_per_second": ("traces_per_second", self._rate),
         }
-        values = self._table(at, table, {"name", *conditions})
+        values = self._table(at, table, _OF_A_RULE, _OF_ALL)
         name = values.get("name")
         if isinstance(name, str) and name.strip():
             at += f" {name!r}"
@@ -175,12 +184,12 @@ class _Reader:
     def _nano(self, value: object) -> int:
         seconds = seconds_of(value) if isinstance(value, str) else value
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_SECONDS:
-            raise ValueError(f'{value!r} is no time, as "10ms", "5s", or a number of seconds')
+            raise ValueError(f'{shown(value)} is no time, as "10ms", "5s", or a number of seconds')
         return round(seconds * _SECOND)
 
     def _bool(self, value: object) -> bool:
         if value is not True and value is not False:
-            raise ValueError(f"{value!r} is not true or false, without quotes")
+            raise ValueError(f"{shown(value)} is not true or false, without quotes")
         return value
 
     def _ratio(self, value: object) -> float:
@@ -192,12 +201,12 @@ class _Reader:
     def _rate(self, value: object) -> float:
         number = self._number(value)
         if number <= 0:
-            raise ValueError(f"{value!r} is not above 0; to keep none is ratio = 0")
+            raise ValueError(f"{shown(value)} is not above 0; to keep none is ratio = 0")
         return number
 
     def _count(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{value!r} is no number of spans, from 1")
+            raise ValueError(f"{shown(value)} is no number of spans, from 1")
         return value
 
     def _number(self, value: object) -> float:
@@ -208,7 +217,7 @@ class _Reader:
     def _texts(self, value: object) -> tuple[str, ...]:
         texts = value if isinstance(value, list) else [value]
         if not texts or not all(isinstance(text, str) and text for text in texts):
-            raise ValueError(f"{value!r} is no name or pattern, nor a list of them")
+            raise ValueError(f"{shown(value)} is no name or pattern, nor a list of them")
         return tuple(texts)
 
     def _patterns(self, value: object) -> tuple[str, ...]:
@@ -221,49 +230,61 @@ class _Reader:
         words = value if isinstance(value, list) and value else [value]
         return [known[self._known(word, known)] for word in words]
 
+    def _incoming(self, value: object) -> bool:
+        if value not in ("unknown", "all"):
+            raise ValueError(rule_hints.no_head(value))
+        return value == "all"
+
     def _default(self, value: object) -> float:
         known = {"drop": 0.0, "keep": 1.0}
         if isinstance(value, str):
             return known[self._known(value, known)]
-        raise ValueError(f'{value!r} is not "drop" or "keep"; a share is a last rule without a condition, with a ratio')
+        raise ValueError(
+            f'{shown(value)} is not "drop" or "keep"; a share is a last rule without a condition, with a ratio'
+        )
 
     def _attributes(self, value: object) -> tuple[AttributeTest, ...]:
         if not isinstance(value, dict) or not value:
-            raise ValueError(f'{value!r} is no table of attributes, as {{ "http.method" = "GET" }}')
+            raise ValueError(f'{shown(value)} is no table of attributes, as {{ "http.method" = "GET" }}')
         return tuple(self._attribute(key, wanted) for key, wanted in value.items())
 
     def _attribute(self, key: str, wanted: object) -> AttributeTest:
         if isinstance(wanted, dict):
             if not wanted or not wanted.keys() <= {"at_least", "at_most"}:
                 raise ValueError(rule_hints.bound(key, wanted))
-            bounds = {name: self._number(bound) for name, bound in wanted.items()}
+            bounds = {name: self._bound(key, name, bound) for name, bound in wanted.items()}
             if bounds.keys() >= {"at_least", "at_most"} and bounds["at_least"] > bounds["at_most"]:
                 low, high = wanted["at_least"], wanted["at_most"]
                 raise ValueError(f"{key!r}: no number is at least {low} and at most {high}")
             return AttributeTest(key, at_least=bounds.get("at_least"), at_most=bounds.get("at_most"))
         values: list[Any] = wanted if isinstance(wanted, list) else [wanted]
         if not values or not all(isinstance(one, str | bool | int | float) for one in values):
-            raise ValueError(f"{key!r}: {wanted!r} is no text, number or bool, nor a list of them")
+            raise ValueError(f"{key!r}: {shown(wanted)} is no text, number or bool, nor a list of them")
         for one in values:
+            if isinstance(one, float) and math.isnan(one):
+                raise ValueError(f"{key!r}: no number is equal to nan")
             if isinstance(one, str) and (meant := rule_hints.comparison(one)):
                 raise ValueError(f"{key!r}: {one!r} is a text, and no comparison: {meant}")
         return AttributeTest(key, tuple(values))
 
+    def _bound(self, key: str, name: str, value: object) -> float:
+        try:
+            return self._number(value)
+        except ValueError as error:
+            raise ValueError(f"{key!r}: {name}: {error}") from None
+
     # ---- places ----
 
-    def _table(self, at: str, table: object, known: Collection[str]) -> dict[str, Any]:
+    def _table(self, at: str, table: object, known: Collection[str], elsewhere: Collection[str]) -> dict[str, Any]:
         if not isinstance(table, dict):
-            self._wrong(at, f"{table!r} is no table")
+            self._wrong(at, rule_hints.no_one_table(table))
             return {}
-        for key in table.keys() - set(known):
-            self._wrong(at, rule_hints.unknown(key, known))
+        for key in [key for key in table if key not in known]:
+            self._wrong(at, rule_hints.unknown_key(key, known, elsewhere))
         return {key: value for key, value in table.items() if key in known}
 
     def _optional(self, at: str, values: Mapping[str, Any], key: str, reading: Callable[[object], Any]) -> Any:
         return self._read(f"{at}.{key}", values[key], reading) if key in values else None
-
-    def _word(self, at: str, value: object, known: Mapping[str, Any]) -> Any:
-        return self._read(at, value, lambda given: known[self._known(given, known)])
 
     def _known(self, value: object, known: Mapping[str, Any]) -> str:
         if not isinstance(value, str) or value not in known:

@@ -100,12 +100,17 @@ MISTAKES = {
     "[sampling]\nwiat = '5s'": "sampling: 'wiat' is not known; did you mean 'wait'?",
     "[sampling]\nwait = '5 pc'": "sampling.wait: '5 pc' is no time: the units are ns, us, ms, s, m, h, d",
     "[sampling]\nwait = -1": 'sampling.wait: -1 is no time, as "10ms", "5s", or a number of seconds',
-    "[sampling]\nwait = true": 'sampling.wait: True is no time, as "10ms", "5s", or a number of seconds',
+    "[sampling]\nwait = true": 'sampling.wait: true is no time, as "10ms", "5s", or a number of seconds',
     "[sampling]\nwait = '1s'\nwait_after_root = '2s'": (
         "sampling.wait_after_root: is longer than wait, which ends before it"
     ),
     "[sampling]\ndefault = 'dorp'": "sampling.default: 'dorp' is not known; did you mean 'drop'?",
-    "[sampling]\nincoming = 1": "sampling.incoming: 1 is not known; known are all, unknown",
+    "[sampling]\nincoming = 1": (
+        'sampling.incoming: 1 is not known: it is "all" where nobody samples upstream, else "unknown"'
+    ),
+    "[sampling]\nincoming = 'none'": (
+        'sampling.incoming: \'none\' is not known: it is "all" where nobody samples upstream, else "unknown"'
+    ),
     '[sampling]\ndry_run = "false"': "sampling.dry_run: 'false' is not true or false, without quotes",
     "[sampling]\nkept_spans_per_second = 0": (
         "sampling.kept_spans_per_second: 0 is not above 0; to keep none is ratio = 0"
@@ -116,6 +121,9 @@ MISTAKES = {
         "sampling.rule 1: name: it has none, and metrics and kept spans could not say which rule it was",
     ),
     "sampling = 1": "sampling: 1 is no table",
+    "[[sampling]]\nwait = '5s'": (
+        "sampling: is an array of tables, and one is meant: its name stands in [ ] and not in [[ ]]"
+    ),
     rule("", "' '"): "sampling.rule 1: name: it has none, and metrics and kept spans could not say which rule it was",
     rule("", "'default'"): ("sampling.rule 1: name: 'default' is the rule of traces that no other matches already"),
     rule("", "'unsampled'"): "sampling.rule 1: name: 'unsampled' is the built-in rule of unsampled spans already",
@@ -142,6 +150,13 @@ MISTAKES = {
         R + "span: '^GET .*$' looks like a regular expression; patterns have *, ? and [abc], and fit the whole name: "
         "'GET *'"
     ),
+    rule("span = '.*health.*'"): (
+        R + "span: '.*health.*' looks like a regular expression; patterns have *, ? and [abc], and fit the whole name: "
+        "'*health*'"
+    ),
+    rule("span = ['(GET|PUT)', 'a[|]b']"): (
+        R + 'span: \'(GET|PUT)\': several are a list, as ["GET", "PUT"]; the character itself is written [|]'
+    ),
     rule("service = ['a', 'b[c']"): (
         R + "service: 'b[c': no ] ends what [ begins; the character itself is written [[]"
     ),
@@ -161,7 +176,28 @@ MISTAKES = {
         'sampling: has no rule, so that all is dropped: add a [[sampling.rule]], or say default = "drop"'
     ),
     rule("ratio = nan"): R + "ratio: nan is no number",
-    rule("ratio = true"): R + "ratio: True is no number",
+    rule("ratio = true"): R + "ratio: true is no number",
+    # TOML puts it into the rule, as it stands below.
+    rule("default = 'keep'"): (
+        "sampling.rule 1: 'default' is of all rules: it stands in [sampling], above the first [[sampling.rule]]"
+    ),
+    "[sampling]\ndefault = 'keep'\nstatus = 'error'": (
+        "sampling: 'status' is of a rule: it stands below a [[sampling.rule]]"
+    ),
+    "[sampling]\ndefault = 'keep'\nhold-bytes = '1GiB'": (
+        "sampling: 'hold-bytes' is not known: it is an option of the drain, --hold-bytes"
+    ),
+    rule("drop = true"): (
+        "sampling.rule 1: 'drop' is not known: to drop what matches is ratio = 0, and without a ratio it is kept"
+    ),
+    rule("not = { span = '/health' }"): (
+        "sampling.rule 1: 'not' is not known: no condition is the opposite of another: put a rule before this one that "
+        "matches what is not meant"
+    ),
+    rule("trace_spans_at_most = 10"): (
+        "sampling.rule 1: 'trace_spans_at_most' is not known: conditions are lower bounds: put a rule before this one "
+        "that matches what is above it"
+    ),
     rule("traces_per_second = 0"): R + "traces_per_second: 0 is not above 0; to keep none is ratio = 0",
     rule("ratio = 1\ntraces_per_second = 1"): (
         R + "ratio and traces_per_second: one of the two, as either is a threshold"
@@ -186,7 +222,12 @@ MISTAKES = {
     rule("attributes = { a = { at_least = 2, at_most = 1.5 } }"): (
         R + "attributes: 'a': no number is at least 2 and at most 1.5"
     ),
-    rule("attributes = { a = { at_least = 'x' } }"): R + "attributes: 'x' is no number",
+    rule("attributes = { b = 1, a = { at_least = 'x' } }"): R + "attributes: 'a': at_least: 'x' is no number",
+    rule("attributes = { a = {} }"): R + "attributes: 'a': its table has neither at_least nor at_most",
+    rule("attributes = { a = nan }"): R + "attributes: 'a': no number is equal to nan",
+    rule("attributes = { a = [2020-01-31, true, { b = false }] }"): (
+        R + "attributes: 'a': [2020-01-31, true, { b = false }] is no text, number or bool, nor a list of them"
+    ),
     rule("trace_spans_at_least = 0"): R + "trace_spans_at_least: 0 is no number of spans, from 1",
     CATCH_ALL + rule("") + rule("", "'s'"): (
         "sampling.rule 1 'rest': has no condition, so that these behind it are never asked: 'r', 's'"
@@ -218,9 +259,23 @@ def test_every_mistake_is_told_with_its_place(text: str) -> None:
         (b"[sampleing]", "there is no table [sampling]: [sampleing] is not known; did you mean [sampling]?"),
         (b"[[rule]]", "there is no table [sampling]: each rule begins with [[sampling.rule]]"),
         (b"sampling:\n  wait: 5s", "no TOML: Expected '=' after a key in a key/value pair (at line 1, column 9)"),
+        (
+            b"- wait: 5s",
+            "no TOML: Expected '=' after a key in a key/value pair (at line 1, column 3): - wait: 5s; it looks",
+        ),
         (b'{"sampling": {}}', "no TOML: Invalid statement (at line 1, column 1): "),
         (b"[sampling]\ndefault = keep", "no TOML: Invalid value (at line 2, column 11): default = keep; a text is "),
         ("[sampling]\ndefault = “keep”".encode(), "no TOML: Invalid value (at line 2, column 11): default = "),
+        (
+            b"[sampling]\nwait = 5s",
+            "no TOML: Expected newline or end of document after a statement (at line 2, column 9): wait = 5s; a time",
+        ),
+        (
+            b"[[sampling.rule]]\nname = 'a'\nname = 'b'",
+            "no TOML: Cannot overwrite a value (at end of document); a key stands twice in one table: each rule begins",
+        ),
+        (b"[sampling]\n[[rule]]\nname = 'a'", "[[rule]] is not known: each rule begins with [[sampling.rule]]"),
+        (b"wait = '5s'\n[sampling]", "'wait' is not known: all rules stand in [sampling] and [[sampling.rule]]"),
     ],
 )
 def test_a_file_without_rules_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -229,6 +284,12 @@ def test_a_file_without_rules_says_so(tmp_path: Path, content: bytes, reason: st
     with pytest.raises(RulesError) as error:
         read_rules(path)
     assert str(error.value).startswith(reason)
+
+
+def test_a_file_may_begin_with_the_mark_of_some_editors(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_bytes(b"\xef\xbb\xbf[sampling]\r\ndefault = 'drop'\r\n")
+    assert read_rules(path) == Rules()
 
 
 @pytest.mark.parametrize(("count", "is_wrong"), [(63, False), (64, True)])
