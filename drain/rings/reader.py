@@ -241,6 +241,7 @@ class Reader:
                 removed=removed,
                 published=sums.published,
                 delivered=sums.delivered,
+                spooled=sums.spooled,
             )
         ring.close()
 

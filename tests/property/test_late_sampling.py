@@ -175,6 +175,7 @@ class World:
         self.published = [Published(number, root_threshold) for number in range(len(SERVICES))]
         self.delivered: dict[int, Any] = {}
         self.copies: Counter[int] = Counter()
+        self.counted: Counter[int] = Counter()  # in the span metrics, of all drains
         self.kills = 0
         self.rule_set = 0
 
@@ -196,7 +197,8 @@ class World:
             clock=lambda: self.now_nano / SECOND,
             clock_nano=lambda: self.now_nano,
         )
-        self.lanes = LaneHolder(self.late, lambda *_: None)
+        self.lanes = LaneHolder(self.late, self._count)
+        self.counted_here: Counter[int] = Counter()
         self.rings: list[Any] = [Attached(one, self.steps) for one in self.published]
         self.sent: deque[Batch] = deque()
 
@@ -205,6 +207,12 @@ class World:
         (lane,) = ring.lanes
         while ring.ready(lane):
             assert self.lanes.read(ring, lane, 10_000) is not None
+
+    def _count(self, _ring: Any, spans: np.ndarray[Any, Any]) -> None:
+        numbers = spans["number"].tolist()
+        self.counted_here.update(numbers)
+        self.counted.update(numbers)
+        assert set(self.counted_here.values()) <= {1}, "a drain has counted a span twice"
 
     def decide(self) -> None:
         self.late.decide(self.now_nano)
@@ -461,5 +469,7 @@ def check(world: World, producers: Producers, rule_sets: list[int], root_thresho
         assert not kept or kept == set(numbers), f"trace {trace} is torn"
         for number in for_themselves:
             assert producers.records[number]["status"][0] == ERROR or 3 in rule_sets, "no rule keeps all such"
+    assert world.counted.keys() == producers.records.keys(), "the span metrics are of all spans"
+    assert max(world.counted.values()) <= 1 + world.kills
     if not world.kills:
         assert set(world.copies.values()) <= {1}

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,12 @@ from ringbuf._ringbuf import lib
 from tests.service.draining import ANY_RING, SECONDS, MemoryBackend, until
 
 if TYPE_CHECKING:
-    from contextlib import ExitStack
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pytest
+
+    from drain.service.sampling_plan import SamplingPlan
 
 LIMITS = Limits(batch_spans=10, batch_bytes=4_000_000, batch_delay=0.0, concurrency=2, shutdown_timeout=SECONDS)
 
@@ -39,9 +42,17 @@ class Watched:
     Args:
         ring_dir: whose rings it serves.
         folder: of its spool and socket.
+        sampling: by which rules it keeps traces; None: by none.
     """
 
-    def __init__(self, ring_dir: Path, folder: Path, stack: ExitStack, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        ring_dir: Path,
+        folder: Path,
+        stack: ExitStack,
+        patch: pytest.MonkeyPatch,
+        sampling: SamplingPlan | None = None,
+    ) -> None:
         assert lib.rb_guard_install() == lib.RB_OK
         self.manager = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         self.manager.bind(str(folder / "notify"))
@@ -63,6 +74,7 @@ class Watched:
             stores=Stores(Spool(folder / "spool", SpoolLimits(64 << 20), log=log), None, SECONDS),
             audit_to=sys.stderr,
             observer=self.telemetry,
+            sampling=sampling,
         )
         address = self.telemetry.listen(
             "127.0.0.1", 0, self.service.snapshots, self.service.seconds_until_attempt, 64 << 20
@@ -101,3 +113,20 @@ class Watched:
 
     def _serve(self) -> None:
         self.code = serve._serve(self.service, once=False)
+
+
+@contextmanager
+def watched_service(
+    ring_dir: Path, folder: Path, patch: pytest.MonkeyPatch, sampling: SamplingPlan | None = None
+) -> Iterator[Watched]:
+    """Let a `Watched` run, and end it."""
+    with ExitStack() as stack:
+        made = Watched(ring_dir, folder, stack, patch, sampling)
+        try:
+            yield made
+        finally:
+            made.backend.let_go()
+            made.service.request_stop()
+            made.thread.join(SECONDS)
+            made.telemetry.close()
+            assert made.service.close()
