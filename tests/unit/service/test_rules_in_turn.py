@@ -9,6 +9,7 @@ import pytest
 
 from drain.sampling.rules import DEFAULT, Rule, Rules
 from drain.sampling.sampler import Sampler
+from ringbuf.dataplane import DATAPLANE_LAYOUT as LAYOUT
 from ringbuf.exceptions import RingBufferError
 from tests.seeds import drawn_seed
 from tests.unit.service.deciding import ERRORS, OTHERS, RULES, SECOND, Bench, drawn, name_and_threshold, seen, span_of
@@ -131,3 +132,38 @@ def test_without_memory_for_other_rules_those_in_effect_stay(bench: Bench, monke
     assert bench.late.rule_names == ["errors", "half", DEFAULT]
     bench.late.renew(OTHERS)
     assert bench.late.not_renewed == 1
+
+
+def test_a_thousand_reloads_in_a_second_put_no_trace_under_two_rules(tmp_path: Path) -> None:
+    """One each millisecond, while spans of a trace come for three of them and are decided after five."""
+
+    def rules(number: int) -> Rules:
+        never, every = Rule("never", trace_spans_at_least=99), Rule(f"rule {number}", spans=("*",))
+        return Rules((never, every, Rule(DEFAULT, ratio=0.0)), 5 * SECOND // 1000, 5 * SECOND // 1000, SECOND // 1000)
+
+    bench = Bench(tmp_path, rules(0), capacity_bytes=8 << 16)
+    ring, count = bench.ring(1), 0
+    for number in range(1000):
+        bench.late.renew(rules(number))
+        traces = np.arange(max(0, number - 2), number + 1, dtype=np.uint64) + 1
+        records = np.zeros(len(traces), LAYOUT.dtype)
+        records["trace_id"][:, 8:] = traces.view(np.uint8).reshape(-1, 8)
+        spans = np.arange(count + 1, count + 1 + len(traces), dtype=np.uint64)
+        records["span_id"] = spans.view(np.uint8).reshape(-1, 8)
+        records["parent_span_id"], records["kind"], records["flags"] = 1, 1, 0x101
+        bench.late.read(ring, 0, records, count, count + len(records), 0)
+        count += len(records)
+        bench.now_nano += SECOND // 1000
+        bench.late.decide(bench.now_nano)
+        bench.deliver()
+    bench.late.decide_all(bench.now_nano)
+    while bench.deliver():
+        bench.late.decide_all(bench.now_nano)
+    assert len(bench.delivered) == count
+    names: dict[bytes, set[str]] = {}
+    for span in bench.delivered.values():
+        names.setdefault(span.trace_id, set()).add(name_and_threshold(span)[0])
+    assert [len(said) for said in names.values()] == [1] * 1000
+    assert len(set.union(*names.values())) > 100, "each reload is taken up when nothing waits under the one before it"
+    bench.check_law()
+    bench.late.close()
