@@ -151,7 +151,7 @@ def spool(
     """Show what waits in the spool, since when and for whom, and the dead letters.
 
     A running drain is not disturbed: its spool is copied to TMPDIR, and never locked. When it tries next, and what the
-    backend said last, is in its memory alone: /readyz and the log tell it. Bounds are those of the settings here.
+    backend said last, it is asked for at --listen (its /readyz tells it). Bounds are those of the settings here.
 
     To drop a batch, or to make it a dead letter, no drain may have the spool. Exit codes: 0 shown, or done; 1 something
     could not be read; 2 usage, or no such batch; 74 a trouble that passes; 75 a drain has the spool: stop it first.

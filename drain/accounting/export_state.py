@@ -28,6 +28,7 @@ class EndpointState:
         attempt_seconds: sum of their durations.
         spans: that were delivered to it.
         handed_over: spans that others got in its place.
+        failure: what it said last, of an attempt that came to nothing; empty: nothing as yet.
     """
 
     name: str
@@ -39,6 +40,7 @@ class EndpointState:
     attempt_seconds: float
     spans: int
     handed_over: int
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

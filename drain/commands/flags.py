@@ -30,7 +30,7 @@ REPLAY_FIELDS: Final = (
     | {"batch_spans", "concurrency", "log_level"}
 )
 SPOOL_FIELDS: Final = frozenset(
-    {"ring_dir", "state_dir", "spool_max_bytes", "spool_max_age", "spool_full", "log_level"}
+    {"ring_dir", "state_dir", "spool_max_bytes", "spool_max_age", "spool_full", "listen", "log_level"}
     | {name for name in Settings.model_fields if name.startswith("dead_letter_")}
 )
 FLUSH_FIELDS: Final = (

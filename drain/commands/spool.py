@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from drain.commands.spool_backend import ask_drain
 from drain.commands.spool_text import as_object, write
 from drain.commands.starting import cannot_start, say
 from drain.delivery.letter_look import look_at_letters
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 def look(configuration: Configuration, *, as_json: bool, shows_all: bool) -> int:
     """Show what the state directory holds; return the exit code.
 
-    No lock is taken, and nothing is written but to a temporary folder.
+    No lock is taken, and nothing is written but to a temporary folder. A drain that has the spool is asked for its next
+    attempt.
 
     Args:
         configuration: the effective settings.
@@ -41,10 +43,11 @@ def look(configuration: Configuration, *, as_json: bool, shows_all: bool) -> int
         letters = look_at_letters(state_dir / DEAD_LETTERS_FOLDER)
     except (RingBufferError, OSError) as error:
         cannot_start(error)
+    backend = None if spool.holder is None else ask_drain(configuration.settings.listen, spool.holder)
     if as_json:
-        typer.echo(json_text(as_object(state_dir, configuration.settings, spool, letters)))
+        typer.echo(json_text(as_object(state_dir, configuration.settings, spool, backend, letters)))
     else:
-        write(state_dir, configuration.settings, spool, letters, shows_all=shows_all)
+        write(state_dir, configuration.settings, spool, backend, letters, shows_all=shows_all)
     # Beside a drain the last letter of a file may be one that it is writing.
     notes = [*([spool.note] if spool.note else ()), *letters.notes, *(letters.cut if spool.holder is None else ())]
     for note in notes:

@@ -15,9 +15,10 @@ from drain.tools.looking.table import Column, write_table
 from ringbuf.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from drain.commands.spool_backend import BackendLook
     from drain.delivery.letter_look import LettersLook
     from drain.settings.settings import Settings
     from drain.spool.database import Stored
@@ -30,13 +31,16 @@ _ANY: Final = "(any)"  # of several, or there was one only
 _NOT_KNOWN: Final = "?"  # the clock was not set yet, and the machine has been started anew since
 
 
-def as_object(state_dir: Path, settings: Settings, spool: SpoolLook, letters: LettersLook) -> dict[str, Any]:
+def as_object(
+    state_dir: Path, settings: Settings, spool: SpoolLook, backend: BackendLook | None, letters: LettersLook
+) -> dict[str, Any]:
     """Return it for `--json`: times in UTC, null where a time is not known, bounds as they are in the settings here."""
     clock = SpoolTime()
     return {
         "state_dir": str(state_dir),
         "is_open": spool.holder is not None,
         "pid": spool.holder or None,
+        "backend": None if backend is None or backend.note else _backend_object(backend),
         "spool": {
             "batches": [
                 {
@@ -80,7 +84,24 @@ def as_object(state_dir: Path, settings: Settings, spool: SpoolLook, letters: Le
     }
 
 
-def write(state_dir: Path, settings: Settings, spool: SpoolLook, letters: LettersLook, *, shows_all: bool) -> None:
+def _backend_object(backend: BackendLook) -> dict[str, Any]:
+    return {
+        "next_attempt_seconds": backend.next_attempt_seconds,
+        "failing_seconds": backend.failing_seconds,
+        "last_error": backend.last_error or None,
+        "endpoints": dict(backend.endpoints or {}),
+    }
+
+
+def write(
+    state_dir: Path,
+    settings: Settings,
+    spool: SpoolLook,
+    backend: BackendLook | None,
+    letters: LettersLook,
+    *,
+    shows_all: bool,
+) -> None:
     """Write it for people to standard output."""
     clock = SpoolTime()
     typer.echo(f"{state_dir}: {_who_has_it(spool.holder)}")
@@ -91,8 +112,11 @@ def write(state_dir: Path, settings: Settings, spool: SpoolLook, letters: Letter
     typer.echo(f"spool: {waits}; {bound}, when full {settings.spool_full}{expires}")
     if spool.set_aside_bytes:
         typer.echo(f"set aside as damaged: {size(spool.set_aside_bytes)}, which `ringbuf-drain replay` reads")
+    if spool.batches or backend is not None:
+        for line in _attempts(backend):
+            typer.echo(line)
     if spool.batches:
-        typer.echo(f"next attempt, last error: {_attempts(spool.holder)}\n")
+        typer.echo()
         _write_shares("service", ((name, one, n) for one in spool.batches for name, n in one.services.items()), clock)
         if any(stored.destination for stored in spool.batches):
             _write_shares("destination", ((one.destination or _ANY, one, one.spans) for one in spool.batches), clock)
@@ -140,10 +164,24 @@ def _who_has_it(holder: int | None) -> str:
     return f"a drain has it (process {holder})" if holder else "a drain has it (in another container)"
 
 
-def _attempts(holder: int | None) -> str:
-    if holder is None:
-        return "none before a drain is started"
-    return "the drain keeps them in memory: its /readyz and its log tell them"
+def _attempts(backend: BackendLook | None) -> Iterator[str]:
+    """Yield when the backend is tried next, and what it said last; None: there is no drain."""
+    if backend is None:
+        yield "next attempt, last error: none before a drain is started"
+    elif backend.note:
+        yield f"next attempt, last error: {printable(backend.note, most=1000)}"
+    else:
+        wait = backend.next_attempt_seconds
+        yield f"next attempt: {f'in {age(int(wait * 1e9))}' if wait else 'now'}; last error: {_last_error(backend)}"
+        for name, error in (backend.endpoints or {}).items():
+            yield f"last error of {printable(name, 200)}: {printable(error or 'none was given', most=1000)}"
+
+
+def _last_error(backend: BackendLook) -> str:
+    if not backend.failing_seconds:
+        return "none, it takes what it is sent"
+    said = printable(backend.last_error or "none was given", most=1000)
+    return f"{said} (it has taken nothing for {age(int(backend.failing_seconds * 1e9))})"
 
 
 def _since(clock: SpoolTime, stored: Stored) -> str | None:

@@ -65,6 +65,16 @@ class Health:
             reasons.append(f"the loop has not gone round for {stalled:.0f} s")
         return reasons
 
+    def backend(self) -> dict[str, object]:
+        """Return what the backend said last, and when it is tried next, for JSON."""
+        state = self._exports()
+        return {
+            "next_attempt_seconds": self.seconds_until_attempt(),
+            "failing_seconds": state.failing_seconds,
+            "last_error": state.failure,
+            "endpoints": {one.name: one.failure for one in state.endpoints if one.failing},
+        }
+
     def not_ready(self) -> list[str]:
         """Return why spans do not arrive; nothing while they do, or while there are none to send."""
         reasons = self.not_alive()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -200,7 +201,8 @@ class Listener:
             case "/healthz":
                 answer = _verdict("alive", self._health.not_alive())
             case "/readyz":
-                answer = _verdict("ready", self._health.not_ready())
+                more = {"pid": os.getpid(), "backend": self._health.backend()}
+                answer = _verdict("ready", self._health.not_ready(), more)
             case _:
                 answer = _error(HTTPStatus.NOT_FOUND)
         return method == "HEAD", answer
@@ -254,9 +256,9 @@ def _parse(head: bytes) -> tuple[str, str, Message]:
     return method, target, parse_headers(BytesIO(rest))
 
 
-def _verdict(what: str, reasons: list[str]) -> _Answer:
+def _verdict(what: str, reasons: list[str], more: dict[str, object] | None = None) -> _Answer:
     status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-    body = json.dumps({what: not reasons, "reasons": reasons}) + "\n"
+    body = json.dumps({what: not reasons, "reasons": reasons, **(more or {})}) + "\n"
     return _Answer(status, "application/json", body.encode())
 
 

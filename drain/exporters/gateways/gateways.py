@@ -188,6 +188,7 @@ class Gateways:
                         attempt_seconds=tally.seconds,
                         spans=tally.spans,
                         handed_over=self._handed_over.of(endpoint),
+                        failure=tally.failure,
                     )
                 )
             return states

@@ -27,12 +27,14 @@ class EndpointTally:
         attempts: by the verdict's word.
         seconds: of them together.
         spans: of the requests that were delivered.
+        failure: what came last in the place of an answer that takes the spans.
     """
 
     def __init__(self) -> None:
         self.attempts = Counter({verdict.value: 0 for verdict in Verdict})
         self.seconds = 0.0
         self.spans = 0
+        self.failure = ""
 
 
 class Tally:
@@ -65,7 +67,10 @@ class Tally:
             tally = self._of[endpoint]
             tally.attempts[result.verdict.value] += 1
             tally.seconds += seconds
-            if result.verdict is not Verdict.DELIVERED or not request.spans:
+            if result.verdict is not Verdict.DELIVERED:
+                tally.failure = result.message
+                return
+            if not request.spans:
                 return
             tally.spans += request.spans
             self._untold_requests += 1

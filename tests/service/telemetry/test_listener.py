@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -54,12 +55,16 @@ class Patient:
     def __init__(self) -> None:
         self.dead: list[str] = []
         self.unready: list[str] = []
+        self.last_error = ""
 
     def not_alive(self) -> list[str]:
         return self.dead
 
     def not_ready(self) -> list[str]:
         return self.unready
+
+    def backend(self) -> dict[str, object]:
+        return {"last_error": self.last_error}
 
 
 @pytest.fixture
@@ -126,10 +131,11 @@ def test_probes_say_503_with_the_reason(listening: Callable[..., Listener], heal
     address = listening().address
     word = {"/healthz": "alive", "/readyz": "ready"}[path]
     response, body = get(address, path)
-    assert (response.status, json.loads(body)) == (200, {word: True, "reasons": []})
+    more = {"/healthz": {}, "/readyz": {"pid": os.getpid(), "backend": {"last_error": ""}}}[path]
+    assert (response.status, json.loads(body)) == (200, {word: True, "reasons": [], **more})
     (health.dead if path == "/healthz" else health.unready).append("for a reason")
     response, body = get(address, path)
-    assert (response.status, json.loads(body)) == (503, {word: False, "reasons": ["for a reason"]})
+    assert (response.status, json.loads(body)) == (503, {word: False, "reasons": ["for a reason"], **more})
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
 import ringbuf
+from drain.commands.spool_backend import BackendLook, ask_drain
 from drain.exporters.protocol import Result, Verdict
 from drain.telemetry import health
 from tests.service.draining import LAYOUT, emit, until
@@ -32,6 +34,7 @@ def test_the_wait_for_the_next_attempt_is_told(
     monkeypatch.setattr(health, "_FAILING_SECONDS", 0.0)
     with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=64, lanes=1) as emitter:
         assert next_attempt(watched) == 0
+        assert ask_drain(f":{watched.port}", os.getpid()) == BackendLook(endpoints={})
         until(lambda: watched.get("/readyz") == (200, []))
         watched.backend.verdicts = [Result(Verdict.RETRY, message="HTTP 429", retry_after=3600.0)]
         emit(emitter, range(10))
@@ -40,4 +43,7 @@ def test_the_wait_for_the_next_attempt_is_told(
         status, (reason,) = watched.get("/readyz")
         assert status == 503
         assert re.search(r"HTTP 429; next attempt in (2\d\d|300) s$", reason)
+        look = ask_drain(f"127.0.0.1:{watched.port}", os.getpid())  # what `ringbuf-drain spool` shows
+        assert (look.note, look.last_error, look.failing_seconds > 0) == ("", "HTTP 429", True)
+        assert 200 < look.next_attempt_seconds <= 300
         assert watched.get("/healthz") == (200, []), "a new process would not be taken any sooner"

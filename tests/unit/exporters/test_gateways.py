@@ -14,6 +14,7 @@ from drain.exporters.measured import MeasuredExporter
 from drain.exporters.protocol import Partitioned, Result, Verdict
 from drain.otlp.request import Request
 from drain.settings.configuration import ConfigurationError, load
+from drain.telemetry.health import Health
 from drain.telemetry.metric_values import endpoint_attempts
 from tests.clocks import Clock
 
@@ -41,7 +42,7 @@ class Endpoint:
 
     def export(self, _request: Request) -> Result:
         self._fleet.append(self.endpoint[7])
-        return Result(Verdict.RETRY if self.is_away else Verdict.DELIVERED)
+        return Result(Verdict.RETRY, message="it is away") if self.is_away else Result(Verdict.DELIVERED)
 
     def close(self) -> None:
         self._fleet.append("closed")
@@ -229,6 +230,12 @@ def test_each_endpoint_has_its_counts() -> None:
         (1, 1, 30),
         (0, 0, 0),
     ]
+    exporter = MeasuredExporter(fleet.gateways)
+    assert [state.failure for state in states.values()] == ["", "it is away", ""]
+    assert Health(exporter.state).backend()["endpoints"] == {NAMES[1]: "it is away"}
+    fleet.endpoints[NAMES[1]].is_away = False
+    fleet.gateways.export(Request(b"", 1, "protobuf", NAMES[1]))
+    assert Health(exporter.state).backend()["endpoints"] == {}
     reading: Any = SimpleNamespace(exports=MeasuredExporter(fleet.gateways).state())
     assert ((NAMES[1], "retry"), 1) in list(endpoint_attempts(reading))
 

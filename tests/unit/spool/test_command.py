@@ -9,6 +9,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -198,12 +200,95 @@ def test_a_spool_that_a_drain_has_is_shown_and_not_disturbed_nor_changed(state: 
         assert (it["is_open"], it["pid"], len(it["spool"]["batches"])) == (True, pid, 1)
         shown = state.spool(state.folder)
         assert (shown.exit_code, f"a drain has it (process {pid})" in shown.stdout) == (0, True)
-        assert "/readyz" in shown.stdout
+        assert "its log tells them" in shown.stdout
         for flag in ("--drop", "--dead-letter"):
             refused = state.spool(state.folder, flag, 1, "--yes")
             assert (refused.exit_code, "stop it" in refused.stderr) == (LOCKED, True)
         assert state.files() == before
     assert state.spool(state.folder).exit_code == 1  # without a drain nobody writes it: it is cut
+
+
+@contextlib.contextmanager
+def answering(text: str) -> Iterator[str]:
+    """Answer whatever is asked with a text; yield where."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/readyz"
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def said(pid: int, **others: object) -> str:
+    backend = {"next_attempt_seconds": 12.4, "failing_seconds": 95.0, "last_error": "HTTP 503\x1b[2J", "endpoints": {}}
+    return json.dumps({"ready": False, "reasons": [], "pid": pid, "backend": {**backend, **others}})
+
+
+def test_the_drain_is_asked_for_its_next_attempt_and_the_last_error(state: State) -> None:
+    state.put({"shop": 3})
+    with state.is_open() as pid, answering(said(pid, endpoints={"http://a:4318": "it is away"})) as listen:
+        lines = state.spool(state.folder, "--listen", listen).stdout.splitlines()
+        assert lines[2] == (
+            "next attempt: in 12s; last error: HTTP 503\N{REPLACEMENT CHARACTER}[2J (it has taken nothing for 1m)"
+        )
+        assert lines[3] == "last error of http://a:4318: it is away"
+        assert state.told(state.folder, "--listen", listen)["backend"] == {
+            "next_attempt_seconds": 12.4,
+            "failing_seconds": 95.0,
+            "last_error": "HTTP 503\x1b[2J",
+            "endpoints": {"http://a:4318": "it is away"},
+        }
+    with (
+        state.is_open() as pid,
+        answering(said(pid, next_attempt_seconds=0, failing_seconds=0, last_error="")) as listen,
+    ):
+        shown = state.spool(state.folder, "--listen", listen).stdout
+        assert "next attempt: now; last error: none, it takes what it is sent\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        (said(1), "another drain, process 1, listens at "),
+        ("it works!", "no drain of this version"),
+        ("[" * 100_000, "no drain of this version"),
+        ('{"ready": true, "reasons": []}', "no drain of this version"),
+        (said(0, next_attempt_seconds=float("nan")), "no drain of this version"),
+        (said(0, next_attempt_seconds=-1), "no drain of this version"),
+        (said(0, endpoints=[1]), "no drain of this version"),
+    ],
+)
+def test_who_is_not_the_drain_of_this_spool_is_not_believed(state: State, text: str, note: str) -> None:
+    state.put({"shop": 3})
+    with state.is_open() as pid, answering(text.replace('"pid": 0', f'"pid": {pid}')) as listen:
+        ran = state.spool(state.folder, "--listen", listen)
+        assert ran.exit_code == 0
+        line = ran.stdout.splitlines()[2]
+        assert line.startswith("next attempt, last error: ")
+        assert note in line
+        assert state.told(state.folder, "--listen", listen)["backend"] is None
+
+
+@pytest.mark.parametrize(
+    ("listen", "note"), [("off", "--listen off"), ("127.0.0.1:1", "does not answer at 127.0.0.1:1")]
+)
+def test_a_drain_that_cannot_be_asked_is_said_to_know(state: State, listen: str, note: str) -> None:
+    with state.is_open():
+        ran = state.spool(state.folder, "--listen", listen)
+    assert (ran.exit_code, note in ran.stdout, "its log tells them" in ran.stdout) == (0, True, True)
 
 
 def test_a_batch_that_is_dropped_is_counted(state: State) -> None:
