@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from drain.commands.spool_batch import Settled
 
-_CONFIG_OPTION: Final = typer.Option("--config", envvar=CONFIG_VARIABLE, help="TOML file with settings.")
+_CONFIG_OPTION: Final = typer.Option(
+    "--config", metavar="PATH", envvar=CONFIG_VARIABLE, help="TOML file with settings."
+)
 
 app = typer.Typer(cls=GroupedProgram, context_settings=CONTEXT, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -102,7 +104,7 @@ def check(
 
 def replay(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(help="Files, and folders of such files.", exists=True)],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, and folders of such files.", exists=True)],
     remove: Annotated[bool, typer.Option("--remove", help="Remove each file that was delivered whole.")] = False,
     config_file: Annotated[Path | None, _CONFIG_OPTION] = None,
     **flags: object,

@@ -40,6 +40,7 @@ FLUSH_FIELDS: Final = (
 )
 WITHOUT_FLAG: Final = frozenset({"headers", "kafka", "metrics_headers"})
 """Settings that hold credentials: everybody may read a command line."""
+_GUESSED: Final = frozenset({"exporter", "output"})  # by a drain; what delivers once is told where to
 
 
 def with_settings(command: Callable[..., None], fields: Collection[str] = ALL_FIELDS) -> Callable[..., None]:
@@ -61,7 +62,11 @@ def with_settings(command: Callable[..., None], fields: Collection[str] = ALL_FI
         kind, metavar = _kind(field)
         default = field.get_default(call_default_factory=True, validated_data={})
         is_shown = field.annotation is not bool and default not in (None, [], "")
-        help_text = f"{field.description} [default: {default}]" if is_shown else field.description
+        if name in _GUESSED and fields is not ALL_FIELDS:
+            is_shown = False
+        unit = _unit_of(field)
+        shown = default if unit is None else unit.shown(default)
+        help_text = f"{field.description} [default: {shown}]" if is_shown else field.description
         option = typer.Option(
             flag, help=help_text, metavar=metavar, show_default=False, autocompletion=_completed_from(field)
         )
@@ -82,10 +87,9 @@ def given(flags: dict[str, object]) -> dict[str, object]:
 
 def _kind(field: FieldInfo) -> tuple[Any, str | None]:
     """Return the type of a flag, and what stands for its value; a value of several forms is left to the settings."""
-    # Of one that may be None, the unit is in its union.
-    for unit in (*field.metadata, *(each for part in get_args(field.annotation) for each in get_args(part)[1:])):
-        if isinstance(unit, Unit):
-            return str, unit.metavar
+    unit = _unit_of(field)
+    if unit is not None:
+        return str, unit.metavar
     if field is Settings.model_fields["endpoint"]:
         return list[str], "TEXT"  # may be repeated
     kind: Any = field.annotation
@@ -95,7 +99,13 @@ def _kind(field: FieldInfo) -> tuple[Any, str | None]:
         return list[str], "TEXT"
     if choices := _choices(field):
         return str, f"<{'|'.join(choices)}>"  # what is none of them is told by the settings, wherever it came from
-    return kind, {int: "N", str: "TEXT", str | None: "TEXT"}.get(kind)
+    return kind, {int: "N", str: "TEXT", str | None: "TEXT", float | None: "SHARE"}.get(kind)
+
+
+def _unit_of(field: FieldInfo) -> Unit | None:
+    # Of one that may be None, the unit is in its union.
+    parts = (*field.metadata, *(each for part in get_args(field.annotation) for each in get_args(part)[1:]))
+    return next((part for part in parts if isinstance(part, Unit)), None)
 
 
 def _choices(field: FieldInfo) -> list[str]:

@@ -70,8 +70,10 @@ def _sections(parameters: Sequence[Any], context: Any) -> Iterator[tuple[str, li
     for parameter in parameters:
         record = parameter.get_help_record(context)
         if record is not None:
-            is_argument = parameter.param_type_name == "argument"
-            records["Arguments" if is_argument else group_of(parameter.name)].append(record)
+            if parameter.param_type_name == "argument":  # without the type that it has in Python
+                records["Arguments"].append((parameter.metavar, record[1]))
+            else:
+                records[group_of(parameter.name)].append(record)
     return ((group, rows) for group, rows in records.items() if rows)
 
 

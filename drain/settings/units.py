@@ -43,9 +43,11 @@ class Unit:
 
     Attributes:
         metavar: stands for the value in the help.
+        shown: a value as people write it.
     """
 
     metavar: str
+    shown: Callable[[float], str]
 
 
 def bytes_of(text: str) -> str | int:
@@ -90,14 +92,45 @@ def seconds_of(text: str) -> str | float:
     return sum((float(number) * _TIMES[unit] for number, unit in parts), 0.0)
 
 
+def shown_bytes(count: float) -> str:
+    """Return a number of bytes as a setting takes it, exactly.
+
+    >>> shown_bytes(1 << 30), shown_bytes(4_000_000), shown_bytes(0), shown_bytes(1001)
+    ('1GiB', '4MB', '0', '1001')
+    """
+    units = {name: step for name, step in _SHOWN_SIZES.items() if count and count % step == 0}
+    return next((f"{count // step:.0f}{name}" for name, step in units.items()), f"{count:.0f}")
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a time as a setting takes it, exactly.
+
+    >>> shown_seconds(604800.0), shown_seconds(300.0), shown_seconds(0.2), shown_seconds(0.0), shown_seconds(90)
+    ('7d', '5m', '200ms', '0', '90s')
+    """
+    if not seconds:
+        return "0"
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    return next(
+        f"{seconds / step:.12g}{name}" for name, step in _SHOWN_TIMES.items() if seconds % step == 0 or step == 1
+    )
+
+
+_SHOWN_SIZES: Final = {"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "MB": 10**6, "kB": 10**3}
+_SHOWN_TIMES: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
 def _of_text(read: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(lambda value: read(value) if isinstance(value, str) and len(value) <= _LONGEST else value)
 
 
 _LONGEST: Final = 100  # of a number with its unit; Python itself refuses to read very long ones
 
-Seconds = Annotated[float, Unit("TIME"), _of_text(seconds_of), Field(allow_inf_nan=False, le=LONGEST_SECONDS)]
+Seconds = Annotated[
+    float, Unit("TIME", shown_seconds), _of_text(seconds_of), Field(allow_inf_nan=False, le=LONGEST_SECONDS)
+]
 """Seconds, or a time with a unit: ns, us, ms, s, m, h, d."""
 
-Bytes = Annotated[int, Unit("SIZE"), _of_text(bytes_of), Field(le=MOST_BYTES)]
+Bytes = Annotated[int, Unit("SIZE", shown_bytes), _of_text(bytes_of), Field(le=MOST_BYTES)]
 """Bytes, or a size with a unit: kB, MB, GB, TB and KiB, MiB, GiB, TiB."""

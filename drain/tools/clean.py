@@ -33,10 +33,11 @@ def clean(
     force: Annotated[bool, typer.Option("--force", help="Also those that hold spans, which are lost.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: for scripts.")] = False,
 ) -> None:
-    """Remove the rings of producers that are gone and that have nothing left to deliver; asks first.
+    """Remove rings of producers that are gone, with nothing to deliver.
 
-    With --force also those that hold spans: how many are lost is said before. A living producer's ring is never
-    touched. A drain that serves the directory does all this by itself: then nothing is done, and the exit code is 75.
+    It asks first. With --force also those that hold spans: how many are lost is said before. A living producer's ring
+    is never touched. A drain that serves the directory does all this by itself: then nothing is done, and the exit code
+    is 75.
     """
     if not ring_dir.is_dir():
         fail(f"{ring_dir}: there is no such directory", EXIT_INCOMPLETE)

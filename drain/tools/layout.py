@@ -38,13 +38,15 @@ def layout(
     ],
     output_format: Annotated[Format, typer.Option("--format", help="c: a header for C11 and C++17.")] = Format.C,
     name: Annotated[
-        str | None, typer.Option("--name", help="c: what identifiers begin with; else the scope's name.")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="c: what identifiers begin with; else the scope's name."),
     ] = None,
 ) -> None:
-    """Write what another program needs to use a layout, so that nobody types offsets.
+    """Write a layout as a C header, as JSON or as numpy's dtype.
 
-    c: struct, enumerations, setters and static assertions, with the JSON in a constant. json: as a ring's header has
-    it. dtype: a Python expression of numpy's dtype, for readers that have no ringbuf.
+    It is what another program needs, so that nobody types offsets. c: struct, enumerations, setters and static
+    assertions, with the JSON in a constant. json: as a ring's header has it. dtype: a Python expression of numpy's
+    dtype, for readers that have no ringbuf.
     """
     if name is not None and output_format is not Format.C:
         fail("--name is for --format=c", EXIT_USAGE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from drain.tools.looking.command_line import EXIT_INCOMPLETE, fail
+from drain.tools.looking.help import words_of
 from drain.tools.looking.late_sampling import picture_in, summary, waiting_of
 from drain.tools.looking.ring_selection import (
     JsonOption,
@@ -95,14 +96,15 @@ def list_rings(
     ring_dir: RingDirOption,
     service: ServiceOption = None,
     state: Annotated[
-        list[State] | None, typer.Option("--state", help="Only rings in this state; may be repeated.")
+        list[State] | None,
+        typer.Option("--state", metavar=words_of(State), help="Only rings in this state; may be repeated."),
     ] = None,
     sort: Annotated[
         Sort, typer.Option("--sort", help="What the order is by; of counts and ages the greatest first.")
     ] = Sort.RING,
     as_json: JsonOption = False,
 ) -> None:
-    """List the rings of a directory: who writes each, whether that process lives, and how full it is.
+    """List rings: who writes them, whether it lives, how full they are.
 
     State: alive; closed by its producer, in good order; dead, its producer is gone without that. Fill: of the fullest
     lane. Held: spans that wait in the hold of late sampling. Dropped: spans not written, by reason. Drain: attached,

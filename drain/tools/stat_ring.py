@@ -42,7 +42,7 @@ def stat_ring(
     ring_dir: RingDirOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one ring: geometry, layout, resource, and the counters of each lane."""
+    """Show one ring: geometry, layout, resource, counters of each lane."""
     path = select_one(ring_dir, ring)
     with ObservedRing(path) as observed:
         entry = _all_of(observed, drain_of(path.parent) is not None, picture_in(path.parent))

@@ -52,7 +52,7 @@ def tail(
     wanted: SpanFilter,
     service: ServiceOption = None,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, help="Begin with so many of the spans that are there.")
+        int, typer.Option("--lines", "-n", metavar="N", min=0, help="Begin with so many of the spans that are there.")
     ] = 10,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on with those that come.")] = True,
     as_json: JsonOption = False,

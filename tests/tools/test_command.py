@@ -3,6 +3,8 @@ from __future__ import annotations
 import enum
 import inspect
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +16,8 @@ import pytest
 
 import ringbuf
 from drain.tools.__main__ import COMMANDS
+from drain.tools.looking.help import EXAMPLES
+from drain.tools.looking.help import OF_THE_DRAIN as SHARED
 from ringbuf.commands import OF_THE_DRAIN
 from tests.consumer import rings_in
 from tests.python import run as run_python
@@ -64,7 +68,7 @@ def test_what_the_drain_has_is_found_here_too(name: str, tmp_path: Path) -> None
     )
     assert ours.stdout.startswith(f"{tmp_path}: no drain has it")
     assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
-    assert f"`ringbuf {name}`" in output_of("--help")
+    assert f"\n  {name} " in output_of("--help")
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
@@ -80,7 +84,28 @@ def test_a_name_of_a_file_cannot_steer_the_terminal(tmp_path: Path) -> None:
 def test_the_help_names_all_subcommands() -> None:
     text = output_of("--help")
     for name in COMMANDS:
-        assert f"\n  {name} " in text
+        assert re.search(rf"\n  {name} +\S.*\.\n", text), "what it does is one whole sentence on one line"
+    assert {*SHARED} == {*OF_THE_DRAIN}
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, ""])
+def test_no_help_shows_a_type_of_python(name: str) -> None:
+    text = output_of(*filter(None, [name]), "--help")
+    assert re.findall(r"<(?:list|str|int|float|path|bool)\b|typing|Optional|\(/dev", text) == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values())
+def test_the_examples_are_of_commands_and_options_that_there_are(example: str) -> None:
+    program, name, *rest = shlex.split(example)
+    assert program == "ringbuf"
+    text = output_of(name, "--help")
+    assert all(re.search(rf"{word}\b", text) for word in rest if word.startswith("-"))
+
+
+@pytest.mark.parametrize(("word", "meant"), [("lst", "list"), ("spol", "spool"), ("tial", "tail")])
+def test_a_misspelt_subcommand_is_told_with_the_nearest(word: str, meant: str) -> None:
+    result = invoke(word)
+    assert (result.exit_code, f"did you mean {meant!r}?" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import shlex
 
@@ -11,8 +12,10 @@ from typer.main import get_command
 from drain.command import app
 from drain.commands.flags import WITHOUT_FLAG
 from drain.commands.help import EXAMPLES, GROUPS, OWN, group_of
+from drain.settings import units
 from drain.settings.configuration import flag_of
 from drain.settings.settings import Settings
+from drain.settings.units import bytes_of, seconds_of, shown_bytes, shown_seconds
 from tests.python import output_of
 from tests.unit.settings.command_line import RUNNER
 
@@ -39,6 +42,33 @@ def test_what_stands_for_a_value_is_a_word_for_people() -> None:
     values = re.findall(r"^  --[a-z/-]+ ([A-Z]\S*|<.*|\w+\.\S*)", "".join(sections().values()), flags=re.MULTILINE)
     assert {"PATH", "TIME", "SIZE", "N", "TEXT"} <= set(values)
     assert not [value for value in values if "typing" in value or "Annotated" in value]
+
+
+@pytest.mark.parametrize("command", [[], ["config"], ["check"], ["replay"], ["spool"], ["sampling"]], ids=" ".join)
+def test_no_help_shows_a_type_of_python_or_a_size_in_digits(command: list[str]) -> None:
+    told = RUNNER.invoke(app, [*command, "-h"], env=WIDE).output
+    assert re.findall(r"<(?:list|str|int|float|path|bool)\b|\{[a-z]+\}", told) == []
+    assert re.findall(r"\[default:\s+\d{5,}", told) == []
+
+
+@pytest.mark.parametrize("command", ["replay", "sampling"])
+def test_what_is_not_guessed_has_no_default(command: str) -> None:
+    told = " ".join(sections(command)["Where the spans go"].split())
+    assert "[default: file]" not in told
+    assert "[default: spans.jsonl]" not in told
+
+
+def test_a_default_is_shown_as_people_write_it_and_reads_back() -> None:
+    told = " ".join("".join(sections().values()).split())
+    assert "[default: 1GiB]" in told
+    assert "[default: 7d]" in told
+    for name in ("spool_max_bytes", "dead_letter_bytes", "batch_bytes", "hold_bytes"):
+        default = Settings.model_fields[name].default
+        assert bytes_of(shown_bytes(default)) == default
+    for name in ("spool_max_age", "batch_delay", "timeout", "shutdown_timeout", "retry_after_maximum"):
+        default = Settings.model_fields[name].default
+        assert seconds_of(shown_seconds(default)) == default
+    assert doctest.testmod(units).failed == 0
 
 
 @pytest.mark.parametrize("command", ["config", "check", "replay"])

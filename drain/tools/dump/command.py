@@ -54,11 +54,13 @@ def dump(
         Format,
         typer.Option("--format", help="OTLP JSON lines, CSV, Parquet (needs [parquet]), or .npz of raw records."),
     ] = Format.JSONL,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file; - is standard output.")] = Path("-"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="The file; - is standard output.")
+    ] = Path("-"),
     wanted: SpanFilter,
     service: ServiceOption = None,
 ) -> None:
-    """Write the spans that rings hold now to a file, without taking them from the drain.
+    """Write the spans that rings hold now to a file; the rings keep them.
 
     JSON lines are those of the drain's file exporter: `ringbuf-drain replay` and `ringbuf report` read them. In CSV, a
     text that a spreadsheet would take for a formula begins with an apostrophe. A file gets its name when it is whole.

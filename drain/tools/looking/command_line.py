@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
 import ringbuf
+from drain.tools.looking.help import OF_THE_DRAIN, Subcommand, write_help
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
 
@@ -25,10 +26,53 @@ EXIT_LOCKED: Final = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED: Final = 130
 
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
-_EXIT_CODES: Final = (
-    "Exit codes: 0 done; 1 done in part, or there is no such ring; 2 usage; 75 a drain serves the directory; "
-    "130 ended by Ctrl-C."
-)
+_EXIT_CODES: Final = "Exit codes: 0 done; 1 done in part, or there is no such ring; 2 usage; 130 ended by Ctrl-C."
+_EXIT_CODES_OF_CLEAN: Final = _EXIT_CODES.replace("; 130", "; 75 a drain serves the directory; 130")
+
+
+class _LazyGroup(TyperGroup):
+    """Imports a subcommand when it is asked for."""
+
+    functions: ClassVar[Mapping[str, str]] = {}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(self.functions)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        del ctx
+        if cmd_name not in self.functions:
+            return None
+        module, _, function = self.functions[cmd_name].partition(":")
+        found = getattr(import_module(module), function)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # see main(): from here on it is ours
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_CONTEXT)
+        epilog = _EXIT_CODES_OF_CLEAN if cmd_name == "clean" else _EXIT_CODES
+        alone.command(cmd_name, cls=Subcommand, epilog=epilog)(found)
+        return get_command(alone)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.functions:
+            from drain.tools.looking.nearest import meant, near_of  # noqa: PLC0415 - numpy, for a misspelt word
+
+            near = near_of(args[0], [*self.functions, *OF_THE_DRAIN])
+            ctx.fail(f"No such command {args[0]!r}" + ("." if near is None else meant(near)))
+        return super().resolve_command(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        commands = ((name, self.get_command(ctx, name)) for name in self.functions)
+        write_help(commands, self.get_params(ctx), ctx, formatter)
+
+    def invoke(self, ctx: Any) -> Any:
+        if lib.rb_guard_install() != lib.RB_OK:
+            fail("the guard against truncated ring files cannot be installed", EXIT_INCOMPLETE)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # of which older versions of typer make 1 and "Aborted!"
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (RingBufferError, OSError) as error:
+            fail(_reason(error), EXIT_INCOMPLETE)
 
 
 def command_line(commands: Mapping[str, str]) -> typer.Typer:
@@ -37,39 +81,11 @@ def command_line(commands: Mapping[str, str]) -> typer.Typer:
     Args:
         commands: `module:function` by the name of the subcommand, in the order of the help.
     """
-
-    class LazyGroup(TyperGroup):
-        def list_commands(self, ctx: Any) -> list[str]:
-            del ctx
-            return list(commands)
-
-        def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            del ctx
-            if cmd_name not in commands:
-                return None
-            module, _, function = commands[cmd_name].partition(":")
-            found = getattr(import_module(module), function)
-            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-                signal.signal(signal.SIGINT, signal.default_int_handler)  # see main(): from here on it is ours
-            alone = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_CONTEXT)
-            alone.command(cmd_name, epilog=_EXIT_CODES)(found)
-            return get_command(alone)
-
-        def invoke(self, ctx: Any) -> Any:
-            if lib.rb_guard_install() != lib.RB_OK:
-                fail("the guard against truncated ring files cannot be installed", EXIT_INCOMPLETE)
-            try:
-                return super().invoke(ctx)
-            except KeyboardInterrupt:  # of which older versions of typer make 1 and "Aborted!"
-                raise typer.Exit(EXIT_INTERRUPTED) from None
-            except (RingBufferError, OSError) as error:
-                fail(_reason(error), EXIT_INCOMPLETE)
-
     app = typer.Typer(
-        cls=LazyGroup,
+        cls=type("Commands", (_LazyGroup,), {"functions": commands}),
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        epilog=_EXIT_CODES,
+        epilog=_EXIT_CODES_OF_CLEAN,
         context_settings=_CONTEXT,
     )
     app.callback(no_args_is_help=True)(_ringbuf)
@@ -105,6 +121,6 @@ def _ringbuf(
     """Look at rings: who writes them, how full they are, what is in them.
 
     Reading never disturbs: no lock is taken, no byte of a ring is written, and nothing is consumed. Only `clean`
-    removes anything. `ringbuf spool` is `ringbuf-drain spool`: what waits on disk.
+    removes anything. Each subcommand has a help of its own.
     """
     del version

@@ -38,9 +38,10 @@ RingDirOption = Annotated[
     Path,
     typer.Option(
         "--ring-dir",
-        help="The ring directory; RINGBUF_DIR, too.",
+        metavar="PATH",
+        help="The ring directory; RINGBUF_DIR, too. [default: /dev/shm/ringbuf-<uid>]",
         default_factory=default_ring_dir,
-        show_default="/dev/shm/ringbuf-<uid>",  # noqa: S108 - as ringbuf/ring/directory.py has it
+        show_default=False,
     ),
 ]
 RingsArgument = Annotated[
@@ -60,7 +61,9 @@ RingArgument = Annotated[
         autocompletion=complete_ring,
     ),
 ]
-ServiceOption = Annotated[str | None, typer.Option("--service", help="Rings of this service, or a pattern.")]
+ServiceOption = Annotated[
+    str | None, typer.Option("--service", metavar="NAME", help="Rings of this service, or a pattern.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
 
 

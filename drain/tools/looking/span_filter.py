@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import numpy as np
 import typer
 
+from drain.tools.looking.help import words_of
 from drain.tools.looking.span_fields import attributes_of, carries_otlp, durations_of, key_of, name_of
 from drain.tools.looking.span_text import KINDS, STATUSES
 from ringbuf.layout.attribute_types import Shape
@@ -145,7 +146,7 @@ class SpanFilter:
 
 def span_filter(
     names: Annotated[
-        list[str] | None, typer.Option("--name", help="A span's name, or a pattern; may be repeated.")
+        list[str] | None, typer.Option("--name", metavar="NAME", help="A span's name, or a pattern; may be repeated.")
     ] = None,
     attributes: Annotated[
         list[str] | None,
@@ -159,9 +160,17 @@ def span_filter(
     min_duration: Annotated[
         str | None, typer.Option("--min-duration", metavar="TIME", help="At least so long: 250ns, 10us, 1.5ms, 2s.")
     ] = None,
-    outcome: Annotated[str | None, typer.Option("--outcome", help="The same as --attribute grafos.outcome=….")] = None,
-    status: Annotated[list[Status] | None, typer.Option("--status", help="The status; may be repeated.")] = None,
-    kind: Annotated[list[Kind] | None, typer.Option("--kind", help="The kind of span; may be repeated.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option("--outcome", metavar="LABEL", help="The same as --attribute grafos.outcome=….")
+    ] = None,
+    status: Annotated[
+        list[Status] | None,
+        typer.Option("--status", metavar=words_of(Status), help="The status; may be repeated."),
+    ] = None,
+    kind: Annotated[
+        list[Kind] | None,
+        typer.Option("--kind", metavar=words_of(Kind), help="The kind of span; may be repeated."),
+    ] = None,
     trace: Annotated[str | None, typer.Option("--trace", metavar="ID", help="The trace id, or its beginning.")] = None,
 ) -> SpanFilter:
     """Return the filter that options stand for.

@@ -39,14 +39,14 @@ def report(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="SPANS...",
+            metavar="SPANS",
             help="OTLP JSON lines (.gz and .zst too), rings, dead letters, spools, OTLP protobuf; folders of these, "
             "such as a ring directory; - for standard input.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page; - for standard output.")] = Path(
-        "report.html"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="The page; - for standard output.")
+    ] = Path("report.html"),
     by: Annotated[
         list[str] | None,
         typer.Option("--by", metavar="KEY", help="Attribute that tells operations apart. [default: grafos.operation]"),
@@ -57,12 +57,15 @@ def report(
             "--outcome", metavar="KEY", help="Attribute of the outcome. [default: grafos.outcome, error.type]"
         ),
     ] = None,
-    traces: Annotated[int, typer.Option("--traces", min=0, max=_MOST_TRACES, help="The slowest traces, so many.")] = 10,
-    title: Annotated[str, typer.Option("--title", help="Of the page.")] = "Spans",
+    traces: Annotated[
+        int, typer.Option("--traces", metavar="N", min=0, max=_MOST_TRACES, help="The slowest traces, so many.")
+    ] = 10,
+    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Of the page.")] = "Spans",
 ) -> None:
-    """Make one page of pictures: throughput, latency by span name and operation, errors, the slowest traces.
+    """Make one HTML page: throughput, latencies, errors, slowest traces.
 
-    Rings are read as they are, and nothing is taken out of them; the page shows what was pending, and what they count.
+    Latencies are by span name and operation. Rings are read as they are, and nothing is taken out of them; the page
+    shows what was pending, and what they count.
 
     The page is written whole or not at all. It is complete if the exit code is 0; with 1 something could not be read,
     and the page says what.

@@ -50,15 +50,18 @@ def top(
     ring_dir: RingDirOption,
     service: ServiceOption = None,
     by: Annotated[By, typer.Option("--by", help="A row for each service, or for each ring.")] = By.SERVICE,
-    interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two pictures.")] = 1.0,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Seconds between two pictures.")
+    ] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="One picture, after one interval.")] = False,
     as_json_lines: JsonOption = False,
 ) -> None:
-    """Show what the rings do, live; in a pipe or on a terminal without a cursor, one picture after the other.
+    """Show rates, fill, drops and latencies, live.
 
-    Spans a second, fill and drops are counted by the producers; p50 and p99 are of the spans that were seen in the last
-    ten pictures. Lag: since the end of the oldest span that the drain has not released. Of a drain that samples late:
-    what waits in its hold, and what each rule kept since it began. q ends it, or Ctrl-C.
+    In a pipe or on a terminal without a cursor there is one picture after the other. Spans a second, fill and drops are
+    counted by the producers; p50 and p99 are of the spans that were seen in the last ten pictures. Lag: since the end
+    of the oldest span that the drain has not released. Of a drain that samples late: what waits in its hold, and what
+    each rule kept since it began. q ends it, or Ctrl-C.
     """
     signal.signal(signal.SIGTERM, _end)  # else the terminal would stay in its other screen
     paths = select(ring_dir, rings)

@@ -47,6 +47,7 @@ def trace(
         Path | None,
         typer.Option(
             "--state-dir",
+            metavar="PATH",
             help="The drain's, with its spool and dead letters; off: none. Without it the one that a drain of this "
             "directory has by default.",
             envvar="RINGBUF_DRAIN_STATE_DIR",
@@ -55,10 +56,11 @@ def trace(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a trace as a waterfall: its spans in rings, in the drain's state directory and in files.
+    """Show a trace as a waterfall, from rings, state directory and files.
 
-    What was delivered is where it was delivered to: name the file, or ask the backend. Nothing is taken out of a ring
-    or a spool, and a running drain is not disturbed. A span that is found twice is shown once.
+    The state directory is the drain's, with what waits on disk. What was delivered is where it was delivered to: name
+    the file, or ask the backend. Nothing is taken out of a ring or a spool, and a running drain is not disturbed. A
+    span that is found twice is shown once.
     """
     digits = trace_digits(trace_id, "ID")
     places = [*_state_dirs(state_dir, ring_dir), *map(Path, spans or ())]
