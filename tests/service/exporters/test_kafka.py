@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 import trustme
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
+from structlog.testing import capture_logs
 
 from drain.delivery.halves import by_destination
 from drain.exporters.kafka.options import KafkaOptions
@@ -238,6 +239,34 @@ def test_renewal_leaves_the_producer_when_its_attempts_have_ended(cluster: MockC
         exporter.renew()
         assert delivers(exporter)
         assert exporter.broker_state().producers == 2
+
+
+@pytest.mark.parametrize(("by", "has_hint"), [("none", False), ("trace", True)])
+def test_the_log_says_how_many_spans_a_message_had_and_what_to_do_where_they_are_few(
+    cluster: MockCluster, by: Literal["none", "trace"], *, has_hint: bool
+) -> None:
+    with (
+        capture_logs() as lines,
+        closing(KafkaExporter(KafkaOptions(cluster.bootstrap, partition_by=by))) as exporter,
+    ):
+        until(lambda: exporter.most_together > 1)  # the partitions are known
+        for spans in (10, 20):
+            assert exporter.export(Request(b"", spans, "protobuf", "0")).verdict is Verdict.DELIVERED
+        exporter._tell_messages()  # too soon
+        exporter._told_at -= 60
+        exporter._tell_messages()
+        exporter._told_at -= 60
+        exporter._tell_messages()  # there were none
+    told = [line for line in lines if line["event"] == "messages were sent"]
+    assert [(line["messages"], line["spans_a_message"], bool(line["hint"])) for line in told] == [(2, 15, has_hint)]
+
+
+def test_what_the_client_says_is_in_our_log_and_nowhere_else(capfd: pytest.CaptureFixture[str]) -> None:
+    with capture_logs() as lines, closing(KafkaExporter(KafkaOptions("127.0.0.1:1"))):
+        until(lambda: [line for line in lines if line["event"] == "the Kafka client warns"])
+    (text, *_) = (line["text"] for line in lines if line["event"] == "the Kafka client warns")
+    assert "127.0.0.1:1" in text
+    assert "127.0.0.1:1" not in "".join(capfd.readouterr())
 
 
 def test_a_property_that_the_library_does_not_know_is_refused_at_the_start(

@@ -5,22 +5,36 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import urllib3
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 import ringbuf
+from drain.exporters.otlp_grpc import OtlpGrpcExporter
+from drain.exporters.otlp_http import OtlpHttpExporter
+from drain.exporters.protocol import Result, Verdict
+from drain.otlp.request import Request
+from drain.settings.otlp_environment import OtlpSettings
+from drain.telemetry.otlp_metrics import OtlpMetrics
+from drain.telemetry.streams import Streams, TemporalityPreference
 from ringbuf.dataplane import LeaseId, OpType, site
-from tests.otlp_server import OtlpHttpServer, silent
+from tests.otlp_server import OtlpGrpcServer, OtlpHttpServer, silent
 from tests.sampled import every
 from tests.service.draining import DrainProcess, spans_in_file, until
-from tests.service.exporters.receivers import START_SECONDS, ddapm_test_agent
+from tests.service.exporters.receivers import START_SECONDS, ddapm_test_agent, rotel
+from tests.unit.telemetry.full_drain import full_sources
+from tests.waiting import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
+
+    from drain.exporters.protocol import Exporter
     from tests.service.exporters.receivers import Receiver
 
 SPANS = 40
@@ -30,6 +44,18 @@ KINDS = ("sum", "gauge", "histogram", "exponential_histogram")
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
     with ddapm_test_agent(tmp_path_factory.mktemp("ddapm")) as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def behind_it() -> Iterator[OtlpGrpcServer]:
+    with OtlpGrpcServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def collector(behind_it: OtlpGrpcServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    with rotel(tmp_path_factory.mktemp("rotel"), behind_it.url) as receiver:
         yield receiver
 
 
@@ -141,6 +167,29 @@ def of(points: list[Any], drain_id: str, name: str, number: str) -> list[int]:
         if resource["service.instance.id"] == drain_id and metric["name"] == name
     ]
     return [value for _, value in sorted(found)]
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("preference", get_args(TemporalityPreference))
+def test_a_collector_of_others_decodes_every_metric_as_it_was_sent(
+    collector: Receiver, behind_it: OtlpGrpcServer, protocol: str, preference: TemporalityPreference
+) -> None:
+    (request,) = OtlpMetrics(Streams(1_000_000_000, preference)).requests(full_sources().read(), time.time_ns())
+    settings = OtlpSettings(hold=False, timeout_seconds=SECONDS)
+    exporter: Exporter
+    if protocol == "grpc":
+        exporter = OtlpGrpcExporter(collector.grpc, settings, content="metrics")
+    else:
+        exporter = OtlpHttpExporter(f"{collector.http}/v1/metrics", "protobuf", settings, content="metrics")
+    with closing(exporter):
+        sent = request.message.SerializeToString()
+        assert exporter.export(Request(sent, request.points, "protobuf")) == Result(Verdict.DELIVERED)
+
+    def handed_on() -> list[list[ResourceMetrics]]:
+        bodies = [ExportMetricsServiceRequest.FromString(received.body) for received in list(behind_it.requests)]
+        return [list(body.resource_metrics) for body in bodies]
+
+    until(lambda: list(request.message.resource_metrics) in handed_on(), lambda: time.sleep(0.02))
 
 
 def test_spans_are_delivered_while_the_receiver_of_the_metrics_hangs(ring_dir: Path, tmp_path: Path) -> None:

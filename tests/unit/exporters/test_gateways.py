@@ -12,6 +12,7 @@ from drain import assembly
 from drain.exporters.gateways.gateways import Gateways
 from drain.exporters.measured import MeasuredExporter
 from drain.exporters.protocol import Partitioned, Result, Verdict
+from drain.otlp.destinations import CollectorRing, Rendezvous
 from drain.otlp.request import Request
 from drain.settings.configuration import ConfigurationError, load
 from drain.telemetry.health import Health
@@ -21,6 +22,7 @@ from tests.clocks import Clock
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from drain.otlp.destinations import TraceHomes
     from drain.otlp.request import Encoding
     from drain.settings.balance import Balance
     from drain.settings.configuration import Configuration
@@ -70,6 +72,14 @@ def test_a_part_is_tried_at_its_home_and_nowhere_else() -> None:
     assert fleet.send(3, NAMES[1]) == "bbb"
     assert fleet.gateways.partitioner is not None
     assert fleet.gateways.partitioner.names == NAMES
+
+
+@pytest.mark.parametrize(("balance", "homes"), [("trace", Rendezvous(NAMES)), ("collector-ring", CollectorRing(NAMES))])
+def test_a_trace_has_the_home_that_the_option_is_for(balance: Balance, homes: TraceHomes) -> None:
+    partitioner = Fleet(balance).gateways.partitioner
+    assert partitioner is not None
+    for number in range(1, 200):  # by the other function some of them are elsewhere
+        assert partitioner.home(bytes([number] * 16), "") == homes.home(bytes([number] * 16))
 
 
 def test_requests_take_turns_and_pass_over_those_that_are_away() -> None:
@@ -255,6 +265,7 @@ def test_batches_that_are_sorted_by_gateway_are_gathered_for_longer(monkeypatch:
     assert assembly.limits(load(several, None)).batch_delay == 1.0
     assert "batch_delay = 1.0  # default" in load(several, None).describe(), "what is shown is in effect"
     assert assembly.limits(load({**several, "batch_delay": "0.1"}, None)).batch_delay == 0.1
+    assert assembly.limits(load({**several, "balance": "collector-ring"}, None)).batch_delay == 1.0
     assert assembly.limits(load({**several, "balance": "failover"}, None)).batch_delay == 0.2
     assert assembly.limits(load({**several, "endpoint": NAMES[0]}, None)).batch_delay == 0.2
     assert assembly.limits(load({**several, "endpoint": NAMES[0], "resolve_interval": "9"}, None)).batch_delay == 1.0
