@@ -58,4 +58,4 @@ class Ledger:
 
     def numbers(self, *fates: int) -> set[int]:
         """Return the numbers that met one of these fates."""
-        return {int(number) for number in np.flatnonzero(np.isin(self.fates, fates))}
+        return set().union(*(np.flatnonzero(self.fates == fate).tolist() for fate in fates))

@@ -48,10 +48,11 @@ def waited_for(port: int, query: str) -> list[dict[str, Any]]:
     """Return the vector that a query gives, once it gives one: the last scrape may have failed."""
     found: list[dict[str, Any]] = []
 
-    def ask() -> None:
+    def is_there() -> bool:
         found.extend(asked(port, query) or [])
+        return bool(found)
 
-    until(lambda: found, ask, why=lambda: f"nothing to show: {query}")
+    until(is_there, why=lambda: f"nothing to show: {query}")
     return found
 
 
