@@ -40,7 +40,7 @@ def kill_both(
         scene.run(producer, nth, point, drain_nth, pair)
 
 
-@pytest.mark.parametrize("at", every(6, range(len(DRAIN_POINTS)), lambda at: DRAIN_POINTS[at].name))
+@pytest.mark.parametrize("at", every(8, range(len(DRAIN_POINTS)), lambda at: DRAIN_POINTS[at].name))
 def test_a_kill_at_each_point_loses_nothing(
     at: int, ring_dir: Path, tmp_path: Path, pair: Pair, receiver: Receiver
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.process.numbered import check_all_told
 from tests.python import output_of
+from tests.sampled import every
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +19,7 @@ ORDERS = ["self.numbered = numbered; self.itself = self", "self.itself = self; s
 DOORS = ["self.numbered.emit()", "self.numbered.emit_block()", "self.numbered.emitter.stats()"]
 
 
-@pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("order", "door"), every(2, itertools.product(ORDERS, DOORS), "-".join))
 def test_a_finalizer_may_emit_to_an_emitter_that_goes_with_it(
     ring_dir: Path, tmp_path: Path, order: str, door: str
 ) -> None:

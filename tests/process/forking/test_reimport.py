@@ -9,6 +9,7 @@ import pytest
 from tests.consumer import rings_in
 from tests.process.numbered import check_all_told, told_in
 from tests.python import output_of
+from tests.sampled import every
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,7 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", every(2, MODULES))
 def test_a_module_may_be_reloaded(ring_dir: Path, tmp_path: Path, module: str) -> None:
     told = tmp_path / "told"
     output_of(

@@ -40,7 +40,7 @@ MODULES = ["drain.standard_streams", "drain.command", "drain.exporters.stdout"]
 
 @pytest.mark.parametrize(
     ("number", "module"),
-    every(2, [(number, module) for number in (signal.SIGUSR1, signal.SIGHUP) for module in MODULES], names_of),
+    every(5, [(number, module) for number in (signal.SIGUSR1, signal.SIGHUP) for module in MODULES], names_of),
 )
 def test_a_signal_that_asks_for_something_does_not_end_it(module: str, number: int, ring_dir: Path) -> None:
     done = run(START, module, int(number), "--once", "--ring-dir", ring_dir, "--output", "-")

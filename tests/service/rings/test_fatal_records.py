@@ -136,7 +136,9 @@ ratio = 1.0
 """
 
 
-@pytest.mark.parametrize(("how", "is_file"), [("abort", True), ("look", True), ("look", False)])
+@pytest.mark.parametrize(
+    ("how", "is_file"), [("abort", True), ("look", False), pytest.param("look", True, marks=pytest.mark.prove)]
+)
 def test_with_rules_a_record_kills_the_drain_once_too(
     ring_dir: Path, tmp_path: Path, shop: ringbuf.Emitter, how: str, is_file: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
