@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
-
 from tests.fleet.network import inside
-from tests.service.draining import SECONDS, DrainProcess, number_of
+from tests.service.draining import SECONDS, DrainProcess
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
+    from tests.arrived import Arrived
     from tests.fleet.network import Network, Node
 
 HOSTS: Final = ("host-1", "host-2", "host-3")
@@ -49,24 +48,6 @@ class Host:
     ring_dir: Path
     drain: DrainProcess
     producer: subprocess.Popen[str]
-
-
-class Arrived:
-    """The numbers that have arrived, by service."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, Counter[int]] = {}
-
-    def add(self, bodies: Iterable[bytes]) -> None:
-        for body in bodies:
-            for resource_spans in TracesData.FromString(body).resource_spans:
-                named = {item.key: item.value.string_value for item in resource_spans.resource.attributes}
-                numbers = self.numbers.setdefault(named["service.name"], Counter())
-                for scope_spans in resource_spans.scope_spans:
-                    numbers.update(number_of(span) for span in scope_spans.spans)
-
-    def distinct(self, service: str) -> int:
-        return len(self.numbers.get(service, ()))
 
 
 class Fleet:

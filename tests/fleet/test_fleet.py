@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.fleet.fleet import Arrived, Fleet
+from tests.arrived import Arrived
+from tests.fleet.fleet import Fleet
 from tests.fleet.gateways import GRPC, HTTP, Gateway, nginx, rotel
 from tests.fleet.network import inside
 from tests.kafka.cluster import IMPATIENT, TOPIC, MockCluster

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from tests.kafka.cluster import IMPATIENT, TOPIC, MockCluster
 from tests.service.draining import DrainProcess
@@ -39,7 +39,7 @@ class KafkaStorm(Storm):
     def start_receiver(self) -> subprocess.Popen[str]:
         self.cluster = MockCluster(len(BROKERS), self.partitions)
         self.stack.callback(self.cluster.close)
-        self.arrived: list[bytes] = []
+        self.messages: deque[bytes] = deque()
         self.gone: list[str] = []
         own = {"bootstrap.servers": self.cluster.bootstrap, "group.id": "storm", "enable.auto.commit": False}
         own |= {"auto.offset.reset": "error"}  # what the cluster has no more is told, and not passed over
@@ -100,13 +100,14 @@ class KafkaStorm(Storm):
             for message in self.consumer.consume(IN_ONE_POLL, 0.3):
                 error = message.error()
                 if error is None:
-                    self.arrived.append(message.value() or b"")
+                    self.messages.append(message.value() or b"")
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                     self.gone.append(error.str())
 
-    def bodies(self) -> Iterator[TracesData]:
+    def new_bodies(self) -> Iterator[bytes]:
         assert not self.gone, "the cluster forgot messages before they were read"
-        return map(TracesData.FromString, list(self.arrived))
+        while self.messages:
+            yield self.messages.popleft()
 
     def end_reading(self) -> None:
         self.is_read.set()
