@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from drain.accounting.outcome import Outcome
 from drain.delivery.halves import pieces
 from drain.delivery.route import where
-from drain.exporters.protocol import GroupExporter, Result, Verdict, most_bytes_of
+from drain.exporters.protocol import Result, Verdict, group_exporter, most_bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -165,8 +165,9 @@ class Attempts:
 
     def _export(self, requests: Sequence[Request]) -> Sequence[Result]:
         try:
-            if isinstance(self._exporter, GroupExporter):
-                return self._exporter.export_together(requests)
+            together = group_exporter(self._exporter)
+            if together is not None:
+                return together.export_together(requests)
             (request,) = requests
             return [self._exporter.export(request)]
         except ValueError as error:  # a spooled request in another encoding, which does not parse

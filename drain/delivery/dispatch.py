@@ -346,7 +346,10 @@ class Dispatch:
             if grip in hand.grips:
                 hand.grips.remove(grip)
             grip.route.breaker.end(grip.probe)
-            self._changes.note()
+            if self._routes.by_turn():
+                self._changes.note()
+            else:
+                self._changes.number += 1  # others would wake up for nothing
 
     def _put_back(self, hand: Hand) -> None:
         """Let what an error came between wait for another attempt."""

@@ -13,9 +13,9 @@ from drain.accounting.export_state import LATENCY_BOUNDS, ExportState
 from drain.exporters.protocol import (
     Balanced,
     Brokered,
-    GroupExporter,
     Renewable,
     Verdict,
+    group_exporter,
     most_together_of,
     partitioner_of,
     sends_gzip,
@@ -88,8 +88,9 @@ class MeasuredExporter:
         started = self._clock()
         results: Sequence[Result] = ()
         try:
-            if isinstance(exporter, GroupExporter):
-                results = exporter.export_together(requests)
+            together = group_exporter(exporter)
+            if together is not None:
+                results = together.export_together(requests)
             else:  # several only where it has come in the place of one that takes them
                 results = [exporter.export(request) for request in requests]
         finally:

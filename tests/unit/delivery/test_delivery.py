@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch
 from drain.delivery.delivery import Delivery
+from drain.delivery.dispatch import Dispatch
 from drain.delivery.retry import RetryPolicy
-from drain.exporters.protocol import Result, Verdict
+from drain.exporters.measured import MeasuredExporter
+from drain.exporters.protocol import GroupExporter, Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
 from tests.fakes import keeps_faults
@@ -135,6 +138,35 @@ def test_a_request_that_is_too_large_is_sent_in_halves_until_they_fit(harnesses:
 def test_a_single_span_that_is_too_large_is_rejected(harnesses: list[Harness]) -> None:
     exporter = PlayedExporter(Result(Verdict.TOO_LARGE), Result(Verdict.TOO_LARGE))
     assert start(harnesses, exporter).deliver(batch_of(2)) == Outcome(delivered=1, rejected=1)
+
+
+def test_threads_wake_up_where_something_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = MeasuredExporter(PlayedExporter())
+    # 0.1 ms each time: nobody asks for it with each batch.
+    monkeypatch.setattr(
+        type(GroupExporter), "__instancecheck__", lambda *_: pytest.fail("asked for all names of a protocol")
+    )
+    settled: list[str] = []
+    dispatch = Dispatch(
+        *(exporter, AT_ONCE, 4),
+        done=lambda: settled.append("settled"),
+        log=structlog.get_logger(),
+        clock=time.monotonic,
+        spool=None,
+        spool_after=0.0,
+        dead_letters=None,
+    )
+    monkeypatch.setattr(dispatch._changes, "notify_all", lambda: settled.append("woken"))
+    hand = dispatch.hand()
+    dispatch.send(batch_of(1))
+    dispatch.advance(hand)
+    assert settled == ["settled"], "there is nothing for the others"
+    dispatch.send(batch_of(1))
+    dispatch.send(batch_of(1))
+    dispatch.advance(hand)
+    assert settled == ["settled", "settled", "woken"], "another batch waits"
+    dispatch.begin_stop()
+    assert settled[3:] == ["woken"]
 
 
 def test_there_is_room_for_one_batch_more_than_threads(harnesses: list[Harness]) -> None:
