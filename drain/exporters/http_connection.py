@@ -2,8 +2,8 @@
 
 One limit holds for the whole of an attempt, from the look-up of the name on, over all the addresses, and however slowly
 the other side drips. A socket's timeout starts anew with every address and every byte that arrives, so a server that
-sends one byte a second would hold a worker for ever. A timer shuts the socket down instead, which wakes the thread that
-waits on it. What is left of the time is shared among the addresses that are still to be tried: where the first one
+sends one byte a second would hold a worker for ever. An alarm shuts the socket down instead, which wakes the thread
+that waits on it. What is left of the time is shared among the addresses that are still to be tried: where the first one
 swallows everything, the second one has its turn.
 
 An answer whose headers break off is none, and neither is one that only announces another. To http.client the end of the
@@ -27,6 +27,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 
+from drain.exporters.alarm_clock import ALARMS, Alarm
 from drain.exporters.name_resolution import Address, addresses_of
 
 if TYPE_CHECKING:
@@ -60,12 +61,11 @@ class Deadline:
         self._lock = threading.Lock()
         self._socket: Any = None
         self._copy: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self.expire)
-        self._timer.daemon = True
+        self._alarm: Alarm | None = None
 
     def __enter__(self) -> Self:
         _thread.deadline = self
-        self._timer.start()
+        self._alarm = ALARMS.set(self._seconds, self.expire)
         return self
 
     def __exit__(
@@ -73,7 +73,8 @@ class Deadline:
     ) -> None:
         _thread.deadline = None
         self._await("", None)
-        self._timer.cancel()
+        if self._alarm is not None:
+            self._alarm.call_off()
 
     def share(self, awaited: str, among: int = 1) -> float:
         """Return how many seconds one of so many equal steps may take, the first of which begins now.
@@ -122,7 +123,7 @@ class Deadline:
             copy.close()
 
     def expire(self) -> None:
-        """End what runs; whoever finds that a step took all of its time need not wait for the timer."""
+        """End what runs; whoever finds that a step took all of its time need not wait for the alarm."""
         with self._lock:
             if self.expired:
                 return
