@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Union
+from typing import TYPE_CHECKING, Final, Protocol, Union
 
 from drain.accounting.outcome import Outcome
 from drain.otlp.batch_number import BatchNumbers
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from drain.otlp.encoder import Encoded
     from drain.otlp.request import Encoding
 
+_WORTH_A_LOOK: Final = 8  # an eighth of a batch
 
 Share = Union["Encoded", CopiedRecords]
 """Spans of one service for one destination."""
@@ -239,6 +240,16 @@ class Batcher:
         self.spans += segment.spans
         if self.spans >= self.max_spans or self._bytes >= self.max_bytes:
             self.close()
+
+    def room(self, span_bytes: int) -> int:
+        """Return how many spans the open batch still takes, or a new one where that is worth no look at a ring.
+
+        Args:
+            span_bytes: of each, about; 0: nobody knows.
+        """
+        whole = max(1, min(self.max_spans, self.max_bytes // max(1, span_bytes)))
+        left = min(self.max_spans - self.spans, (self.max_bytes - self._bytes) // max(1, span_bytes))
+        return left if left * _WORTH_A_LOOK >= whole else whole
 
     def age(self, now: float) -> float:
         """Return for how many seconds the open batch has waited for more; 0 if there is none."""

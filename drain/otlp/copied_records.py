@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from drain.otlp.encoder import Encoder
 
 
@@ -15,15 +15,15 @@ class CopiedRecords:
 
     Args:
         encoder: of the ring, whose layout `WRITERS.takes`.
-        records: array of its layout's dtype, one dimension; they are copied.
+        records: array of its layout's dtype, one dimension; nobody writes to it any more.
 
     Attributes:
         encoder: as given.
-        records: the copy, those that are no span among them.
+        records: as given, those that are no span among them.
         spans: how many are spans.
         invalid: how many are not.
         body_bytes: of `body`.
-        size: of what is larger, `body` or the copy.
+        size: of what is larger, `body` or the records.
 
     Raises:
         ValueError: the array's dtype is not the layout's.
@@ -34,7 +34,7 @@ class CopiedRecords:
     def __init__(self, encoder: Encoder, records: np.ndarray) -> None:
         self.encoder = encoder
         self.body_bytes, self.spans, self.invalid = encoder.measure(records)
-        self.records = np.frombuffer(records.tobytes(), records.dtype)
+        self.records = records
         self.size = max(self.body_bytes, self.records.nbytes)
 
     @property

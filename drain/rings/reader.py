@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from drain.rings.directory import FileId, RingDirectory
     from drain.rings.verdict import Verdict
 
-# A quantum of records: small enough to stay in a core's cache, and to be fair to the other rings.
-_SCRATCH_BYTES: Final = 512 << 10
-_HELD_SCRATCH_BYTES: Final = 1 << 20  # what a look costs besides is more where records are held
+# A quantum of records: a batch of the data plane's. What one costs in Python is spent once for all of them.
+_SCRATCH_BYTES: Final = 1 << 20
 _LIVENESS_SECONDS: Final = 1.0
 
 _LAST_DRAIN: Final = {
@@ -82,7 +81,7 @@ class Reader:
         self._audit = audit
         self._log = log
         self._clock = clock
-        self._scratch = Scratch(_HELD_SCRATCH_BYTES if are_held else _SCRATCH_BYTES)
+        self._scratch = Scratch(_SCRATCH_BYTES)
         self._documents = Documents()
         self._rings: dict[int, Ring] = {}  # by inode
         self._next_liveness = 0.0

@@ -80,6 +80,7 @@ class Ring:
         created_unix_nano: when its producer made it, as its header says.
         encoder: makes OTLP of its records.
         encode: does it in the exporter's encoding.
+        record_bytes: how much of a batch each record takes, about; 0: nobody knows yet.
         unsafe: by lane: positions of records of which a drain died; they are copied as zeros, which are no span.
 
     Raises:
@@ -104,7 +105,7 @@ class Ring:
         self.path = path
         self.life, self.is_named = Life.ALIVE, True  # named: the directory still has the file under this name
         self.unsafe: dict[int, list[int]] = {}
-        self._is_trial = is_trial
+        self.record_bytes, self._is_trial = 0, is_trial
         self.file: FileId = file_id(fd)
         self._fd = fd
         self._held: Held | None = None
@@ -198,28 +199,34 @@ class Ring:
         """Return how many records `copy` gives of a lane when at most so many are wanted."""
         return min(most, len(self._records), self.ready(lane))
 
-    def copy(self, lane: Lane, most: int) -> np.ndarray:
+    def copy(self, lane: Lane, most: int, *, to_keep: bool = False) -> np.ndarray:
         """Copy the oldest ready records of a lane; they stay the ring's until they are released.
 
         Args:
             lane: which.
             most: how many records at most.
+            to_keep: into memory of their own.
 
         Returns:
-            array of the layout's dtype, one dimension, in the scratch: it is good until the next copy of any ring.
+            array of the layout's dtype, one dimension; if it is not to be kept, in the scratch: it is good until the
+            next copy of any ring.
 
         Raises:
             RingFormatError: as `poll`.
         """
         wanted = self.next_count(lane, most)
-        copied: int = self._checked(lib.rb_copy(self.consumer, lane.index, self._to, wanted))
+        to, records = self._to, self._records
+        if to_keep:
+            memory = np.empty(wanted * self.layout.slot_bytes, np.uint8)
+            to, records = ffi.from_buffer("char[]", memory, require_writable=True), memory.view(self.layout.dtype)
+        copied: int = self._checked(lib.rb_copy(self.consumer, lane.index, to, wanted))
         lane.unreleased += copied
         view = self._views[lane.index]
         for position in self.unsafe.get(lane.index, ()):
             if (at := (position - view.read) % _POSITIONS) < copied:
-                self._records[at] = np.zeros((), self.layout.dtype)
+                records[at] = np.zeros((), self.layout.dtype)
         view.read = (view.read + copied) % _POSITIONS
-        return self._records[:copied]
+        return records[:copied]
 
     def release(self, lane: Lane, *, are_stored: bool = False) -> int:
         """Release the oldest segments whose outcome is known, and return how many records that were.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +23,7 @@ from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from structlog.typing import FilteringBoundLogger
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from drain.rings.segment import Lane
     from drain.service.late_sampling import LateSampling
 
+Become = Callable[["np.ndarray"], "Share"]
+"""Makes of records of one ring what a batch has of them."""
 Shares = Sequence[tuple[str, "Share"]]
 """What the records of a quantum became, by destination."""
 
@@ -46,6 +48,8 @@ _URGENT_SHARE: Final = 4
 # After so many records of a look at all lanes more may gather before the next: fewer cost little, and a program that
 # writes a few may wait until they are read.
 _MANY: Final = 256
+# By so much more than those before records may take: what does not fit into a batch is encoded again, in halves.
+_SPREAD: Final = 16
 
 
 class Copier:
@@ -102,7 +106,7 @@ class Copier:
 
     def may_gather(self) -> bool:
         """Return whether more may gather: since this was last asked many were held, and none was left in its lane."""
-        may = self._taken >= _MANY and not self._has_left
+        may = self._taken >= (1 if self._late is None else _MANY) and not self._has_left
         self._taken, self._has_left = 0, False
         return may
 
@@ -181,9 +185,11 @@ class Copier:
 
     def _read(self, ring: Ring, lane: Lane) -> None:
         self._came_late |= ring.ready(lane) * _LATE_SHARE >= ring.capacity_slots
-        records = ring.copy(lane, self._batcher.max_spans)
+        are_kept = sends_gzip(self._exporter) and WRITERS.takes(ring.encoder)  # to become gzip as they are sent
+        records = ring.copy(lane, self._batcher.room(ring.record_bytes), to_keep=are_kept)
+        become: Become = partial(CopiedRecords, ring.encoder) if are_kept else ring.encode
         done = 0
-        for part, shares, invalid, sampled_out in self._encoded(ring, records):
+        for part, shares, invalid, sampled_out in self._encoded(ring, records, become):
             segment = Segment(ring, lane, sum(share.spans for _, share in shares), invalid, sampled_out)
             if segment.spans or sampled_out:
                 segment.summary = self._summarise(ring, records[done : done + part], invalid)
@@ -196,29 +202,32 @@ class Copier:
                 self._batcher.add(segment, shares, self._clock())
             else:
                 segment.outcome = Outcome(invalid=invalid, sampled_out=sampled_out)
+        self._taken += len(records)
+        self._has_left |= ring.ready(lane) > 0
         self._unreleased[lane] = ring  # before what may find the file unsound: what is on its way is still settled
         ring.release(lane)  # where nothing waits that is to be delivered
         if lane.unreleased * _URGENT_SHARE >= ring.capacity_slots:
             self._batcher.is_urgent = True
 
-    def _encoded(self, ring: Ring, records: np.ndarray) -> Iterator[tuple[int, Shares, int, int]]:
-        """Encode or copy records, in halves where that takes more bytes than a batch may have, or one is not possible.
+    def _encoded(self, ring: Ring, records: np.ndarray, become: Become) -> Iterator[tuple[int, Shares, int, int]]:
+        """Encode or keep records, in halves where that takes more bytes than a batch may have, or one is not possible.
 
         Yields:
             How many records, those that are to be delivered by destination, how many are no spans, and how many spans
             are only counted.
         """
         wanted, counted, invalid = self._sorted_out(ring, records)
-        shares = self._encode(ring, wanted)
+        shares = self._encode(ring, wanted, become)
         size = sum(share.size for _, share in shares or ())
         if len(records) > 1 and (shares is None or size > self.batch_bytes):
             middle = len(records) // 2
-            yield from self._encoded(ring, records[:middle])
-            yield from self._encoded(ring, records[middle:])
+            yield from self._encoded(ring, records[:middle], become)
+            yield from self._encoded(ring, records[middle:], become)
             return
         if shares is None:
             yield len(records), (), invalid + len(wanted), counted
         else:
+            ring.record_bytes = size * _SPREAD // max(1, len(records)) // (_SPREAD - 1) + 1
             yield len(records), shares, invalid + sum(share.invalid for _, share in shares), counted
 
     def _sorted_out(self, ring: Ring, records: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -232,14 +241,12 @@ class Copier:
         spans = int(find_spans(others, ring.layout).sum())
         return records[is_sampled], spans, len(others) - spans
 
-    def _encode(self, ring: Ring, records: np.ndarray) -> Shares | None:
-        """Encode records, or copy those that become gzip as they are sent.
+    def _encode(self, ring: Ring, records: np.ndarray, become: Become) -> Shares | None:
+        """Let records become shares.
 
         Returns:
             None where one of them makes the encoder raise, which must not end the drain.
         """
-        is_copied = sends_gzip(self._exporter) and WRITERS.takes(ring.encoder)
-        become: Callable[[np.ndarray], Share] = partial(CopiedRecords, ring.encoder) if is_copied else ring.encode
         try:
             return [(destination, become(part)) for destination, part in self._by_destination(ring, records)]
         except MemoryError:

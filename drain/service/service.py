@@ -375,7 +375,13 @@ class Service:
     def _gather(self) -> None:
         """Let records gather for which nobody waits: what a look costs besides is spent for more of them."""
         if not self._is_wanted:
-            seconds = self._pace.gathering(came_late=self._copier.came_late())
+            came_late = self._copier.came_late()
+            if self._late is not None:
+                seconds = self._pace.gathering(came_late=came_late)
+            else:
+                seconds = self._pace.nap(came_late=came_late)
+                if self._batcher.spans and self._delivery.is_idle:
+                    seconds = min(seconds, self._seconds_of_delay())
             self._reader.watch.gather(self._doorbell, self._rung, seconds)
 
     def _sleep(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,14 +10,20 @@ import pytest
 
 import ringbuf
 from drain.exporters.protocol import Result, Verdict
+from drain.rings.watch import Watch
+from drain.service.copier import Copier
 from drain.service.limits import Limits
 from ringbuf._ringbuf import ffi, lib
 from tests.service.c_producer import CProducer
-from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, ring_files, until
+from tests.service.draining import LAYOUT, SECONDS, SMALL, MemoryBackend, SteppedDrain, emit, ring_files, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from drain.rings.doorbell import Doorbell
+    from drain.rings.ring import Ring
+    from drain.service.copier import Become, Shares
 
 
 @pytest.fixture
@@ -48,6 +55,77 @@ def test_every_span_arrives_once_and_in_order(
     drain.until(lambda: emitter.stats().pending == 0)
     assert sorted(backend.numbers) == list(range(1000))
     assert drain.sums().delivered == drain.sums().published == 1000
+
+
+def test_more_gather_after_a_look_that_left_none(
+    ring_dir: Path, emitter: ringbuf.Emitter, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[str] = []
+    naps: list[float] = []
+
+    def gather(_watch: Watch, _doorbell: Doorbell, _value: int, seconds: float) -> None:
+        pauses.append("gathered")
+        naps.append(seconds)
+
+    monkeypatch.setattr(Watch, "gather", gather)
+    monkeypatch.setattr(Watch, "sleep", lambda *_: pauses.append("slept"))
+    backend.holds = lambda _request: True  # who settles nothing lets nobody go round at once
+
+    def paused() -> str:
+        pauses.clear()
+        gathering.service._go_round()
+        return " and ".join(pauses)
+
+    with SteppedDrain(ring_dir, backend, replace(SMALL, batch_spans=20, batch_delay=3600.0)) as gathering:
+        gathering.until(lambda: gathering.service._reader.rings)
+        emit(emitter, range(1))
+        assert paused() == "gathered"
+        assert 0.0 < naps.pop() < 1.0, "a nap, not the batch's delay"
+        assert paused() == "slept"
+        emit(emitter, range(1, 50))
+        assert [paused(), paused(), paused()] == ["", "", "gathered"], "19, 20 and 10"
+        assert gathering.service._batcher.spans == 10, "a look takes what the batch has room for"
+        gathering.service.request_audit()
+        emit(emitter, range(50, 55))
+        gathering.service._round()
+        gathering.service.request_audit()
+        pauses.clear()
+        gathering.service._gather()
+        assert not pauses, "who asks for an audit does not wait"
+
+
+def test_what_has_waited_enough_does_not_wait_for_more_to_gather(
+    emitter: ringbuf.Emitter, drain: SteppedDrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: list[float] = []
+    monkeypatch.setattr(Watch, "gather", lambda *given: seconds.append(given[-1]))
+    drain.until(lambda: drain.service._reader.rings)
+    emit(emitter, range(1))
+    drain.service._serve_rings()  # into a batch whose delay is 0
+    drain.service._gather()
+    assert seconds == [0.0]
+
+
+def test_nothing_is_encoded_twice_where_batches_are_bounded_by_their_bytes(
+    ring_dir: Path, emitter: ringbuf.Emitter, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    encode = Copier._encode
+
+    def counted(self: Copier, ring: Ring, records: np.ndarray, become: Become) -> Shares | None:
+        encoded.append(len(records))
+        return encode(self, ring, records, become)
+
+    monkeypatch.setattr(Copier, "_encode", counted)
+    with SteppedDrain(ring_dir, backend, replace(SMALL, batch_bytes=1000)) as bounded:
+        for first in range(0, 120, 60):
+            emit(emitter, range(first, first + 60))
+            bounded.until(lambda: emitter.stats().pending == 0)
+            assert len(encoded) > 1
+            if first:
+                assert sum(encoded) == 60
+            encoded.clear()
+    assert all(len(request.body) <= 1000 for request in backend.requests)
 
 
 def test_nothing_is_released_before_the_backend_has_it(

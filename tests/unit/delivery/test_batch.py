@@ -58,6 +58,19 @@ def test_of_a_part_that_is_cut_behind_a_first_verdict_that_verdict_counts_once()
     assert shop.outcome == Outcome(delivered=3, rejected=2)
 
 
+def test_the_room_is_what_the_open_batch_still_takes() -> None:
+    batcher = Batcher("protobuf", max_spans=16, max_bytes=1000)
+    rooms = [batcher.room(0)]
+    for spans in (4, 10, 1, 1):
+        add(batcher, b"a" * spans, spans)
+        rooms.append(batcher.room(1))
+    assert rooms == [16, 12, 2, 16, 16], "where it is less than an eighth of a batch another is begun"
+    add(batcher, b"a" * 600, 4)
+    assert [batcher.room(size) for size in (0, 1, 50, 100, 400, 2000)] == [12, 12, 8, 4, 1, 1]
+    batcher.max_spans = 3  # by a backend that is slow
+    assert batcher.room(1) == 3
+
+
 def test_a_batch_is_full_at_max_bytes() -> None:
     batcher = Batcher("protobuf", max_spans=100, max_bytes=10)
     add(batcher, b"a" * 10, 1)
