@@ -183,7 +183,8 @@ class _OpenPart:
             copied = CopiedBatch(self._copies)
             return Request.of_records(copied, self._services.total(), destination, self._services, number)
         if encoding == "json":
-            body = b'{"resourceSpans":[' + b",".join(self._bodies) + b"]}\n"
+            # Copied once: `+` would copy megabytes twice.
+            body = b"".join((b'{"resourceSpans":[', b",".join(self._bodies), b"]}\n"))
         else:
             body = b"".join(self._bodies)
         return Request(body, self._services.total(), encoding, destination, self._services, batch=number)
