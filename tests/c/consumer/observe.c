@@ -22,7 +22,12 @@
 #define SLOT_BYTES 512
 #include "numbered_record.h"
 
-enum { RECORDS = 15000, CAPACITY = 8, LANES = 2 };
+#if defined(FEW_ROUNDS)
+enum { RECORDS = 1500 };
+#else
+enum { RECORDS = 15000 };
+#endif
+enum { CAPACITY = 8, LANES = 2 };
 
 static rb_producer *producer;
 static uint64_t first_position;
