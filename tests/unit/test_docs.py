@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -103,11 +104,16 @@ def test_the_tests_that_a_page_names_are_there(page: Path) -> None:
         assert f"\ndef {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
 
 
+@functools.cache
+def of_tests() -> list[Path]:
+    found = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*")]
+    return [path for path in found if "__pycache__" not in path.parts]
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "SECURITY.md"], ids=lambda page: page.stem)
 def test_the_files_of_tests_that_a_page_names_are_there(page: Path) -> None:
-    there = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*")]
     for named in TEST_FILE.findall(page.read_text()):
-        assert any(path.match(named) for path in there), named
+        assert any(path.match(named) for path in of_tests()), named
 
 
 def test_some_pages_name_tests() -> None:

@@ -93,7 +93,8 @@ class Fleet:
         return Batch(requests, [Segment(RING, LANE, 20, 0)])
 
     def all_of_b(self) -> set[bytes]:
-        return {trace for trace in self.sent if Rendezvous(NAMES).home(trace) == "b"}
+        homes = Rendezvous(NAMES)
+        return {trace for trace in self.sent if homes.home(trace) == "b"}
 
     def check(self) -> None:
         """Nothing is lost, and nothing is at two gateways."""
