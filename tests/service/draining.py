@@ -138,7 +138,7 @@ class MemoryBackend:
 
 
 class SteppedDrain:
-    """A `Service` in this process; `step` makes one round and never sleeps."""
+    """A `Service` in this process; `step` makes one round, and does not wait for anything."""
 
     def __init__(
         self,
@@ -166,16 +166,23 @@ class SteppedDrain:
         )
         self.is_closed = False
 
-    def step(self) -> None:
+    def step(self) -> bool:
+        """Make a round; return whether there was anything to do."""
         raise_fault()
         self.service._reader._next_liveness = 0.0  # a round looks at everything, whatever the clock says
         self.service._upkeep._next_look = 0.0
         self.service._upkeep.directory._seen_mtime_nano = None
-        self.service._round()
+        worked = self.service._round()
         time.sleep(0.0005)  # lets the delivery's threads run
+        return worked
 
     def until(self, condition: Callable[[], object]) -> None:
-        until(condition, self.step)
+        """Make rounds until the condition holds."""
+        until(condition, self._step_or_pause)
+
+    def _step_or_pause(self) -> None:
+        if not self.step():
+            time.sleep(0.005)  # what is waited for has the processor
 
     def sums(self, service: str = "shop") -> Sums:
         return self.service.accounts.sums()[service]
