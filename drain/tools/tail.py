@@ -63,6 +63,8 @@ def tail(
     they were looked at are counted, and told on standard error as missed.
     """
     paths = select(ring_dir, rings)
+    if not paths:
+        typer.echo(f"ringbuf: no rings in {printable(str(ring_dir), 400)}{' yet' if follow else ''}", err=True)
     watched = WatchedRings(paths, None if rings else ring_dir, service)
     no_service = doubt_of_service(paths, service, watched.rings)
     doubt = no_service or "; ".join(doubts(wanted, (ring.layout for ring in watched.rings)))

@@ -40,15 +40,21 @@ def wrapped(make_span: Callable[[], Span], function: Callable[_P, _R]) -> Callab
         raise TypeError(f"wrap takes a function, not {function!r}: wrap its methods")
     if not callable(function):
         raise TypeError(f"wrap takes a function, not {function!r}")
-    if inspect.isasyncgenfunction(function):
-        made: Any = _async_generator(make_span, function)
-    elif inspect.iscoroutinefunction(function):
-        made = _coroutine(make_span, function)
-    elif inspect.isgeneratorfunction(function):
-        made = _generator(make_span, function)
+    called: Any = function
+    if _is(inspect.isasyncgenfunction, called):
+        made: Any = _async_generator(make_span, called)
+    elif _is(inspect.iscoroutinefunction, called):
+        made = _coroutine(make_span, called)
+    elif _is(inspect.isgeneratorfunction, called):
+        made = _generator(make_span, called)
     else:
-        made = _function(make_span, function)
+        made = _function(make_span, called)
     return cast("Callable[_P, _R]", made)
+
+
+def _is(kind: Callable[[Any], bool], function: Any) -> bool:
+    # Of an object that is called, the method says it: inspect looks at the object alone.
+    return kind(function) or kind(function.__call__)
 
 
 def _function(make_span: Callable[[], Span], function: Callable[..., Any]) -> Callable[..., Any]:

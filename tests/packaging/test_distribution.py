@@ -129,3 +129,13 @@ def test_a_size_is_that_of_all_that_comes_along() -> None:
     size, names = import_time.installed_bytes("ringbuf-spans")
     assert {"ringbuf-spans", "cffi", "pycparser"} == set(names)
     assert size > import_time._own_bytes("cffi") + import_time._own_bytes("ringbuf-spans") > 500_000
+
+
+@pytest.mark.parametrize("extra", ["", "numpy", "drain", "kafka", "otel", "parquet"])
+def test_what_users_install_has_lower_bounds_alone(extra: str) -> None:
+    """So that it goes with what else an application pins."""
+    project = PYPROJECT["project"]
+    requirements = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    bound = re.compile(r"ringbuf-spans\[\w+\]|[\w.-]+>=[\d.]+")
+    assert requirements
+    assert [each for each in requirements if not bound.fullmatch(each)] == []

@@ -76,6 +76,12 @@ def test_without_any_ring_no_service_is_missed(ring_dir: Path) -> None:
     assert output_of("list", "--ring-dir", ring_dir, "--service", "shop") == f"no rings in {ring_dir}; no drain\n"
 
 
+def test_that_there_are_no_rings_is_told(ring_dir: Path) -> None:
+    """Silence would look like a service that has no spans."""
+    ran = invoke("tail", "--ring-dir", ring_dir, "--no-follow")
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", f"ringbuf: no rings in {ring_dir}\n")
+
+
 def test_whoever_follows_is_told_and_waits_for_rings_that_may_come(shop: ringbuf.Emitter, ring_dir: Path) -> None:
     with Running("tail", "--ring-dir", ring_dir, "--json", "--attribute", "number>=7") as tail:
         assert tail.process.stderr is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -265,6 +266,28 @@ def test_wrap_takes_functions_alone(memory: InMemoryEmitter) -> None:
     for kind in (classmethod, staticmethod):
         with pytest.raises(TypeError, match=f"below @{kind.__name__}"):
             wrap(kind(lambda *_: None))
+
+
+def test_an_object_that_is_called_is_what_its_method_is(memory: InMemoryEmitter) -> None:
+    step = memory.site("step")
+
+    class Waits:
+        async def __call__(self, number: int) -> int:
+            await asyncio.sleep(0)
+            step.emit(1, 2)
+            return number
+
+    class Counts:
+        def __call__(self, number: int) -> Generator[int, None, None]:
+            for item in range(number):
+                step.emit(1, 2)
+                yield item
+
+    assert asyncio.run(memory.site("work").wrap(Waits())(7)) == 7
+    assert list(memory.site("outer").wrap(Counts())(2)) == [0, 1]
+    assert asyncio.run(memory.site("work").wrap(functools.partial(Waits().__call__, 8))()) == 8
+    steps = [("step", "outer")] * 2 + [("step", "work")] * 2
+    assert parents(memory) == [("outer", None), *steps, ("work", None), ("work", None)]
 
 
 def test_a_method_of_the_data_plane_is_wrapped_with_its_lease() -> None:
