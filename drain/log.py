@@ -46,8 +46,9 @@ def configure_log(level: str) -> FilteringBoundLogger:
         structlog.processors.format_exc_info,
     ]
     if is_terminal:
-        # Names come out of ring files: as reprs they cannot carry escape sequences to the terminal.
-        rendering.append(structlog.dev.ConsoleRenderer(repr_native_str=True))
+        # Names come out of ring files: as reprs they cannot carry escape sequences to the terminal. The order of a line
+        # is that in which it was written: what it is about comes first, and not what begins with an a.
+        rendering.append(structlog.dev.ConsoleRenderer(repr_native_str=True, sort_keys=False))
     else:
         rendering.append(structlog.processors.JSONRenderer())
     global _stream  # noqa: PLW0603 - standard error, of which a process has one

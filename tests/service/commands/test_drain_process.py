@@ -6,6 +6,7 @@ import errno
 import os
 import pty
 import random
+import re
 import select
 import signal
 import socket
@@ -463,6 +464,8 @@ def test_on_a_terminal_log_and_audit_are_for_people(ring_dir: Path, output: Path
     assert b"ring attached" in told
     assert b"What became of the spans" in told
     assert b'"event"' not in told
+    (serving,) = (line for line in re.sub(rb"\x1b\[[0-9;]*m", b"", told).splitlines() if b"serving " in line)
+    assert re.findall(rb" (\w+)=", serving)[:5] == [b"version", b"ring_dir", b"exporter", b"to", b"state_dir"]
 
 
 def read_terminal(controller: int) -> bytes:
