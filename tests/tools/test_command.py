@@ -59,6 +59,16 @@ def test_the_script_that_pip_installs_is_this_command() -> None:
     assert (done.returncode, done.stdout) == (0, f"{ringbuf.__version__}\n")
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["lst"], ["spool", "--help"]], ids=" ".join)
+def test_the_package_is_run_as_the_command(arguments: list[str]) -> None:
+    by_script, by_module = (
+        subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        for command in ([SCRIPT], [sys.executable, "-Im", "ringbuf"])
+    )
+    assert (by_module.returncode, by_module.stdout) == (by_script.returncode, by_script.stdout)
+    assert by_module.stderr.replace("python -m ringbuf", "ringbuf") == by_script.stderr
+
+
 @pytest.mark.parametrize("name", OF_THE_DRAIN)
 def test_what_the_drain_has_is_found_here_too(name: str, tmp_path: Path) -> None:
     drain = SCRIPT.with_name("ringbuf-drain")

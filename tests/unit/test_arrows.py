@@ -51,6 +51,7 @@ RINGBUF: Final = {
     "log_correlation": {"sites"},
     "layout_source": {"layout", "ring"},
     "layout_c": {"layout", "layout_source"},
+    "__main__": {"commands"},
     "commands": {"ring"},
     "ringbuf": {"emitter", "shared", "sites", "layout", "status", "traceparent"},  # what `import ringbuf` offers
     "_hot": set(),
