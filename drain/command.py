@@ -50,6 +50,8 @@ def run(
 ) -> None:
     """Take spans out of the rings of a directory and deliver them as OTLP.
 
+    A ring is the file in shared memory into which a program writes its spans.
+
     Each option is also a variable (--batch-spans: RINGBUF_DRAIN_BATCH_SPANS) and a key of the TOML file (batch_spans);
     the OTLP exporters honour OTEL_EXPORTER_OTLP_*. A flag beats the environment, the environment the file. A SIZE may
     have a unit (10GiB), and so may a TIME (30s); plain numbers are bytes and seconds.

@@ -243,8 +243,9 @@ class Settings(BaseSettings):
     retry_elapsed: Seconds = Field(0.0, ge=0, description="Seconds after which a batch is not sent again; 0: never.")
     state_dir: StateDir = Field(
         None,
-        description="Folder of spool and dead letters; off: none; STATE_DIRECTORY, too. Without either, one for each"
-        " ring directory in $XDG_STATE_HOME/ringbuf-drain or ~/.local/state/ringbuf-drain.",
+        description="Folder of the spool (batches that wait) and the dead letters (batches that were refused for good);"
+        " off: none; STATE_DIRECTORY, too. Without either, one for each ring directory in $XDG_STATE_HOME/ringbuf-drain"
+        " or ~/.local/state/ringbuf-drain.",
     )
     # Well above the latency of a backend that is well: its spans need no disk. What cannot wait so long (a lane that is
     # half full, a batch that failed, a backend that is away) does not.

@@ -120,7 +120,8 @@ def _ringbuf(
 ) -> None:
     """Look at rings: who writes them, how full they are, what is in them.
 
-    Reading never disturbs: no lock is taken, no byte of a ring is written, and nothing is consumed. Only `clean`
-    removes anything. Each subcommand has a help of its own.
+    A ring is the file in shared memory into which a program writes its spans, until a drain has delivered them. Reading
+    never disturbs: no lock is taken, no byte of a ring is written, and nothing is consumed. Only `clean` removes
+    anything. Each subcommand has a help of its own.
     """
     del version
