@@ -20,8 +20,8 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.arrived import Arrived
     from tests.fleet.network import Network, Node
+    from tests.service.storm.arrived import Arrived
 
 HOSTS: Final = ("host-1", "host-2", "host-3")
 WITHOUT_SPOOL: Final = "host-2"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.arrived import Arrived
 from tests.fleet.fleet import Fleet
 from tests.fleet.gateways import GRPC, HTTP, Gateway, nginx, rotel
 from tests.fleet.network import inside
 from tests.kafka.cluster import IMPATIENT, TOPIC, MockCluster
 from tests.kept_bodies import bodies_in
+from tests.service.storm.arrived import Arrived
 
 if TYPE_CHECKING:
     from collections.abc import Callable

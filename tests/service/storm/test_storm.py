@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.arrived import Arrived
 from tests.kept_bodies import bodies_in
 from tests.ports import free_ports
 from tests.python import command
 from tests.service.draining import SECONDS, DrainProcess, ring_files, until
+from tests.service.storm.arrived import Arrived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
