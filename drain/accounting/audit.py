@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from drain.accounting.hold_sums import HOLD_SUM_NAMES, HoldSums
-from drain.accounting.letter_sums import LETTER_SUM_NAMES, LetterSums
+from drain.accounting.letter_sums import LETTER_SUM_NAMES, LetterSums, all_letters
 from drain.accounting.spool_sums import SPOOL_SUM_NAMES, SpoolSums
 from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES, SUM_NAMES, Sums
 
@@ -75,7 +75,7 @@ def log_audit(
     log: FilteringBoundLogger,
     services: Mapping[str, Sums],
     spool: Mapping[str, SpoolSums] = MappingProxyType({}),
-    letters: LetterSums | None = None,
+    letters: Mapping[str, LetterSums] | None = None,
     destination: str = "",
     hold: Mapping[str, HoldSums] = MappingProxyType({}),
     sampling: SamplingStatus | None = None,
@@ -86,17 +86,16 @@ def log_audit(
         log: where to.
         services: of the rings.
         spool: of the spool, by service; empty without one.
-        letters: of the dead letters; None without any.
+        letters: of the dead letters, by service; None where none are kept.
         destination: where the spans went.
         hold: of the hold, by service; empty without one.
         sampling: what rules on whole traces decided; None without any.
     """
-    every: list[_AnySums] = [*services.values(), *hold.values(), *spool.values()]
+    every: list[_AnySums] = [*services.values(), *hold.values(), *spool.values(), *(letters or {}).values()]
     unaccounted = [sums.unaccounted for sums in every]
-    if letters is not None:
-        unaccounted.append(letters.unaccounted)
     held = {service: _that_count(sums, HOLD_SUM_NAMES, {"held"}) for service, sums in hold.items()}
     spooled = {service: _that_count(sums, SPOOL_SUM_NAMES, {"spooled"}) for service, sums in spool.items()}
+    refused = {service: _that_count(sums, LETTER_SUM_NAMES, {"waiting"}) for service, sums in (letters or {}).items()}
     log.info(
         "audit",
         adds_up=not any(unaccounted),
@@ -105,7 +104,7 @@ def log_audit(
         **({"hold": held} if held else {}),
         **({} if sampling is None else {"rules": _decided(sampling), "dry_run": sampling.is_dry_run}),
         **({"spool": spooled} if spooled else {}),
-        **({} if letters is None else {"dead_letters": _that_count(letters, LETTER_SUM_NAMES, {"waiting"})}),
+        **({} if letters is None else {"dead_letters": refused}),
     )
 
 
@@ -130,7 +129,7 @@ def write_audit(
     services: Mapping[str, Sums],
     to: TextStream,
     spool: Mapping[str, SpoolSums] = MappingProxyType({}),
-    letters: LetterSums | None = None,
+    letters: Mapping[str, LetterSums] | None = None,
     destination: str = "",
     hold: Mapping[str, HoldSums] = MappingProxyType({}),
     sampling: SamplingStatus | None = None,
@@ -141,7 +140,7 @@ def write_audit(
         services: of the rings.
         to: where to.
         spool: of the spool, by service; empty without one.
-        letters: of the dead letters; None without any.
+        letters: of the dead letters, by service; None where none are kept.
         destination: where the spans went.
         hold: of the hold, by service; empty without one.
         sampling: what rules on whole traces decided; None without any.
@@ -174,9 +173,10 @@ def write_audit(
         text.write("\n")
         table = _table([*spool.items(), ("total", spool_total)], SPOOL_SUM_NAMES, always)
         _write_table("Of those that were spooled", table, text, for_terminal=to.isatty())
-    if letters is not None and letters != LetterSums():
+    if letters:
         text.write("\n")
-        table = _table([("dead letters", letters)], LETTER_SUM_NAMES, {"kept", "waiting"})
+        rows = [*letters.items(), ("total", all_letters(letters.values()))]
+        table = _table(rows, LETTER_SUM_NAMES, {"kept", "waiting"})
         _write_table("Of the dead letters", table, text, for_terminal=to.isatty())
     to.write(text.getvalue())
     to.flush()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
 class LetterSums:
-    """What became of the spans of the dead letters, since this drain began; `found + kept` is the sum of the others.
+    """What became of a service's spans in the dead letters, since this drain began: `found + kept` are the others.
 
     Attributes:
         found: in the folder at the start, or put there by somebody else since.
@@ -33,12 +36,18 @@ class LetterSums:
 LETTER_SUM_NAMES: Final = tuple(field.name for field in fields(LetterSums))
 
 
+def all_letters(sums: Iterable[LetterSums]) -> LetterSums:
+    """Return the sums over some services."""
+    every = list(sums)
+    return LetterSums(*(sum(getattr(one, name) for one in every) for name in LETTER_SUM_NAMES))
+
+
 @dataclass(frozen=True, slots=True)
 class LetterStatus:
     """What is kept in the folder of dead letters.
 
     Attributes:
-        sums: what became of the spans.
+        services: what became of the spans of each service; where a letter does not say whose, they have no name.
         files: how many.
         file_bytes: of them together.
         max_bytes: that they may have.
@@ -46,9 +55,14 @@ class LetterStatus:
         batches_failed: how often one could not be written, since the start.
     """
 
-    sums: LetterSums
+    services: Mapping[str, LetterSums]
     files: int
     file_bytes: int
     max_bytes: int
     batches_kept: int = 0
     batches_failed: int = 0
+
+    @property
+    def sums(self) -> LetterSums:
+        """Over all services."""
+        return all_letters(self.services.values())

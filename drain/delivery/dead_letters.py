@@ -15,16 +15,19 @@ import os
 import secrets
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from drain.accounting.letter_sums import LetterStatus, LetterSums
-from drain.delivery.letter_file import SUFFIX, Stock, letter_of, take_stock
+from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES
+from drain.delivery.letter_file import SUFFIX, Stock, letter_of, services_in, take_stock
 from drain.log import RepeatedTrouble
 from drain.private_folder import ensure_private_folder, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -37,7 +40,8 @@ _LARGEST_FILE_BYTES: Final = 16 << 20
 _LOOK_SECONDS: Final = 0.25
 _KEEP_SECONDS: Final = 2.0  # that a thread with other work waits for the disk
 _DIGITS: Final = 20  # of a time in nanoseconds, with which a file's name begins
-_NOTHING: Final = Stock(0, 0, 0)
+_NOTHING: Final = Stock(0, {}, 0)
+_NO_SPANS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class DeadLetters:
@@ -76,7 +80,7 @@ class DeadLetters:
         self._looker: threading.Thread | None = None
         self._files: dict[str, Stock] = {}
         self._newest = ""  # to which the next letter may go
-        self._status = LetterStatus(LetterSums(), 0, 0, max_bytes)
+        self._status = LetterStatus({}, 0, 0, max_bytes)
         for left in folder.glob("*.part"):
             left.unlink()  # a kill had left it: the batch is where it came from
         self._look()
@@ -124,8 +128,9 @@ class DeadLetters:
 
     def _is_written(self, request: Request, letter: bytes, name: str) -> bool:
         try:
-            if not self._append(letter, request.spans):
-                self._begin(name, letter, request.spans)
+            services = services_in(request)
+            if not self._append(letter, services):
+                self._begin(name, letter, services)
         except OSError as error:
             self._status = replace(self._status, batches_failed=self._status.batches_failed + 1)
             self._trouble.warn("dead letter cannot be kept, it waits", spans=request.spans, reason=error.strerror)
@@ -137,7 +142,7 @@ class DeadLetters:
             self._trouble.warn("dead letters are too many, and cannot be removed", reason=str(error))
         return True
 
-    def _append(self, letter: bytes, spans: int) -> bool:
+    def _append(self, letter: bytes, services: Mapping[str, int]) -> bool:
         """Put a letter behind the others of the newest file; return whether it could go there."""
         before = self._files.get(self._newest)
         most = min(_LARGEST_FILE_BYTES, self._max_bytes // _FILE_SHARE)
@@ -157,7 +162,7 @@ class DeadLetters:
         finally:
             os.close(descriptor)
         end = before.end + len(letter)
-        self._count(self._newest, Stock(end, before.spans + spans, end), kept=spans)
+        self._count(self._newest, Stock(end, Counter(before.services) + Counter(services), end), kept=services)
         return True
 
     def _locked(self, name: str, file_bytes: int) -> int | None:
@@ -181,7 +186,7 @@ class DeadLetters:
         times = [int(name[:_DIGITS]) for name in self._files if name[:_DIGITS].isdecimal()]
         return f"{max([now, *(time + 1 for time in times)]):0{_DIGITS}}-{secrets.token_hex(4)}{SUFFIX}"
 
-    def _begin(self, name: str, letter: bytes, spans: int) -> None:
+    def _begin(self, name: str, letter: bytes, services: Mapping[str, int]) -> None:
         part = self._folder / f"{name}.part"
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -198,7 +203,7 @@ class DeadLetters:
                 with contextlib.suppress(OSError):
                     left.unlink()
             raise
-        self._count(name, Stock(len(letter), spans, len(letter)), kept=spans)
+        self._count(name, Stock(len(letter), services, len(letter)), kept=services)
         self._newest = name
 
     def _mend(self) -> None:
@@ -218,11 +223,17 @@ class DeadLetters:
 
     # ---- what is there ----
 
-    def _count(self, name: str, now: Stock, *, kept: int = 0, deleted: int = 0) -> None:
+    def _count(
+        self, name: str, now: Stock, *, kept: Mapping[str, int] = _NO_SPANS, deleted: Mapping[str, int] = _NO_SPANS
+    ) -> None:
         """Note what a file holds now; what of the change was neither kept nor deleted is others' doing."""
         before = self._files.get(name, _NOTHING)
-        others = now.spans - before.spans - kept + deleted
-        sums = self._status.sums
+        services = dict(self._status.services)
+        for service in {**before.services, **now.services, **kept, **deleted}:
+            known = service if service in services or len(services) < MAX_SERVICES else OTHER_SERVICES
+            more = now.services.get(service, 0) - before.services.get(service, 0)
+            ours = kept.get(service, 0), deleted.get(service, 0)
+            services[known] = _changed(services.get(known, LetterSums()), more, *ours)
         files = {**self._files, name: now}
         if now is _NOTHING:  # it is gone
             del files[name]
@@ -230,13 +241,7 @@ class DeadLetters:
             files,
             replace(
                 self._status,
-                sums=LetterSums(
-                    found=sums.found + max(0, others),
-                    kept=sums.kept + kept,
-                    waiting=sums.waiting + now.spans - before.spans,
-                    deleted=sums.deleted + deleted,
-                    taken=sums.taken + max(0, -others),
-                ),
+                services=services,
                 files=len(files),
                 file_bytes=self._status.file_bytes + now.file_bytes - before.file_bytes,
             ),
@@ -271,7 +276,7 @@ class DeadLetters:
             return _NOTHING
         except OSError as error:  # somebody else put it there: it counts by its size
             self._trouble.warn("dead letters cannot be read", file=name, reason=error.strerror)
-            return Stock(file_bytes, 0, 0)
+            return Stock(file_bytes, {}, 0)
 
     def _remove_oldest(self) -> None:
         if not self._is_too_much():
@@ -280,20 +285,34 @@ class DeadLetters:
         for name in sorted(self._files):  # by time, which the names begin with
             if not self._is_too_much():
                 return
-            spans = self._files[name].spans
+            services = self._files[name].services
             try:
                 (self._folder / name).unlink()
             except FileNotFoundError:
                 self._count(name, _NOTHING)
                 continue
-            self._count(name, _NOTHING, deleted=spans)
+            self._count(name, _NOTHING, deleted=services)
             self._trouble.error(
-                "dead letters are too many: the oldest are deleted, their spans are lost", file=name, spans=spans
+                "dead letters are too many: the oldest are deleted, their spans are lost",
+                file=name,
+                spans=sum(services.values()),
             )
 
     def _is_too_much(self) -> bool:
         files, file_bytes = self._status.files, self._status.file_bytes
         return files > 1 and (files > self._max_files or file_bytes > self._max_bytes)
+
+
+def _changed(sums: LetterSums, more: int, kept: int, deleted: int) -> LetterSums:
+    """Return a service's sums after a file has so many more spans of it, of which some were kept, or were deleted."""
+    others = more - kept + deleted
+    return LetterSums(
+        found=sums.found + max(0, others),
+        kept=sums.kept + kept,
+        waiting=sums.waiting + more,
+        deleted=sums.deleted + deleted,
+        taken=sums.taken + max(0, -others),
+    )
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -1,10 +1,11 @@
 r"""A file of dead letters, one behind the other: each a line of JSON, the header, and the batch.
 
     {"format": "ringbuf-dead-letter", "version": 2, "encoding": "protobuf", "compression": "gzip", "bytes": 812,
-     "spans": 3, "unix_nano": ..., "endpoint": "http://...", "reason": "HTTP 400: ..."}\n<so many bytes>\n
+     "spans": 3, "services": {"shop": 3}, "unix_nano": ..., "endpoint": "http://...", "reason": "HTTP 400: ..."}\n
+    <so many bytes>\n
 
 The batch is a request's body: `TracesData` as protobuf, or an OTLP JSON line. Version 1 had one letter in a file, whose
-batch was not compressed and went up to the file's end.
+batch was not compressed and went up to the file's end. Letters of before have no services.
 
 A kill in the middle of a write may leave a file whose last letter is cut.
 """
@@ -13,13 +14,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES
 from drain.otlp.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from drain.otlp.request import Encoding
 
@@ -30,6 +33,8 @@ _VERSION: Final = 2
 _ONE_A_FILE: Final = 1
 _LONGEST_HEADER: Final = 65536
 _LONGEST_REASON: Final = 1000
+_LONGEST_SERVICES: Final = 32768
+_COUNT_CHARACTERS: Final = 24  # a number, and what stands around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,18 @@ class Stock(NamedTuple):
 
     Attributes:
         file_bytes: its size.
-        spans: of its whole letters, as far as it is sound.
+        services: the spans of each service in its whole letters, as far as it is sound.
         end: of the last of them, where another may be put; 0 where none may: no kill has left what follows.
     """
 
     file_bytes: int
-    spans: int
+    services: Mapping[str, int]
     end: int
+
+    @property
+    def spans(self) -> int:
+        """Of all services."""
+        return sum(self.services.values())
 
 
 class LetterHeader(NamedTuple):
@@ -72,6 +82,7 @@ class LetterHeader(NamedTuple):
         endpoint: of the backend; empty where the batch was never sent.
         unix_nano: when it was refused.
         end: of the letter in its file; 0 where none may be put behind it.
+        services: the spans of each service; those of which it says nothing have no name.
     """
 
     spans: int
@@ -79,6 +90,7 @@ class LetterHeader(NamedTuple):
     endpoint: str
     unix_nano: int
     end: int
+    services: Mapping[str, int]
 
 
 class _Header(NamedTuple):
@@ -86,6 +98,7 @@ class _Header(NamedTuple):
     spans: int
     body_bytes: int | None  # None: up to the file's end
     letter: tuple[str, str, int]  # reason, endpoint, time
+    services: Mapping[str, int]
 
 
 def letter_of(request: Request, reason: str, endpoint: str, unix_nano: int) -> bytes:
@@ -105,11 +118,22 @@ def letter_of(request: Request, reason: str, endpoint: str, unix_nano: int) -> b
         "compression": "gzip",
         "bytes": len(body),
         "spans": request.spans,
+        "services": services_in(request),
         "unix_nano": unix_nano,
         "endpoint": endpoint,
         "reason": reason[:_LONGEST_REASON],
     }
     return b"%b\n%b\n" % (json.dumps(header).encode(), body)
+
+
+def services_in(request: Request) -> dict[str, int]:
+    """Return the spans of each service of a batch, of so many that a letter's header stays readable."""
+    told: Counter[str] = Counter()
+    room = _LONGEST_SERVICES
+    for service, spans in request.services.items():
+        room -= len(json.dumps(service)) + _COUNT_CHARACTERS
+        told[service if room >= 0 else OTHER_SERVICES] += spans
+    return dict(told)
 
 
 def read_letters(file: IO[bytes], first_line: bytes | None = None) -> Iterator[DeadLetter]:
@@ -163,21 +187,23 @@ def headers_of(file: IO[bytes]) -> Iterator[LetterHeader]:
             file.seek(end - 1)
             if file.read(1) != b"\n":
                 raise ValueError("no dead letter: its body is not sound")
-        yield LetterHeader(header.spans, *header.letter, end)
+        yield LetterHeader(header.spans, *header.letter, end, header.services)
 
 
 def take_stock(file: IO[bytes]) -> Stock:
     """Return what a file holds, from its start; bodies are passed over."""
     file_bytes = os.fstat(file.fileno()).st_size
-    spans = end = 0
+    services: Counter[str] = Counter()
+    end = 0
     try:
         for header in headers_of(file):
-            spans, end = spans + header.spans, header.end
+            services.update(header.services)
+            end = header.end
     except CutLetterError:
         pass
     except ValueError:
         end = 0
-    return Stock(file_bytes, spans, end)
+    return Stock(file_bytes, services, end)
 
 
 def _header(line: bytes) -> _Header:
@@ -196,7 +222,18 @@ def _header(line: bytes) -> _Header:
     if encoding not in {"protobuf", "json"} or (header.get("compression") != "gzip" and not has_one):
         raise ValueError("no dead letter: its header is not sound")
     letter = (str(header.get("reason")), str(header.get("endpoint")), _count(header, "unix_nano"))
-    return _Header(encoding, _count(header, "spans"), None if has_one else _count(header, "bytes"), letter)
+    spans = _count(header, "spans")
+    return _Header(encoding, spans, None if has_one else _count(header, "bytes"), letter, _services(header, spans))
+
+
+def _services(header: dict[str, Any], spans: int) -> Mapping[str, int]:
+    """Return whose spans they are; a letter that does not say it, or says it wrong, is none the worse for it."""
+    services = header.get("services")
+    if not isinstance(services, dict) or len(services) > MAX_SERVICES + 1:
+        return {"": spans}
+    counts = services.values()
+    is_sound = all(isinstance(count, int) and 0 <= count <= spans for count in counts) and sum(counts) == spans
+    return services if is_sound else {"": spans}
 
 
 def _count(header: dict[str, Any], name: str) -> int:

@@ -78,9 +78,9 @@ class Accounts:
         """Return what became of the spooled spans of each service; empty without a spool."""
         return self._spool.status().services if self._spool else {}
 
-    def letter_sums(self) -> LetterSums | None:
-        """Return what became of the spans of the dead letters; None where none are kept."""
-        return self._dead_letters.status().sums if self._dead_letters else None
+    def letter_sums(self) -> Mapping[str, LetterSums] | None:
+        """Return what became of the spans of each service in the dead letters; None where none are kept."""
+        return dict(sorted(self._dead_letters.status().services.items())) if self._dead_letters else None
 
     def hold_sums(self) -> dict[str, HoldSums]:
         """Return what became of the held spans of each service since the start; empty where nobody decides."""

@@ -178,17 +178,23 @@ def spool_refused(reading: Reading) -> Values:
     return [(("full",), reading.spool.refused_full), (("failing",), reading.spool.refused_failing)]
 
 
+def dead_letter_spans(reading: Reading) -> Values:
+    """Return the spans of each service in the dead letters."""
+    services = {} if reading.dead_letters is None else reading.dead_letters.services
+    return [((service,), count) for service, count in _totals(services, lambda sums: sums.waiting).items()]
+
+
 def of_letters(reading: Reading, value: Callable[[LetterStatus], float]) -> Values:
     """Return a number of the dead letters, nothing without them."""
     return [] if reading.dead_letters is None else one(value(reading.dead_letters))
 
 
 def left_the_letters(reading: Reading) -> Values:
-    """Return the spans that left the dead letters, by what became of them."""
-    if reading.dead_letters is None:
-        return []
-    sums = reading.dead_letters.sums
-    return [(("deleted",), sums.deleted), (("taken_away",), sums.taken)]
+    """Return the spans that left the dead letters, by service and what became of them."""
+    services = {} if reading.dead_letters is None else reading.dead_letters.services
+    for outcome, name in (("deleted", "deleted"), ("taken_away", "taken")):
+        for service, count in _totals(services, operator.attrgetter(name)).items():
+            yield (service, outcome), count
 
 
 def dead_letter_batches(reading: Reading) -> Values:

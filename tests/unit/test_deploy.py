@@ -420,7 +420,7 @@ FIRING = {
         'ringbuf_drain_dead_letter_capacity_bytes{instance="a"} 100x20',
     ],
     "RingbufDeadLettersDeleted": [
-        'ringbuf_drain_dead_letter_spans_left_total{instance="a",outcome="deleted"} 0x10 5x10',
+        'ringbuf_drain_dead_letter_spans_left_total{instance="a",service="shop",outcome="deleted"} 0x10 5x10',
     ],
     "RingbufDeadLettersNotKept": ['ringbuf_drain_dead_letter_batches_total{instance="a",event="failed"} 0x10 1x10'],
     "RingbufRingQuarantined": ['ringbuf_drain_rings_quarantined_total{instance="a"} 0x10 1x10'],

@@ -72,13 +72,14 @@ STORES: Final[tuple[Metric, ...]] = (
         "event",
         unit="{batch}",
     ),
-    _letters_gauge(
-        "dead_letter_spans", lambda letters: letters.sums.waiting, "Spans in the dead-letter folder.", unit="{span}"
+    gauge(
+        "dead_letter_spans", values.dead_letter_spans, "Spans in the dead-letter folder.", SERVICE_LABEL, unit="{span}"
     ),
     counter(
         "dead_letter_spans_left",
         values.left_the_letters,
         "Spans that left the dead-letter folder: deleted, its bounds were reached; taken away by somebody (replay).",
+        SERVICE_LABEL,
         "outcome",
         unit="{span}",
     ),

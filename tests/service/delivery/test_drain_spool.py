@@ -311,7 +311,8 @@ def test_what_the_backend_refuses_becomes_a_dead_letter(
     (letter,) = letters_in(path)
     assert numbers_of(letter.request) == list(range(10))
     assert (letter.reason, letter.endpoint) == ("HTTP 400: no", "memory")
-    assert letters.status().sums == drain.service.accounts.letter_sums() == LetterSums(kept=10, waiting=10)
+    assert letters.status().services == drain.service.accounts.letter_sums()
+    assert letters.status().services == {"shop": LetterSums(kept=10, waiting=10)}
 
 
 def test_what_is_refused_out_of_the_spool_is_counted_there(

@@ -109,13 +109,21 @@ def test_what_became_of_dead_letters_has_a_table_and_a_law_of_its_own() -> None:
     services = {"shop": Sums(rings=1, published=7, dead_lettered=7)}
     text = io.StringIO()
     sound = LetterSums(found=5, kept=7, waiting=4, deleted=8)
-    write_audit(services, text, letters=sound)
-    head, row = text.getvalue().splitlines()[-2:]
-    assert head.split()[1:] == ["found", "kept", "waiting", "deleted"]
-    assert row.split()[-4:] == ["5", "7", "4", "8"]
+    write_audit(services, text, letters={"bank": LetterSums(kept=1, waiting=1), "shop": sound})
+    head, *rows = text.getvalue().splitlines()[-4:]
+    assert head.split() == ["service", "found", "kept", "waiting", "deleted"]
+    assert [row.split() for row in rows] == [
+        ["bank", "0", "1", "1", "0"],
+        ["shop", "5", "7", "4", "8"],
+        ["total", "5", "8", "5", "8"],
+    ]
     with structlog.testing.capture_logs() as lines:
-        log_audit(structlog.get_logger(), services, letters=sound)
-        log_audit(structlog.get_logger(), services, letters=LetterSums(found=5, kept=7, waiting=4, deleted=7))
-    assert [line["adds_up"] for line in lines] == [True, False]
-    assert lines[0]["dead_letters"] == {"found": 5, "kept": 7, "waiting": 4, "deleted": 8}
-    assert lines[1]["dead_letters"]["unaccounted"] == 1
+        log_audit(structlog.get_logger(), services, letters={"shop": sound})
+        # One service's does not make up for another's.
+        over, under = LetterSums(kept=7, waiting=8), LetterSums(found=5, kept=7, waiting=4, deleted=7)
+        log_audit(structlog.get_logger(), services, letters={"bank": over, "shop": under})
+        log_audit(structlog.get_logger(), services, letters={})
+    assert [line["adds_up"] for line in lines] == [True, False, True]
+    assert lines[0]["dead_letters"] == {"shop": {"found": 5, "kept": 7, "waiting": 4, "deleted": 8}}
+    assert lines[1]["dead_letters"]["shop"]["unaccounted"] == 1
+    assert lines[2]["dead_letters"] == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import io
 import json
 import os
@@ -17,8 +18,9 @@ import structlog
 
 import drain.delivery.dead_letters as dead_letters_module
 from drain.accounting.letter_sums import LetterSums
+from drain.accounting.sums import OTHER_SERVICES
 from drain.delivery.dead_letters import DeadLetters
-from drain.delivery.letter_file import SUFFIX, DeadLetter, read_letters
+from drain.delivery.letter_file import SUFFIX, DeadLetter, LetterHeader, headers_of, read_letters
 from drain.otlp.request import Request
 from tests.waiting import SECONDS, until
 
@@ -51,6 +53,9 @@ class Folder:
     def letters(self) -> list[DeadLetter]:
         return [letter for path in self.files() for letter in read_letters(io.BytesIO(path.read_bytes()))]
 
+    def headers(self) -> list[LetterHeader]:
+        return [header for path in self.files() for header in headers_of(io.BytesIO(path.read_bytes()))]
+
     def bodies(self) -> list[bytes]:
         return [letter.request.body for letter in self.letters()]
 
@@ -65,7 +70,7 @@ def request(body: bytes) -> Request:
 
 
 def law_holds(letters: DeadLetters) -> bool:
-    return letters.status().sums.unaccounted == 0
+    return all(sums.unaccounted == 0 for sums in letters.status().services.values())
 
 
 def test_a_batch_is_read_back_with_its_reason(folder: Folder) -> None:
@@ -82,6 +87,80 @@ def test_a_batch_is_read_back_with_its_reason(folder: Folder) -> None:
     assert (header["format"], header["version"]) == ("ringbuf-dead-letter", 2)
     assert letters.status().batches_kept == 2
     assert letters.status().sums == LetterSums(kept=4, waiting=4)
+
+
+def of(number: int, **services: int) -> Request:
+    """Return a batch of some services."""
+    return Request(b"%d" % number, sum(services.values()), "protobuf", services=services)
+
+
+def test_each_service_has_its_sums_also_in_letters_of_another_run(folder: Folder) -> None:
+    letters = folder.open(max_files=3)
+    letters.keep(of(1, shop=3, bank=1), REASON, "")
+    letters.keep(of(2, bank=5), REASON, "")
+    letters = folder.open(max_files=2, max_bytes=EACH_ITS_FILE)
+    (first,) = folder.files()
+    assert letters.status().services == {"shop": LetterSums(found=3, waiting=3), "bank": LetterSums(found=6, waiting=6)}
+    for number in (3, 4):
+        letters.keep(of(number, shop=10), REASON, "")
+    assert not first.exists()
+    assert letters.status().services == {
+        "shop": LetterSums(found=3, kept=20, waiting=20, deleted=3),
+        "bank": LetterSums(found=6, deleted=6),
+    }
+    folder.files()[0].unlink()
+    assert letters.status().services["shop"] == LetterSums(found=3, kept=20, waiting=10, deleted=3, taken=10)
+    assert law_holds(letters)
+    (header,) = folder.headers()
+    assert header.services == {"shop": 10}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b'"services":{"shop":2},',
+        b'"services":{"shop":-1,"bank":2},',
+        b'"services":{"shop":"1"},',
+        b'"services":[1],',
+    ],
+)
+def test_a_letter_that_does_not_say_whose_spans_it_has_or_says_it_wrong_is_none_the_worse(
+    folder: Folder, said: bytes
+) -> None:
+    folder.open()
+    body = gzip.compress(b"{}")
+    (folder.path / f"1{SUFFIX}").write_bytes(
+        HEADER.replace(b'"spans"', said + b'"spans"') % b"%d" % len(body) + body + b"\n"
+    )
+    assert folder.open().status().services == {"": LetterSums(found=1, waiting=1)}
+    (letter,) = folder.letters()
+    assert letter.request.body == b"{}"
+
+
+def test_so_many_services_are_told_as_a_header_has_room_for(folder: Folder) -> None:
+    services = {f"{number:04}" + "\u00fc" * 250: 1 for number in range(900)}
+    letters = folder.open()
+    assert letters.keep(of(1, **services), REASON, "")
+    (header,) = folder.headers()
+    assert header.spans == sum(header.services.values()) == 900
+    assert header.services[OTHER_SERVICES] > 700
+    assert folder.open().status().sums == LetterSums(found=900, waiting=900)
+
+
+def test_the_services_of_all_letters_are_bounded(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drain.delivery.dead_letters.MAX_SERVICES", 2)
+    letters = folder.open()
+    for number, service in enumerate(["shop", "bank", "post", "shop", "mill"]):
+        letters.keep(of(number, **{service: 1}), REASON, "")
+    assert {name: sums.waiting for name, sums in letters.status().services.items()} == {
+        "shop": 2,
+        "bank": 1,
+        OTHER_SERVICES: 2,
+    }
+    folder.files()[0].unlink()
+    assert letters.status().sums == LetterSums(kept=5, taken=5)
+    assert law_holds(letters)
 
 
 def test_files_are_ours_alone(folder: Folder) -> None:

@@ -134,7 +134,13 @@ def request(size: int = 100) -> Request:
 
 
 LETTERS = LetterStatus(
-    LetterSums(found=20, kept=30, waiting=9, deleted=31, taken=10), 2, 11, 4096, batches_kept=4, batches_failed=32
+    {
+        "shop": LetterSums(found=20, kept=30, waiting=9, deleted=31, taken=10),
+        "bank": LetterSums(kept=5, waiting=2, deleted=3),
+    },
+    *(2, 11, 4096),
+    batches_kept=4,
+    batches_failed=32,
 )
 
 

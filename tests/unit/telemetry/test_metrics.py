@@ -277,9 +277,11 @@ def test_the_spool_adds_up_by_service(full_registry: CollectorRegistry) -> None:
     assert value(full_registry, "drain_spool_capacity_bytes") == 8192
     assert value(full_registry, "drain_spool_refused_total", reason="failing") == 21
     assert value(full_registry, "drain_dead_letter_batches_total", event="failed") == 32
-    assert value(full_registry, "drain_dead_letter_spans") == 9
-    assert value(full_registry, "drain_dead_letter_spans_left_total", outcome="deleted") == 31
-    assert value(full_registry, "drain_dead_letter_spans_left_total", outcome="taken_away") == 10
+    assert value(full_registry, "drain_dead_letter_spans", service="shop") == 9
+    assert value(full_registry, "drain_dead_letter_spans", service="bank") == 2
+    assert value(full_registry, "drain_dead_letter_spans_left_total", service="shop", outcome="deleted") == 31
+    assert value(full_registry, "drain_dead_letter_spans_left_total", service="bank", outcome="deleted") == 3
+    assert value(full_registry, "drain_dead_letter_spans_left_total", service="shop", outcome="taken_away") == 10
     assert value(full_registry, "drain_dead_letter_size_bytes") == 11
     assert value(full_registry, "drain_dead_letter_capacity_bytes") == 4096
 
