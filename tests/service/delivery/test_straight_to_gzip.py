@@ -14,7 +14,7 @@ from drain.delivery.stores import Stores
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp import copied_batch, gzip_writers
 from drain.otlp.direct_gzip import DirectGzip
-from drain.otlp.gzip_members import gunzip
+from drain.otlp.gzip_members import members
 from drain.otlp.gzip_writers import GzipWriters
 from drain.service import copier
 from drain.service.limits import Limits
@@ -50,7 +50,7 @@ class GzipBackend(MemoryBackend):
         self.taken: list[int] = []
 
     def answer(self, request: Request) -> Result:
-        body = gunzip(request.gzip()) if self.sends_gzip else request.body
+        (body,) = members(request.gzip()) if self.sends_gzip else (request.body,)  # in one member, always
         assert len(body) == request.body_bytes
         result = self.judge(request)
         if result.verdict is Verdict.DELIVERED:
