@@ -39,7 +39,8 @@ def kernel(request: pytest.FixtureRequest, c_compiler: str, tmp_path: Path, monk
         shim = tmp_path / "madvise_shim.so"
         source = PROGRAM.with_name("madvise_shim.c")
         subprocess.run([c_compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o", shim], check=True)
-        monkeypatch.setenv("LD_PRELOAD", str(shim))
+        preloaded = os.environ.get("LD_PRELOAD", "").split()  # a sanitizer's runtime has to be the first
+        monkeypatch.setenv("LD_PRELOAD", " ".join([*preloaded, str(shim)]))
     return str(request.param)
 
 
