@@ -195,6 +195,39 @@ def plan_limits() -> Iterator[bytes]:
             yield plan(kind, 62 if kind == text else 8, [record(bytes(64))], offset=offset, how=how)
 
 
+def direct_plan(attributes: list[tuple[int, int, int, int]], records: list[bytes], *, name_bytes: int = 1) -> bytes:
+    """Return an input of fuzz_encode.c: slots of 128 bytes, attributes of (kind, offset, size, labels)."""
+    made = b""
+    for number, (kind, offset, size, labels) in enumerate(attributes):
+        made += bytes([kind]) + struct.pack("<HH", offset, size) + b"\1" + bytes([97 + number])
+        made += bytes([labels]) + b"".join(b"\2l" + bytes([65 + label]) for label in range(labels)) if labels else b""
+    name = (b"\xff" + struct.pack("<H", name_bytes) if name_bytes >= 255 else bytes([name_bytes])) + b"n" * name_bytes
+    whole = b"".join(b"\1\0" + record.ljust(128, b"\0") for record in records)
+    return bytes([1, 0]) + name + bytes([len(attributes)]) + made + whole
+
+
+def direct_limits() -> Iterator[bytes]:
+    """Return plans and spans at the bounds of what is written straight to gzip: only one with both times is."""
+    times = {"start_unix_nano": 10**18, "end_unix_nano": 10**18 + 1}
+    label, number, hexadecimal = 10, 8, 11
+    for index in (1, 2, 3):  # of two labels; behind the last attribute's pieces is nothing
+        yield direct_plan([(label, 0, 0, 2)], [record(bytes([index]), **times)])
+        yield direct_plan([(number, 8, 0, 0), (label, 0, 1, 2)], [record(bytes([index, 0]), **times)])
+    for size in (1, 16, 17, 24, 25, 32, 63, 64):  # at the end of the slot, where a key's last word is
+        yield direct_plan([(hexadecimal, 64 - size, size - 1, 0)], [record(bytes(range(1, 65)), **times)])
+    for name_bytes in (254, 255, 258, 300, 520, 3900, 4096):  # longer than a match, than a span may be
+        spans = [record(bytes([some, 0]), **times) for some in (1, 2)]
+        yield direct_plan([(number, 0, 0, 0)], spans, name_bytes=name_bytes)
+    for size in (25, 32):  # of which a key has the first 24 bytes alone
+        alike = [record(bytes(range(1, 25)) + bytes([some] * 40), **times) for some in (1, 2)]
+        yield direct_plan([(hexadecimal, 0, size - 1, 0)], alike)
+    # Spans of 3,641 bytes, so that what comes again with the ninth stood one byte before the window.
+    ninth = [record(bytes([some == 0, 0]), **times) for some in range(9)]
+    yield direct_plan([(label, 0, 1, 2)], ninth, name_bytes=3578)
+    # Without a time all is literals, and so few are written by the fixed code: the member outgrows its first room.
+    yield direct_plan([(number, 0, 0, 0)], [record()] * 12, name_bytes=1500)
+
+
 def messages() -> Iterator[bytes]:
     """Return inputs of fuzz_otlp.c: OTLP that a producer may have written, in protobuf's own bytes."""
     values = [
@@ -338,6 +371,7 @@ def main() -> None:
             "ring/real": real_rings(Path(folder)),
             "ring/limit": ring_limits(),
             "encode/limit": plan_limits(),
+            "encode/direct": direct_limits(),
             "otlp/real": messages(),
             "otlp/limit": growing_messages(),
             "hold/real": real_chunks(Path(folder) / "hold"),

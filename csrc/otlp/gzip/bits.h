@@ -9,7 +9,22 @@
 #include <stdint.h>
 #include <string.h>
 
+/*
+ * Inlined whatever the compiler thinks of it, so that all state of the bits stays in registers; not under a sanitizer, with
+ * whose checks that takes compilers minutes.
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RB_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define RB_SANITIZED
+#endif
+#endif
+#ifdef RB_SANITIZED
+#define RB_INLINE static inline
+#else
 #define RB_INLINE static inline __attribute__((always_inline))
+#endif
 
 /* `held` has `count` bits that are not yet at `next`; those above them are zero. */
 typedef struct rb_bits {

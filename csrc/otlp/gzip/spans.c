@@ -24,7 +24,7 @@
 #include "otlp/wire.h"
 #include "shared/crc32.h"
 
-#define RB_FUNCTION RB_TARGET static inline __attribute__((always_inline))
+#define RB_FUNCTION RB_TARGET RB_INLINE
 #define RB_SELDOM RB_TARGET static __attribute__((noinline))
 
 enum { ID_TAG_BYTES = 2, LOW_TIME_BYTES = 3, TIME_BYTES = 8, TRACE_BYTES = 16, WORD = 8, MOST_PREFIX_BYTES = 8 };
@@ -142,7 +142,8 @@ RB_SELDOM void make_tail(rb_met_tail *tail, uint64_t key)
 RB_FUNCTION rb_gzip_piece *tail_of(rb_gzip_layout *layout, const rb_any_record *any)
 {
     uint64_t key = any->core.flags | (uint64_t)any->core.status << 32;
-    rb_met_tail *tail = &layout->tails[(any->core.flags ^ any->core.flags >> 8 ^ any->core.status << 2) % RB_TAILS];
+    rb_met_tail *tail =
+        &layout->tails[(any->core.flags ^ any->core.flags >> 8 ^ (uint32_t)any->core.status << 2) % RB_TAILS];
     if (__builtin_expect(tail->key != key, 0))
         make_tail(tail, key);
     return &tail->piece;
