@@ -14,13 +14,13 @@ from drain.sampling.trial import shown, tried
 from drain.tools.recorded import Recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from pathlib import Path
 
     from drain.sampling.rules import Rules
 
 
-def try_rules(file: Path | None, keep_ratio: float | None, against: Iterable[Path]) -> int:
+def try_rules(file: Path | None, keep_ratio: float | None, against: Sequence[Path]) -> int:
     """Print what each rule would have decided; return the exit code.
 
     Args:
@@ -32,6 +32,8 @@ def try_rules(file: Path | None, keep_ratio: float | None, against: Iterable[Pat
     recorded = Recorded(against)
     results = tried(recorded.spans(), rules)
     typer.echo(shown(results), nl=False)
+    if not recorded.notes and not any(result.spans for result in results):
+        say(f"no span is recorded in {', '.join(map(str, against))}")
     for note in recorded.notes:
         say(note)
     return UNDELIVERED if recorded.notes else DELIVERED

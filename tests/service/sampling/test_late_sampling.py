@@ -21,6 +21,7 @@ from drain.sampling.hold.chunk import Fate, RingKey
 from drain.sampling.hold.hold import Hold
 from drain.sampling.rules import DEFAULT, Rule, Rules, of_ratio
 from drain.service.sampling_plan import SamplingPlan
+from ringbuf._ringbuf import lib
 from tests.consumer import Consumer
 from tests.service.draining import (
     LAYOUT,
@@ -417,6 +418,30 @@ def test_a_dry_run_delivers_all_until_a_reload_lets_the_rules_decide(
     assert audit["hold"]["shop"] == {"held": 30, "delivered": 30}
     assert {(span.trace_state, len(span.attributes)) for span in spans_in_file(output)} == {("", 1)}
     assert check_whole(output) == set(range(10 * SPANS))
+
+
+def test_what_a_producer_does_to_its_ring_afterwards_changes_nothing_of_what_was_held(
+    ring_dir: Path, emitter: ringbuf.Emitter
+) -> None:
+    """Rules decide on the drain's copy, and that copy is sent."""
+    hold = Hold(ring_dir / "hold", 16 << 20, log=structlog.get_logger())
+    errors = Rules((Rule("failures", statuses=frozenset({ERROR})), Rule(DEFAULT, ratio=0.0)))
+    with SteppedDrain(ring_dir, MemoryBackend(), sampling=SamplingPlan(errors, hold)) as drain:
+        everything, failed = emit_traces(emitter, 20, failing=5)
+        drain.until(lambda: emitter.stats().pending == 0)
+        (path,) = ring_dir.glob("*.ring")
+        with Consumer(path, observe=True) as consumer:
+            first = consumer.header.header_bytes + lib.RB_LANE_BYTES
+        with path.open("r+b") as file:
+            file.seek(first)
+            assert np.frombuffer(file.read(60 * LAYOUT.slot_bytes), LAYOUT.dtype)["kind"].all(), "the records lie there"
+            file.seek(first)
+            file.write(b"\xff" * LAYOUT.slot_bytes * len(everything))
+        assert drain.service._late is not None
+        drain.service._late.decide_all(time.monotonic_ns())
+        drain.until(lambda: len(drain.backend.numbers) >= len(failed))
+        assert set(drain.backend.numbers) == failed
+        assert drain.service.accounts.hold_lost() == 0
 
 
 def test_a_drain_whose_hold_has_no_room_does_not_go_round_without_a_pause(

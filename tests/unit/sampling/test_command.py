@@ -144,6 +144,12 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_counted(
     assert str(path) in result.output + capfd.readouterr().err
 
 
+def test_where_nothing_is_recorded_it_says_so(rules: Path, ring_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    result = sampling(rules, "--against", ring_dir)
+    assert result.exit_code == 0
+    assert f"no span is recorded in {ring_dir}" in result.output + capfd.readouterr().err
+
+
 def test_settings_of_a_drain_have_no_effect(rules: Path, capfd: pytest.CaptureFixture[str]) -> None:
     result = RUNNER.invoke(app, ["--batch-spans", "5", "sampling", str(rules), "--against", str(rules)])
     assert result.exit_code == 2
