@@ -1,4 +1,7 @@
-"""What kept spans stand for is what was emitted: heads of several kinds at once, and a storm of errors."""
+"""What kept spans stand for is what was emitted: heads of several kinds at once, and a storm of errors.
+
+To 5 standard deviations: of a million sound runs one fails.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,7 @@ def test_kept_spans_of_heads_of_all_kinds_stand_for_all_where_it_is_known(tmp_pa
     seed = drawn_seed()
     source = np.random.default_rng(seed)
     bench = Bench(tmp_path, RULES, capacity_bytes=64 << 20)
-    heads = {kind: Heads(bench, kind, source, 6_000) for kind in KINDS}
+    heads = {kind: Heads(bench, kind, source, 10_000) for kind in KINDS}
     for at, head in enumerate(heads.values()):
         for start in range(0, len(head.records), MOST - 1):  # a trace may be in two looks
             part = head.records[start : start + MOST - 1]
@@ -122,14 +125,14 @@ def test_kept_spans_of_heads_of_all_kinds_stand_for_all_where_it_is_known(tmp_pa
         stands_for = THRESHOLDS / (THRESHOLDS - fiftieth)
         traces = len(spans[kind]) / 2
         sigma = math.sqrt(heads[kind].count * 0.02 * 0.98)
-        assert abs(traces - heads[kind].count / stands_for) <= 4 * sigma, f"{kind}: seed {seed}"
+        assert abs(traces - heads[kind].count / stands_for) <= 5 * sigma, f"{kind}: seed {seed}"
     for span in spans["carried with rv"]:
         assert "rv:" in span.trace_state, "what decides is handed on"
 
 
 @pytest.mark.parametrize("spans_a_second", [2_000, pytest.param(50_000, marks=pytest.mark.prove)])
 def test_a_storm_of_errors_is_kept_at_the_bound_and_stands_for_all(spans_a_second: int, tmp_path: Path) -> None:
-    seed, bound, seconds = drawn_seed(), 500, 20
+    seed, bound, seconds = drawn_seed(), 500, 32
     source = np.random.default_rng(seed)
     rules = Rules((ERRORS, Rule(DEFAULT, ratio=0.0)), is_head_open=True, kept_spans_per_second=bound)
     bench = Bench(tmp_path, rules, capacity_bytes=64 << 20)
@@ -162,4 +165,4 @@ def test_a_storm_of_errors_is_kept_at_the_bound_and_stands_for_all(spans_a_secon
     assert None not in thresholds
     stands_for = np.array([THRESHOLDS / (THRESHOLDS - (threshold or 0)) for threshold in thresholds])
     sigma = math.sqrt(float((stands_for * (stands_for - 1)).sum()))
-    assert abs(stands_for.sum() - emitted) <= 4 * sigma, f"seed {seed}"
+    assert abs(stands_for.sum() - emitted) <= 5 * sigma, f"seed {seed}"
