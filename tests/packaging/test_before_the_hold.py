@@ -44,7 +44,9 @@ with ringbuf.Emitter("shop", ring_dir=sys.argv[1], layout=layout, capacity=4096,
     for line in sys.stdin:
         first, upto = map(int, line.split())
         records = layout.empty(upto - first)
-        records["number"], records["present"], records["flags"] = range(first, upto), 1, 0x101
+        # Drains of before read every other turn: to them the two bits that say what rules ask for are none.
+        of_rules = (first // (upto - first) % 2) * 0xC0000000
+        records["number"], records["present"], records["flags"] = range(first, upto), 1 | of_rules, 0x101
         records["start_unix_nano"] = records["end_unix_nano"] = range(first, upto)
         emitter.fill_ids(records)
         print(emitter.emit_batch(records), flush=True)
