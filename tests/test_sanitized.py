@@ -20,8 +20,20 @@ ROOT = Path(__file__).parents[1]
 PATIENCE = 1800.0  # seconds
 # Without those that need what a sanitizer takes for itself: SIGBUS, address space, the compiler's own output.
 UNIT = [
-    *("any_argument", "attach", "dataplane", "dataplane_errors", "dataplane_sampling", "emitter", "encoder", "gil"),
-    *("layout", "json_lines", "output_buffer", "resource", "ring_directory", "ring_life", "sampling", "shared_emitter"),
+    *("any_argument", "attach", "dataplane", "dataplane_errors", "dataplane_sampling", "emitter", "encode_plan"),
+    *(
+        "encoded_values",
+        "encoder",
+        "gil",
+        "layout",
+        "json_lines",
+        "output_buffer",
+        "resource",
+        "ring_directory",
+        "ring_life",
+        "sampling",
+        "shared_emitter",
+    ),
     *("site", "spans", "halves", "traceparent", "vocabulary", "watch"),
 ]
 PROCESS = [
