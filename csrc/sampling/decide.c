@@ -1,9 +1,9 @@
 /*
  * decide.c - which rule matches a trace, and what becomes of its spans.
  */
-#include "sampling/table.h"
+#include "sampling/index.h"
 
-#define AHEAD 8 /* so many decisions later an old one gives way: its lines of the index are asked for now */
+#define AHEAD 8 /* so many decisions later an old one gives way: its line of the index is asked for now */
 
 uint32_t rb_match(const rb_traces *table, uint64_t mask, uint64_t spans, uint64_t begin, uint64_t end)
 {
@@ -137,7 +137,6 @@ static rb_decided *oldest_decision(rb_traces *table)
     if (table->decided_count > table->decided_mask) {
         uint64_t soon = table->decided[(table->decided_count + AHEAD) & table->decided_mask].hash;
         __builtin_prefetch(rb_first_line(table, soon), 1);
-        __builtin_prefetch(rb_second_line(table, soon), 1);
         rb_index_remove(table, decided->hash, RB_DECIDED | (number + 1));
     }
     return decided;

@@ -2,7 +2,7 @@
  * due.c - traces whose wait is over. All waits of a kind are equally long, so that a list in the order in which they
  * began has the next one first.
  */
-#include "sampling/table.h"
+#include "sampling/index.h"
 
 uint64_t rb_traces_oldest(const rb_traces *table)
 {
@@ -32,7 +32,6 @@ uint64_t rb_traces_next_due(const rb_traces *table)
 static void ask_for(const rb_traces *table, const rb_trace *trace)
 {
     __builtin_prefetch(rb_first_line(table, trace->hash), 1);
-    __builtin_prefetch(rb_second_line(table, trace->hash), 1);
     if (trace->last_span != RB_NONE)
         __builtin_prefetch(&table->spans[trace->last_span], 1);
     if (trace->by_age.before != RB_NONE)

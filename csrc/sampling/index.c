@@ -1,30 +1,13 @@
 /*
- * index.c - where a trace id is found: one of two lines of eight tags.
+ * index.c - a trace id is put into a line of the index, and out of it.
  *
- * Two lines, of which a new one takes the emptier, fill evenly: with at most half of all tags in use by traces that
- * wait, both of somebody's are never full. Decisions fill what is left, and give way.
+ * A new one takes its first line while that has a few places left, and else the emptier of two: these fill evenly. With
+ * no more traces that wait than decisions are remembered at most two sevenths of all places are theirs, and both lines of
+ * somebody's are never full of them. Decisions fill what is left, and give way.
  */
-#include "sampling/table.h"
+#include "sampling/index.h"
 
-/* Never 0, which is that of an empty place. */
-static uint32_t tag_of(uint64_t hash) { return (uint32_t)(hash >> 32) | 1; }
-
-typedef uint32_t four_tags __attribute__((vector_size(16)));
-
-/* Bit i: tag i is this one. All at once, since which of them it is no processor can foresee. */
-static inline uint32_t tags_like(const rb_line *line, uint32_t tag)
-{
-    static const four_tags low_bits = {1, 2, 4, 8}, high_bits = {16, 32, 64, 128};
-    four_tags low, high;
-    memcpy(&low, line->tags, sizeof low);
-    memcpy(&high, line->tags + 4, sizeof high);
-    low = ((four_tags)(low == tag) & low_bits) | ((four_tags)(high == tag) & high_bits);
-    uint64_t halves[2];
-    memcpy(halves, &low, sizeof halves);
-    return (uint32_t)(halves[0] | halves[1] | (halves[0] | halves[1]) >> 32) & 0xff;
-}
-
-static inline uint32_t empty_ones(const rb_line *line) { return tags_like(line, 0); }
+#define LEFT_IN_FIRST 3 /* fewer are kept for those whose both lines are nearly full */
 
 static uint32_t count_of(uint32_t bits)
 {
@@ -32,38 +15,6 @@ static uint32_t count_of(uint32_t bits)
     for (; bits != 0; bits &= bits - 1)
         count++;
     return count;
-}
-
-int rb_index_holds(const rb_traces *table, uint32_t ref, uint64_t hash, const uint8_t id[16])
-{
-    uint32_t number = (ref & ~RB_DECIDED) - 1;
-    if (!(ref & RB_DECIDED))
-        return table->traces[number].span_count != 0 && rb_is_same_id(table->traces[number].id, id);
-    const rb_decided *decided = &table->decided[number];
-    return decided->hash == hash && (rb_is_same_id(decided->id, id) || rb_is_read_back(decided));
-}
-
-uint32_t rb_index_find(const rb_traces *table, uint64_t hash, const uint8_t id[16])
-{
-    const rb_line *lines[2] = {rb_first_line(table, hash), rb_second_line(table, hash)};
-    for (int i = 0; i < 2; i++)
-        for (uint32_t found = tags_like(lines[i], tag_of(hash)); found != 0; found &= found - 1) {
-            uint32_t ref = lines[i]->refs[__builtin_ctz(found)];
-            if (rb_index_holds(table, ref, hash, id))
-                return ref;
-        }
-    return 0;
-}
-
-uint32_t rb_index_like(const rb_traces *table, uint64_t hash)
-{
-    const rb_line *lines[2] = {rb_first_line(table, hash), rb_second_line(table, hash)};
-    for (int i = 0; i < 2; i++) {
-        uint32_t found = tags_like(lines[i], tag_of(hash));
-        if (found != 0)
-            return lines[i]->refs[__builtin_ctz(found)];
-    }
-    return 0;
 }
 
 /* How long ago the decision behind a reference was made, in decisions; 0: it is none. */
@@ -74,19 +25,34 @@ static uint32_t age_of(const rb_traces *table, uint32_t ref)
     return (((uint32_t)table->decided_count - (ref & ~RB_DECIDED)) & table->decided_mask) + 1;
 }
 
-static void put(rb_line *line, uint32_t at, uint64_t hash, uint32_t ref)
+static void put(rb_traces *table, rb_line *line, uint32_t at, uint64_t hash, uint32_t ref)
 {
-    line->tags[at] = tag_of(hash);
+    rb_line *first = rb_first_line(table, hash);
+    first->elsewhere += line != first;
+    line->tags[at] = rb_tag_of(hash);
     line->refs[at] = ref;
+}
+
+static void take_out(rb_traces *table, rb_line *line, uint32_t at, uint64_t hash)
+{
+    rb_line *first = rb_first_line(table, hash);
+    first->elsewhere -= line != first;
+    line->tags[at] = line->refs[at] = 0;
 }
 
 int rb_index_add(rb_traces *table, uint64_t hash, uint32_t ref)
 {
     rb_line *first = rb_first_line(table, hash), *second = rb_second_line(table, hash);
-    uint32_t empty = empty_ones(first), other = empty_ones(second);
-    if (empty | other) {
-        int is_first = count_of(empty) >= count_of(other);
-        put(is_first ? first : second, (uint32_t)__builtin_ctz(is_first ? empty : other), hash, ref);
+    uint32_t empty = rb_tags_like(first, 0), places = count_of(empty);
+    if (places < LEFT_IN_FIRST) {
+        uint32_t other = rb_tags_like(second, 0);
+        if (count_of(other) > places) {
+            put(table, second, (uint32_t)__builtin_ctz(other), hash, ref);
+            return 1;
+        }
+    }
+    if (places != 0) {
+        put(table, first, (uint32_t)__builtin_ctz(empty), hash, ref);
         return 1;
     }
     rb_line *lines[2] = {first, second}, *oldest = NULL;
@@ -102,22 +68,34 @@ int rb_index_add(rb_traces *table, uint64_t hash, uint32_t ref)
         }
     if (oldest == NULL)
         return 0;
-    put(oldest, at, hash, ref);
+    take_out(table, oldest, at, table->decided[(oldest->refs[at] & ~RB_DECIDED) - 1].hash);
+    put(table, oldest, at, hash, ref);
     return 1;
 }
 
-void rb_index_remove(rb_traces *table, uint64_t hash, uint32_t ref) { rb_index_replace(table, hash, ref, 0); }
+/* Where a reference is in a line: a number below RB_TAGS, or that: it is not. */
+static uint32_t place_of(const rb_line *line, uint64_t hash, uint32_t ref)
+{
+    for (uint32_t found = rb_tags_like(line, rb_tag_of(hash)); found != 0; found &= found - 1)
+        if (line->refs[__builtin_ctz(found)] == ref)
+            return (uint32_t)__builtin_ctz(found);
+    return RB_TAGS;
+}
 
 void rb_index_replace(rb_traces *table, uint64_t hash, uint32_t before, uint32_t after)
 {
-    rb_line *lines[2] = {rb_first_line(table, hash), rb_second_line(table, hash)};
-    for (int i = 0; i < 2; i++)
-        for (uint32_t found = tags_like(lines[i], tag_of(hash)); found != 0; found &= found - 1) {
-            uint32_t at = (uint32_t)__builtin_ctz(found);
-            if (lines[i]->refs[at] != before)
-                continue;
-            lines[i]->refs[at] = after;
-            lines[i]->tags[at] = after != 0 ? lines[i]->tags[at] : 0;
-            return;
-        }
+    rb_line *line = rb_first_line(table, hash);
+    uint32_t at = place_of(line, hash, before);
+    if (at == RB_TAGS && line->elsewhere != 0) {
+        line = rb_second_line(table, hash);
+        at = place_of(line, hash, before);
+    }
+    if (at == RB_TAGS)
+        return;
+    if (after != 0)
+        line->refs[at] = after;
+    else
+        take_out(table, line, at, hash);
 }
+
+void rb_index_remove(rb_traces *table, uint64_t hash, uint32_t ref) { rb_index_replace(table, hash, ref, 0); }

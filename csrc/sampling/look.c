@@ -2,15 +2,15 @@
  * look.c - records of one ring come, and each meets its trace.
  *
  * With a million traces every step is a cache miss. So a look goes over its records in blocks, three times: hash and ask
- * for the lines of the index, find and ask for the trace, then do it. What the second found is checked again by the
- * third, as the records before may have changed it.
+ * for the line of the index, find and ask for the trace, then do it. What the second found is checked again by the
+ * third, as the records before may have changed it. What new traces and spans take is known before.
  *
  * Spans of one trace often come one behind the other, as a thread ends them: what was found for one is tried for the next.
  */
+#include "sampling/index.h"
 #include "sampling/siphash.h"
-#include "sampling/table.h"
 
-#define BLOCK 32
+#define BLOCK RB_POOL_AHEAD
 
 /* Records are those of a caller's buffer. */
 typedef struct __attribute__((packed, may_alias)) any_record {
@@ -25,8 +25,7 @@ typedef struct arrival {
     uint64_t stated; /* 1 + T */
     uint64_t random; /* 1 + R */
     uint64_t at;     /* in the look */
-    uint32_t origin;
-    uint32_t found; /* in the index, as rb_line.refs */
+    uint32_t found;  /* in the index, as rb_line.refs */
 } arrival;
 
 static inline const any_record *record_at(const rb_look *look, uint64_t i)
@@ -101,7 +100,7 @@ static uint32_t fate_of_late(rb_traces *table, const rb_look *look, const arriva
 }
 
 /* A trace begins. Returns its number; RB_NONE: both its places in the index are full. */
-static uint32_t begin_trace(rb_traces *table, const arrival *span, uint64_t now_nano)
+static uint32_t begin_trace(rb_traces *table, const rb_look *look, const arrival *span)
 {
     uint32_t number = rb_pool_take(&table->trace_pool);
     if (!rb_index_add(table, span->hash, number + 1)) {
@@ -112,13 +111,13 @@ static uint32_t begin_trace(rb_traces *table, const arrival *span, uint64_t now_
     *trace = (rb_trace){.hash = span->hash,
                         .begin = UINT64_MAX,
                         .last_span = RB_NONE,
-                        .origin = span->origin,
-                        .first_nano = now_nano,
+                        .origin = look->origin,
+                        .first_nano = look->now_nano,
                         .root_nano = RB_NEVER,
                         .entry_nano = RB_NEVER};
     memcpy(trace->id, span->record->core.trace_id, 16);
-    rb_age_append(table, &table->origins[span->origin].by_age, number);
-    table->age_bound = now_nano < table->age_bound ? now_nano : table->age_bound;
+    rb_age_append(table, &table->origins[look->origin].by_age, number);
+    table->age_bound = look->now_nano < table->age_bound ? look->now_nano : table->age_bound;
     table->counts.waiting_traces++;
     return number;
 }
@@ -138,12 +137,12 @@ static void take_in(rb_trace *trace, const arrival *span)
 }
 
 /* The span waits. Returns its number. */
-static uint32_t add_span(rb_traces *table, rb_trace *trace, const arrival *span)
+static uint32_t add_span(rb_traces *table, const rb_look *look, rb_trace *trace, const arrival *span)
 {
     uint32_t number = rb_pool_take(&table->span_pool);
-    table->spans[number] = (rb_waiting){.stated = span->stated, .before = trace->last_span, .origin = span->origin};
+    table->spans[number] = (rb_waiting){.stated = span->stated, .before = trace->last_span, .origin = look->origin};
     trace->last_span = number;
-    table->origins[span->origin].waiting++;
+    table->origins[look->origin].waiting++;
     table->waiting_spans++;
     return number;
 }
@@ -183,8 +182,8 @@ static uint32_t meet(rb_traces *table, const rb_look *look, arrival *span, int i
 {
     uint64_t i = span->at;
     uint32_t number = span->found != 0 ? span->found - 1 : RB_NONE;
-    if (number == RB_NONE && rb_pool_has(&table->trace_pool))
-        number = begin_trace(table, span, look->now_nano);
+    if (number == RB_NONE && rb_pool_left(&table->trace_pool) != 0)
+        number = begin_trace(table, look, span);
     if (number == RB_NONE) {
         table->totals.forgotten++;
         return decide_by_itself(table, look, span, RB_WHY_LIMIT);
@@ -197,7 +196,7 @@ static uint32_t meet(rb_traces *table, const rb_look *look, arrival *span, int i
     if (why == RB_WHYS && is_short)
         why = RB_WHY_SHARE;
     if (why == RB_WHYS) {
-        look->spans[i] = add_span(table, trace, span);
+        look->spans[i] = add_span(table, look, trace, span);
         return 0;
     }
     const rb_decided *decided = rb_decide(table, number, why, look->now_nano, span->stated);
@@ -224,26 +223,31 @@ static int is_decided_at_once(rb_traces *table, const rb_look *look, const arriv
     return 1;
 }
 
-static uint32_t fate_now(rb_traces *table, const rb_look *look, arrival *span)
+/* Let others give way where there is no room for a span. What was found may be gone. Returns whether there still is none. */
+static int find_room(rb_traces *table, const rb_look *look, arrival *span)
+{
+    if (rb_has_room(table, look->origin, 1))
+        return 0;
+    rb_settle_chains(table);
+    if (rb_has_room(table, look->origin, 1))
+        return 0;
+    rb_make_room(table, look->origin, look->now_nano);
+    span->found = rb_index_find(table, span->hash, span->record->core.trace_id);
+    return !rb_has_room(table, look->origin, 1);
+}
+
+static uint32_t fate_now(rb_traces *table, const rb_look *look, arrival *span, int has_room)
 {
     const uint8_t *id = span->record->core.trace_id;
     if (span->found == 0 || !rb_index_holds(table, span->found, span->hash, id))
         span->found = rb_index_find(table, span->hash, id);
-    int is_short = 0;
-    if (!(span->found & RB_DECIDED) && !rb_has_room(table, span->origin)) {
-        rb_settle_chains(table);
-        if (!rb_has_room(table, span->origin)) {
-            rb_make_room(table, span->origin, look->now_nano);
-            span->found = rb_index_find(table, span->hash, id);
-            is_short = !rb_has_room(table, span->origin);
-        }
-    }
+    int is_short = !has_room && !(span->found & RB_DECIDED) && find_room(table, look, span);
     if (span->found & RB_DECIDED)
         return fate_of_late(table, look, span);
     return meet(table, look, span, is_short);
 }
 
-/* Decide on what needs no place in the table; hash the others, and ask for the lines of the index. Returns how many. */
+/* Decide on what needs no place in the table; hash the others, and ask for their lines of the index. Returns how many. */
 static uint32_t begin_block(rb_traces *table, const rb_look *look, uint64_t *next, arrival *spans)
 {
     uint32_t count = 0;
@@ -255,8 +259,7 @@ static uint32_t begin_block(rb_traces *table, const rb_look *look, uint64_t *nex
                           .mask = look->masks[i],
                           .stated = stated_by(look, i, record),
                           .random = look->randoms != NULL ? look->randoms[i] : 0,
-                          .at = i,
-                          .origin = look->origin};
+                          .at = i};
         look->spans[i] = RB_NONE;
         look->stated[i] = look->drew[i] = 0;
         if (is_decided_at_once(table, look, span, &look->fates[i]))
@@ -266,7 +269,6 @@ static uint32_t begin_block(rb_traces *table, const rb_look *look, uint64_t *nex
         } else {
             span->hash = rb_siphash(table->key, record->core.trace_id);
             __builtin_prefetch(rb_first_line(table, span->hash), 1);
-            __builtin_prefetch(rb_second_line(table, span->hash), 1);
         }
         count++;
     }
@@ -274,47 +276,73 @@ static uint32_t begin_block(rb_traces *table, const rb_look *look, uint64_t *nex
     return count;
 }
 
-/* The entry of a pool that is taken next but `later`. */
-static inline uint32_t free_one(const rb_pool *pool, uint32_t later)
+/* Find by tag alone, in the first lines; and ask for the second ones of those who may be there. */
+static void find_in_first(const rb_traces *table, uint32_t count, arrival *spans)
 {
-    if (later < pool->free_count)
-        return pool->free[pool->free_count - 1 - later];
-    uint32_t fresh = pool->fresh + (later - pool->free_count);
-    return fresh < pool->room ? fresh : 0;
+    for (arrival *span = spans; span != spans + count; span++) {
+        const rb_line *line = rb_first_line(table, span->hash);
+        span->found = rb_line_like(line, span->hash);
+        if (span->found == 0 && line->elsewhere != 0)
+            __builtin_prefetch(rb_second_line(table, span->hash), 1);
+    }
 }
 
-/* Find by tag alone, and ask for what is there, or for what a new one takes. */
+/* Find the others; ask for what is there, or for what a new one takes. */
 static void find_block(const rb_traces *table, uint32_t count, arrival *spans)
 {
     uint32_t begun = 0;
+    find_in_first(table, count, spans);
     for (uint32_t i = 0; i < count; i++) {
-        int is_next = i != 0 && spans[i].hash == spans[i - 1].hash;
-        uint32_t ref = spans[i].found = is_next ? spans[i - 1].found : rb_index_like(table, spans[i].hash);
-        if (ref & RB_DECIDED) {
-            __builtin_prefetch(&table->decided[(ref & ~RB_DECIDED) - 1]);
-            continue;
-        }
-        const rb_trace *trace =
-            &table->traces[ref != 0 ? ref - 1 : free_one(&table->trace_pool, is_next ? begun - 1 : begun++)];
-        __builtin_prefetch(trace, 1);
-        if (ref == 0 || is_root(spans[i].record) || spans[i].stated != 0 ||
-            spans[i].record->core.flags & RB_SPAN_IS_REMOTE)
+        arrival *span = &spans[i];
+        if (span->found == 0 && rb_first_line(table, span->hash)->elsewhere != 0)
+            span->found = rb_line_like(rb_second_line(table, span->hash), span->hash);
+        __builtin_prefetch(&table->spans[rb_pool_next(&table->span_pool, i)], 1);
+        if (span->found & RB_DECIDED) {
+            __builtin_prefetch(&table->decided[(span->found & ~RB_DECIDED) - 1]);
+        } else if (span->found != 0) {
+            const rb_trace *trace = &table->traces[span->found - 1];
+            __builtin_prefetch(trace, 1);
+            if (is_root(span->record) || span->stated != 0 || span->record->core.flags & RB_SPAN_IS_REMOTE)
+                __builtin_prefetch(&trace->first_nano, 1);
+        } else if (i == 0 || span->hash != spans[i - 1].hash) {
+            const rb_trace *trace = &table->traces[rb_pool_next(&table->trace_pool, begun++)];
+            __builtin_prefetch(trace, 1);
             __builtin_prefetch(&trace->first_nano, 1);
-        __builtin_prefetch(&table->spans[free_one(&table->span_pool, i)], 1);
+        }
+    }
+}
+
+/* Whether so many spans of the look may wait, whatever becomes of them. */
+static int have_room(const rb_traces *table, uint32_t origin, uint32_t count)
+{
+    return rb_has_room(table, origin, count) && rb_pool_left(&table->trace_pool) >= count;
+}
+
+static void meet_block(rb_traces *table, const rb_look *look, uint32_t count, arrival *spans)
+{
+    int all_have_room = have_room(table, look->origin, count);
+    for (uint32_t i = 0; i < count; i++) {
+        arrival *span = &spans[i];
+        if (i != 0 && span->found == 0 && span->hash == spans[i - 1].hash)
+            span->found = spans[i - 1].found;
+        uint32_t fate = look->fates[span->at] = fate_now(table, look, span, all_have_room);
+        if (fate & RB_FATE_SETTLED)
+            rb_count_span(table, fate);
     }
 }
 
 static int64_t list_held(rb_look *look)
 {
-    int64_t count = 0;
-    look->kept = look->for_themselves = 0;
+    uint32_t count = 0, kept = 0, for_themselves = 0;
     for (uint64_t i = 0; i < look->count; i++) {
         uint32_t fate = look->fates[i];
         look->held[count] = (uint32_t)i;
         count += !(fate & RB_FATE_SETTLED) || fate & RB_FATE_KEPT;
-        look->kept += (fate & RB_FATE_KEPT) != 0;
-        look->for_themselves += (fate & RB_FATE_ITSELF) != 0;
+        kept += (fate & RB_FATE_KEPT) != 0;
+        for_themselves += (fate & RB_FATE_ITSELF) != 0;
     }
+    look->kept = kept;
+    look->for_themselves = for_themselves;
     return count;
 }
 
@@ -329,14 +357,10 @@ int64_t rb_traces_look(rb_traces *table, rb_look *look)
     arrival spans[BLOCK];
     for (uint64_t next = 0; next < look->count;) {
         uint32_t count = begin_block(table, look, &next, spans);
+        rb_pool_look_ahead(&table->trace_pool);
+        rb_pool_look_ahead(&table->span_pool);
         find_block(table, count, spans);
-        for (uint32_t i = 0; i < count; i++) {
-            if (i != 0 && spans[i].found == 0 && spans[i].hash == spans[i - 1].hash)
-                spans[i].found = spans[i - 1].found;
-            uint32_t fate = look->fates[spans[i].at] = fate_now(table, look, &spans[i]);
-            if (fate & RB_FATE_SETTLED)
-                rb_count_span(table, fate);
-        }
+        meet_block(table, look, count, spans);
     }
     rb_settle_chains(table);
     return look->held != NULL ? list_held(look) : 0;

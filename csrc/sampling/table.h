@@ -1,7 +1,7 @@
 /*
  * table.h - the trace table: what waits, what is decided, and where each is found. Private.
  *
- *   index     lines of eight tags; a trace is in one of two lines, so that looking for it touches two cache lines
+ *   index     lines of seven tags; a trace is in its own line, or in one other where that has few places left
  *   traces    those that are not decided, in a pool; each in the list of its ring, by age, and in one of roots or entries
  *   spans     those that wait, in a pool: a chain for each trace, the latest first
  *   chains    of traces that were just decided, whose spans are settled side by side
@@ -14,13 +14,14 @@
 #ifndef RINGBUF_SAMPLING_TABLE_H
 #define RINGBUF_SAMPLING_TABLE_H
 
+#include "sampling/pool.h"
 #include "sampling/traces.h"
 
 #include <string.h>
 
 #define RB_NONE UINT32_MAX
 #define RB_NEVER UINT64_MAX
-#define RB_TAGS 8
+#define RB_TAGS 7
 
 /* A list through the pool: its ends. */
 typedef struct rb_list {
@@ -76,9 +77,12 @@ typedef struct rb_chain {
 
 #define RB_CHAINS 16
 
+/* A line of cache. */
 typedef struct __attribute__((aligned(64))) rb_line {
     uint32_t tags[RB_TAGS]; /* 0: empty */
+    uint32_t elsewhere;     /* how many whose first line this is lie in their second */
     uint32_t refs[RB_TAGS]; /* 1 + the number, with RB_DECIDED of a decision */
+    uint32_t pad;
 } rb_line;
 
 #define RB_DECIDED 0x80000000u
@@ -88,14 +92,6 @@ typedef struct rb_origin {
     uint32_t waiting; /* spans that came from it */
     uint32_t is_joined;
 } rb_origin;
-
-/* A pool of which any entry may become free: those that were never used, and a stack of those that are free again. */
-typedef struct rb_pool {
-    uint32_t *free;
-    uint32_t free_count;
-    uint32_t fresh; /* from here on none was ever used */
-    uint32_t room;
-} rb_pool;
 
 struct rb_traces {
     uint64_t key[2];
@@ -135,28 +131,7 @@ struct rb_traces {
     rb_traces_totals totals;
 };
 
-/* ---- pools ---- */
-
-static inline int rb_pool_has(const rb_pool *pool) { return pool->free_count != 0 || pool->fresh < pool->room; }
-
-static inline uint32_t rb_pool_take(rb_pool *pool)
-{
-    return pool->free_count != 0 ? pool->free[--pool->free_count] : pool->fresh++;
-}
-
-static inline void rb_pool_give(rb_pool *pool, uint32_t number) { pool->free[pool->free_count++] = number; }
-
-/* ---- index.c ---- */
-
-static inline rb_line *rb_first_line(const rb_traces *table, uint64_t hash)
-{
-    return &table->index[hash & table->line_mask];
-}
-
-static inline rb_line *rb_second_line(const rb_traces *table, uint64_t hash)
-{
-    return &table->index[(hash >> 24) & table->line_mask];
-}
+/* ---- index.c; who looks for a trace includes index.h ---- */
 
 static inline int rb_is_same_id(const uint8_t one[16], const uint8_t other[16])
 {
@@ -173,12 +148,6 @@ static inline int rb_is_read_back(const rb_decided *decided)
     return rb_is_same_id(decided->id, unknown);
 }
 
-/* What a trace id has in the index: 0 nothing, else as rb_line.refs. */
-uint32_t rb_index_find(const rb_traces *table, uint64_t hash, const uint8_t id[16]);
-/* What has the same tag: most likely the same. */
-uint32_t rb_index_like(const rb_traces *table, uint64_t hash);
-/* Whether a reference that was found before still is that of the trace. */
-int rb_index_holds(const rb_traces *table, uint32_t ref, uint64_t hash, const uint8_t id[16]);
 /* Add a reference; the oldest decision makes room. Returns 0 where both lines are full of traces that wait. */
 int rb_index_add(rb_traces *table, uint64_t hash, uint32_t ref);
 void rb_index_remove(rb_traces *table, uint64_t hash, uint32_t ref);
@@ -241,21 +210,24 @@ void rb_arrival_remove(rb_traces *table, rb_list *list, uint32_t number);
 
 #define RB_MOST_OF_ALL 8 /* a ring may have 1/8 of the room while there is some, however many rings there are */
 
-static inline uint32_t rb_share_of(const rb_traces *table)
+/* Of the room, when so many wait. */
+static inline uint32_t rb_share_of(const rb_traces *table, uint64_t waiting)
 {
     uint32_t share = table->fair_share, most = table->span_room / RB_MOST_OF_ALL;
-    return share < most && table->waiting_spans < table->span_room - most ? most : share;
+    return share < most && waiting < table->span_room - most ? most : share;
 }
 
 static inline int rb_is_full(const rb_traces *table)
 {
-    return table->waiting_spans >= table->span_room || !rb_pool_has(&table->trace_pool);
+    return table->waiting_spans >= table->span_room || rb_pool_left(&table->trace_pool) == 0;
 }
 
-/* Whether a span of a ring may wait. */
-static inline int rb_has_room(const rb_traces *table, uint32_t origin)
+/* Whether so many spans of a ring may wait, one behind the other; the first may begin a trace. */
+static inline int rb_has_room(const rb_traces *table, uint32_t origin, uint32_t count)
 {
-    return !rb_is_full(table) && table->origins[origin].waiting < rb_share_of(table);
+    uint64_t before_last = (uint64_t)table->waiting_spans + count - 1;
+    return before_last < table->span_room && rb_pool_left(&table->trace_pool) != 0 &&
+           (uint64_t)table->origins[origin].waiting + count - 1 < rb_share_of(table, before_last);
 }
 
 /*

@@ -11,7 +11,7 @@
 #define MAX_TRACES (1u << 24)
 #define MAX_SPANS (1u << 28)
 #define AHEAD 16        /* spans that are asked for before they are taken */
-#define SLOTS_A_TRACE 2 /* tags in the index for each trace or decision */
+#define TRACES_A_LINE 4 /* of the index, and decisions: of seven places */
 
 static int is_sound(const rb_traces_config *config)
 {
@@ -43,8 +43,8 @@ static uint64_t lay_out(rb_traces *table, uint8_t *base)
     PART(traces, table->trace_pool.room);
     PART(decided, table->decided_mask + 1);
     PART(spans, table->span_pool.room);
-    PART(trace_pool.free, table->trace_pool.room);
-    PART(span_pool.free, table->span_pool.room);
+    PART(trace_pool.free, ((uint64_t)table->trace_pool.room + 63) / 64);
+    PART(span_pool.free, ((uint64_t)table->span_pool.room + 63) / 64);
     PART(settled, table->span_pool.room);
 #undef PART
     return at;
@@ -70,8 +70,8 @@ int rb_traces_new(const rb_traces_config *config, rb_traces **table_out, rb_erro
     table->trace_pool.room = config->trace_room;
     table->span_pool.room = config->span_room + config->look_room;
     table->decided_mask = config->decided_room - 1;
-    uint64_t slots = SLOTS_A_TRACE * ((uint64_t)config->trace_room + config->decided_room);
-    table->line_mask = power_of_two_above((slots + RB_TAGS - 1) / RB_TAGS) - 1;
+    uint64_t traces = (uint64_t)config->trace_room + config->decided_room;
+    table->line_mask = power_of_two_above((traces + TRACES_A_LINE - 1) / TRACES_A_LINE) - 1;
     table->roots = table->entries = RB_EMPTY_LIST;
     table->age_bound = RB_NEVER;
     table->bytes = lay_out(table, NULL);
