@@ -76,7 +76,7 @@ prove: build peers ## run the slow evidence: mutants, searches, sanitizers, fuzz
 test-c: build ## run the C tests only: plain, as released, ThreadSanitizer, Address- and UndefinedBehaviorSanitizer
 	$(PY) -Im pytest -m 'not soak' tests/test_c.py $(ARGS)
 
-test-asan: build ## run the producer's tests with extensions under Address- and UndefinedBehaviorSanitizer (minutes)
+test-asan: build ## run tests of producer and encoders with extensions under Address- and UndefinedBehaviorSanitizer (minutes)
 	$(PY) -Im pytest -m 'prove or soak' tests/test_sanitized.py $(ARGS)
 
 # In an environment of their own, for the same reason. One that cannot be had is told of here, and where it is missing.

@@ -1,4 +1,4 @@
-"""The producer's tests with extensions that AddressSanitizer and UndefinedBehaviorSanitizer watch."""
+"""Tests of the producer, and of records that become OTLP or gzip, with extensions that two sanitizers watch."""
 
 from __future__ import annotations
 
@@ -25,16 +25,24 @@ UNIT = [
         "encoded_values",
         "encoder",
         "gil",
-        "layout",
+        "gzip_writers",
+        "halves",
         "json_lines",
+        "layout",
         "output_buffer",
         "resource",
+    ),
+    *(
         "ring_directory",
         "ring_life",
         "sampling",
         "shared_emitter",
+        "site",
+        "spans",
+        "traceparent",
+        "vocabulary",
+        "watch",
     ),
-    *("site", "spans", "halves", "traceparent", "vocabulary", "watch"),
 ]
 PROCESS = [
     *("daemonise", "exec", "exit", "finalizers", "fork", "kill", "pools", "reimport", "shared_in_child"),
@@ -54,7 +62,7 @@ def paths(kind: str, names: list[str]) -> list[str]:
 SLICE = paths("unit", ["emitter", "spans", "attach", "output_buffer"])
 ALL = [
     *paths("unit", UNIT),
-    *paths("property", ["encoder", "layout", "ring"]),
+    *paths("property", ["copied_records", "direct_gzip", "encoder", "layout", "ring"]),
     *paths("process", PROCESS),
 ]
 
