@@ -99,7 +99,7 @@ def _gateway_costs(page: Page, seconds: float) -> Costs:
             [Load(one.spans, one.requests, one.requests) for one in sent], [one.bytes for one in sent]
         ),
         encoded=_encoded(taken),
-        pause=max(0.0, 1 / taken[0].requests - _DELAY),
+        pause=_pause(taken),
     )
     _print_costs(page, "Measured: OTLP over HTTP, gzip", costs)
     return costs
@@ -115,7 +115,7 @@ def _kafka_costs(page: Page, others: Costs, seconds: float) -> Costs:
         gateway_idle=0.0,
         wire=Cost(),
         encoded=_encoded(taken),
-        pause=max(0.0, 1 / taken[-1].requests - _DELAY),  # with few spans: no batch is full before
+        pause=_pause(taken),
     )
     _print_costs(page, "Measured: Kafka, zstd", costs)
     return costs
@@ -136,9 +136,14 @@ def _measured(name: str, make_one: Make, make_more: Make, seconds: float) -> lis
 
 def _loads(taken: Sequence[Taken]) -> list[Load]:
     return [
-        Load(one.spans, one.requests, one.requests / min(fleet.destinations, one.spans / one.requests))
+        Load(one.emitted, one.requests, one.requests / min(fleet.destinations, one.emitted / one.requests))
         for one, (_, fleet) in zip(taken, _MEASURED, strict=True)
     ]
+
+
+def _pause(taken: Sequence[Taken]) -> float:
+    """Return the seconds between two batches beside their delay, by those with few spans: none is full before."""
+    return max(0.0, 1 / taken[-1].requests - _DELAY)
 
 
 def _encoded(taken: Sequence[Taken]) -> float:

@@ -93,7 +93,7 @@ class Taken:
     @property
     def bytes(self) -> float:
         """Bytes that were sent, a second; of Kafka 0: what librdkafka makes of a message, the drain is not told."""
-        return self.spans * self.all.bytes / self.all.spans
+        return self.emitted * self.all.bytes / self.all.spans
 
 
 class Gateways:
