@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.hold_walk import Ledger, Walker
+from tests.points.hold_walk import Ledger, Walker
 from tests.points.table import HOLD_POINTS
 from tests.points.test_points import SEED
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.points.scene import Pair
 
-CODE = "import sys; from tests.hold_walk import live; live(*sys.argv[1:])"
+CODE = "import sys; from tests.points.hold_walk import live; live(*sys.argv[1:])"
 KILLS = 2
 
 

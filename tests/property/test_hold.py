@@ -16,7 +16,7 @@ from drain.sampling.hold import chunk
 from ringbuf._ringbuf import lib
 from tests.conftest import SESSION, SHM
 from tests.examples import examples
-from tests.hold_walk import Ledger, Walker
+from tests.points.hold_walk import Ledger, Walker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ringbuf._ringbuf import lib
-from tests.hold_walk import RESOURCE, opened
+from tests.points.hold_walk import RESOURCE, opened
 from tests.points.victim import LAYOUT
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ringbuf._ringbuf import ffi, lib
-from tests.hold_walk import CHUNK_BYTES, LANE, RING, places_by_number, records_of
+from tests.points.hold_walk import CHUNK_BYTES, LANE, RING, places_by_number, records_of
 from tests.points.victim import LAYOUT
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from drain.sampling.hold.chunk import Fate
 from drain.sampling.hold.origins import OriginError, Origins
 from drain.sampling.hold.unreadable import published_in
 from ringbuf._ringbuf import lib
-from tests.hold_walk import CHUNK_BYTES, RESOURCE, opened, records_of
+from tests.points.hold_walk import CHUNK_BYTES, RESOURCE, opened, records_of
 from tests.points.victim import LAYOUT
 from tests.unit.sampling.hold.held import ALL_OF_A_CHUNK, HEAD, SEGMENT, SEGMENT_BYTES, chunk_files, found_in, held
 

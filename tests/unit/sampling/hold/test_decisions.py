@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.hold_walk import opened
+from tests.points.hold_walk import opened
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,16 @@ import structlog
 from drain.accounting.outcome import Outcome
 from drain.sampling.hold.chunk import Fate
 from drain.sampling.hold.hold import Hold, HoldFullError
-from tests.hold_walk import CAPACITY_BYTES, CHUNK_BYTES, LANE, RESOURCE, RING, opened, places_by_number, records_of
+from tests.points.hold_walk import (
+    CAPACITY_BYTES,
+    CHUNK_BYTES,
+    LANE,
+    RESOURCE,
+    RING,
+    opened,
+    places_by_number,
+    records_of,
+)
 from tests.points.victim import LAYOUT
 from tests.unit.sampling.hold.held import ALL_OF_A_CHUNK, HEAD, chunk_files, found_in, held
 

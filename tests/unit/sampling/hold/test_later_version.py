@@ -14,7 +14,7 @@ from drain import assembly
 from drain.sampling.hold.decisions import NAME
 from drain.settings.configuration import load
 from ringbuf._ringbuf import ffi, lib
-from tests.hold_walk import LANE, RESOURCE, RING, opened, records_of
+from tests.points.hold_walk import LANE, RESOURCE, RING, opened, records_of
 from tests.points.victim import LAYOUT
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from drain.accounting.outcome import Outcome
 from drain.sampling.hold.chunk import Fate
 from drain.sampling.hold.hold import Hold, HoldFullError
-from tests.hold_walk import CAPACITY_BYTES, CHUNK_BYTES, LANE, RING, opened, places_by_number, records_of
+from tests.points.hold_walk import CAPACITY_BYTES, CHUNK_BYTES, LANE, RING, opened, places_by_number, records_of
 from tests.points.victim import LAYOUT
 from tests.unit.sampling.hold.held import chunk_files, found_in, held
 

@@ -11,7 +11,7 @@ import pytest
 
 from drain.sampling.hold.chunk import Fate
 from drain.sampling.hold.hold import Hold, HoldFullError
-from tests.hold_walk import RESOURCE, opened, places_by_number
+from tests.points.hold_walk import RESOURCE, opened, places_by_number
 from tests.points.victim import LAYOUT
 from tests.unit.sampling.hold.held import ALL_OF_A_CHUNK, chunk_files, found_in, held
 
