@@ -38,7 +38,8 @@ def right() -> None:
         span.add_event("miss", {"tier": "ram"}, timestamp=1)
         span.add_link(span.traceparent)
         header: str = span.traceparent
-    read = site(OpType.FBMU_READ, emitter=emitter)
+    with ringbuf.use_span(ringbuf.current_span()):
+        read = site(OpType.FBMU_READ, kind=ringbuf.SpanKind.SERVER, emitter=emitter)
     read.emit(LeaseId(7), 1, 2, 4096, Outcome.HIT)
     read.span(LeaseId(7), traceparent=Parent(bytes(16), bytes(8), 1))
     with read.span(LeaseId(7), traceparent=header) as dataplane_span:
@@ -74,6 +75,8 @@ def wrong() -> None:
         span.add_event("miss", {1: 2}, "now")  # type: ignore[dict-item, arg-type]
         span.add_link(7)  # type: ignore[arg-type]
         span.outcome = Outcome.OK  # type: ignore[attr-defined]
+    site(OpType.FBMU_READ, kind="server")  # type: ignore[arg-type]
+    ringbuf.use_span(span.traceparent)  # type: ignore[arg-type]
     site(OpType.FBMU_READ).emit(7, 1, 2)  # type: ignore[arg-type]
     site(OpType.FBMU_READ).span()  # type: ignore[call-arg]
 
