@@ -184,6 +184,17 @@ def test_the_shell_completes_rings(ring_dir: Path) -> None:
     assert "_RINGBUF_COMPLETE=complete_bash" in shown.stdout
 
 
+@pytest.mark.parametrize("word", ["spool", "lst"])
+def test_the_shell_is_told_nothing_of_what_there_is_not(word: str) -> None:
+    environment = os.environ | {
+        "_RINGBUF_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"ringbuf {word} --",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run([SCRIPT], capture_output=True, text=True, check=False, env=environment)
+    assert done.stderr == ""
+
+
 def test_two_hundred_rings_in_a_pipe(two_hundred: Path) -> None:
     lines = output_of("list", "--ring-dir", two_hundred).splitlines()
     assert len(lines) == 201

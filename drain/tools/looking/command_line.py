@@ -53,7 +53,7 @@ class _LazyGroup(TyperGroup):
         return get_command(alone)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in self.functions:
+        if args[0] not in self.functions and not ctx.resilient_parsing:  # which a shell that completes asks for
             from drain.tools.looking.nearest import meant, near_of  # noqa: PLC0415 - numpy, for a misspelt word
 
             near = near_of(args[0], [*self.functions, *OF_THE_DRAIN])
