@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from drain.exporters.alarm_clock import ALARMS, AlarmClock
 from drain.exporters.http_connection import Deadline
 from tests.waiting import SECONDS
+
+if TYPE_CHECKING:
+    import pytest
 
 HOUR = 3600.0
 
@@ -74,3 +78,37 @@ def test_attempts_have_one_thread_for_all_their_deadlines() -> None:
         with Deadline(HOUR), Deadline(HOUR):
             assert clocks() == before
             assert before
+
+
+def test_those_that_are_called_off_do_not_pile_up_until_their_time() -> None:
+    """A time-out of an hour, hundreds of requests a second: that was a hundred megabytes."""
+    clock = AlarmClock()
+    late = clock.set(2 * HOUR, lambda: None)
+    for _ in range(1000):
+        clock.set(HOUR, lambda: None).call_off()
+    assert len(clock._set) == 1
+    late.call_off()
+    assert not clock._set
+
+
+def test_the_thread_outlives_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an attempt on a server that drips would never end, as no other attempt begins a thread."""
+    clock, rung, failed = AlarmClock(), Rung(), threading.Event()
+    wait = clock._changed.wait
+
+    def fails_once(seconds: float | None) -> bool:
+        if failed.is_set():
+            return wait(seconds)
+        failed.set()
+        raise MemoryError
+
+    monkeypatch.setattr(clock._changed, "wait", fails_once)
+    late = clock.set(HOUR, lambda: None)
+    assert failed.wait(SECONDS)
+    thread = clock._thread
+    assert thread is not None
+    thread.join(0.2)  # until it would have ended
+    clock.set(0.0, lambda: rung.ring("last"))
+    assert rung.last.wait(SECONDS)
+    assert clock._thread is thread
+    late.call_off()
