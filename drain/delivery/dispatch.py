@@ -346,10 +346,9 @@ class Dispatch:
             if grip in hand.grips:
                 hand.grips.remove(grip)
             grip.route.breaker.end(grip.probe)
-            if self._routes.by_turn():
-                self._changes.note()
-            else:
-                self._changes.number += 1  # others would wake up for nothing
+            self._changes.number += 1  # before what may raise: else who asks how much is under way hears the old
+            if self._routes.by_turn():  # for nothing the others are not woken
+                self._changes.notify_all()
 
     def _put_back(self, hand: Hand) -> None:
         """Let what an error came between wait for another attempt."""

@@ -169,6 +169,39 @@ def test_threads_wake_up_where_something_waits_for_them(monkeypatch: pytest.Monk
     assert settled[3:] == ["woken"]
 
 
+def test_an_error_as_a_batch_is_put_down_leaves_no_thread_that_seems_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Down(PlayedExporter):
+        def export(self, request: Request) -> Result:
+            assert not dispatch.is_idle
+            super().export(request)
+            return Result(Verdict.RETRY)
+
+    dispatch = Dispatch(
+        *(Down(), RetryPolicy(initial=60.0, maximum=60.0), 1),
+        done=lambda: None,
+        log=structlog.get_logger(),
+        clock=time.monotonic,
+        spool=None,
+        spool_after=0.0,
+        dead_letters=None,
+    )
+    hand = dispatch.hand()
+    dispatch.send(batch_of(1))
+    by_turn, errors = dispatch._routes.by_turn, [MemoryError()]
+
+    def fails_as_it_is_put_down() -> Any:
+        if dispatch._routes.to("").waiting[0].failures and errors:
+            raise errors.pop()
+        return by_turn()
+
+    monkeypatch.setattr(dispatch._routes, "by_turn", fails_as_it_is_put_down)
+    with pytest.raises(MemoryError) as raised:
+        dispatch.advance(hand)
+    hand.error = raised.value
+    assert dispatch.advance(hand) is not None, "it waits for its next attempt"
+    assert dispatch.is_idle, "the open batch would wait for that, too"
+
+
 def test_there_is_room_for_one_batch_more_than_threads(harnesses: list[Harness]) -> None:
     exporter = GatedExporter()
     harness = start(harnesses, exporter, threads=2)
