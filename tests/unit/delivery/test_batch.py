@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from drain.accounting.outcome import Outcome
 from drain.delivery.batch import Batch, Batcher, Share
 from drain.delivery.job import Job
 from drain.otlp.copied_records import CopiedRecords
+from drain.otlp.destinations import grouped
 from drain.otlp.encoder import Encoded, Encoder
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
@@ -116,6 +118,23 @@ def test_copies_count_as_much_as_the_larger_of_them_and_their_body(present: int)
     batcher = Batcher("protobuf", max_spans=100, max_bytes=part.size)
     batcher.add(segment(10), [("", part)], 0.0)
     assert [batch.spans for batch in batcher.full] == [10]
+
+
+@pytest.mark.parametrize("destinations", [1, 2, 50])
+def test_what_waits_for_one_of_several_destinations_keeps_no_memory_of_the_others(destinations: int) -> None:
+    """Fifty gateways, of which one is away: what waits for it kept fifty times what it counted."""
+    records = RECORDS_OF.empty(1000)
+    records["trace_id"], records["span_id"] = 1, np.arange(1, 8001).reshape(1000, 8) % 255 + 1
+    of = np.arange(1000, dtype=np.uint16) % destinations
+    encoder, spans = Encoder(RECORDS_OF, {}), 0
+    for destination, part in grouped(records, of, destinations):
+        kept = CopiedRecords(encoder, part)
+        whole = kept.records.base
+        held = whole.nbytes if isinstance(whole, np.ndarray) else kept.records.nbytes
+        assert held <= kept.size
+        assert kept.body == encoder.encode(records[of == destination]).body
+        spans += kept.spans
+    assert spans == len(records)
 
 
 def test_a_segment_that_does_not_fit_begins_the_next_batch() -> None:
