@@ -93,6 +93,7 @@ class LaneHolder:
     def _copy(self, ring: Ring, lane: Lane, most: int) -> tuple[int, np.ndarray] | None:
         """Return the position of the first record and a copy of the records, if there is room for them."""
         most = ring.next_count(lane, min(most, self._again.get(lane, most)))
+        most = min(most, self._late.most_at_once(ring.layout.slot_bytes))
         left = self._late.hold.room_left(ring.layout.slot_bytes)
         if left * 2 >= most:  # else a chunk would be left with that
             most = min(most, left)

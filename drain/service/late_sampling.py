@@ -215,6 +215,16 @@ class LateSampling:
             one.leave(key)
         self._origins.pop(key, None)
 
+    def most_at_once(self, slot_bytes: int) -> int:
+        """Return how many records of a ring are best asked about: of more than its share there is none to be had.
+
+        Half of that, so that one look does not have all that waits of the ring decided early.
+
+        Args:
+            slot_bytes: of a record.
+        """
+        return max(1, self._share_bytes() // 2 // slot_bytes)
+
     def has_room(self, ring: Ring, count: int) -> bool:
         """Return whether so many records of a ring can be held, now that what can be done for it is done.
 
@@ -250,14 +260,9 @@ class LateSampling:
         that a ring may have as much as is left then, so that some is left for another, however many have too much.
         """
         room, mine = self.hold.capacity_bytes, self.hold.waiting_bytes(key) + count * slot_bytes
-        share = room // len(self._origins)
+        is_short, share = self._is_short, self._share_bytes()
         if mine <= share:
             return True
-        is_short = self.hold.used_bytes > room - room // _MOST_SHARES
-        if not is_short:
-            share = max(share, room // _MOST_SHARES)
-            if mine <= share:
-                return True
         self._rules.decide_due(now_nano)
         self._decide_early((mine - share) // slot_bytes + 1, Why.SHARE, now_nano, key)
         mine = self.hold.waiting_bytes(key) + count * slot_bytes
@@ -265,6 +270,15 @@ class LateSampling:
             return True
         is_too_much = self.on_their_way * slot_bytes > mine - share and mine > room - self.hold.used_bytes
         return not (is_short or is_too_much)
+
+    def _share_bytes(self) -> int:
+        share = self.hold.capacity_bytes // max(1, len(self._origins))
+        return share if self._is_short else max(share, self.hold.capacity_bytes // _MOST_SHARES)
+
+    @property
+    def _is_short(self) -> bool:
+        room = self.hold.capacity_bytes
+        return self.hold.used_bytes > room - room // _MOST_SHARES
 
     def _decide_early(self, spans: int, why: Why, now_nano: int, key: RingKey | None) -> int:
         """Decide the oldest traces of a ring, None: of that with most spans; return how many spans are settled."""

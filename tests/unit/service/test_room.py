@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pytest
 import structlog
 import structlog.testing
 
+from drain.rings.segment import Lane
 from drain.sampling.hold.chunk import RingKey
 from drain.sampling.hold.hold import HoldFullError
 from drain.sampling.rules import DEFAULT, Rule, Rules, of_ratio
 from drain.sampling.sampler import Why
 from drain.sampling.traces import Traces
+from drain.service.lane_holder import LaneHolder
 from ringbuf.dataplane import DATAPLANE_LAYOUT as LAYOUT
 from ringbuf.layout.attribute import Attribute
 from ringbuf.layout.layout import SpanLayout
@@ -116,15 +118,19 @@ class Crowd:
         """Let a look of a ring come; return whether there was room for it."""
         if not self.bench.late.has_room(self.rings[number], self.LOOK):
             return False
-        records = np.zeros(self.LOOK, LAYOUT.dtype)
-        ids = np.frombuffer(self._source.bytes(16 * self.LOOK // self.TRACE), np.uint8).reshape(-1, 16)
-        records["trace_id"] = ids.repeat(self.TRACE, axis=0)
-        records["span_id"] = np.frombuffer(self._source.bytes(8 * self.LOOK), np.uint8).reshape(-1, 8)
-        records["parent_span_id"], records["kind"], records["flags"] = 1, 1, 0x101
-        records["status"] = 2 * failing
+        records = self.records(self.LOOK, failing=failing)
         self.bench.late.read(self.rings[number], 0, records, self.count, self.count + self.LOOK, 0)
         self.count += self.LOOK
         return True
+
+    def records(self, count: int, *, failing: bool) -> np.ndarray[Any, Any]:
+        records = np.zeros(count, LAYOUT.dtype)
+        ids = np.frombuffer(self._source.bytes(16 * count // self.TRACE), np.uint8).reshape(-1, 16)
+        records["trace_id"] = ids.repeat(self.TRACE, axis=0)
+        records["span_id"] = np.frombuffer(self._source.bytes(8 * count), np.uint8).reshape(-1, 8)
+        records["parent_span_id"], records["kind"], records["flags"] = 1, 1, 0x101
+        records["status"] = 2 * failing
+        return records
 
     def share(self, number: int) -> float:
         """Return which part of the hold a ring has."""
@@ -214,3 +220,42 @@ def test_a_ring_that_is_attached_once_more_is_one(bench: Bench) -> None:
     bench.ring(2)
     (rules,) = bench.late._rules.in_effect
     assert [member.number for member in rules._members.values()] == [0, 1], "else its share becomes that of others"
+
+
+def test_a_ring_whose_lane_has_more_than_its_share_is_read_in_an_outage_too(tmp_path: Path) -> None:
+    """Of many rings each has less than a look: the more waits in a lane, the longer it would not be read."""
+    crowd = Crowd(tmp_path, 300)
+    late = crowd.bench.late
+    for number in range(3):
+        while crowd.read(number, failing=True):
+            pass
+    number = 3
+    while crowd.bench.hold.used_bytes <= crowd.room * 7 // 8:
+        assert crowd.read(number, failing=True)
+        number += 1
+    backlog, taken = crowd.records(5000, failing=True), 0
+
+    def copy(lane: Lane, most: int) -> np.ndarray[Any, Any]:
+        nonlocal taken
+        start, taken = taken, taken + min(most, ring.ready(lane))
+        return backlog[start:taken]
+
+    ring = crowd.rings[-1]
+    ring.service, ring.capacity_slots = "service 299", 1 << 13
+    ring.ready = lambda _: len(backlog) - taken
+    ring.next_count = lambda lane, most: min(most, ring.ready(lane))
+    ring.next_position = lambda _: taken
+    ring.copy, ring.release = copy, lambda lane, **_: lane.segments.clear()
+    lane = Lane(0)
+    ring.lanes = [lane]
+    lanes = LaneHolder(late, lambda *_: None)
+    assert lanes.read(ring, lane, 400) == 0
+    assert 0 < taken * LAYOUT.slot_bytes <= crowd.room // 300
+    while lanes.read(ring, lane, 400) is not None:
+        assert crowd.share(299) <= 1 / 300
+    while late.on_their_way:
+        crowd.bench.now_nano += SECOND // 10
+        late.decide(crowd.bench.now_nano)
+        crowd.bench.deliver()
+    assert lanes.read(ring, lane, 400) == 0
+    crowd.close()
