@@ -98,7 +98,7 @@ def main() -> int:
         ring_dir = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="obs-demo-", dir="/dev/shm")))
         environment = _environment(ring_dir, scratch)
         _picture(folder / "demo.svg", ["make", "demo"], _demo(environment, scratch))
-        command = ["python", str(_DOCS / "examples" / "one_percent.py"), "--rate", "50000"]
+        command = ["python", str(_DOCS / "examples" / "one_percent.py"), "--rate", "1000000", "--seconds", "6"]
         _picture(folder / "one-percent.svg", command, _printed([sys.executable, *command[1:]], environment, scratch))
         for name, command in (("ringbuf-help", ["ringbuf", "--help"]), ("drain-help", ["ringbuf-drain", "--help"])):
             _picture(folder / f"{name}.svg", command, _printed(command, environment, scratch))
