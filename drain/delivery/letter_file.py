@@ -132,7 +132,7 @@ def services_in(request: Request) -> dict[str, int]:
     room = _LONGEST_SERVICES
     for service, spans in request.services.items():
         room -= len(json.dumps(service)) + _COUNT_CHARACTERS
-        told[service if room >= 0 else OTHER_SERVICES] += spans
+        told[service if room >= 0 and len(told) < MAX_SERVICES else OTHER_SERVICES] += spans
     return dict(told)
 
 

@@ -20,7 +20,7 @@ import drain.delivery.dead_letters as dead_letters_module
 from drain.accounting.letter_sums import LetterSums
 from drain.accounting.sums import OTHER_SERVICES
 from drain.delivery.dead_letters import DeadLetters
-from drain.delivery.letter_file import SUFFIX, DeadLetter, LetterHeader, headers_of, read_letters
+from drain.delivery.letter_file import SUFFIX, DeadLetter, LetterHeader, headers_of, read_letters, services_in
 from drain.otlp.request import Request
 from tests.waiting import SECONDS, until
 
@@ -146,6 +146,17 @@ def test_so_many_services_are_told_as_a_header_has_room_for(folder: Folder) -> N
     assert header.spans == sum(header.services.values()) == 900
     assert header.services[OTHER_SERVICES] > 700
     assert folder.open().status().sums == LetterSums(found=900, waiting=900)
+
+
+def test_the_services_of_a_letter_are_not_more_than_are_read(folder: Folder) -> None:
+    """Their names are short: a header had room for 90 more, and whose spans they were was not believed."""
+    services = {f"{number}": 1 for number in range(1090)}
+    batch = of(1, **services)
+    assert folder.open().keep(batch, REASON, "")
+    (header,) = folder.headers()
+    assert header.services == services_in(batch)
+    assert header.services["0"] == 1
+    assert sum(header.services.values()) == 1090
 
 
 def test_the_services_of_all_letters_are_bounded(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
