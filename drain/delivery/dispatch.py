@@ -296,17 +296,20 @@ class Dispatch:
             look_again = self._hand_over.look(self._routes.known())
             if look_again is not None:
                 pauses.append(look_again)
+            under_way: dict[Route, list[Grip]] = {}
+            for grip in itertools.chain.from_iterable(one.grips for one in self._hands):
+                under_way.setdefault(grip.route, []).append(grip)
             for route in self._routes.by_turn():
-                step = self._routes.next_step(route, [grip for one in self._hands for grip in one.grips])
+                step = self._routes.next_step(route, under_way)
                 if not isinstance(step, Wait):
-                    self._grip(hand, route, step)
+                    under_way.setdefault(route, []).append(self._grip(hand, route, step))
                 elif step.seconds is not None:
                     pauses.append(step.seconds)
                 if len(hand.grips) == most:
                     break
             return None if hand.grips else Wait(min(pauses, default=None))
 
-    def _grip(self, hand: Hand, route: Route, step: Send | Take) -> None:
+    def _grip(self, hand: Hand, route: Route, step: Send | Take) -> Grip:
         is_move = step.is_move if isinstance(step, Send) else step.which is Which.SURE
         hand.grips.append(grip := Grip(route, step, 0 if is_move else route.breaker.begin()))
         self._routes.had_its_turn(route)
@@ -317,6 +320,7 @@ class Dispatch:
             step.job.sending = Sending.RUNNING
             grip.job = step.job
             route.waiting.remove(step.job)
+        return grip
 
     def _fetch(self, hand: Hand, grip: Grip) -> None:
         """Take the part out of the spool, if that is where it is; let go where there is none."""
@@ -347,7 +351,9 @@ class Dispatch:
                 hand.grips.remove(grip)
             grip.route.breaker.end(grip.probe)
             self._changes.number += 1  # before what may raise: else who asks how much is under way hears the old
-            if self._routes.by_turn():  # for nothing the others are not woken
+            # For nothing the others are not woken. All routes are gone over when all is put down: an attempt may have
+            # hundreds.
+            if self._routes.has_more(grip.route) or (not hand.grips and self._routes.by_turn()):
                 self._changes.notify_all()
 
     def _put_back(self, hand: Hand) -> None:

@@ -10,7 +10,7 @@ from drain.delivery.queue import Send, Take, Turns, Wait, Which, is_question_due
 from drain.delivery.route import Route, where
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from drain.delivery.breaker import Breaker
     from drain.delivery.hand_over import HandOver
@@ -97,16 +97,21 @@ class Routes:
             self.to(destination)
         return [route for route in self._routes.values() if route.waiting or route.destination in stored]
 
-    def next_step(self, route: Route, grips: Sequence[Grip]) -> Step:
+    def has_more(self, route: Route) -> bool:
+        """Return whether there is something to send on a route."""
+        is_stored = self._storing is not None and route.destination in self._storing.destinations()
+        return bool(route.waiting) or is_stored
+
+    def next_step(self, route: Route, under_way: Mapping[Route, Sequence[Grip]]) -> Step:
         """Return what a thread that has nothing to send does on a route.
 
         Args:
             route: of `by_turn`.
-            grips: of all threads.
+            under_way: what all threads have in hand; one at least for each route that is there.
         """
-        under_way = [grip for grip in grips if grip.route is route]
-        others = {id(grip.route) for grip in grips} | {id(route)}
-        if len(under_way) >= max(1, self._concurrency - len(self._routes) + len(others)):
+        mine = under_way.get(route, ())
+        others = len(under_way) + (route not in under_way)
+        if len(mine) >= max(1, self._concurrency - len(self._routes) + others):
             return Wait(None)  # a thread comes free with a change
         breaker = self._breaker_of(route)
         question = route.question
@@ -122,7 +127,7 @@ class Routes:
         turns = Turns(
             is_spools=route.is_spools_turn,
             since_suspect=route.since_suspect,
-            suspects_running=sum(grip.is_suspect for grip in under_way),
+            suspects_running=sum(grip.is_suspect for grip in mine),
             most_suspects=max(1, self._concurrency // 2),
         )
         # What was taken out and delivered in part waits in memory: of a whole spool that would be too much.

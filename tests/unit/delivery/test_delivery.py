@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from tests.fakes import keeps_faults
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from drain.delivery.route import Route
     from drain.otlp.request import Encoding
 
 NOBODY: Any = None
@@ -169,6 +170,46 @@ def test_threads_wake_up_where_something_waits_for_them(monkeypatch: pytest.Monk
     assert settled[3:] == ["woken"]
 
 
+def test_a_batch_for_hundreds_of_destinations_goes_over_them_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,000 partitions of a topic each put down went over all: 240 ms a batch, under the lock."""
+
+    class Group(PlayedExporter):
+        most_together = 300
+
+        def export_together(self, requests: list[Request]) -> list[Result]:
+            return [self.export(request) for request in requests]
+
+    exporter = Group()
+    dispatch = Dispatch(
+        *(exporter, AT_ONCE, 2),
+        done=lambda: None,
+        log=structlog.get_logger(),
+        clock=time.monotonic,
+        spool=None,
+        spool_after=0.0,
+        dead_letters=None,
+    )
+    woken: list[int] = []
+    monkeypatch.setattr(dispatch._changes, "notify_all", lambda: woken.append(len(exporter.requests)))
+    by_turn, looks = dispatch._routes.by_turn, Counter[str]()
+
+    def counted_by_turn() -> list[Route]:
+        looks["by_turn"] += 1
+        return by_turn()
+
+    monkeypatch.setattr(dispatch._routes, "by_turn", counted_by_turn)
+    parts = [Request(b"", 1, "protobuf", str(number), {"shop": 1}) for number in range(300)]
+    hand = dispatch.hand()
+    dispatch.send(Batch(parts, [Segment(RING, NOBODY, 300, 0)]))
+    dispatch.send(Batch([parts[7]], [Segment(RING, NOBODY, 1, 0)]))
+    assert dispatch.advance(hand) is None
+    assert len(exporter.requests) == 300
+    assert looks["by_turn"] <= 3
+    assert woken, "a part waits for one of them"
+    dispatch.advance(hand)
+    assert len(dispatch.settled()) == 2
+
+
 def test_an_error_as_a_batch_is_put_down_leaves_no_thread_that_seems_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     class Down(PlayedExporter):
         def export(self, request: Request) -> Result:
@@ -187,14 +228,14 @@ def test_an_error_as_a_batch_is_put_down_leaves_no_thread_that_seems_busy(monkey
     )
     hand = dispatch.hand()
     dispatch.send(batch_of(1))
-    by_turn, errors = dispatch._routes.by_turn, [MemoryError()]
+    has_more, errors = dispatch._routes.has_more, [MemoryError()]
 
-    def fails_as_it_is_put_down() -> Any:
-        if dispatch._routes.to("").waiting[0].failures and errors:
+    def fails_once(route: Route) -> bool:
+        if errors:
             raise errors.pop()
-        return by_turn()
+        return has_more(route)
 
-    monkeypatch.setattr(dispatch._routes, "by_turn", fails_as_it_is_put_down)
+    monkeypatch.setattr(dispatch._routes, "has_more", fails_once)
     with pytest.raises(MemoryError) as raised:
         dispatch.advance(hand)
     hand.error = raised.value

@@ -232,7 +232,7 @@ def test_a_question_goes_before_all_that_is_to_be_moved() -> None:
     assert question is not None
     fleet.world.now += 600
     dispatch.send(Batch([Request(b"", 1, "protobuf", "b", {"shop": 1})], [Segment(RING, LANE, 1, 0)]))
-    assert dispatch._routes.next_step(route, []) == Send(question)
+    assert dispatch._routes.next_step(route, {}) == Send(question)
 
 
 def test_where_the_disk_takes_nothing_what_is_handed_over_is_sent_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
