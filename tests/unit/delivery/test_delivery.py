@@ -143,10 +143,14 @@ def test_a_single_span_that_is_too_large_is_rejected(harnesses: list[Harness]) -
 
 def test_threads_wake_up_where_something_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = MeasuredExporter(PlayedExporter())
-    # 0.1 ms each time: nobody asks for it with each batch.
-    monkeypatch.setattr(
-        type(GroupExporter), "__instancecheck__", lambda *_: pytest.fail("asked for all names of a protocol")
-    )
+    is_instance = type(GroupExporter).__instancecheck__
+
+    def asks_for_all_names(protocol: Any, it: Any) -> bool:
+        # 0.1 ms each time: nobody asks for it with each batch. Those of others may be asked for in other threads.
+        assert not protocol.__module__.startswith("drain."), "asked for all names of a protocol"
+        return is_instance(protocol, it)
+
+    monkeypatch.setattr(type(GroupExporter), "__instancecheck__", asks_for_all_names)
     settled: list[str] = []
     dispatch = Dispatch(
         *(exporter, AT_ONCE, 4),

@@ -32,7 +32,9 @@ def test_of_more_decisions_than_can_be_remembered_the_newest_are_found(
     again.close()
 
 
-def test_decisions_of_a_large_hold_are_found_again(folder: Path, hold: Hold) -> None:
+def test_decisions_of_a_large_hold_are_found_again(tmp_path: Path) -> None:
+    folder = tmp_path / "hold"  # not under /dev/shm, which has 64 MiB in a container unless more is asked for
+    hold = opened(folder)
     entries = np.zeros(((64 << 20) // 16 + 1, 2), np.uint64)  # of a hold of 512 MiB
     hold.decisions.append(entries)
     key = hold.decisions.key
