@@ -111,7 +111,7 @@ def replay(
     config_file: Annotated[Path | None, _CONFIG_OPTION] = None,
     **flags: object,
 ) -> None:
-    """Deliver what is in files that a crash, a refusal or a damage left.
+    """Deliver what a crash, a refusal or damage has left in files.
 
     Rings, from this machine or another, quarantined ones as far as they are sound; dead letters; spools; OTLP JSON
     lines, also .gz and .zst; OTLP protobuf. What is refused or not taken within --retry-elapsed (here 300 seconds if
@@ -152,10 +152,11 @@ def spool(
     config_file: Annotated[Path | None, _CONFIG_OPTION] = None,
     **flags: object,
 ) -> None:
-    """Show what waits in the spool, since when and for whom, and the dead letters.
+    """Show what waits on disk: the spool, and the dead letters.
 
-    A running drain is not disturbed: its spool is copied to TMPDIR, and never locked. When it tries next, and what the
-    backend said last, it is asked for at --listen (its /readyz tells it). Bounds are those of the settings here.
+    Of the spool it says since when spans wait, for whom, and how much of its bound they take. A running drain is not
+    disturbed: its spool is copied to TMPDIR, and never locked. When it tries next, and what the backend said last, it
+    is asked for at --listen (its /readyz tells it). Bounds are those of the settings here.
 
     To drop a batch, or to make it a dead letter, no drain may have the spool. Exit codes: 0 shown, or done; 1 something
     could not be read; 2 usage, or no such batch; 74 a trouble that passes; 75 a drain has the spool: stop it first.
@@ -213,11 +214,12 @@ def sampling(
     config_file: Annotated[Path | None, _CONFIG_OPTION] = None,
     **flags: object,
 ) -> None:
-    """Show what sampling rules would have kept of recorded spans, or empty the hold.
+    """Try sampling rules on recorded spans, or decide what waits.
 
-    With --against nothing is taken out of a ring, and nothing is sent; spans come in the order of their ends. With
-    --flush, which stands alone, what waits in the hold is decided on what is known of it, by the rules of FILE or those
-    of the drain's settings (without any all is delivered), and what is kept is sent; rings stay as they are.
+    With --against it shows what they would have kept: nothing is taken out of a ring, and nothing is sent; spans come
+    in the order of their ends. With --flush, which stands alone, what waits in the hold (the drain's memory for spans
+    that wait for a decision on their trace) is decided on what is known of it, by the rules of FILE or those of the
+    drain's settings (without any all is delivered), and what is kept is sent; rings stay as they are.
 
     Exit codes: 0 done; 1 something could not be read, or not be delivered: it stays in the hold where it still can be;
     2 the rules have mistakes, which are told with their places; 75 a drain runs, which decides by itself; 130 Ctrl-C:

@@ -44,6 +44,13 @@ def test_what_stands_for_a_value_is_a_word_for_people() -> None:
     assert not [value for value in values if "typing" in value or "Annotated" in value]
 
 
+def test_what_each_subcommand_does_is_one_whole_sentence_on_a_line_of_a_terminal() -> None:
+    told = RUNNER.invoke(app, ["-h"], env={"COLUMNS": "80"}).output
+    rows = told.partition("\nCommands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [row for row in rows if not re.fullmatch(r"  \w+ +[A-Z][^.]*\.", row)] == []
+    assert {row.split()[0] for row in rows} == {"config", "check", "replay", "spool", "sampling"}
+
+
 @pytest.mark.parametrize("command", [[], ["config"], ["check"], ["replay"], ["spool"], ["sampling"]], ids=" ".join)
 def test_no_help_shows_a_type_of_python_or_a_size_in_digits(command: list[str]) -> None:
     told = RUNNER.invoke(app, [*command, "-h"], env=WIDE).output

@@ -25,6 +25,7 @@ from drain.sampling.traces import Traces
 from drain.settings.address import Address
 from drain.settings.configuration import flag_of
 from drain.settings.settings import Settings
+from drain.settings.units import Unit
 from drain.telemetry.metric_table import METRICS
 from tests.sampled import every
 
@@ -527,6 +528,14 @@ def test_the_operators_page_has_every_option() -> None:
     for name, field in Settings.model_fields.items():
         shown = without_flag.get(name, flag_of(name))
         assert rows.get(shown) == field.description
+
+
+def test_the_operators_page_has_defaults_with_units_as_the_help_has_them() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    units = {name: part for name, field in Settings.model_fields.items() for part in field.metadata if type(part) is Unit}
+    shown = {name: unit.shown(Settings.model_fields[name].default) for name, unit in units.items()}
+    assert len(shown) > 20
+    assert [name for name, default in shown.items() if f"| `{flag_of(name)}` | `{default}` |" not in page] == []
 
 
 def test_the_operators_page_asks_for_metrics_that_there_are() -> None:
