@@ -184,6 +184,16 @@ def test_the_code_map_has_a_row_for_each_folder_that_says_what_it_may_import() -
         assert told == {name: allowed[name] for name in told}
 
 
+def test_the_code_map_names_each_folder_and_each_file_that_tests_share() -> None:
+    page = (ROOT / "docs" / "code-map.md").read_text(encoding="utf-8")
+    folders = {path.parent for top in ("csrc", "ringbuf", "drain", "bench") for path in (ROOT / top).rglob("*.[pch]*")}
+    names = {folder.name for folder in folders if "__pycache__" not in folder.parts}
+    assert {name for name in names if f"{name}/" not in page} == set()
+    [row] = re.findall(r"^\| `tests/\*\.py` \|.*$", page, re.MULTILINE)
+    shared = {path.stem for path in (ROOT / "tests").glob("*.py")} - {"__init__", "conftest", "test_collection"}
+    assert set(re.findall(r"`(\w+)`", row)) - {"until"} == shared
+
+
 @pytest.mark.parametrize("package", ["ringbuf", "drain"])
 def test_the_folders_have_an_order(package: str) -> None:
     list(TopologicalSorter(ALLOWED[package]).static_order())

@@ -532,7 +532,8 @@ def test_the_operators_page_has_every_option() -> None:
 
 def test_the_operators_page_has_defaults_with_units_as_the_help_has_them() -> None:
     page = (ROOT / "docs/operations.md").read_text()
-    units = {name: part for name, field in Settings.model_fields.items() for part in field.metadata if type(part) is Unit}
+    fields = Settings.model_fields.items()
+    units = {name: part for name, field in fields for part in field.metadata if isinstance(part, Unit)}
     shown = {name: unit.shown(Settings.model_fields[name].default) for name, unit in units.items()}
     assert len(shown) > 20
     assert [name for name, default in shown.items() if f"| `{flag_of(name)}` | `{default}` |" not in page] == []
