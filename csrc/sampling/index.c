@@ -3,7 +3,8 @@
  *
  * A new one takes its first line while that has a few places left, and else the emptier of two: these fill evenly. With
  * no more traces that wait than decisions are remembered at most two sevenths of all places are theirs, and both lines of
- * somebody's are never full of them. Decisions fill what is left, and give way.
+ * somebody's are hardly ever full of them: then its spans are decided one by one. Decisions fill what is left, and give
+ * way.
  */
 #include "sampling/index.h"
 
