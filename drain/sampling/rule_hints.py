@@ -30,9 +30,7 @@ _ELSEWHERE: Final = {
 }
 # What there is no key for, and how it is said.
 _OTHERWISE: Final = {
-    **dict.fromkeys(
-        ("drop", "action", "decision"), "to drop what matches is ratio = 0, and without a ratio it is kept"
-    ),
+    **dict.fromkeys(("drop", "action", "decision"), "write ratio = 0 to drop what matches; without a ratio it is kept"),
     "keep": "what matches is kept, unless a ratio says how much of it",
     **dict.fromkeys(
         ("not", "exclude", "invert", "invert_match", "unless"),
@@ -42,7 +40,7 @@ _OTHERWISE: Final = {
         ("trace_spans_at_most", "max_spans", "shorter_than", "trace_shorter_than"),
         "conditions are lower bounds: put a rule before this one that matches what is above it",
     ),
-    **dict.fromkeys(("enabled", "disabled"), "a rule that is not to be asked is taken out, or stands behind #"),
+    **dict.fromkeys(("enabled", "disabled"), "to switch a rule off, remove it or put # before its lines"),
     "hold_bytes": "it is an option of the drain, --hold-bytes",
     "on_stop": "it is an option of the drain, --on-stop",
 }
@@ -87,9 +85,9 @@ def unknown_key(key: str, known: Collection[str], elsewhere: Collection[str]) ->
     if hint := _OTHERWISE.get(key.lower().replace("-", "_")):
         return f"{key!r} is not known: {hint}"
     if key in elsewhere and "name" in known:  # TOML has put it there where it stands below a rule
-        return f"{key!r} is of all rules: it stands in [sampling], above the first [[sampling.rule]]"
+        return f"{key!r} belongs to all rules: put it into [sampling], above the first [[sampling.rule]]"
     if key in elsewhere:
-        return f"{key!r} is of a rule: it stands below a [[sampling.rule]]"
+        return f"{key!r} belongs to a rule: put it below a [[sampling.rule]]"
     return unknown(key, known)
 
 
@@ -105,7 +103,7 @@ def unknown(word: object, known: Collection[str]) -> str:
 def no_one_table(value: object) -> str:
     """Return what to say of what is to be a table."""
     if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        return "is an array of tables, and one is meant: its name stands in [ ] and not in [[ ]]"
+        return "is an array of tables, where one table is meant: write its name in [ ], not in [[ ]]"
     return f"{shown(value)} is no table"
 
 

@@ -201,7 +201,7 @@ class _Reader:
     def _rate(self, value: object) -> float:
         number = self._number(value)
         if number <= 0:
-            raise ValueError(f"{shown(value)} is not above 0; to keep none is ratio = 0")
+            raise ValueError(f"{shown(value)} is not above 0; to keep none, write ratio = 0")
         return number
 
     def _count(self, value: object) -> int:

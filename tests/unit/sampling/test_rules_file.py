@@ -113,7 +113,7 @@ MISTAKES = {
     ),
     '[sampling]\ndry_run = "false"': "sampling.dry_run: 'false' is not true or false, without quotes",
     "[sampling]\nkept_spans_per_second = 0": (
-        "sampling.kept_spans_per_second: 0 is not above 0; to keep none is ratio = 0"
+        "sampling.kept_spans_per_second: 0 is not above 0; to keep none, write ratio = 0"
     ),
     "[sampling]\nrule = 1": "sampling.rule: is no array of tables: each rule begins with [[sampling.rule]]",
     "[sampling]\nrule = [1]": (
@@ -122,7 +122,7 @@ MISTAKES = {
     ),
     "sampling = 1": "sampling: 1 is no table",
     "[[sampling]]\nwait = '5s'": (
-        "sampling: is an array of tables, and one is meant: its name stands in [ ] and not in [[ ]]"
+        "sampling: is an array of tables, where one table is meant: write its name in [ ], not in [[ ]]"
     ),
     rule("", "' '"): "sampling.rule 1: name: it has none, and metrics and kept spans could not say which rule it was",
     rule("", "'default'"): ("sampling.rule 1: name: 'default' is the rule of traces that no other matches already"),
@@ -179,16 +179,16 @@ MISTAKES = {
     rule("ratio = true"): R + "ratio: true is no number",
     # TOML puts it into the rule, as it stands below.
     rule("default = 'keep'"): (
-        "sampling.rule 1: 'default' is of all rules: it stands in [sampling], above the first [[sampling.rule]]"
+        "sampling.rule 1: 'default' belongs to all rules: put it into [sampling], above the first [[sampling.rule]]"
     ),
     "[sampling]\ndefault = 'keep'\nstatus = 'error'": (
-        "sampling: 'status' is of a rule: it stands below a [[sampling.rule]]"
+        "sampling: 'status' belongs to a rule: put it below a [[sampling.rule]]"
     ),
     "[sampling]\ndefault = 'keep'\nhold-bytes = '1GiB'": (
         "sampling: 'hold-bytes' is not known: it is an option of the drain, --hold-bytes"
     ),
     rule("drop = true"): (
-        "sampling.rule 1: 'drop' is not known: to drop what matches is ratio = 0, and without a ratio it is kept"
+        "sampling.rule 1: 'drop' is not known: write ratio = 0 to drop what matches; without a ratio it is kept"
     ),
     rule("not = { span = '/health' }"): (
         "sampling.rule 1: 'not' is not known: no condition is the opposite of another: put a rule before this one that "
@@ -198,7 +198,7 @@ MISTAKES = {
         "sampling.rule 1: 'trace_spans_at_most' is not known: conditions are lower bounds: put a rule before this one "
         "that matches what is above it"
     ),
-    rule("traces_per_second = 0"): R + "traces_per_second: 0 is not above 0; to keep none is ratio = 0",
+    rule("traces_per_second = 0"): R + "traces_per_second: 0 is not above 0; to keep none, write ratio = 0",
     rule("ratio = 1\ntraces_per_second = 1"): (
         R + "ratio and traces_per_second: one of the two, as either is a threshold"
     ),
