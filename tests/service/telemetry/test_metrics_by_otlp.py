@@ -6,7 +6,7 @@ import base64
 import json
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import pytest
 import urllib3
@@ -206,3 +206,32 @@ def test_spans_are_delivered_while_the_receiver_of_the_metrics_hangs(ring_dir: P
         assert metrics.requests[0].path == "/v1/metrics"
     [trouble] = [json.loads(line) for line in log.read_text().splitlines() if "metrics were not taken" in line]
     assert "within 0.1 s" in trouble["reason"]
+
+
+# Its receiver may be held up for longer than the end of a drain waits.
+PATIENTLY: Final = f"""
+from drain.telemetry.periodic_export import PeriodicMetricExport
+
+PeriodicMetricExport.close.__defaults__ = ({SECONDS},)
+"""
+
+
+def test_the_last_export_has_what_the_end_delivered(ring_dir: Path, tmp_path: Path) -> None:
+    with OtlpHttpServer() as metrics:
+        to = ("--metrics-endpoint", metrics.url, "--metrics-interval", "1h", "--metrics-timeout", f"{SECONDS}s")
+        arguments = ("--output", tmp_path / "spans.jsonl", "--batch-delay", "60s", *to)
+        with DrainProcess(tmp_path / "log", ring_dir, *arguments, before=PATIENTLY) as drain:
+            drain.wait_for_event("serving")
+            emit_spans(ring_dir, SPANS)
+            drain.wait_for_event("ring attached")  # a drain that ends takes in no other
+            assert drain.stop() == 0
+    delivered = [
+        point.as_int
+        for received in metrics.requests
+        for resource_metrics in ExportMetricsServiceRequest.FromString(received.body).resource_metrics
+        for scope_metrics in resource_metrics.scope_metrics
+        for metric in scope_metrics.metrics
+        if metric.name == "ringbuf.drain.spans_delivered"
+        for point in metric.sum.data_points
+    ]
+    assert delivered[-1:] == [SPANS]
