@@ -27,6 +27,7 @@ _JSON_LINE_BYTES: Final = 100
 _LITERAL_BYTES: Final = 4095  # what C11 promises of a string literal
 _COMMENT_CHARACTERS: Final = 80
 _USAGE: Final = 2
+_INTEGERS: Final = tuple(f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _ESCAPES: Final = {ord(character): f"\\{character}" for character in '"\\?'}  # ? is what trigraphs begin with
 
 
@@ -101,7 +102,8 @@ class _Header:
         )
 
     def _make_members(self) -> list[_Member]:
-        names = Identifiers("core")
+        # In C++ a member has neither the name of its struct nor that of a type which the struct uses.
+        names = Identifiers("core", "rb_record", f"{self._name}_record", *_INTEGERS)
         members = []
         for field in self._layout.fields:
             attribute = field.attribute

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import struct
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import ringbuf
-from ringbuf.layout.layout import Attribute, SpanLayout
+from ringbuf.layout.layout import CORE_OFFSETS, Attribute, AttributeType, SpanLayout
 from ringbuf.layout.value import cut_utf8
 from ringbuf.layout_c import _Header, to_c_header
 from tests.examples import examples
@@ -21,7 +24,6 @@ from tests.property.strategies import attribute_values_for, layouts, readable, t
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 IN_ONE_PROGRAM = 25
@@ -40,9 +42,8 @@ def moved(layout: SpanLayout, gaps: list[int]) -> SpanLayout:
 
 
 # Keys that are hard to make identifiers of: keywords, clashes, nothing but punctuation, ends of comments.
-hard = st.sampled_from(
-    ["class", "errno", "a.b", "a_b", "A-b", "core", "…", "*/", "//", "??/", '"', "\\", "\n", "9", "pad_64"]
-)
+HARD = ["class", "errno", "a.b", "a_b", "A-b", "core", "…", "*/", "//", "??/", '"', "\\", "\n", "9", "pad_64"]
+hard = st.sampled_from(HARD)
 hard_layouts = st.builds(
     SpanLayout,
     span_names=st.lists(hard, min_size=1, max_size=6, unique=True),
@@ -136,6 +137,22 @@ def test_a_layout_of_256_kib_compiles(compiler: list[str], tmp_path: Path) -> No
     )
     out = run_c(compiler, f"#include <stdio.h>\n{to_c_header(layout, 'big')}\n{main}", tmp_path)
     assert out == layout.to_json()
+
+
+def test_attributes_may_have_the_names_of_types_and_of_the_header_itself(compiler: list[str], tmp_path: Path) -> None:
+    words = re.findall(r"[a-z_]+", Path(ringbuf.get_include(), "ringbuf.h").read_text(encoding="ascii"))
+    words += [f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)] + ["size_t", "main", "kept"]
+    keys = sorted({*HARD, *words} - CORE_OFFSETS.keys())
+    types: list[tuple[AttributeType, int | None]] = [("u64", None), ("bool", None), ("str", 9), ("hex", 3)]
+    source = ["#include <stdio.h>"]
+    for start in range(0, len(keys), 28):
+        name = f"n{start}"
+        some = [*keys[start : start + 28], *(f"{name}_{what}" for what in ("record", "config", "init", "span_name"))]
+        attributes = [
+            Attribute(key, kind, size) for key, (kind, size) in zip(some, itertools.cycle(types), strict=False)
+        ]
+        source.append(to_c_header(SpanLayout(span_names=["x"], attributes=attributes), name))
+    assert run_c(compiler, "\n".join([*source, "int main(void) { return 0; }"]), tmp_path) == b""
 
 
 def test_the_setter_of_a_label_sets_the_status_where_the_label_says_so(compiler: list[str], tmp_path: Path) -> None:
