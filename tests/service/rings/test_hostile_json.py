@@ -27,6 +27,7 @@ from tests.examples import examples
 from tests.property.strategies import layouts
 from tests.service.c_producer import CProducer
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files, spans_of
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -225,12 +226,13 @@ def test_an_absurd_ring_takes_a_bounded_amount_of_memory_and_gives_it_back(house
         for _ in range(5):
             check(house.serve(**hostile))
         house.backend.requests.clear()
-        kept, peak = tracemalloc.get_traced_memory()
+        # The log and the audit grow a little; documents that were kept would be a quarter of a MiB each. A thread of
+        # the delivery that has settled a batch may still have it in hand, and with it the ring.
+        until(lambda: tracemalloc.get_traced_memory()[0] < MEBIBYTE)
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # The log and the audit grow a little; documents that were kept would be a quarter of a MiB each.
     assert peak < 64 * MEBIBYTE
-    assert kept < MEBIBYTE
 
 
 def test_a_long_service_name_is_cut_where_the_drain_keeps_it(house: House) -> None:
