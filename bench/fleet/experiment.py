@@ -219,8 +219,8 @@ def _all_sent(ports: Sequence[int], emitted: float) -> Sent:
     end = time.monotonic() + _END_SECONDS
     while (found := _sum(map(_metrics, ports))).get("spans", 0) < emitted:
         if time.monotonic() > end:
-            raise RuntimeError(f"of {emitted:,.0f} spans only {found['spans']:,.0f} have arrived")
-        time.sleep(0.1)
+            raise RuntimeError(f"of {emitted:,.0f} spans only {found.get('spans', 0):,.0f} have arrived")
+        time.sleep(0.1)  # each look is a scrape of all drains, on the cores that are measured
     return Sent(*(found.get(field.name, 0.0) for field in fields(Sent)))
 
 
