@@ -148,6 +148,19 @@ def test_bytes_that_anybody_may_have_written_do_no_harm(seed: int, folder: Path,
         again.close()
 
 
+def rewrite_segment_behind(spans: int, path: Path, **numbers: int) -> None:
+    """Change numbers of 32 bits in the head of the segment behind one of so many spans, and make its checksum right."""
+    begin = lib.RB_CHUNK_HEAD_BYTES + SEGMENT_BYTES[spans]
+    head = bytearray(path.read_bytes()[begin : begin + lib.RB_SEGMENT_HEAD_BYTES])
+    at = {name: offset - lib.RB_CHUNK_HEAD_BYTES for name, offset in SEGMENT.items()}
+    for name, number in numbers.items():
+        struct.pack_into("<I", head, at[name], number)
+    struct.pack_into("<I", head, at["crc32"], zlib.crc32(head[at["bytes"] :]))
+    with path.open("r+b") as file:
+        file.seek(begin)
+        file.write(head)
+
+
 def test_numbers_that_are_wrong_under_a_right_checksum_are_not_believed(
     folder: Path, hold: Hold, origin: Origin
 ) -> None:
@@ -155,14 +168,7 @@ def test_numbers_that_are_wrong_under_a_right_checksum_are_not_believed(
     held(hold, origin, 3, 4)
     hold.close()
     (path,) = chunk_files(folder)
-    begin = lib.RB_CHUNK_HEAD_BYTES + SEGMENT_BYTES[3]
-    head = bytearray(path.read_bytes()[begin : begin + lib.RB_SEGMENT_HEAD_BYTES])
-    at = {name: offset - lib.RB_CHUNK_HEAD_BYTES for name, offset in SEGMENT.items()}
-    struct.pack_into("<I", head, at["first_slot"], 0)  # another's
-    struct.pack_into("<I", head, at["crc32"], zlib.crc32(head[at["bytes"] :]))
-    with path.open("r+b") as file:
-        file.seek(begin)
-        file.write(head)
+    rewrite_segment_behind(3, path, first_slot=0)  # another's
     again = opened(folder)
     assert found_in(again) == {0, 1, 2}
     assert (again.unsound, again.sums()[""].lost) == (1, 4)
@@ -176,14 +182,7 @@ def test_what_waited_is_counted_to_its_end_though_a_segment_says_that_it_has_non
     held(hold, origin, 3, 4)
     hold.close()
     (path,) = chunk_files(folder)
-    begin = lib.RB_CHUNK_HEAD_BYTES + SEGMENT_BYTES[3]
-    head = bytearray(path.read_bytes()[begin : begin + lib.RB_SEGMENT_HEAD_BYTES])
-    at = {name: offset - lib.RB_CHUNK_HEAD_BYTES for name, offset in SEGMENT.items()}
-    struct.pack_into("<II", head, at["bytes"], 0, 0)  # and count
-    struct.pack_into("<I", head, at["crc32"], zlib.crc32(head[at["bytes"] :]))
-    with path.open("r+b") as file:
-        file.seek(begin)
-        file.write(head)
+    rewrite_segment_behind(3, path, bytes=0, count=0)
     os.truncate(path, CHUNK_BYTES - 1)
     assert published_in(path) == {origin.id: 3}
 
