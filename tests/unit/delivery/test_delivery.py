@@ -24,9 +24,10 @@ from drain.rings.segment import Segment
 from tests.fakes import keeps_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from drain.delivery.route import Route
+    from drain.exporters.protocol import Exporter
     from drain.otlp.request import Encoding
 
 NOBODY: Any = None
@@ -141,6 +142,20 @@ def test_a_single_span_that_is_too_large_is_rejected(harnesses: list[Harness]) -
     assert start(harnesses, exporter).deliver(batch_of(2)) == Outcome(delivered=1, rejected=1)
 
 
+def dispatch_without_spool(
+    exporter: Exporter, policy: RetryPolicy, concurrency: int, done: Callable[[], None] = lambda: None
+) -> Dispatch:
+    return Dispatch(
+        *(exporter, policy, concurrency),
+        done=done,
+        log=structlog.get_logger(),
+        clock=time.monotonic,
+        spool=None,
+        spool_after=0.0,
+        dead_letters=None,
+    )
+
+
 def test_threads_wake_up_where_something_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = MeasuredExporter(PlayedExporter())
     is_instance = type(GroupExporter).__instancecheck__
@@ -152,15 +167,7 @@ def test_threads_wake_up_where_something_waits_for_them(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(type(GroupExporter), "__instancecheck__", asks_for_all_names)
     settled: list[str] = []
-    dispatch = Dispatch(
-        *(exporter, AT_ONCE, 4),
-        done=lambda: settled.append("settled"),
-        log=structlog.get_logger(),
-        clock=time.monotonic,
-        spool=None,
-        spool_after=0.0,
-        dead_letters=None,
-    )
+    dispatch = dispatch_without_spool(exporter, AT_ONCE, 4, done=lambda: settled.append("settled"))
     monkeypatch.setattr(dispatch._changes, "notify_all", lambda: settled.append("woken"))
     hand = dispatch.hand()
     dispatch.send(batch_of(1))
@@ -184,15 +191,7 @@ def test_a_batch_for_hundreds_of_destinations_goes_over_them_a_few_times(monkeyp
             return [self.export(request) for request in requests]
 
     exporter = Group()
-    dispatch = Dispatch(
-        *(exporter, AT_ONCE, 2),
-        done=lambda: None,
-        log=structlog.get_logger(),
-        clock=time.monotonic,
-        spool=None,
-        spool_after=0.0,
-        dead_letters=None,
-    )
+    dispatch = dispatch_without_spool(exporter, AT_ONCE, 2)
     woken: list[int] = []
     monkeypatch.setattr(dispatch._changes, "notify_all", lambda: woken.append(len(exporter.requests)))
     by_turn, looks = dispatch._routes.by_turn, Counter[str]()
@@ -221,15 +220,7 @@ def test_an_error_as_a_batch_is_put_down_leaves_no_thread_that_seems_busy(monkey
             super().export(request)
             return Result(Verdict.RETRY)
 
-    dispatch = Dispatch(
-        *(Down(), RetryPolicy(initial=60.0, maximum=60.0), 1),
-        done=lambda: None,
-        log=structlog.get_logger(),
-        clock=time.monotonic,
-        spool=None,
-        spool_after=0.0,
-        dead_letters=None,
-    )
+    dispatch = dispatch_without_spool(Down(), RetryPolicy(initial=60.0, maximum=60.0), 1)
     hand = dispatch.hand()
     dispatch.send(batch_of(1))
     has_more, errors = dispatch._routes.has_more, [MemoryError()]
