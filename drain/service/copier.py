@@ -45,8 +45,8 @@ _SAMPLED: Final[int] = lib.RB_SPAN_SAMPLED
 _LATE_SHARE: Final = 2
 # A lane that is this full is not kept waiting for a batch to fill: the producer has only the rest.
 _URGENT_SHARE: Final = 4
-# After so many records of a look at all lanes more may gather before the next: fewer cost little, and a program that
-# writes a few may wait until they are read.
+# After so many held records of a look at all lanes more may gather before the next: fewer cost little, and a program
+# that writes a few may wait until they are read.
 _MANY: Final = 256
 # By so much more than those before records may take: what does not fit into a batch is encoded again, in halves.
 _SPREAD: Final = 16
@@ -105,7 +105,7 @@ class Copier:
         return came_late
 
     def may_gather(self) -> bool:
-        """Return whether more may gather: since this was last asked many were held, and none was left in its lane."""
+        """Return whether more may gather: since the last call some came, or many were held, and no lane has more."""
         may = self._taken >= (1 if self._late is None else _MANY) and not self._has_left
         self._taken, self._has_left = 0, False
         return may
