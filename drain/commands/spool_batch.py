@@ -16,9 +16,10 @@ from drain.commands.starting import cannot_start, log_of, say
 from drain.delivery.dead_letters import DeadLetters
 from drain.exit_codes import DELIVERED, INTERRUPTED, UNDELIVERED, USAGE
 from drain.otlp.request import Request
-from drain.spool.database import DamagedError, SpoolDatabase, is_full, is_locked
+from drain.spool.database import SpoolDatabase
 from drain.spool.reserve import Reserve
 from drain.spool.spool import DATABASE_NAME
+from drain.spool.sqlite_errors import DamagedError, is_full, is_locked
 from drain.spool.store import RESERVE_NAME, SpoolLockedError
 from drain.state_directory import DEAD_LETTERS_FOLDER, SPOOL_FOLDER
 from ringbuf.exceptions import RingBufferError

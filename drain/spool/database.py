@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sqlite3
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
@@ -19,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 from drain.accounting.spool_sums import SPOOL_SUM_NAMES, SpoolSums
 from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES
 from drain.otlp.batch_number import BatchNumber
-from drain.private_folder import sync_folder
 from drain.spool.open_files import OpenFiles
+from drain.spool.schema import NEW_SERVICE, PAGE_BYTES, PLACE, make_or_migrate, open_connection
 from drain.spool.spool_time import Moment
+from drain.spool.sqlite_errors import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -31,67 +30,12 @@ if TYPE_CHECKING:
 
 Fate = Literal["delivered", "rejected", "dead_lettered", "expired", "dropped", "damaged"]
 
-PAGE_BYTES: Final = 4096
-_PAGE_OVERHEAD_BYTES: Final = 64  # of a page, at most: chain pointers, and its share of the pointer map
-_ROW_PAGES: Final = 8  # of the trees above the row, and of the counts
-_APPLICATION_ID: Final = 0x52427370  # "RBsp"
-_VERSION: Final = 1
-_SCHEMA: Final = f"""
-CREATE TABLE batch (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    spooled_unix_nano INTEGER NOT NULL,
-    boot_id TEXT NOT NULL DEFAULT '',
-    boot_nano INTEGER NOT NULL DEFAULT 0,
-    encoding TEXT NOT NULL,
-    destination TEXT NOT NULL DEFAULT '',
-    number TEXT NOT NULL DEFAULT '',
-    cut_from INTEGER,
-    spans INTEGER NOT NULL,
-    services TEXT NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE TABLE service (
-    name TEXT PRIMARY KEY,
-    {", ".join(f"{name} INTEGER NOT NULL CHECK ({name} >= 0)" for name in SPOOL_SUM_NAMES)},
-    CHECK (spooled = {" + ".join(SPOOL_SUM_NAMES[1:])})
-) WITHOUT ROWID;
-CREATE TABLE queue (
-    batches INTEGER NOT NULL CHECK (batches >= 0),
-    body_bytes INTEGER NOT NULL CHECK (body_bytes >= 0)
-);
-INSERT INTO queue VALUES (0, 0);
-PRAGMA user_version = {_VERSION};
-"""  # noqa: S608 - the names are this file's own
 _ADD_TO_SERVICE: Final = (
     f"UPDATE service SET {', '.join(f'{name} = {name} + ?' for name in SPOOL_SUM_NAMES)} WHERE name = ?"  # noqa: S608 - the names are this file's own
-)
-_NEW_SERVICE: Final = (
-    f"INSERT INTO service ({', '.join(SPOOL_SUM_NAMES)}, name) VALUES ({'?, ' * len(SPOOL_SUM_NAMES)}?)"  # noqa: S608 - the names are this file's own
-)
-# Of a spool that was begun before there were these. The version stays: an older drain reads and writes it with them,
-# and sends to its one destination what is for several.
-_ADDED_COLUMNS: Final = {
-    "boot_id": "TEXT NOT NULL DEFAULT ''",
-    "boot_nano": "INTEGER NOT NULL DEFAULT 0",
-    "destination": "TEXT NOT NULL DEFAULT ''",
-    "number": "TEXT NOT NULL DEFAULT ''",
-    "cut_from": "INTEGER",
-}
-# Where a row stands among the others: pieces of one have its place, which says how old they are, and new ids.
-_PLACE: Final = "coalesce(cut_from, id)"
-# So that the oldest is found without a look at all of them, and what waits for one destination without those of others.
-_INDEXES: Final = (
-    "DROP INDEX IF EXISTS batch_by_destination",  # which had ids
-    f"CREATE INDEX IF NOT EXISTS batch_by_place ON batch ({_PLACE})",
-    f"CREATE INDEX IF NOT EXISTS batch_by_destination_and_place ON batch (destination, {_PLACE})",
 )
 _STORED_COLUMNS: Final = (
     "id, spooled_unix_nano, boot_id, boot_nano, encoding, destination, number, spans, services, length(body), cut_from"
 )
-
-
-class DamagedError(Exception):
-    """The database holds what a spool never wrote."""
 
 
 class Addition(NamedTuple):
@@ -148,7 +92,7 @@ class SpoolDatabase:
         is_new: whether it was begun now, with the sums that were carried.
 
     Raises:
-        sqlite3.Error: it cannot be opened; `is_damage` and `is_locked` tell the kinds apart.
+        sqlite3.Error: it cannot be opened; `sqlite_errors` tells the kinds apart.
         DamagedError: it is a database, but no spool.
         OSError: the file cannot be made.
     """
@@ -158,12 +102,9 @@ class SpoolDatabase:
     ) -> None:
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
-        self.is_new = False
-        _make_file(path)
-        # Transactions are begun by hand; the thread that opens is not the one that writes.
-        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._connection = open_connection(path, checkpoint_bytes, wal_bytes)
         try:
-            self._prepare(checkpoint_bytes, wal_bytes, carried or {})
+            self.is_new = make_or_migrate(self._connection, carried or {})
             self.sums = self._read_sums()
             self.batches, self.body_bytes = self._one("SELECT batches, body_bytes FROM queue")
             self.by_destination = self._read_destinations()
@@ -185,7 +126,7 @@ class SpoolDatabase:
         for service, change in self._changes.items():
             values = (*(change[name] for name in SPOOL_SUM_NAMES), service)
             if not self._connection.execute(_ADD_TO_SERVICE, values).rowcount:
-                self._connection.execute(_NEW_SERVICE, values)
+                self._connection.execute(NEW_SERVICE, values)
         self._connection.execute(
             "UPDATE queue SET batches = batches + ?, body_bytes = body_bytes + ?",
             (self._parts_change.total(), self._body_bytes_change),
@@ -328,7 +269,7 @@ class SpoolDatabase:
         order = "DESC" if newest else "ASC"
         which = "" if destination is None else "WHERE destination = ?"
         rows = self._connection.execute(
-            f"SELECT {_STORED_COLUMNS} FROM batch {which} ORDER BY {_PLACE} {order}, id {order}",  # noqa: S608 - the names are this file's own
+            f"SELECT {_STORED_COLUMNS} FROM batch {which} ORDER BY {PLACE} {order}, id {order}",  # noqa: S608 - the names are this file's own
             () if destination is None else (destination,),
         )
         try:
@@ -395,37 +336,6 @@ class SpoolDatabase:
         """Close the database; an open transaction is undone."""
         self._connection.close()
 
-    def _prepare(self, checkpoint_bytes: int, wal_bytes: int, carried: Mapping[str, SpoolSums]) -> None:
-        execute = self._connection.execute
-        # Only this process: no other may write, and SQLite then needs no shared memory, whose pages a full disk lacks.
-        execute("PRAGMA locking_mode = EXCLUSIVE")
-        execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        execute("PRAGMA auto_vacuum = INCREMENTAL")
-        (mode,) = self._one("PRAGMA journal_mode = WAL")
-        if mode != "wal":
-            raise sqlite3.OperationalError(f"no write-ahead log here: journal mode {mode}")
-        execute("PRAGMA synchronous = FULL")
-        execute("PRAGMA secure_delete = OFF")  # else a removal writes every page of the body with zeros
-        execute(f"PRAGMA wal_autocheckpoint = {max(1, checkpoint_bytes // PAGE_BYTES)}")
-        execute(f"PRAGMA journal_size_limit = {wal_bytes}")
-        execute("BEGIN IMMEDIATE")
-        (version,), (application,) = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
-        if (version, application) == (0, 0) and self._one("SELECT count(*) FROM sqlite_master") == (0,):
-            self.is_new = True
-            execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            for statement in _SCHEMA.strip().split(";\n"):
-                execute(statement)
-            for service, sums in carried.items():
-                execute(_NEW_SERVICE, (*(getattr(sums, name) for name in SPOOL_SUM_NAMES), service))
-        elif (version, application) != (_VERSION, _APPLICATION_ID):
-            raise DamagedError(f"not a spool of this version: application id {application:#x}, version {version}")
-        there = {row[1] for row in execute("PRAGMA table_info(batch)").fetchall()}
-        for name in _ADDED_COLUMNS.keys() - there if there else ():
-            execute(f"ALTER TABLE batch ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
-        for statement in _INDEXES:
-            execute(statement)
-        execute("COMMIT")
-
     def _read_sums(self) -> dict[str, SpoolSums]:
         rows = self._connection.execute(f"SELECT name, {', '.join(SPOOL_SUM_NAMES)} FROM service").fetchall()  # noqa: S608 - the names are this file's own
         if not all(isinstance(row[0], str) and all(isinstance(count, int) for count in row[1:]) for row in rows):
@@ -469,34 +379,6 @@ def _within(known: Container[str], services: Mapping[str, int]) -> Counter[str]:
     return within
 
 
-def stored_bytes(body_bytes: int) -> int:
-    """Return an upper bound of what a body of so many bytes takes in the file."""
-    return (body_bytes // (PAGE_BYTES - _PAGE_OVERHEAD_BYTES) + _ROW_PAGES) * PAGE_BYTES
-
-
-def is_damage(error: Exception) -> bool:
-    """Return whether this error says that the file's content is not sound."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
-    if code == sqlite3.SQLITE_ERROR:
-        return str(error).startswith("no such")  # table, or column
-    return isinstance(error, DamagedError) or code in {
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_FORMAT,
-        sqlite3.SQLITE_CONSTRAINT,  # the law did not hold before
-    }
-
-
-def is_full(error: Exception) -> bool:
-    """Return whether this error says that the disk is full."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-
-
-def is_locked(error: Exception) -> bool:
-    """Return whether this error says that another process has the database."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
-
 def _stored(row: tuple[Any, ...]) -> Stored:
     identity, unix_nano, boot_id, boot_nano, encoding, destination, number, spans, text, body_bytes, cut_from = row
     try:
@@ -519,12 +401,3 @@ def _size_of(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _make_file(path: Path) -> None:
-    """Make the file where there is none: SQLite would give it the mode that the umask leaves."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
-    sync_folder(path.parent)  # the name, too, must outlive a loss of power

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from drain.spool.copied import copied, holder_of
 from drain.spool.damage import damaged_bytes
-from drain.spool.database import PAGE_BYTES, DamagedError, SpoolDatabase
+from drain.spool.database import SpoolDatabase
 from drain.spool.reserve import Reserve
+from drain.spool.schema import PAGE_BYTES
 from drain.spool.spool import DATABASE_NAME
+from drain.spool.sqlite_errors import DamagedError
 from drain.spool.store import RESERVE_NAME
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from drain.spool.damage import damaged_bytes, remove_oldest_damaged
-from drain.spool.database import stored_bytes
+from drain.spool.schema import PAGE_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,8 @@ _LARGEST_GROUP_BYTES: Final = 8 << 20
 _GROUP_SHARE: Final = 16  # a group, of the whole
 _WAL_GROUPS: Final = 3  # the write-ahead log: a group not yet written back, one on top, and its frames' headers
 _EXPIRED_AT_ONCE: Final = 256
+_PAGE_OVERHEAD_BYTES: Final = 64  # of a page, at most: chain pointers, and its share of the pointer map
+_ROW_PAGES: Final = 8  # of the trees above the row, and of the counts
 
 
 class Room:
@@ -65,7 +67,7 @@ class Room:
 
     def make(self, database: SpoolDatabase, body_bytes: int) -> bool:
         """Return whether a body fits beside the log that its transaction may need; the oldest may have to go for it."""
-        size = stored_bytes(body_bytes)
+        size = _stored_bytes(body_bytes)
         log_bytes = max(_WAL_GROUPS * self.group_bytes, database.wal_bytes + size)
         most_used = self._limits.max_bytes - size - log_bytes - self._reserve.size_bytes
         while database.used_bytes > most_used - self.damaged_bytes:
@@ -119,3 +121,8 @@ class Room:
 
     def _oldest_free(self, database: SpoolDatabase, most: int) -> list[Stored]:
         return database.oldest(most, self._holds.held())
+
+
+def _stored_bytes(body_bytes: int) -> int:
+    """Return an upper bound of what a body of so many bytes takes in the file."""
+    return (body_bytes // (PAGE_BYTES - _PAGE_OVERHEAD_BYTES) + _ROW_PAGES) * PAGE_BYTES

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from drain.log import RepeatedTrouble
 from drain.private_folder import ensure_private_folder
 from drain.spool.damage import set_aside_database
-from drain.spool.database import DamagedError, SpoolDatabase, is_damage, is_full, is_locked
+from drain.spool.database import SpoolDatabase
 from drain.spool.open_files import Found
 from drain.spool.reserve import Reserve
 from drain.spool.room import Room
+from drain.spool.sqlite_errors import DamagedError, is_damage, is_full, is_locked
 from ringbuf.exceptions import RingBufferError
 
 if TYPE_CHECKING:

@@ -46,7 +46,19 @@ from drain.exporters.gateways.homes import HandedOver, Homes
 from drain.exporters.protocol import Result, Verdict
 from drain.otlp.request import Request
 from drain.rings.segment import Segment
-from drain.spool import database, holds, limits, open_files, reserve, room, spool, spool_time, store
+from drain.spool import (
+    database,
+    holds,
+    limits,
+    open_files,
+    reserve,
+    room,
+    schema,
+    spool,
+    spool_time,
+    sqlite_errors,
+    store,
+)
 from drain.spool.spool import Spool, SpoolLimits
 from tests.sampled import every
 from tests.service.draining import SECONDS, until
@@ -60,15 +72,15 @@ if TYPE_CHECKING:
 MODULES = (
     attempts, batch, breaker, changes, dead_letters, delivery, dispatch, halves, hand_over, job, letter_file, load,
     queue, request_size, retry, route, routes, settlement, storing, database, holds, limits, open_files, reserve, room,
-    spool, spool_time, store,
+    schema, spool, spool_time, sqlite_errors, store,
 )  # fmt: skip
 # Called by whoever makes or ends the delivery, or asks it something, who is told of the error.
 CALLERS = {
     "Spool.__init__", "Spool.close", "Spool.status", "SpoolStore.__init__", "SpoolStore.close", "SpoolStore._open",
-    "SpoolDatabase.__init__", "SpoolDatabase._prepare", "SpoolDatabase._read_sums", "SpoolDatabase.close",
-    "OpenFiles.__init__", "Reserve.__init__", "Room.__init__", "SpoolTime.__init__", "SpoolTime.age_seconds",
-    "SpoolTime.known_age_seconds", "this_moment", "Holds.__init__", "SpoolLimits.__post_init__", "_make_file",
-    "Spool.is_broken",
+    "SpoolDatabase.__init__", "open_connection", "_set_up", "make_or_migrate", "SpoolDatabase._read_sums",
+    "SpoolDatabase.close", "OpenFiles.__init__", "Reserve.__init__", "Room.__init__", "SpoolTime.__init__",
+    "SpoolTime.age_seconds", "SpoolTime.known_age_seconds", "this_moment", "Holds.__init__",
+    "SpoolLimits.__post_init__", "_make_file", "Spool.is_broken",
     "DeadLetters.__init__", "DeadLetters._look", "DeadLetters._look_again", "DeadLetters._stock_of",
     "DeadLetters._mend", "DeadLetters.status", "DeadLetters._now",
     "take_stock", "read_letters",

@@ -14,8 +14,9 @@ from drain.accounting.spool_sums import SpoolSums
 from drain.accounting.sums import MAX_SERVICES, OTHER_SERVICES
 from drain.otlp.batch_number import BatchNumber
 from drain.otlp.request import Request
-from drain.spool.database import _PLACE, SpoolDatabase
+from drain.spool.database import SpoolDatabase
 from drain.spool.limits import SpoolLimits
+from drain.spool.schema import PLACE
 from drain.spool.spool_time import this_moment
 from tests.unit.spool.bench import MEBIBYTE, SECONDS, settled
 
@@ -80,7 +81,7 @@ def test_the_search_for_the_oldest_passes_nothing_over(
     database.close()
     with sqlite3.connect(tmp_path / "spool.db") as connection:
         (plan,) = connection.execute(
-            f"EXPLAIN QUERY PLAN SELECT id FROM batch {which} ORDER BY {_PLACE} {order}, id {order}"  # noqa: S608 - of this test
+            f"EXPLAIN QUERY PLAN SELECT id FROM batch {which} ORDER BY {PLACE} {order}, id {order}"  # noqa: S608 - of this test
         )
     assert ("batch_by_destination_and_place (destination=?)" if which else "USING INDEX batch_by_place") in plan[3]
 
