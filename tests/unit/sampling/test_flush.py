@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,10 @@ from drain.service.flush import Flush
 from drain.service.limits import Limits
 from drain.service.sampling_plan import SamplingPlan
 from ringbuf.ring.resource import resource_to_json
+from tests.clocks import Clock
 from tests.service.draining import LAYOUT, MemoryBackend, number_of, spans_in_file, spans_of
 from tests.unit.settings.command_line import RUNNER
+from tests.waiting import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +44,12 @@ def signals_are_as_they_were() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def threads_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for threads that are late, as on a busy machine: without them the command ends the process, the tests'."""
+    monkeypatch.setattr("drain.service.flush._LAST_MOMENT_SECONDS", SECONDS)
 
 
 @pytest.fixture
@@ -129,8 +138,21 @@ def test_a_share_in_the_place_of_a_file(
 
 
 def test_what_no_backend_takes_stays_in_the_hold(
-    ring_dir: Path, tmp_path: Path, held: set[int], rules: Path, capfd: pytest.CaptureFixture[str]
+    ring_dir: Path,
+    tmp_path: Path,
+    held: set[int],
+    rules: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    clock, settle = Clock(), Flush._settle
+
+    def settle_a_second_later(flush: Flush) -> bool:
+        clock.now += 1.0
+        return settle(flush)
+
+    monkeypatch.setattr("drain.commands.flush.Flush", functools.partial(Flush, clock=clock))
+    monkeypatch.setattr(Flush, "_settle", settle_a_second_later)
     nobody = ("--endpoint", "http://127.0.0.1:1", "--shutdown-timeout", "4")
     assert run(ring_dir, rules, *nobody).exit_code == UNDELIVERED
     assert "30 spans waited = 0 delivered + 24 sampled out + 6 left\n" in capfd.readouterr().out
