@@ -40,7 +40,7 @@ from tests.otlp_server import (
     truncated,
 )
 from tests.ports import free_ports
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 from .full_drain import Backend, sources
 
@@ -98,7 +98,7 @@ class Counting:
 
 @contextmanager
 def exporting(
-    url: str, read: Callable[[], Reading], preference: TemporalityPreference, *, timeout: float = 10.0
+    url: str, read: Callable[[], Reading], preference: TemporalityPreference, *, timeout: float = SECONDS
 ) -> Iterator[PeriodicMetricExport]:
     settings = OtlpSettings(hold=False, timeout_seconds=timeout, compression="none")
     exporter = OtlpHttpExporter(f"{url}/v1/metrics", "protobuf", settings, connections=1, content="metrics")
@@ -112,7 +112,7 @@ def exporting_by(
     read: Callable[[], Reading],
     preference: TemporalityPreference,
     *,
-    timeout: float = 30.0,
+    timeout: float = SECONDS,
     points_a_request: int = POINTS_A_REQUEST,
 ) -> Iterator[PeriodicMetricExport]:
     metrics = OtlpMetrics(Streams(time.time_ns(), preference), points_a_request=points_a_request)
@@ -120,7 +120,7 @@ def exporting_by(
     try:
         yield export
     finally:
-        assert export.close()
+        assert export.close(SECONDS)
 
 
 def received(body: bytes) -> list[tuple[int, int, float]]:
@@ -140,7 +140,7 @@ def test_after_a_wrong_answer_the_next_export_has_what_that_one_had(wrong: str) 
     counting = Counting()
     counting.received = 5
     with OtlpHttpServer() as server:
-        with exporting(server.url, counting.read_in_turn, "delta", timeout=30.0) as export:
+        with exporting(server.url, counting.read_in_turn, "delta") as export:
             until(lambda: export.exports().delivered)
             with counting.gate:
                 until(lambda: counting.waits)
@@ -150,7 +150,7 @@ def test_after_a_wrong_answer_the_next_export_has_what_that_one_had(wrong: str) 
                 if wrong in {"a drip", "silence"}:
                     export._exporter._timeout = 1.0  # type: ignore[attr-defined]  # of the next
             until(lambda: len(server.requests) > before)
-            export._exporter._timeout = 30.0  # type: ignore[attr-defined]  # an attempt that is held up is no failure
+            export._exporter._timeout = SECONDS  # type: ignore[attr-defined]  # an attempt that is held up is no failure
             until(lambda: export.exports().failed)
             delivered = export.exports().delivered
             until(lambda: export.exports().delivered > delivered)
@@ -185,7 +185,7 @@ def test_deltas_add_up_over_an_outage_and_a_restart_of_the_receiver() -> None:
         delivered = export.exports().delivered
         until(lambda: export.exports().delivered > delivered)
         counting.received = 41
-        assert export.close(), "and once more at the end"
+        assert export.close(SECONDS), "and once more at the end"
         both = [received(request.body) for request in (*server.requests, *again.requests)]
     told = [point for points in both for point in points]
     assert sum(number for _, _, number in told) == 41
@@ -198,7 +198,7 @@ def test_metrics_over_grpc_have_a_method_of_their_own_and_a_refusal_is_told_agai
     counting.received = 5
     with OtlpGrpcServer() as server:
         server.play(GrpcAnswer(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down"))
-        settings = OtlpSettings(hold=False, compression="gzip")
+        settings = OtlpSettings(hold=False, timeout_seconds=SECONDS, compression="gzip")
         exporter = OtlpGrpcExporter(server.url, settings, content="metrics")
         with exporting_by(exporter, counting.read, "delta") as export:
             until(lambda: export.exports().delivered)
