@@ -269,7 +269,8 @@ def test_the_thread_looks_again_until_all_is_closed() -> None:
 def test_an_exporter_connects_to_its_address_and_speaks_to_the_name(kind: str) -> None:
     with OtlpHttpServer() if kind == "otlp-http" else OtlpGrpcServer() as server:
         url = f"http://gateways.test:{server.port}"
-        with closing(make_exporter(kind, endpoint=url, address="127.0.0.1", otlp=OtlpSettings())) as exporter:
+        settings = OtlpSettings(timeout_seconds=SECONDS)
+        with closing(make_exporter(kind, endpoint=url, address="127.0.0.1", otlp=settings)) as exporter:
             assert exporter.export(EMPTY).verdict is Verdict.DELIVERED
         headers = {name.lower(): value for name, value in server.requests[0].headers.items()}
         if kind == "otlp-http":
