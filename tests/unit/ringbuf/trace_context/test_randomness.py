@@ -25,6 +25,8 @@ Randomness = np.ndarray[Any, np.dtype[np.uint64]]
 COUNT = 1 << 17
 PROBABILITIES = [0.9, 0.75, 0.5, 1 / 3, 0.25, 0.1, 0.05, 0.01, 0.003, 0.001]
 SIGMAS = 6
+FEW = 20
+RARE = 1e-9
 
 
 def randomness_of(trace_ids: np.ndarray[Any, np.dtype[Any]]) -> Randomness:
@@ -32,6 +34,13 @@ def randomness_of(trace_ids: np.ndarray[Any, np.dtype[Any]]) -> Randomness:
     low = np.ascontiguousarray(trace_ids[:, 8:]).view(">u8").ravel().astype(np.uint64)
     found: Randomness = low & np.uint64(THRESHOLDS - 1)
     return found
+
+
+def chance_of_so_many(count: int, mean: float) -> float:
+    """Return how likely it is that there are so many or more of what is rare, by Poisson."""
+    return sum(
+        math.exp(number * math.log(mean) - mean - math.lgamma(number + 1)) for number in range(count, count + 200)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +82,9 @@ def values(request: pytest.FixtureRequest) -> Randomness:
 
 
 def is_likely(count: int, of: int, probability: float) -> bool:
+    mean = of * probability
+    if mean < FEW:  # too few for deviations to say how rare more are: 4 and more of 0.13 are 6 of them, and 1 in 10^5
+        return chance_of_so_many(count, mean) > RARE
     return abs(count - of * probability) <= SIGMAS * math.sqrt(of * probability * (1 - probability)) + 1
 
 
