@@ -95,18 +95,23 @@ def test_the_label_of_an_operation_is_one_interned_string(op: OpType) -> None:
 def test_the_label_of_an_operation_is_returned_without_an_allocation() -> None:
     operations = list(OpType)
     labels = [dataplane_operation_label(op) for op in operations]
-    size = 0
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        for op in operations:
-            dataplane_operation_label(op)
-        size = tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
-    # The loop's iterator and what tracemalloc itself keeps; eighteen strings would be 1,000 bytes.
-    assert size < 200
+
+    def allocated() -> int:
+        size = 0
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            for op in operations:
+                dataplane_operation_label(op)
+            size = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+        return size
+
+    # The loop's iterator and what tracemalloc itself keeps; eighteen strings would be 1,000 bytes, each time. What
+    # another thread takes meanwhile, as that of the test runner does, is there but once.
+    assert min(allocated() for _ in range(5)) < 200
     assert labels == OPERATIONS
 
 
