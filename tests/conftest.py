@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import hypothesis
 import pytest
 
-from tests import fakes, nursery
+from ringbuf.log import wait_until_told
+from tests import fakes, nursery, waiting
 from tests.python import ROOT
 
 if TYPE_CHECKING:
@@ -167,6 +168,13 @@ def checks_in_fakes() -> Iterator[None]:
     """Fail the test at its end by what a fake has raised in a thread that went on."""
     yield
     fakes.raise_fault()
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_told_in_their_own_test() -> Iterator[None]:
+    """Wait for what the producer says from other threads: a line that comes late is not for the next test to count."""
+    yield
+    wait_until_told(waiting.SECONDS)
 
 
 @pytest.fixture
