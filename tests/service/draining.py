@@ -194,6 +194,7 @@ class SteppedDrain:
             self.backend.let_go()
             self.service._shutdown.threads_ended = self.service._delivery.stop(SECONDS)
             self.service._settle()
+            self.service._shutdown._close_spool(SECONDS)  # the next drain of the test may have the same
             self.service.close()
             raise_fault()
 
@@ -208,7 +209,7 @@ class DrainProcess:
     """`python -m drain` with its log in a file.
 
     Args:
-        log: what it says on standard error is added to it.
+        log: what it says on standard error is added to it; other drains may have written to it.
         ring_dir: whose rings are drained.
         arguments: further ones of the command.
         is_forked: whether it may come from the zygote, which takes a twentieth of the processor time of a start;
@@ -231,6 +232,7 @@ class DrainProcess:
             if said and not said.endswith(b"\n"):
                 stderr.write(b"\n")
                 stderr.flush()
+            self._begins_at = stderr.tell()
             code = f"{before}\nfrom drain.__main__ import main\nmain()"
             if is_forked and can_fork_here():
                 role = ("-c", code) if before else ("drain",)
@@ -249,15 +251,22 @@ class DrainProcess:
 
         And the last of all may be being written.
         """
-        whole = self.log.read_text().rpartition("\n")[0]
-        lines = [line for line in whole.splitlines() if line.startswith("{") and line.endswith("}")]
+        return self._events(name, 0)
+
+    def _events(self, name: str, begin: int) -> list[dict[str, Any]]:
+        whole = self.log.read_bytes()[begin:].rpartition(b"\n")[0]
+        lines = [line for line in whole.splitlines() if line.startswith(b"{") and line.endswith(b"}")]
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
     def wait_for_event(self, name: str, count: int = 1) -> dict[str, Any]:
-        until(lambda: len(self.events(name)) >= count or self.process.poll() is not None)
-        events = self.events(name)
-        assert len(events) >= count, f"drain ended with {self.process.poll()}: {self.log.read_text()}"
-        return events[count - 1]
+        """Return the line of this name and number, of those that this drain wrote itself."""
+
+        def are_there() -> bool:
+            return len(self._events(name, self._begins_at)) >= count
+
+        until(lambda: are_there() or self.process.poll() is not None)
+        assert are_there(), f"drain ended with {self.process.poll()}: {self.log.read_text()}"
+        return self._events(name, self._begins_at)[count - 1]
 
     def audit(self) -> dict[str, dict[str, int]]:
         """Return the services of the last audit, in which the law must hold."""

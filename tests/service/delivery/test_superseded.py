@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import ringbuf
 from ringbuf._ringbuf import lib
 from tests.consumer import Consumer
-from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, ring_files
+from tests.service.draining import LAYOUT, SECONDS, MemoryBackend, SteppedDrain, emit, ring_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +34,9 @@ def test_what_is_delivered_after_the_other_was_found_is_not_released(
         monkeypatch.setattr(service._upkeep, "_next_look", 0.0)
         stop = service._delivery.stop
 
-        def deliver_and_stop(seconds: float) -> bool:
+        def deliver_and_stop(_seconds: float) -> bool:
             backend.let_go()
-            return stop(seconds)
+            return stop(SECONDS)  # it would wait for a moment only
 
         monkeypatch.setattr(service._delivery, "stop", deliver_and_stop)
         assert service.run() == 5

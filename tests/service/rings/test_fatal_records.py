@@ -48,6 +48,18 @@ exec(open({str(PLANT)!r}).read())
 """
 
 
+# An examiner that begins to look for what kills when it may: it is slower than the delivery, however slow that is.
+SLOWER = """
+import os, time
+from drain.rings.examiner import Examiner
+def verdict(examiner, suspect, verdict=Examiner._verdict):
+    while not os.path.exists({begin!r}):
+        time.sleep(0.01)
+    return verdict(examiner, suspect)
+Examiner._verdict = verdict
+"""
+
+
 @pytest.fixture
 def shop(ring_dir: Path) -> Iterator[ringbuf.Emitter]:
     with ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=CAPACITY, lanes=1) as emitter:
@@ -115,10 +127,10 @@ def test_a_record_kills_the_drain_once(
     assert sorted(set(delivered)) == sorted({*range(100), *range(1000, 1010)} - {5, 70})
     assert not is_noted(ring_dir)
     with DrainProcess(log, ring_dir, *arguments) as third:
-        third.wait_for_event("ring attached", 3)
+        third.wait_for_event("ring attached", 2)
         third.kill()
     with DrainProcess(log, ring_dir, *arguments) as fourth:
-        fourth.wait_for_event("ring attached", 5)
+        fourth.wait_for_event("ring attached", 2)
         assert fourth.stop() == 0
     assert len(fourth.events("the last drain died of a fault: its rings are examined first")) == 1, "a kill is no fault"
 
@@ -269,12 +281,15 @@ def test_what_kills_is_passed_over_and_counted(
 
 
 def test_the_other_rings_come_first_and_a_loop_without_end_dies(
-    shop: ringbuf.Emitter, sound: ringbuf.Emitter, fatal: Callable[..., None], drain: SteppedDrain
+    shop: ringbuf.Emitter, sound: ringbuf.Emitter, fatal: Callable[..., None], drain: SteppedDrain, tmp_path: Path
 ) -> None:
-    fatal([50], "spin", before="import drain.rings.trials as e; e._CPU_SECONDS = 0.1; ")
+    begin = tmp_path / "begin"
+    code = SLOWER.format(begin=str(begin))
+    fatal([50], "spin", before=f"exec({code!r}); import drain.rings.trials as e; e._CPU_SECONDS = 0.1; ")
     drain.until(lambda: sound.stats().pending == 0)
     assert drain.service._reader.in_examination == 1
     assert shop.stats().pending == 100
+    begin.touch()
     drain.until(lambda: shop.stats().pending == 0)
     assert (drain.sums().delivered, drain.sums().invalid) == (99, 1)
 

@@ -112,7 +112,7 @@ def test_a_third_party_receiver_has_the_metrics_of_two_drains_one_after_the_othe
     for number in (1, 2):
         emit_spans(ring_dir, SPANS)
         with DrainProcess(log, ring_dir, "--output", tmp_path / "spans.jsonl") as drain:
-            drain.wait_for_event("serving", number)
+            drain.wait_for_event("serving")
             # Each look has all that was ever sent: not more often than drains send.
             until(lambda: len(drains_of(told(agent, run))) == number, lambda: time.sleep(0.2), within=120)  # noqa: B023 - called in this round
             emit_spans(ring_dir, SPANS)
