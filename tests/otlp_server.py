@@ -97,9 +97,7 @@ class OtlpHandler(http.server.BaseHTTPRequestHandler):
             case _:
                 body = wire
         self.received = Received(self.path, headers, wire, body)
-        if self.server.owner.keeps:
-            self.server.owner.requests.append(self.received)
-        self.server.owner.next_play()(self)
+        self.server.owner.met(self.received)(self)
 
     def answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
@@ -255,6 +253,7 @@ class OtlpHttpServer:
         self.requests: list[Received] = []
         self.connections: list[socket.socket] = []
         self.stopping = threading.Event()
+        self._lock = threading.Lock()
         self._server = _ThreadingServer((host, port), OtlpHandler)
         self._server.owner = self
         self._server.tls = tls
@@ -271,11 +270,15 @@ class OtlpHttpServer:
         for one in plays:
             self.plays.put(one)
 
-    def next_play(self) -> Callable[[OtlpHandler], None]:
-        try:
-            return self.plays.get_nowait()
-        except queue.Empty:
-            return self.otherwise
+    def met(self, request: Received) -> Callable[[OtlpHandler], None]:
+        """Remember a request and return what answers it: of those that come at once, too, the first the first play."""
+        with self._lock:
+            if self.keeps:
+                self.requests.append(request)
+            try:
+                return self.plays.get_nowait()
+            except queue.Empty:
+                return self.otherwise
 
     def stop(self) -> None:
         """Stop listening and hang up every connection."""
@@ -329,6 +332,7 @@ class OtlpGrpcServer:
     options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(4)
         self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0), *self.options])
         for path in METHODS.values():
@@ -354,11 +358,12 @@ class OtlpGrpcServer:
 
     def _export(self, path: str, body: bytes, context: grpc.ServicerContext) -> bytes:
         headers = {name: str(value) for name, value in context.invocation_metadata()}
-        self.requests.append(Received(path, headers, body, body))
-        try:
-            answer = self.plays.get_nowait()
-        except queue.Empty:
-            return b""
+        with self._lock:  # as above
+            self.requests.append(Received(path, headers, body, body))
+            try:
+                answer = self.plays.get_nowait()
+            except queue.Empty:
+                return b""
         if answer.silent:
             self.stopping.wait(_STOP_SECONDS)
         context.set_trailing_metadata(answer.trailers)

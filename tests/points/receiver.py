@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Mood = Literal["takes", "away at first", "away", "refuses"]
 _STATUS: dict[Mood, int] = {"takes": 200, "away at first": 503, "away": 503, "refuses": 200}
 _REFUSED = 400
+_GONE = 410
 _REFUSED_OF = 16  # of so many spans of a producer one is bad: halving a batch that is refused finds it
 _REFUSALS = 4
 
@@ -52,19 +53,23 @@ class Receiver:
         self.taken: dict[str, Counter[int]] = {}
         self.faults: list[str] = []
         self._refused = 0
+        self._tests = 0
         self._lock = threading.Lock()
         self._server = OtlpHttpServer(otherwise=self._meet, keeps=False)
 
     @property
     def url(self) -> str:
-        return self._server.url
+        """The endpoint of this test: what drains of an earlier one sent, before they were killed, may come late."""
+        return f"{self._server.url}/{self._tests}"
 
     def _meet(self, handler: OtlpHandler) -> None:
-        handler.answer(self.answer(handler.received.body))
+        handler.answer(self.answer(handler.received.path, handler.received.body))
 
-    def answer(self, body: bytes) -> int:
+    def answer(self, path: str, body: bytes) -> int:
         """Take a body, or not; return the status."""
         with self._lock:
+            if not path.startswith(f"/{self._tests}/"):
+                return _GONE
             is_refused = self.mood == "refuses" and any(number % _REFUSED_OF == 0 for _, number in numbers_of(body))
             status = _REFUSED if is_refused else _STATUS[self.mood]
             if self.mood == "away at first":
@@ -88,6 +93,7 @@ class Receiver:
         """Forget all, for the next test."""
         with self._lock:
             self.mood, self.taken, self.faults, self._refused = mood, {}, [], 0
+            self._tests += 1
 
     def __enter__(self) -> Self:
         self._server.__enter__()

@@ -166,8 +166,9 @@ def main() -> None:
     ring_dir, rounds, seed, door = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     order = random.Random(seed)  # noqa: S311 - moments, no secret
     longest_life = 3 * time_to_first_record(ring_dir, door)
-    totals = []
-    for _ in range(rounds):
+    totals: list[int] = []
+    # And more rounds where most of these came to nothing: the machine may have become slower than it was.
+    while len(totals) < rounds or sum(total > 0 for total in totals) <= rounds // 5:
         totals.append(run_round(ring_dir, door, order.uniform(0, longest_life), drain=order.random() < 0.7))
         # About a third of the kills shall come before the first record, whatever else this machine has to do.
         longest_life *= 0.95 if totals[-1] else 1.1

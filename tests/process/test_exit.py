@@ -78,7 +78,7 @@ def test_threads_that_the_interpreter_waits_for_lose_nothing(ring_dir: Path, tmp
         BEGIN
         + EMIT
         + """
-ended = []
+ended, lock = [], threading.Lock()
 main = threading.main_thread()
 def work():
     mine = Numbered(numbered.emitter, told)
@@ -87,8 +87,10 @@ def work():
         time.sleep(0.001)
     for _ in range(100):
         assert mine.emit()
-    ended.append(mine.attempts)
-    if len(ended) == 4:
+    with lock:
+        ended.append(mine.attempts)
+        is_last = len(ended) == 4
+    if is_last:
         numbered.attempts += sum(ended)
         numbered.tell()
 threads = [threading.Thread(target=work) for _ in range(4)]

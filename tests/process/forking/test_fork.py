@@ -248,7 +248,7 @@ thread = threading.Thread(target=make_rings)
 thread.start()
 life_read, life_write = os.pipe()
 children = []
-end = time.monotonic() + 30
+end = time.monotonic() + 90
 while made < 30 and time.monotonic() < end:
     time.sleep(0.001)  # lets the other thread have the GIL
     if len(children) >= 300:

@@ -36,7 +36,7 @@ APPLICATION = "prefork_app:application"
 GUNICORN = (
     *(sys.executable, "-Im", "gunicorn", APPLICATION, "--pythonpath", ".", "--workers", str(WORKERS)),
     *("--max-requests", "30", "--max-requests-jitter", "10", "--graceful-timeout", "10"),
-    *("--no-control-socket", "--log-level", "warning", "--bind"),
+    *("--timeout", "120", "--no-control-socket", "--log-level", "warning", "--bind"),
 )
 UWSGI = (
     *(str(Path(sys.executable).with_name("uwsgi")), "--master", "--processes", str(WORKERS), "--need-app"),
@@ -152,7 +152,7 @@ def test_every_request_arrives_once(
     log = tmp_path / "server.log"
     # In a folder of its own: servers put theirs first on sys.path, and the checkout is not what is to be tested.
     shutil.copy(Path(__file__).with_name("prefork_app.py"), tmp_path)
-    drain_settings = ("--exporter", "otlp-http", "--endpoint", backend.url)
+    drain_settings = ("--exporter", "otlp-http", "--endpoint", backend.url, "--timeout", SECONDS)
     with (
         DrainProcess(tmp_path / "drain.log", ring_dir, *drain_settings) as drain,
         log.open("wb") as stderr,
@@ -170,13 +170,15 @@ def test_every_request_arrives_once(
                 server.send_signal(signal.SIGHUP)  # graceful: all workers are replaced
                 clients.wait_for_more()
                 clients.wait_for_more()
+                # Of before, of after, and in the place of the killed: one that is held up answers less.
+                until(lambda: len(set(clients.answered.copy().values())) >= 2 * WORKERS + 3 or clients.strange)
                 seen.update(children_of(server.pid))
         finally:
             server.terminate()
             status = server.wait(SECONDS)
         assert status == 0, log.read_text()
         assert not clients.strange, clients.strange
-        assert not any(is_alive(pid) for pid in seen)
+        until(lambda: not any(is_alive(pid) for pid in seen))  # of one that was killed the end may be under way
         until(lambda: ring_files(ring_dir) == [])  # delivered, and removed
         assert drain.stop() == 0
     sums = drain.audit()["web"]
@@ -189,7 +191,6 @@ def test_every_request_arrives_once(
     assert clients.answered.keys() <= times.keys() <= clients.answered.keys() | clients.unanswered
     assert max(times.values()) == 2
     workers_that_answered = set(clients.answered.values())
-    assert len(workers_that_answered) >= 2 * WORKERS + 3
     imported_in = {lease - BOOT for lease in leases if lease >= BOOT}
     if preload:
         assert imported_in == {server.pid}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 RINGS = 60
 DESCRIPTORS = 64
 CLIENTS = 60
+FEW = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({DESCRIPTORS}, {DESCRIPTORS}))"
 
 PRODUCER = """
 import logging, os, resource, sys
@@ -77,14 +77,8 @@ def test_a_drain_with_fewer_descriptors_than_rings_serves_them_in_turn(ring_dir:
             emit(emitter, range(number * 10, number * 10 + 10))
         (port,) = free_ports(1)
         flags = ("--exporter", "otlp-http", "--endpoint", server.url, "--retry-initial", 0.1, "--retry-maximum", 0.1)
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
-        try:
-            drain = DrainProcess(tmp_path / "log", ring_dir, *flags, "--listen", f"127.0.0.1:{port}", is_forked=False)
-            resource.prlimit(drain.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        with drain:
+        listen = ("--listen", f"127.0.0.1:{port}")
+        with DrainProcess(tmp_path / "log", ring_dir, *flags, *listen, is_forked=False, before=FEW) as drain:
             said = drain.wait_for_event("ring cannot be attached now")
             assert "Too many open files" in said["reason"]
             attached = len(drain.events("ring attached"))
