@@ -9,6 +9,7 @@ import pytest
 
 import ringbuf
 from tests.otlp_server import OtlpHttpServer
+from tests.ports import free_ports
 from tests.service.draining import LAYOUT, DrainProcess, emit, records
 
 SECONDS = 60.0
@@ -24,8 +25,9 @@ def resident_bytes(pid: int) -> int:
 def test_memory_stays_bounded_while_spans_come_at_full_rate_and_nobody_takes_them(
     ring_dir: Path, tmp_path: Path
 ) -> None:
-    with OtlpHttpServer() as server:
+    with OtlpHttpServer(free_ports(1)[0]) as server:
         pass
+    # Nobody listens now.
     flags = ("--exporter", "otlp-http", "--endpoint", server.url, "--state-dir", tmp_path / "state")
     spool = ("--spool-max-bytes", 256 * MEBIBYTE, "--spool-full", "drop-oldest", "--shutdown-timeout", 1)
     sizes = []

@@ -445,8 +445,9 @@ def test_with_default_settings_a_kill_and_an_outage_lose_nothing(
 def test_once_says_that_what_waits_in_the_spool_is_not_delivered(
     ring_dir: Path, tmp_path: Path, log: Path, emitter: ringbuf.Emitter
 ) -> None:
-    with OtlpHttpServer() as server:
+    with OtlpHttpServer(free_ports(1)[0]) as server:
         pass
+    # Nobody listens now.
     emit(emitter, range(30))
     with DrainProcess(log, ring_dir, "--once", *arguments(server, tmp_path, "--shutdown-timeout", 4)) as drain:
         assert drain.wait() == 1

@@ -14,7 +14,7 @@ app = Flask(__name__)
 @app.get("/sale/<int:number>")
 def sale(number: int) -> Response:
     """Ask another service, write to a database, and say which worker did it."""
-    stock = requests.get(os.environ["STOCK_URL"], timeout=30).status_code
+    stock = requests.get(os.environ["STOCK_URL"], timeout=120).status_code
     database = sqlite3.connect(":memory:")
     cursor = database.cursor()
     cursor.execute("CREATE TABLE sales (number INTEGER, stock INTEGER)")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.ports import free_ports
-from tests.service.draining import run_once, spans_in_file, until
+from tests.service.draining import SECONDS, run_once, spans_in_file, until
 from tests.service.exporters.receivers import wait_for_port
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def gunicorn(folder: Path, ring_dir: Path, stock_url: str, **environment: str) -
     command = [
         *(str(PROGRAMS / "opentelemetry-instrument"), str(PROGRAMS / "gunicorn"), "--workers=2"),
         *(f"--bind=127.0.0.1:{port}", f"--pythonpath={Path(__file__).parent}", f"--worker-tmp-dir={folder}"),
-        *("--no-control-socket", "--graceful-timeout=10", "flask_app:app"),
+        *("--no-control-socket", "--graceful-timeout=10", "--timeout=120", "flask_app:app"),
     ]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=whole, stdout=output, stderr=subprocess.STDOUT)
@@ -95,7 +95,7 @@ def gunicorn(folder: Path, ring_dir: Path, stock_url: str, **environment: str) -
 
 def get(url: str, trace_id: str) -> dict[str, Any]:
     request = urllib.request.Request(url, headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"})  # noqa: S310 - the test's own server
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - the test's own server
+    with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310 - the test's own server
         answer: dict[str, Any] = json.load(response)
         return answer
 

@@ -132,6 +132,7 @@ def rage(ring_dir: Path, folder: Path, seconds: float, storm_of: type[Storm] = S
         assert storm.drain.stop() in {0, 1}
         services = storm.drain.audit()
         storm.drain = storm.start_drain()
+        storm.drain.wait_for_event("serving")  # before that a stop ends it at once
         # Flat out, two million spans wait in the spool.
         until(
             lambda: not storm.missing(published),
