@@ -121,3 +121,87 @@ int64_t rb_count_spans(const rb_span_form *form, const void *records, uint64_t c
     }
     return (int64_t)count;
 }
+
+static int is_tally(const rb_span_tally *tally)
+{
+    return tally != NULL && tally->places != NULL && tally->room < UINT32_MAX &&
+           (tally->room == 0 ||
+            (tally->codes != NULL && tally->nanos != NULL && tally->counts != NULL && tally->last != NULL));
+}
+
+int64_t rb_tally_spans(const rb_span_form *form, const void *records, uint64_t count, rb_span_tally *tally)
+{
+    if (!is_form(form) || !is_tally(tally) || count >= UINT32_MAX || (count && records == NULL))
+        return RB_E_ARGUMENT;
+    uint64_t cells = (uint64_t)form->bound_count + 1, found = 0, i = 0;
+    const uint8_t *record = records;
+    for (; i < count; i++, record += form->slot_bytes) {
+        int64_t code = code_of(form, record);
+        if (code < 0)
+            continue;
+        if ((uint64_t)code >= tally->code_count)
+            break;
+        uint64_t place = tally->places[code];
+        if (place == 0) {
+            if (found == tally->room)
+                break;
+            tally->codes[found] = code;
+            tally->nanos[found] = 0;
+            memset(tally->counts + found * cells, 0, cells * sizeof *tally->counts);
+            memset(tally->last + found * cells, 0, cells * sizeof *tally->last);
+            tally->places[code] = (uint32_t)(place = ++found);
+        }
+        uint64_t lasted = nanos_of(record);
+        uint64_t at = (place - 1) * cells + cell_of(form, lasted);
+        uint32_t flags;
+        memcpy(&flags, record + offsetof(rb_record, flags), sizeof flags);
+        tally->counts[at]++;
+        tally->nanos[place - 1] += (double)lasted;
+        tally->last[at] = (flags & tally->flags) == tally->flags ? (uint32_t)i + 1 : tally->last[at];
+    }
+    for (uint64_t k = 0; k < found; k++)
+        tally->places[tally->codes[k]] = 0;
+    tally->found = found;
+    return (int64_t)i;
+}
+
+/* `last` is below the number of records. */
+static rb_exemplar exemplar_of(const rb_span_form *form, const uint8_t *records, uint32_t last, int64_t place)
+{
+    const uint8_t *at = records + (uint64_t)last * form->slot_bytes;
+    rb_record record;
+    memcpy(&record, at, sizeof record);
+    rb_exemplar made = {.place = place, .end_unix_nano = record.end_unix_nano, .nanos = (double)nanos_of(at)};
+    memcpy(made.trace_id, record.trace_id, sizeof made.trace_id);
+    memcpy(made.span_id, record.span_id, sizeof made.span_id);
+    return made;
+}
+
+int64_t rb_list_tally(const rb_span_form *form, const void *records, uint64_t count, const rb_span_tally *tally,
+                      const int64_t *rows, int64_t buckets, const int64_t *bucket_of_cell, rb_tally_cells *out)
+{
+    if (!is_form(form) || !is_tally(tally) || out == NULL || tally->found > tally->room ||
+        (tally->found && (records == NULL || rows == NULL || !out->at || !out->cells || !out->counts)))
+        return RB_E_ARGUMENT;
+    uint64_t cells = (uint64_t)form->bound_count + 1, written = 0;
+    out->exemplar_count = 0;
+    for (uint64_t k = 0; k < tally->found; k++) {
+        const uint32_t *counts = tally->counts + k * cells, *lasts = tally->last + k * cells;
+        for (uint64_t cell = 0, bucket_last = 0; cell < cells; cell++) {
+            if (counts[cell]) {
+                out->at[written] = (int64_t)k;
+                out->cells[written] = (int64_t)cell;
+                out->counts[written++] = counts[cell];
+            }
+            bucket_last = lasts[cell] > bucket_last ? lasts[cell] : bucket_last;
+            int64_t bucket = bucket_of_cell ? bucket_of_cell[cell] : (int64_t)cell;
+            if (bucket_last == 0 || (bucket_of_cell && cell + 1 < cells && bucket_of_cell[cell + 1] == bucket))
+                continue;
+            if (out->exemplars && bucket_last <= count)
+                out->exemplars[out->exemplar_count++] =
+                    exemplar_of(form, records, (uint32_t)bucket_last - 1, rows[k] * buckets + bucket);
+            bucket_last = 0;
+        }
+    }
+    return (int64_t)written;
+}

@@ -8,6 +8,7 @@
 #ifndef RINGBUF_ACCOUNTING_SPAN_CODES_H
 #define RINGBUF_ACCOUNTING_SPAN_CODES_H
 
+#include "accounting/exemplars.h"
 #include "ringbuf.h"
 
 /* [ABI] */
@@ -42,6 +43,28 @@ typedef struct rb_span_series {
     double *nanos; /* of each row, the sum of durations */
     uint64_t row_count;
 } rb_span_series;
+
+/* What spans of one look add, by the codes that occur, in the order of the first of each. */
+typedef struct rb_span_tally {
+    uint32_t *places; /* of each code: zeros, before and after */
+    uint64_t code_count;
+    uint64_t room; /* codes that there is room for below */
+    int64_t *codes;
+    double *nanos;    /* sum of durations */
+    uint32_t *counts; /* by cell, of which there are bound_count + 1 */
+    uint32_t *last;   /* likewise: 1 + the index of the last record whose flags have all of `flags`; 0: none */
+    uint32_t flags;
+    uint64_t found; /* how many codes occur */
+} rb_span_tally;
+
+/* A tally without what is zero: room for as many as it has cells, in each. */
+typedef struct rb_tally_cells {
+    int64_t *at; /* which of the codes that occur */
+    int64_t *cells;
+    int64_t *counts;
+    rb_exemplar *exemplars; /* of each bucket that has one; NULL: none are wanted */
+    uint64_t exemplar_count;
+} rb_tally_cells;
 /* [/ABI] */
 
 /* [COLD] */
@@ -60,6 +83,26 @@ int rb_code_spans(const rb_span_form *form, const void *records, uint64_t count,
  * Returns: how many were counted or passed over; RB_E_ARGUMENT, also for a code, a row or a block that there is not.
  */
 int64_t rb_count_spans(const rb_span_form *form, const void *records, uint64_t count, const rb_span_series *series);
+
+/*
+ * rb_tally_spans - sum records up, in their order, up to the first whose code has no room; one whose code is -1 is
+ * passed over.
+ *
+ * Returns: how many were counted or passed over; RB_E_ARGUMENT, also for more records than an index can tell apart.
+ */
+int64_t rb_tally_spans(const rb_span_form *form, const void *records, uint64_t count, rb_span_tally *tally);
+
+/*
+ * rb_list_tally - write the cells of a tally that counted anything, and the last span of each bucket that has one.
+ *
+ * records: as rb_tally_spans had them.
+ * rows: of each code that occurs: an exemplar's place is the row times `buckets`, and its bucket.
+ * bucket_of_cell: of each cell, ascending; NULL: each is one.
+ *
+ * Returns how many cells were written, or RB_E_ARGUMENT.
+ */
+int64_t rb_list_tally(const rb_span_form *form, const void *records, uint64_t count, const rb_span_tally *tally,
+                      const int64_t *rows, int64_t buckets, const int64_t *bucket_of_cell, rb_tally_cells *out);
 /* [/COLD] */
 
 #endif

@@ -59,6 +59,7 @@ class ExemplarReservoir:
 
     Attributes:
         buckets: as given.
+        flags: what a span has that may be one.
     """
 
     def __init__(
@@ -69,10 +70,14 @@ class ExemplarReservoir:
         clock_unix_nano: Callable[[], int] = time.time_ns,
     ) -> None:
         self.buckets = buckets
-        self._flags = _FLAGS[of]
+        self.flags = _FLAGS[of]
         self._clock_nano = clock_nano
         self._clock_unix_nano = clock_unix_nano
         self._held = np.zeros(buckets, _dtype())
+
+    def empty(self, count: int) -> np.ndarray:
+        """Return an array of so many exemplars, not filled."""
+        return np.empty(count, self._held.dtype)
 
     def make_room(self, rows: int) -> None:
         """Let there be so many series."""
@@ -95,7 +100,7 @@ class ExemplarReservoir:
         taken = np.zeros(len(rows) * self.buckets, np.uint8)
         found = np.empty(min(len(taken), len(places)), self._held.dtype)
         count = lib.rb_pick_exemplars(
-            *(records, len(places), slot_bytes, self._flags),
+            *(records, len(places), slot_bytes, self.flags),
             *(ffi.from_buffer("int64_t[]", places), ffi.from_buffer("double[]", nanos)),
             *(len(taken), ffi.from_buffer("uint8_t[]", taken), _of(found)),
         )

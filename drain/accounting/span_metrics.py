@@ -15,6 +15,7 @@ from drain.accounting.cell_counts import CellCounts
 from drain.accounting.exemplars import Exemplar, ExemplarReservoir, exemplars
 from drain.accounting.exponential_buckets import BOUNDS_NANO
 from drain.accounting.label_names import SERVICE_LABEL, SPAN_NAME_LABEL, label_names, label_value
+from drain.accounting.span_tally import SpanTally
 from drain.otlp.encode_plan import find_spans
 from ringbuf._ringbuf import ffi, lib
 
@@ -100,6 +101,7 @@ class SpanMetrics:
         cells_nano: where the cells end, in nanoseconds, ascending; uint64.
         reservoir: has the exemplars; None: there are to be none.
         bucket_of_cell: int64, shape (cells,); None: each is one.
+        tally: sums spans up, for the thread that counts.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class SpanMetrics:
         buckets = np.searchsorted(self._explicit_starts, np.arange(self.cells), side="right") - 1
         self.bucket_of_cell = buckets if exponential else None
         self.reservoir = None if exemplars == "always_off" else ExemplarReservoir(len(explicit) + 1, exemplars)
+        self.tally = SpanTally(self.cells, self.reservoir, self.bucket_of_cell)
         # The shortest buckets share bounds, since there is nothing between two nanoseconds: the first of them counts.
         self._exponential_bounds, self._exponential_at = np.unique(np.array(BOUNDS_NANO, np.uint64), return_index=True)
         self._exponential_starts = self._starts(self._exponential_bounds)[:-1] if exponential else None
@@ -323,6 +326,13 @@ class SpanCounter:
         if not len(records):
             return None
         data = _bytes_of(records)
+        tally = self._metrics.tally
+        occurring = tally.codes(self._form, data, len(records))
+        if occurring is not None:
+            rows, are_distinct = self._rows(occurring)
+            if are_distinct:
+                found = tally.cells(self._form, data, len(records), rows, with_exemplars=with_exemplars)
+                return SpanSummary(rows, *found)
         codes, cells, nanos = self._coded(data, len(records))
         rows, at = self._by_series(codes)
         width = self._metrics.cells
@@ -429,7 +439,7 @@ class SpanCounter:
         return form, (labels, bounds)
 
     def _rows(self, codes: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Return the series' row of each code, and whether no two are the same; codes ascend, each there once."""
+        """Return the series' row of each code, and whether no two are the same; each code is there once."""
         rows, is_new = self._look_up(codes)
         room = _KNOWN_CODES_PER_SERIES * self._metrics.max_series - len(self._known_codes)
         if room > 0 and is_new.any():

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from drain.accounting import span_tally
 from drain.accounting.exponential_buckets import bucket
 from drain.accounting.label_names import label_names
 from drain.accounting.snapshot import Snapshot, SnapshotExchange
@@ -101,6 +102,24 @@ def one_by_one(layout: SpanLayout, batches: list[Any], spans: SpanMetrics) -> di
 def test_a_batch_adds_what_its_spans_add_one_by_one(case: tuple[SpanLayout, list[Any]]) -> None:
     layout, batches = case
     spans = SpanMetrics(MAX_SERIES)
+    for records in batches:
+        count(spans, layout, records)
+    assert series_of(spans) == one_by_one(layout, batches, spans)
+
+
+@given(
+    layouts(types=FIXED_TYPES).flatmap(
+        lambda layout: st.tuples(st.just(layout), st.lists(any_records_for(layout), max_size=3))
+    ),
+    st.booleans(),
+)
+def test_so_does_one_of_more_series_than_are_summed_up_in_one_pass(
+    case: tuple[SpanLayout, list[Any]], exponential: bool
+) -> None:
+    layout, batches = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(span_tally, "_CELLS", 1)  # room for one
+        spans = SpanMetrics(MAX_SERIES, exponential=exponential)
     for records in batches:
         count(spans, layout, records)
     assert series_of(spans) == one_by_one(layout, batches, spans)

@@ -105,3 +105,63 @@ def test_a_code_or_a_row_that_there_is_not_is_refused(rows: list[int], row_count
 
 def test_nor_is_by_a_form_that_is_not_sound() -> None:
     assert counted([0, 1], 2, slot_bytes=0)[0] == lib.RB_E_ARGUMENT
+
+
+def tallied(
+    names: Sequence[int], *, room: int, codes: int = 3, flags: int = 0, **form: Any
+) -> tuple[int, list[int], list[int], list[int], list[int]]:
+    """Tally records of names, each 1 ns longer than the one before, the first sampled.
+
+    Returns:
+        what C returns, the codes that occur, counts and last records by cell, and the places afterwards.
+    """
+    records = ffi.new("uint8_t[]", len(names) * SLOT)
+    for at, name in enumerate(names):
+        record = ffi.cast("rb_record *", records + at * SLOT)
+        record.name, record.end_unix_nano, record.flags = name, 9 + at, at == 0
+    bounds = ffi.new("uint64_t[]", [10])
+    whole = {"slot_bytes": SLOT, "names": 3, "bound_count": 1, "bounds_nano": bounds}
+    of = ffi.new("rb_span_form *", {**whole, **form})
+    places, found, nanos = ffi.new("uint32_t[]", 3), ffi.new("int64_t[]", 3), ffi.new("double[]", 3)
+    counts, last = (ffi.new("uint32_t[]", [99] * 6) for _ in range(2))
+    tally = ffi.new("rb_span_tally *", [places, codes, room, found, nanos, counts, last, flags, 0])
+    result = int(lib.rb_tally_spans(of, records, len(names), tally))
+    used = 2 * tally.found
+    return result, list(found)[: tally.found], list(counts)[:used], list(last)[:used], list(places)
+
+
+def test_spans_are_summed_up_by_code_in_the_order_of_the_first_of_each() -> None:
+    assert tallied([2, 7, 0, 2], room=3) == (4, [2, 0], [1, 1, 0, 1], [1, 4, 0, 3], [0, 0, 0])
+
+
+def test_the_last_of_a_cell_is_one_that_has_the_flags() -> None:
+    assert tallied([2, 2, 2], room=3, flags=1)[2:4] == ([2, 1], [1, 0])
+
+
+def test_spans_are_summed_up_to_the_first_that_has_no_room() -> None:
+    assert tallied([2, 2, 0, 2], room=1) == (2, [2], [2, 0], [2, 0], [0, 0, 0])
+    assert tallied([0, 1, 2], room=3, codes=2) == (2, [0, 1], [1, 0, 1, 0], [1, 0, 2, 0], [0, 0, 0])
+    assert tallied([0], room=0) == (0, [], [], [], [0, 0, 0])
+
+
+@pytest.mark.parametrize("form", [{"slot_bytes": 0}, {"bounds_nano": ffi.NULL}])
+def test_nothing_is_summed_up_by_a_form_that_is_not_sound(form: dict[str, Any]) -> None:
+    assert tallied([0], room=3, **form)[0] == lib.RB_E_ARGUMENT
+
+
+def test_more_codes_than_there_is_room_for_are_not_listed() -> None:
+    records, bounds = ffi.new("uint8_t[]", SLOT), ffi.new("uint64_t[]", [10])
+    form = ffi.new("rb_span_form *", {"slot_bytes": SLOT, "names": 1, "bound_count": 1, "bounds_nano": bounds})
+    places, codes, nanos = ffi.new("uint32_t[]", 1), ffi.new("int64_t[]", 1), ffi.new("double[]", 1)
+    counts, last = (ffi.new("uint32_t[]", [1, 2]) for _ in range(2))
+    cells = [ffi.new("int64_t[]", 2) for _ in range(3)]
+    exemplars = ffi.new("rb_exemplar[]", 2)
+    out = ffi.new("rb_tally_cells *", [*cells, exemplars, 0])
+
+    def listed(found: int, count: int) -> int:
+        tally = ffi.new("rb_span_tally *", [places, 1, 1, codes, nanos, counts, last, 0, found])
+        return int(lib.rb_list_tally(form, records, count, tally, codes, 2, ffi.NULL, out))
+
+    assert (listed(1, 1), out.exemplar_count) == (2, 1)  # there is no second record
+    assert (list(cells[1]), list(cells[2])) == ([0, 1], [1, 2])
+    assert listed(2, 1) == lib.RB_E_ARGUMENT
