@@ -67,7 +67,8 @@ class Copier:
 
     Attributes:
         batch_bytes: as given, until somebody changes it.
-        is_short: since somebody last said that it is not, there was no room in the hold for what a lane has.
+        has_left: since somebody last said that it is not so, a look left records in a lane.
+        is_short: likewise, there was no room in the hold for what a lane has.
         not_delivered: spans and records that were released without a delivery: rejected, dead letters, invalid.
     """
 
@@ -92,12 +93,12 @@ class Copier:
         self._clock = clock
         self._came_late = False
         self._taken = 0  # records into the hold
-        self._has_left = False  # records in a lane, as of its poll
         self._unreleased: dict[Lane, Ring] = {}  # lanes out of which something is on its way
         self._holder = None if late is None else LaneHolder(late, self._count)
         self._late = late
         self.not_delivered = 0
         self.is_short = False
+        self.has_left = False
 
     def came_late(self) -> bool:
         """Return whether a lane was found half full since this was last asked."""
@@ -105,9 +106,9 @@ class Copier:
         return came_late
 
     def may_gather(self) -> bool:
-        """Return whether more may gather: since the last call some came, or many were held, and no lane has more."""
-        may = self._taken >= (1 if self._late is None else _MANY) and not self._has_left
-        self._taken, self._has_left = 0, False
+        """Return whether more may gather: since the last call some came, or many were held, and no look left any."""
+        may = self._taken >= (1 if self._late is None else _MANY) and not self.has_left
+        self._taken = 0
         return may
 
     def serve(self, ring: Ring) -> bool:
@@ -164,7 +165,7 @@ class Copier:
             invalid = holder.read(ring, lane, self._batcher.max_spans)
             left = ring.ready(lane)
             self._taken += ready - left
-            self._has_left |= left > 0
+            self.has_left |= left > 0
             if invalid is None:
                 self.is_short = True
                 continue
@@ -203,7 +204,7 @@ class Copier:
             else:
                 segment.outcome = Outcome(invalid=invalid, sampled_out=sampled_out)
         self._taken += len(records)
-        self._has_left |= ring.ready(lane) > 0
+        self.has_left |= ring.ready(lane) > 0
         self._unreleased[lane] = ring  # before what may find the file unsound: what is on its way is still settled
         ring.release(lane)  # where nothing waits that is to be delivered
         if lane.unreleased * _URGENT_SHARE >= ring.capacity_slots:

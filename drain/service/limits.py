@@ -10,7 +10,7 @@ class Limits:
     """How batches are made, and how long a stop may take.
 
     Attributes:
-        batch_spans: spans in a batch.
+        batch_spans: spans in a batch, at most.
         batch_bytes: of a batch, before compression.
         batch_delay: seconds that a batch waits for more spans.
         concurrency: batches that are sent at the same time.

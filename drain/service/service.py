@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 _TEND_SECONDS: Final = 1.0
 _SHORT_SECONDS: Final = 0.05  # a hold without room is looked at so often; what a delivery frees is seen at once
+# A batch of so many waits for no more: what a request costs beside its spans is shared by enough. What is in the rings
+# already goes along, up to the bounds of a batch: the more there is, the fewer requests it takes.
+_ENOUGH_SPANS: Final = 8192
 # However small the requests become that a backend is to answer in time: each batch costs some milliseconds, and those
 # of single spans could not be spooled as fast as they come. What is too large is cut again before it is sent.
 _LEAST_BATCH_SPANS: Final = 512
@@ -303,7 +306,7 @@ class Service:
 
     def _serve_rings(self) -> bool:
         """Copy a bounded part of each ring that has something; return whether there was anything."""
-        worked = self._copier.is_short = False
+        worked = self._copier.is_short = self._copier.has_left = False
         for ring in self._reader.watch.with_news():
             if self._is_full:
                 break
@@ -360,7 +363,9 @@ class Service:
         return self._send_full()
 
     def _is_due(self) -> bool:
-        return self._shutdown.is_finishing or self._batcher.is_urgent or self._seconds_of_delay() <= 0.0
+        is_enough = self._batcher.spans >= _ENOUGH_SPANS and not self._copier.has_left
+        is_asked = self._shutdown.is_finishing or self._batcher.is_urgent
+        return is_enough or is_asked or self._seconds_of_delay() <= 0.0
 
     def _seconds_of_delay(self) -> float:
         """Return for how long the open batch may still wait for more spans."""

@@ -259,7 +259,9 @@ class Settings(BaseSettings):
     dead_letter_bytes: Bytes = _state(
         "Of the refused batches that are kept; the oldest are deleted.", default=256 << 20, ge=0
     )
-    batch_spans: int = Field(8192, ge=1, le=1_000_000, description="Spans in a batch.")
+    batch_spans: int = Field(
+        16384, ge=1, le=1_000_000, description="Spans in a batch at most; with 8192 it waits for no more to come."
+    )
     batch_bytes: Bytes = Field(4_000_000, ge=1000, le=1 << 30, description="Bytes of a batch, before compression.")
     batch_delay: Seconds = Field(
         0.2,

@@ -174,7 +174,7 @@ def test_the_description_is_toml_that_reads_back_and_hides_headers(toml: Path, m
     assert "topsecret" not in text
     assert tomllib.loads(text)["headers"] == {"api-key": "(hidden)"}
     assert 'exporter = "otlp"  # --exporter' in text
-    assert "batch_spans = 8192  # default" in text
+    assert "batch_spans = 16384  # default" in text
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_HEADERS")
     toml.write_text(load({"batch_spans": 77, "output": "a b\\c"}, None).describe())
     settings = load({}, toml).settings
