@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
 from ringbuf.log import wait_until_told
 from tests import fakes, nursery, waiting
+from tests.examples import ABOUT_CHANCE
 from tests.python import ROOT
 
 if TYPE_CHECKING:
@@ -36,9 +38,17 @@ STAY_UNTIL_EXIT = (b"multiprocessing.resource_tracker", b"multiprocessing.forkse
 
 gc.disable()  # what is collected, thousands of tests, all stays: nothing is to look through it, now or later
 
-hypothesis.settings.register_profile("full", deadline=None, print_blob=True)
-# The same examples each time, so that a run is like the one before; `make prove` looks for others.
-hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("full"), max_examples=8, derandomize=True)
+# How long a machine takes to draw says nothing of the product, nor does a seed that draws in vain more often than most.
+hypothesis.settings.register_profile("full", deadline=None, print_blob=True, suppress_health_check=ABOUT_CHANCE)
+# The same examples each time, so that a run is like the one before, and so is whether they are drawn in vain; `make
+# prove` looks for others.
+hypothesis.settings.register_profile(
+    "quick",
+    hypothesis.settings.get_profile("full"),
+    max_examples=8,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("quick")  # `make prove` names the other
 
 LEFT_OUT = pytest.StashKey[frozenset[str]]()

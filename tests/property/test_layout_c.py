@@ -19,7 +19,7 @@ import ringbuf
 from ringbuf.layout.layout import CORE_OFFSETS, Attribute, AttributeType, SpanLayout
 from ringbuf.layout.value import cut_utf8
 from ringbuf.layout_c import _Header, to_c_header
-from tests.examples import examples
+from tests.examples import ABOUT_CHANCE, examples
 from tests.property.strategies import attribute_values_for, layouts, readable, text, wide_text
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def compiler(request: pytest.FixtureRequest, c_compiler: str, debian_program: Ca
 @settings(
     max_examples=examples(20),
     phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, *ABOUT_CHANCE],
 )
 @given(some=st.lists(filled(), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM))
 def test_records_filled_by_the_generated_setters_are_read_by_the_layout(

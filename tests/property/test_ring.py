@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -20,7 +20,7 @@ from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from tests.conftest import SESSION, SHM
 from tests.consumer import OUTCOMES, Consumer, records_in, rings_in
-from tests.examples import examples
+from tests.examples import ABOUT_CHANCE, examples
 from tests.property.strategies import attribute_values_for, layouts, readable, records_for, u64
 
 if TYPE_CHECKING:
@@ -338,6 +338,6 @@ class RingModel(RuleBasedStateMachine):
 
 
 RingModel.TestCase.settings = settings(
-    max_examples=examples(100), stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=examples(100), stateful_step_count=40, suppress_health_check=ABOUT_CHANCE
 )
 TestRingModel = RingModel.TestCase

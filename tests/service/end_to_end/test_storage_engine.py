@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ringbuf
-from tests.examples import examples
+from tests.examples import ABOUT_CHANCE, examples
 from tests.service.draining import run_once, spans_in_file
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def test_the_programs_spans_nest_and_say_what_it_did(spans: list[Span]) -> None:
     assert {values["kv.files"] for values in compactions} == {5}
 
 
-@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture, *ABOUT_CHANCE])
 @given(
     steps=st.lists(
         st.tuples(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
@@ -23,7 +23,7 @@ from ringbuf._hot import lib as hot
 from ringbuf._ringbuf import ffi, lib
 from ringbuf.layout.layout import CORE_OFFSETS
 from tests.conftest import SESSION, SHM
-from tests.examples import examples
+from tests.examples import ABOUT_CHANCE, examples
 from tests.property.strategies import layouts
 from tests.service.c_producer import CProducer
 from tests.service.draining import LAYOUT, MemoryBackend, SteppedDrain, emit, quarantined, ring_files, spans_of
@@ -164,9 +164,7 @@ def check(served: tuple[str | None, list[TracesData]]) -> None:
     assert sum(len(spans_of(request)) for request in requests) == (10 if reason is None else 5)
 
 
-SETTINGS = settings(
-    max_examples=examples(120), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+SETTINGS = settings(max_examples=examples(120), suppress_health_check=ABOUT_CHANCE)
 
 
 @SETTINGS
