@@ -65,7 +65,7 @@ _FLAGS: Final = 0x103  # sampled; the id is random; whether the parent is remote
 _ERROR: Final = 2
 _RANDOMNESS: Final = 2**56
 _DIGITS: Final = 14
-_SIGMAS: Final = 4
+_SIGMAS: Final = 7
 
 
 class Task(NamedTuple):

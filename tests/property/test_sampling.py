@@ -20,6 +20,7 @@ from tests.examples import examples
 from tests.seeds import drawn_seed
 
 SECOND: Final = 10**9
+SIGMAS: Final = 7  # where `make prove` draws another seed each time: of 10^9 sound runs none is to fail
 Arrivals = list[tuple[int, SeenSpan]]
 
 
@@ -278,8 +279,8 @@ def test_a_rate_keeps_its_number_in_the_mean(rate: int) -> None:
     rules = Rules((Rule("errors", statuses=frozenset({2}), traces_per_second=10), Rule(DEFAULT, ratio=0.0)))
     kept = [fate for fate in run(arrivals, rules) if fate.is_kept and fate.span.end_unix_nano >= SECOND]
     expected = (seconds - 1) * min(rate, 10)
-    assert abs(len(kept) - expected) <= (0 if rate <= 10 else 5 * math.sqrt(expected)), f"seed {seed}"
+    assert abs(len(kept) - expected) <= (0 if rate <= 10 else SIGMAS * math.sqrt(expected)), f"seed {seed}"
     # Also where it changes all the time what is kept stands for all.
     estimate = sum(THRESHOLDS / (THRESHOLDS - (fate.threshold or 0)) for fate in kept)
     variance = sum((THRESHOLDS / (THRESHOLDS - (fate.threshold or 0))) ** 2 for fate in kept)
-    assert abs(estimate - (seconds - 1) * rate) <= 5 * math.sqrt(variance), f"seed {seed}"
+    assert abs(estimate - (seconds - 1) * rate) <= SIGMAS * math.sqrt(variance), f"seed {seed}"

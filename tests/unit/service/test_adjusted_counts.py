@@ -33,6 +33,7 @@ TENTH: Final = threshold_of(0.1)
 RULES: Final = Rules((ERRORS, Rule("rest", ratio=0.02, spans=("w*",)), Rule(DEFAULT)))
 
 
+SIGMAS: Final = 7  # where `make prove` draws another seed each time: of 10^9 sound runs none is to fail
 KINDS: Final = ("consistent", "traceidratio", "a remote parent's", "carried", "carried with rv")
 KNOWN: Final = ("consistent", "carried", "carried with rv")
 
@@ -160,9 +161,9 @@ def test_a_storm_of_errors_is_kept_at_the_bound_and_stands_for_all(spans_a_secon
     # Nothing is known in the first second; then the bound holds, whatever comes.
     assert kept_in[0] == spans_a_second
     rates = [kept_in[second] for second in range(2, seconds)]
-    assert abs(np.mean(rates) - bound) < 5 * math.sqrt(bound / len(rates)), f"{rates}, seed {seed}"
+    assert abs(np.mean(rates) - bound) < SIGMAS * math.sqrt(bound / len(rates)), f"{rates}, seed {seed}"
     thresholds = [stated(span.trace_state).threshold for span in bench.delivered.values()]
     assert None not in thresholds
     stands_for = np.array([THRESHOLDS / (THRESHOLDS - (threshold or 0)) for threshold in thresholds])
     sigma = math.sqrt(float((stands_for * (stands_for - 1)).sum()))
-    assert abs(stands_for.sum() - emitted) <= 5 * sigma, f"seed {seed}"
+    assert abs(stands_for.sum() - emitted) <= SIGMAS * sigma, f"seed {seed}"
