@@ -88,6 +88,7 @@ def test_beside_readers_the_drain_delivers_everything_once(ring_dir: Path, tmp_p
             contextlib.ExitStack() as at_the_end,
         ):
             at_the_end.callback(sink.kill)  # a failure would wait for it, and it for the tail, which ends after it
+            tail.close_output()  # else its end would be read here, past a sink that is held up
             for first in range(0, total, step):
                 producer.tell(f"emit {first} {first + step}")
                 producer.expect(f"emitted {step}")
