@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.fleet.network import inside
-from tests.service.draining import SECONDS, DrainProcess
+from tests.service.draining import SECONDS, DrainProcess, ring_files
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -142,12 +142,22 @@ class Fleet:
             found = arrived()
             return all(found.distinct(name) >= counts[name]["published"] for name in self.hosts)
 
-        until(
-            is_home,
-            lambda: time.sleep(0.2),
-            within=3 * SECONDS,
-            why=lambda: f"{counts} { ({name: arrived().distinct(name) for name in self.hosts}) }",
-        )
+        def is_whole() -> bool:
+            # Nobody can say how many a victim had published; but none may be missing that came before the last.
+            found = (arrived().numbers.get(f"victim-{victim}", Counter()) for victim in range(self._victims))
+            return all(set(numbers) == set(range(len(numbers))) for numbers in found)
+
+        def wait_for(condition: Callable[[], bool]) -> None:
+            until(
+                condition,
+                lambda: time.sleep(0.2),
+                within=3 * SECONDS,
+                why=lambda: f"{counts} { ({name: len(numbers) for name, numbers in arrived().numbers.items()}) }",
+            )
+
+        wait_for(is_home)
+        until(lambda: not [ring for host in self.hosts.values() for ring in ring_files(host.ring_dir)])
+        wait_for(is_whole)  # as long as the drains run: what waits at their end stays where it is
         sums = {}
         for name, host in self.hosts.items():
             assert host.drain.stop() in {0, 1}, host.drain.log.read_text()  # 1: there were drops, which are counted
@@ -165,10 +175,7 @@ class Fleet:
             dropped = sum(counts[name][word] for word in ("full", "contended", "local"))
             assert counts[name]["attempts"] == len(numbers) + dropped + lost + waiting, sums[name]
             assert counts[name]["published"] == audit["published"], sums[name]
-        for victim in range(self._victims):
-            # Nobody can say how many it had published; but none may be missing that came before the last.
-            numbers = arrived().numbers.get(f"victim-{victim}", Counter())
-            assert set(numbers) == set(range(len(numbers)))
+        wait_for(is_whole)  # a gateway may have what it has not handed on
         return sums
 
     def _drain(self, name: str, ring_dir: Path) -> DrainProcess:

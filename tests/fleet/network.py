@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -213,11 +214,16 @@ def inside(node: Node) -> Iterator[None]:
 
 
 def remove_what_is_left() -> None:
-    """Remove the namespaces of processes that are no more."""
-    for path in _NAMED.glob(f"{_FAMILY}[0-9]*-*"):
-        pid = path.name.removeprefix(_FAMILY).partition("-")[0]
-        if not Path("/proc", pid).exists():
-            _remove(f"{_FAMILY}{pid}-")
+    """Remove the namespaces of processes that are no more; of two who find the same, one waits for the other."""
+    descriptor = os.open(_NAMED.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for path in _NAMED.glob(f"{_FAMILY}[0-9]*-*"):
+            pid = path.name.removeprefix(_FAMILY).partition("-")[0]
+            if not Path("/proc", pid).exists():
+                _remove(f"{_FAMILY}{pid}-")
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.fleet.network import Network, Node
 
 BROKERS: Final = (1, 2, 3)
-PARTITIONS: Final = 4
+PARTITIONS: Final = 16  # the cluster keeps 5 MiB of each: more than comes while the reader is held up
 PASSING: Final = (6, 7, 19, 20, 89)
 IN_ONE_POLL: Final = 1000
 
@@ -85,6 +85,7 @@ class KafkaStorm:
         with inside(self.node):
             self.cluster = fleet.stack.enter_context(MockCluster(len(BROKERS), PARTITIONS))
             own = {"bootstrap.servers": self.cluster.bootstrap, "group.id": "fleet", "enable.auto.commit": False}
+            own |= {"auto.offset.reset": "error"}  # what the cluster has no more is told, and not passed over
             self.reader: Any = Consumer({**own, "log_level": 0, "reconnect.backoff.max.ms": 500})
             fleet.stack.callback(self.reader.close)
             self.reader.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
@@ -114,9 +115,13 @@ class KafkaStorm:
                 self._strike_brokers(what, seconds)
 
     def arrived(self) -> Arrived:
+        from confluent_kafka import KafkaError  # noqa: PLC0415 - only where it is installed
+
         for message in self.reader.consume(IN_ONE_POLL, 0.1):
-            if message.error() is None:
+            error = message.error()
+            if error is None:
                 self._arrived.add([message.value()])
+            assert error is None or error.code() != KafkaError._AUTO_OFFSET_RESET, "the cluster forgot messages"
         return self._arrived
 
     def _strike_brokers(self, what: str, seconds: float) -> None:

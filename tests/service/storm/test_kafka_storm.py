@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from drain.replay.sources import kept_from_the_drain, read
 from tests.kafka.cluster import IMPATIENT, TOPIC, MockCluster
 from tests.service.draining import DrainProcess
 from tests.service.storm.test_storm import Storm, rage
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 BROKERS: Final = (1, 2, 3)
 PASSING: Final = (6, 7, 19, 20, 29, 45, 89)
 TOO_LARGE: Final = 10
-MOST_TOO_LARGE: Final = 4  # each halves what is sent: of one span alone it would make a dead letter
+MOST_TOO_LARGE: Final = 4  # each halves what is sent, and makes a dead letter of one span alone
 IN_ONE_POLL: Final = 1000
 
 
@@ -105,9 +106,14 @@ class KafkaStorm(Storm):
                     self.gone.append(error.str())
 
     def new_bodies(self) -> Iterator[bytes]:
+        """Return what the cluster got since the last look, and the dead letters, which are not missing either."""
         assert not self.gone, "the cluster forgot messages before they were read"
         while self.messages:
             yield self.messages.popleft()
+        for path in (self.folder / "state" / "dead-letters").glob("*.dead-letter"):
+            with kept_from_the_drain(path):
+                letters = [piece.request for piece in read(path, "protobuf", batch_spans=1000)]
+            yield from (letter.body for letter in letters if letter is not None)
 
     def end_reading(self) -> None:
         self.is_read.set()
