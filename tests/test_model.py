@@ -17,6 +17,7 @@ SOURCES = Path(__file__).parents[1] / "csrc"
 # Without partial-order reduction, which the models' `unless` leaves next to nothing of.
 PAN_FLAGS = ("-DSAFETY", "-DNOREDUCE", "-DCOLLAPSE", "-DMEMLIM=1500")
 MAX_DEPTH = 20_000
+SECONDS = 900  # the longest search takes a tenth of it on a machine with nothing else to do
 
 
 class Whole(NamedTuple):
@@ -189,7 +190,7 @@ class Verifier:
         return self._run("./pan", f"-m{MAX_DEPTH}", "-w22")
 
     def _run(self, *command: str | Path) -> str:
-        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=SECONDS, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -19,7 +20,9 @@ pytestmark = pytest.mark.prove
 
 ROOT = Path(__file__).parents[1]
 BUILDS = {"": "release"} | {sanitize: name for name, sanitize in SANITIZERS.items()}
+SECONDS = 600  # for a program that takes one, on a machine with much else to do
 WINGS = ("producer", "consumer", "shared")  # of csrc; the others are not in the programs of tests/c that judge here
+LOST = "the wake-up was lost"
 
 
 class Mutant(NamedTuple):
@@ -216,7 +219,7 @@ MUTANTS = {
         "rb_store_release(&lane->shared->tail, after);",
         "doorbell",
         "",
-        "the wake-up was lost",
+        LOST,
     ),
     "the drain says that it sleeps by a plain store": Mutant(
         "consumer/watch.c",
@@ -224,7 +227,7 @@ MUTANTS = {
         "rb_store32_relaxed(&lane->shared->sleeping, 1);",
         "doorbell",
         "",
-        "the wake-up was lost",
+        LOST,
     ),
     "the drain's last look comes first": Mutant(
         "consumer/watch.c",
@@ -233,7 +236,7 @@ MUTANTS = {
         "lane->shared->sleeping = 1; continue;",
         "doorbell",
         "",
-        "the wake-up was lost",
+        LOST,
     ),
     "the doorbell's word does not change": Mutant(
         "shared/doorbell_ring.c",
@@ -241,7 +244,7 @@ MUTANTS = {
         "FUTEX_OP(FUTEX_OP_ADD, 0,",
         "doorbell",
         "",
-        "the wake-up was lost",
+        LOST,
     ),
 }
 
@@ -251,6 +254,8 @@ def test_a_mutant_is_noticed(
     name: str, c_compiler: str, missing_debian: Callable[[str], NoReturn], ring_dir: Path, tmp_path: Path
 ) -> None:
     mutant = MUTANTS[name]
+    if mutant.complaint == LOST and len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("one processor sees its own stores in their order")
     tests = tmp_path / "tests"
     tests.mkdir()
     for source in (ROOT / "tests" / "c").rglob("*.[ch]"):
@@ -289,11 +294,13 @@ def test_a_mutant_is_noticed(
     assert built.returncode == 0, built.stderr
     # Where the test aborts, its ring stays.
     environment = os.environ | {"TSAN_OPTIONS": "halt_on_error=1", "RINGBUF_DIR": str(ring_dir)}
-    done = None
-    tries = 0
-    while tries < 5 and (done is None or done.returncode == 0):  # a race of a few nanoseconds may be missed once
-        done = subprocess.run([program], capture_output=True, text=True, check=False, timeout=120, env=environment)
-        tries += 1
-    assert done is not None
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([program], capture_output=True, text=True, check=False, timeout=SECONDS, env=environment)
+
+    done = run()
+    deadline = time.monotonic() + SECONDS
+    while done.returncode == 0 and time.monotonic() < deadline:  # a race of a few nanoseconds may be missed for long
+        done = run()
     assert done.returncode != 0, done.stdout
     assert mutant.complaint in done.stderr, done.stderr

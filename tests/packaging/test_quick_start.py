@@ -21,7 +21,7 @@ pytestmark = pytest.mark.prove
 
 PAGE = ROOT / "docs" / "quick-start.md"
 STEP = re.compile(r'^```(?P<kind>sh|python title="(?P<file>[^"]+)")\n(?P<text>.*?)^```', re.DOTALL | re.MULTILINE)
-SECONDS = 300
+SECONDS = 1200
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def gunicorn(folder: Path, ring_dir: Path, stock_url: str, **environment: str) -
     finally:
         process.terminate()
         try:
-            process.wait(60)
+            process.wait(SECONDS)
         finally:
             process.kill()
 
