@@ -158,7 +158,7 @@ DRAIN_POINTS: Final = (
     ),
     *_both("accounting.audit.Audit.ring_is_gone"),
     # the spool
-    *_both("spool.store.SpoolStore._open", "spool.database.SpoolDatabase._prepare"),
+    *_both("spool.store.SpoolStore._open", "spool.database.make_or_migrate"),
     *_both("spool.store.SpoolStore.tend"),
     *_both("spool.spool.Spool.put", "otlp.request.Request.gzip", "spool.store.SpoolStore.write", mood="away at first"),
     *_both("spool.reserve.Reserve.take", mood="away at first"),
