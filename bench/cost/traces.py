@@ -4,6 +4,9 @@
 Traces of ten spans, which come while the next N traces begin; all wait their five seconds, a half is kept. *Look* is
 the table's part alone; *all* is with what is due, its fates, and their places. The dict finds its list and appends.
 *Least* is the quickest of all looks: on a machine that others use, too, it is what the table takes when they do not.
+
+With `--full` the table has room for six tenths of them: each new trace has the oldest decided early. And one span in
+thirty fails, which decides its trace at once: so what becomes free lies in no order.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from ringbuf.dataplane import DATAPLANE_LAYOUT
 _SPANS_A_TRACE: Final = 10
 _LOOK: Final = 4096
 _WAIT_NANO: Final = 5_000_000_000
+_FAILING: Final = 1 / 30  # of the spans, in a full table
 _RULES: Final = Rules((Rule("errors", statuses=frozenset({2})), Rule(DEFAULT, ratio=0.5)), wait_nano=_WAIT_NANO)
 
 
@@ -38,11 +42,23 @@ class Round(NamedTuple):
 
 
 class Stream:
-    """Spans of traces that begin one after the other, `live` of them at a time, in looks."""
+    """Spans of traces that begin one after the other, `live` of them at a time, in looks.
 
-    def __init__(self, live: int, seed: int) -> None:
+    Args:
+        live: traces.
+        seed: of ids, and of which spans come when.
+        failing: share of the spans.
+
+    Attributes:
+        masks: of the look that came last, u64, shape (_LOOK,): bit 0 of those that fail.
+        now_nano: when it came.
+    """
+
+    def __init__(self, live: int, seed: int, *, failing: float) -> None:
         self._source = np.random.default_rng(seed)
         self._live = live
+        self._failing = failing
+        self.masks = np.full(_LOOK, 2, np.uint64)
         self._ids = self._source.integers(0, 256, (live, 16), np.uint8)
         self._spans = 0
         self._records = np.zeros(_LOOK, DATAPLANE_LAYOUT.dtype)
@@ -59,16 +75,19 @@ class Stream:
         begun = np.unique((traces + 1) % self._live)
         self._ids[begun] = self._source.integers(0, 256, (len(begun), 16), np.uint8)
         self._spans += _LOOK
+        if self._failing:
+            self.masks = np.where(self._source.random(_LOOK) < self._failing, np.uint64(3), np.uint64(2))
         self.now_nano += _WAIT_NANO * _LOOK // (self._live * _SPANS_A_TRACE)
         return self._records
 
 
-def measure(live: int, seconds: float, seed: int) -> Round:
+def measure(live: int, seconds: float, seed: int, *, is_full: bool) -> Round:
     """Fill a table with so many traces, then measure for some seconds of processor time."""
-    table = Traces(_RULES, bytes(16), traces=2 * live, spans=2 * live * _SPANS_A_TRACE, decided=live, look=_LOOK)
-    origin, masks = table.join(), np.full(_LOOK, 2, np.uint64)
+    room = live * 6 // 10 if is_full else 2 * live
+    table = Traces(_RULES, bytes(16), traces=room, spans=2 * live * _SPANS_A_TRACE, decided=live, look=_LOOK)
+    origin = table.join()
     places = np.arange(_LOOK, dtype=np.uint64)
-    stream = Stream(live, seed)
+    stream = Stream(live, seed, failing=_FAILING if is_full else 0)
     look_nano = all_nano = spans = 0
     least_nano = sys.maxsize
 
@@ -81,7 +100,7 @@ def measure(live: int, seconds: float, seed: int) -> Round:
         table.decide_due(stream.now_nano)
         take_all()
         middle = time.thread_time_ns()
-        looked = table.look(origin, records, masks, stream.now_nano)
+        looked = table.look(origin, records, stream.masks, stream.now_nano)
         end = time.thread_time_ns()
         table.place(looked, places[: len(looked.held)])
         take_all()
@@ -120,11 +139,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="(5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a round, of processor time (1)")
     parser.add_argument("--live", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="traces")
+    parser.add_argument("--full", action="store_true", help="a table without room for them")
     options = parser.parse_args()
     titles = ("traces that wait", "look ns", "least ns", "all ns", "dict ns", "look / dict")
     print("| " + " | ".join(titles) + " |\n" + "|" + " ---: |" * len(titles))
     for live in options.live:
-        rounds = [measure(live, options.seconds, seed) for seed in range(options.rounds)]
+        rounds = [measure(live, options.seconds, seed, is_full=options.full) for seed in range(options.rounds)]
         look, least, together, by_dict = (Figure.of(values) for values in list(zip(*rounds, strict=True))[:4])
         cells = [f"{rounds[-1].live:,}", *map(_shown, (look, least, together, by_dict, look.over(by_dict)))]
         print("| " + " | ".join(cells) + " |", flush=True)

@@ -45,6 +45,8 @@ static uint64_t lay_out(rb_traces *table, uint8_t *base)
     PART(spans, table->span_pool.room);
     PART(trace_pool.free, ((uint64_t)table->trace_pool.room + 63) / 64);
     PART(span_pool.free, ((uint64_t)table->span_pool.room + 63) / 64);
+    PART(trace_pool.blocks, rb_pool_blocks(table->trace_pool.room));
+    PART(span_pool.blocks, rb_pool_blocks(table->span_pool.room));
     PART(settled, table->span_pool.room);
 #undef PART
     return at;

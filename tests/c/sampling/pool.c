@@ -1,6 +1,6 @@
 /*
- * pool.c - entries of a pool: nobody has one that another has, all can be taken, and no more memory is used than was ever
- * needed at once, and a third.
+ * pool.c - entries of a pool: nobody has one that another has, all can be taken, no more memory is used than was ever
+ * needed at once, and a third, and the only free one of many is found without a look at them.
  */
 #include "sampling/pool.h"
 
@@ -8,9 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #define MOST 5000
+#define MANY (1u << 22) /* entries: their bits are 128 pages */
 #define TURNS 200000
 
 static uint64_t state;
@@ -25,11 +28,12 @@ static uint64_t drawn(void)
 static void every_entry_is_one_owners(uint32_t room, uint32_t most)
 {
     static uint64_t bits[(MOST + 63) / 64];
-    static uint8_t is_taken[MOST];
+    static uint8_t blocks[MOST / RB_POOL_BLOCK + 8], is_taken[MOST];
     static uint32_t taken[MOST];
     memset(bits, 0, sizeof bits);
+    memset(blocks, 0, sizeof blocks);
     memset(is_taken, 0, sizeof is_taken);
-    rb_pool pool = {.free = bits, .room = room};
+    rb_pool pool = {.free = bits, .blocks = blocks, .room = room};
     uint32_t count = 0, highest = 0;
     for (int turn = 0; turn < TURNS; turn++) {
         assert(rb_pool_left(&pool) == room - count);
@@ -63,7 +67,8 @@ static void every_entry_is_one_owners(uint32_t room, uint32_t most)
 static void they_come_in_the_order_of_their_addresses(void)
 {
     static uint64_t bits[(MOST + 63) / 64];
-    rb_pool pool = {.free = bits, .room = MOST};
+    static uint8_t blocks[MOST / RB_POOL_BLOCK + 8];
+    rb_pool pool = {.free = bits, .blocks = blocks, .room = MOST};
     uint32_t numbers[MOST];
     for (uint32_t i = 0; i < MOST; i++)
         numbers[i] = rb_pool_take(&pool);
@@ -81,6 +86,30 @@ static void they_come_in_the_order_of_their_addresses(void)
     assert(turns <= 1);
 }
 
+/* All bits but those of the only free one, and of the one before it, are out of reach: to look at them is SIGSEGV. */
+static void the_only_free_one_is_found_wherever_it_lies(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = MANY / 8;
+    uint8_t *bits = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *blocks = calloc(rb_pool_blocks(MANY), 1);
+    assert(bits != MAP_FAILED && blocks != NULL);
+    rb_pool pool = {.free = (void *)bits, .blocks = blocks, .room = MANY};
+    for (uint32_t i = 0; i < MANY; i++)
+        rb_pool_take(&pool);
+    for (uint32_t turn = 0, before = MANY - 1, number; turn < 300; turn++, before = number) {
+        number = (before + RB_POOL_BLOCK + (uint32_t)drawn() % (MANY - 2 * RB_POOL_BLOCK)) % MANY;
+        assert(mprotect(bits, bytes, PROT_NONE) == 0);
+        assert(mprotect(bits + before / 8 / page * page, page, PROT_READ | PROT_WRITE) == 0);
+        assert(mprotect(bits + number / 8 / page * page, page, PROT_READ | PROT_WRITE) == 0);
+        rb_pool_give(&pool, number);
+        if (turn % 2)
+            rb_pool_look_ahead(&pool);
+        assert(rb_pool_take(&pool) == number && rb_pool_left(&pool) == 0);
+    }
+    munmap(bits, bytes);
+    free(blocks);
+}
+
 int main(void)
 {
     state = (uint64_t)time(NULL);
@@ -92,5 +121,6 @@ int main(void)
     every_entry_is_one_owners(MOST, 1000);
     every_entry_is_one_owners(MOST, MOST);
     they_come_in_the_order_of_their_addresses();
+    the_only_free_one_is_found_wherever_it_lies();
     return 0;
 }
