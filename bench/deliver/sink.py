@@ -2,7 +2,7 @@
 
 Prints its endpoint. Each line on standard input is answered by one line of JSON: how many spans, distinct span ids,
 requests and bytes on the wire came since the last, and how old the spans were (p50, p99, ms since their end); then they
-are forgotten.
+are forgotten. The line "forget" is answered by an empty object: they are forgotten at once.
 """
 
 from __future__ import annotations
@@ -133,8 +133,9 @@ def main() -> None:
     options = parser.parse_args()
     bodies = Bodies(keeps=options.bodies == "keep")
     print((serve_http if options.protocol == "http" else serve_grpc)(bodies), flush=True)
-    for _line in sys.stdin:
-        print(json.dumps(decoded(bodies.take())), flush=True)
+    for line in sys.stdin:
+        taken = bodies.take()
+        print(json.dumps({} if line == "forget\n" else decoded(taken)), flush=True)
 
 
 if __name__ == "__main__":

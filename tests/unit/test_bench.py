@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import math
 import subprocess
 import sys
 import time
@@ -170,6 +171,37 @@ def test_the_sink_counts_what_it_is_sent(sink: end_to_end.Sink) -> None:
     counts = sink.count()
     assert (counts["spans"], counts["ids"], counts["requests"]) == (60, 50, 2)
     assert sink.count()["spans"] == 0
+
+
+def test_the_sink_forgets_what_nobody_wants_counted(sink: end_to_end.Sink) -> None:
+    body = Encoder(DATAPLANE_LAYOUT, {}).encode(records(3)).body
+    with urllib3.PoolManager() as pool:
+        assert pool.request("POST", sink.endpoint, body=body).status == 200
+    sink.forget()
+    assert sink.count()["requests"] == 0
+
+
+@pytest.mark.parametrize("limit", [90_000, 499_999, 500_000, 1_300_000, 4_100_000])
+@pytest.mark.parametrize("unlucky", [0, 1, 3])
+def test_a_search_ends_close_below_what_holds(limit: int, unlucky: int) -> None:
+    """A trial that fails once, whatever its rate, does not lead it astray."""
+    search, tried = end_to_end.Search(500_000.0), []
+    for number in itertools.count():
+        if search.is_over:
+            break
+        assert number < 40
+        tried.append(search.rate)
+        search.note(holds=search.rate <= limit and number != unlucky)
+    assert search.good <= limit < 1.1 * search.good
+    steps = {round(8 * math.log2(rate / 500_000), 6) for rate in tried}
+    assert all(step.is_integer() for step in steps)
+
+
+def test_a_search_in_which_nothing_holds_ends() -> None:
+    search = end_to_end.Search(500_000.0)
+    while not search.is_over:
+        search.note(holds=False)
+    assert search.good == 0.0
 
 
 @pytest.mark.prove
