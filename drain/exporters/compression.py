@@ -1,4 +1,4 @@
-"""Compression of request bodies: gzip by ISA-L, zstd by libzstd, both at their fastest level."""
+"""Compression of request bodies, which each has for itself once it was asked for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     from drain.otlp.request import Request
 
 COMPRESSIONS: Final = ("none", "gzip", "zstd")
-
-_FASTEST: Final = 1
 
 
 def check_compression(name: str) -> None:
@@ -23,7 +21,7 @@ def check_compression(name: str) -> None:
 
 
 def compressed(request: Request, name: str) -> bytes:
-    """Return a request's body as it goes out; as gzip it is compressed once, however often it is sent.
+    """Return a request's body as it goes out; it is compressed once, however often it is sent.
 
     Args:
         request: whose body.
@@ -41,12 +39,4 @@ def compressed(request: Request, name: str) -> bytes:
         case "gzip":
             return request.gzip()
         case _:
-            return zstd(request.body)
-
-
-def zstd(body: bytes) -> bytes:
-    """Return a zstd frame (RFC 8878) with its content's size and checksum."""
-    import zstandard  # noqa: PLC0415 - loaded by whoever compresses
-
-    # A compressor serves one thread at a time, and exporters are called from several.
-    return zstandard.ZstdCompressor(level=_FASTEST, write_checksum=True).compress(body)
+            return request.zstd()

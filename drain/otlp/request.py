@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from drain.otlp.gzip_members import gzip, members
+from drain.otlp.zstd_frame import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,7 @@ class Request:
         "_is_one_member",
         "_lock",
         "_records",
+        "_zstd",
         "batch",
         "destination",
         "encoding",
@@ -87,6 +89,7 @@ class Request:
         self._body: bytes | None = body
         self._body_bytes: int | None = None  # where that is known without it
         self._gzip: bytes | None = None
+        self._zstd: bytes | None = None
         self._is_one_member = True  # as far as is known
         self._records: Records | None = None
         self._lock = threading.Lock()
@@ -170,7 +173,8 @@ class Request:
     def memory_bytes(self) -> int:
         """Bytes that it holds, in whatever form."""
         records = self._records
-        return len(self._body or b"") + len(self._gzip or b"") + (0 if records is None else records.size)
+        in_bytes = len(self._body or b"") + len(self._gzip or b"") + len(self._zstd or b"")
+        return in_bytes + (0 if records is None else records.size)
 
     def without_body(self) -> Request:
         """Return what is known of the same spans, where somebody else has the body."""
@@ -179,9 +183,9 @@ class Request:
     def numbered(self, batch: BatchNumber) -> Request:
         """Return the same with the number of a batch."""
         same = Request(b"", self.spans, self.encoding, self.destination, self.services, batch)
-        with self._lock:  # `gzip` changes two of them
+        with self._lock:  # `gzip` changes some of them together
             same._body, same._body_bytes = self._body, self._body_bytes
-            same._gzip, same._records = self._gzip, self._records
+            same._gzip, same._zstd, same._records = self._gzip, self._zstd, self._records
             same._is_one_member = self._is_one_member
         return same
 
@@ -203,6 +207,13 @@ class Request:
                 self.gzip_from = "body" if straight is None else "records"
                 self._records, self._is_one_member = None, True
             return self._gzip
+
+    def zstd(self) -> bytes:
+        """Return the body as a zstd frame, which is made once; of several threads that ask, one compresses."""
+        with self._lock:
+            if self._zstd is None:
+                self._zstd = zstd(self.body)
+            return self._zstd
 
     def __eq__(self, other: object) -> bool:
         """Whether the other has the same spans in the same encoding and destination, however they are compressed."""

@@ -22,13 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from drain.exporters.compression import zstd
 from drain.exporters.file import FileExporter
 from drain.exporters.file_options import FileOptions
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Result, Verdict
 from drain.exporters.rotation import rotated_files
 from drain.otlp.json_lines import from_json_line
+from drain.otlp.zstd_frame import zstd
 from drain.settings.otlp_environment import OtlpSettings
 from tests.clocks import Clock
 from tests.examples import examples

@@ -5,16 +5,17 @@ from __future__ import annotations
 import gzip
 import threading
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import structlog
+import zstandard
 
 from drain.accounting.outcome import Outcome
 from drain.delivery.dead_letters import DeadLetters
 from drain.exporters.make import make_exporter
 from drain.exporters.protocol import Verdict
-from drain.otlp import gzip_members
+from drain.otlp import gzip_members, zstd_frame
 from drain.otlp import request as request_module
 from drain.otlp.batch_number import BatchNumber
 from drain.otlp.gzip_members import gunzip
@@ -38,9 +39,9 @@ class Counts:
     """How often a body was compressed and decompressed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.gzip = self.gunzip = 0
+        self.gzip = self.gunzip = self.zstd = 0
         real: dict[str, Callable[[bytes], bytes | list[bytes]]]
-        real = {"gzip": gzip_members.gzip, "members": gzip_members.members}
+        real = {"gzip": gzip_members.gzip, "members": gzip_members.members, "zstd": zstd_frame.zstd}
 
         def counted(function: str, name: str) -> None:
             def call(data: bytes) -> bytes | list[bytes]:
@@ -51,6 +52,7 @@ class Counts:
 
         counted("gzip", "gzip")
         counted("members", "gunzip")
+        counted("zstd", "zstd")
 
 
 @pytest.fixture
@@ -91,20 +93,39 @@ def test_a_batch_that_is_sent_spooled_sent_again_and_kept_is_compressed_once(
     assert (counts.gzip, counts.gunzip) == (1, 1)
 
 
-def test_of_threads_that_ask_at_the_same_time_one_compresses(counts: Counts) -> None:
+def test_a_batch_that_is_sent_again_is_zstd_once(counts: Counts) -> None:
+    with OtlpHttpServer() as server:
+        server.play(refusal(503, "away"), refusal(503, "away"), success())
+        settings = OtlpSettings(compression="zstd", timeout_seconds=SECONDS)
+        exporter = make_exporter("otlp-http", endpoint=server.url, otlp=settings)
+        request = batches.request(50, "protobuf")
+        for verdict in (Verdict.RETRY, Verdict.RETRY, Verdict.DELIVERED):
+            assert exporter.export(request).verdict is verdict
+            request = request.numbered(BatchNumber("0" * 16, 7, 0, 50))
+        exporter.close()
+        [frame] = {sent.wire for sent in server.requests}
+    assert zstandard.decompress(frame) == request.body
+    assert (counts.zstd, counts.gzip) == (1, 0)
+    assert request.memory_bytes == len(request.body) + len(frame)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_of_threads_that_ask_at_the_same_time_one_compresses(
+    counts: Counts, compression: Literal["gzip", "zstd"]
+) -> None:
     request = Request(bytes(1 << 20), 1, "protobuf")
     start = threading.Barrier(8)
 
     def ask() -> None:
         start.wait()
-        request.gzip()
+        getattr(request, compression)()
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert counts.gzip == 1
+    assert getattr(counts, compression) == 1
 
 
 def test_a_request_is_equal_to_another_whose_body_is_the_same_however_it_is_compressed() -> None:
