@@ -8,7 +8,8 @@ two rings; producer, drain and receiver share the machine.
 
 *Alone* are roots that are their whole trace. *Ten* are traces of ten spans: five in each ring, the root last. Waits are
 the defaults: half a second after the root. *Hold* is the most that was in it over what rate x wait x (slot + 4 bytes)
-gives, as the drain shows it each second; *early* counts decisions for want of room, of which there should be none.
+gives, as the drain shows it each second; *early* counts decisions for want of room, and *late* spans that came after
+theirs: of both there should be none.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ _WAIT_SECONDS: Final = 0.5  # after the root
 _WORD_BYTES: Final = 4  # of a record in the hold
 _KINDS: Final = ("alone", "ten")
 _NARROW: Final = 1.1
+_LATE: Final = re.compile(r"^ringbuf_drain_sampling_late_spans_total (\S+)", re.MULTILINE)
 _EARLY: Final = re.compile(r'ringbuf_drain_sampling_traces_total\{.*reason="(?:limit|hold|share)".*\} (\S+)')
 
 
@@ -63,13 +65,15 @@ class Trial(NamedTuple):
         nano: the drain's processor time, ns a span.
         holds: nothing was lost, and the rings were empty soon after the last span.
         hold_bytes: the most that was in the hold.
-        early: traces that were decided for want of room.
+        early: traces that were decided for want of room, since the drain began.
+        late: spans that came after the decision on their trace, since the drain began.
     """
 
     nano: float
     holds: bool
     hold_bytes: float
     early: float
+    late: float
 
 
 class Producer:
@@ -79,12 +83,13 @@ class Producer:
         ring_dir: of both.
         kind: "alone" or "ten".
         capacity: of each ring.
+        first: number of its first trace; where others began they are late, and nothing waits.
     """
 
-    def __init__(self, ring_dir: str, kind: str, capacity: int) -> None:
+    def __init__(self, ring_dir: str, kind: str, capacity: int, first: int) -> None:
         self._emitters = [ringbuf.Emitter(f"bench {at}", ring_dir=ring_dir, capacity=capacity) for at in range(2)]
         self._is_alone = kind == "alone"
-        self._traces = 0
+        self.traces = first
         self._late: np.ndarray | None = None
         self._template = np.array(records(1 << 16), DATAPLANE_LAYOUT.dtype)
         self._template["status"] = 0
@@ -140,8 +145,8 @@ class Producer:
     def _some(self, spans: int, a_trace: int) -> np.ndarray:
         """Return spans of new traces, whose ids are a bijection of their number (splitmix64)."""
         made = self._template[:spans].copy()
-        ids = np.arange(self._traces, self._traces + spans // a_trace, dtype=np.uint64)
-        self._traces += spans // a_trace
+        ids = np.arange(self.traces, self.traces + spans // a_trace, dtype=np.uint64)
+        self.traces += spans // a_trace
         ids = (ids + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         ids = (ids ^ (ids >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         ids = (ids ^ (ids >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -161,7 +166,7 @@ class Bench:
     """
 
     def __init__(self, kind: str, capacity: int, *, is_late: bool, has_metrics: bool) -> None:
-        self._kind, self._capacity = kind, capacity
+        self._kind, self._capacity, self._traces = kind, capacity, 0
         self._cleanup = ExitStack()
         self._dir = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
         sink = self._cleanup.enter_context(Sink("http", keeps=False))
@@ -192,7 +197,7 @@ class Bench:
             used = processor_seconds(self._pid) - before
             holds = is_drained and not lost and lag < _LAG_SECONDS
         most = 0 if picture is None else picture.used_bytes
-        return Trial(1e9 * used / (rate * seconds - lost), holds, most, self._value(_EARLY))
+        return Trial(1e9 * used / (rate * seconds - lost), holds, most, self._value(_EARLY), self._value(_LATE))
 
     def close(self) -> None:
         """End the drain and the receiver."""
@@ -200,10 +205,11 @@ class Bench:
 
     @contextmanager
     def _producer(self) -> Iterator[Producer]:
-        producer = Producer(self._dir, self._kind, self._capacity)
+        producer = Producer(self._dir, self._kind, self._capacity, self._traces)
         try:
             yield producer
         finally:
+            self._traces = producer.traces
             producer.close()
 
     def _value(self, pattern: re.Pattern[str]) -> float:
@@ -247,7 +253,7 @@ def main() -> int:
     parser.add_argument("--capacity", type=int, default=1 << 18, help="of each ring, in spans (262,144)")
     parser.add_argument("--highest", action="store_true", help="search for the highest rates, too")
     of = parser.parse_args()
-    print("| spans | metrics | all ns | late ns | late / all | hold / rate x wait | early | highest, late / all |")
+    print("| spans | metrics | all ns | late ns | late / all | hold / rate x wait | early, late | highest |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for kind in of.kinds:
         for has_metrics in (False, True):
@@ -262,14 +268,14 @@ def _row(of: argparse.Namespace, kind: str, *, has_metrics: bool) -> str:
         kept, late = (Figure.of(trial.nano for trial in trials) for trials in zip(*rounds, strict=True))
         should = of.rate * _WAIT_SECONDS * (DATAPLANE_LAYOUT.slot_bytes + _WORD_BYTES)
         hold = max(pair[1].hold_bytes for pair in rounds) / should
-        early = rounds[-1][1].early
+        last = rounds[-1][1]
         rates = [highest_rate(bench, of.rate, of.seconds) for bench in benches] if of.highest else None
     finally:
         for bench in benches:
             bench.close()
     lost = sum(not trial.holds for pair in rounds for trial in pair)
     cells = [kind, "yes" if has_metrics else "no", _shown(kept), _shown(late), _shown(late.over(kept))]
-    cells += [f"{hold:.2f}" if kind == "ten" else "", f"{early:.0f}"]
+    cells += [f"{hold:.2f}" if kind == "ten" else "", f"{last.early:.0f}, {last.late:.0f}"]
     cells += ["" if rates is None else f"{rates[1]:,.0f} / {rates[0]:,.0f} = {rates[1] / max(1, rates[0]):.1f}"]
     return "| " + " | ".join(cells) + " |" + (f" {lost} trials did not hold" if lost else "")
 
