@@ -260,9 +260,10 @@ class LateSampling:
         that a ring may have as much as is left then, so that some is left for another, however many have too much.
         """
         room, mine = self.hold.capacity_bytes, self.hold.waiting_bytes(key) + count * slot_bytes
-        is_short, share = self._is_short, self._share_bytes()
+        share = self._share_bytes()
         if mine <= share:
             return True
+        is_short = self._is_short
         self._rules.decide_due(now_nano)
         self._decide_early((mine - share) // slot_bytes + 1, Why.SHARE, now_nano, key)
         mine = self.hold.waiting_bytes(key) + count * slot_bytes
@@ -272,8 +273,8 @@ class LateSampling:
         return not (is_short or is_too_much)
 
     def _share_bytes(self) -> int:
-        share = self.hold.capacity_bytes // max(1, len(self._origins))
-        return share if self._is_short else max(share, self.hold.capacity_bytes // _MOST_SHARES)
+        share, most = self.hold.capacity_bytes // max(1, len(self._origins)), self.hold.capacity_bytes // _MOST_SHARES
+        return share if share >= most or self._is_short else most
 
     @property
     def _is_short(self) -> bool:
