@@ -370,6 +370,13 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
 int rb_is_set_aside(const rb_producer *producer);
 int rb_lacks_doorbell(const rb_producer *producer);
 int rb_is_unread(rb_producer *producer);
+/*
+ * rb_wake_drain - ring the doorbell once, for who waits until his spans are taken: a drain that has just read many lets
+ * more gather, for 100 ms at most, unless somebody rings.
+ *
+ * Returns: 1; 0 where there is no doorbell to ring (rb_lacks_doorbell), or no ring.
+ */
+int rb_wake_drain(const rb_producer *producer);
 
 /*
  * rb_new_ids - make a trace id and a span id: random, never zero, unique in this process.
@@ -799,7 +806,8 @@ int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumer
              uint64_t timeout_nano);
 /*
  * rb_gather - as rb_sleep, where records may wait and more of them are wanted at once: nothing ends it before its time but
- * a ring, a signal, a lane of which a quarter is ready (it may have been crossed unrung), or a file that is lost.
+ * a ring, a signal, a lane of which a quarter is ready, one that is closed, or a file that is lost. Producers ring at the
+ * quarter; for those who cannot, it looks every 20 ms.
  *
  * Returns: as rb_sleep.
  */

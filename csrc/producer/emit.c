@@ -356,6 +356,8 @@ int rb_lacks_doorbell(const rb_producer *producer)
     return rb_has_ring(producer) && rb_load_pointer_acquire(&producer->doorbell) == NULL;
 }
 
+int rb_wake_drain(const rb_producer *producer) { return rb_has_ring(producer) && ring_doorbell(producer) != ATTEND; }
+
 /* ---- a lane held over many records ---- */
 
 rb_held_lane *rb_lane_hold(rb_producer *producer)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 # A quantum of records: a batch of the data plane's. What one costs in Python is spent once for all of them.
 _SCRATCH_BYTES: Final = 2 << 20
-_HELD_SCRATCH_BYTES: Final = 1 << 20  # of those that are looked at again and again, as the second-level cache has room
 _LIVENESS_SECONDS: Final = 1.0
 
 _LAST_DRAIN: Final = {
@@ -82,7 +81,7 @@ class Reader:
         self._audit = audit
         self._log = log
         self._clock = clock
-        self._scratch = Scratch(_HELD_SCRATCH_BYTES if are_held else _SCRATCH_BYTES)
+        self._scratch = Scratch(_SCRATCH_BYTES)
         self._documents = Documents()
         self._rings: dict[int, Ring] = {}  # by inode
         self._next_liveness = 0.0

@@ -48,6 +48,8 @@ _URGENT_SHARE: Final = 4
 # After so many held records of a look at all lanes more may gather before the next: fewer cost little, and a program
 # that writes a few may wait until they are read.
 _MANY: Final = 256
+# Records of a look that are held: they fill no batch, and the reader's scratch has room for fewer.
+_MOST_HELD: Final = 1 << 16
 # By so much more than those before records may take: what does not fit into a batch is encoded again, in halves.
 _SPREAD: Final = 16
 
@@ -162,7 +164,7 @@ class Copier:
             if not (ready or holder.has_copied(lane)):
                 continue
             self._came_late |= ready * _LATE_SHARE >= ring.capacity_slots
-            invalid = holder.read(ring, lane, self._batcher.max_spans)
+            invalid = holder.read(ring, lane, _MOST_HELD)
             left = ring.ready(lane)
             self._taken += ready - left
             self.has_left |= left > 0

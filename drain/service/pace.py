@@ -6,7 +6,8 @@ from typing import Final
 
 _LONGEST_NAP_SECONDS: Final = 0.02
 _SHORTEST_NAP_SECONDS: Final = 0.001
-_GATHERING_NAPS: Final = 2  # what waits for a decision anyway waits longer, so that a look finds more
+# What waits for a decision anyway waits longer, so that a look finds more: 100 ms, half of what a batch would wait for.
+_GATHERING_NAPS: Final = 5
 _REST_SECONDS: Final = 0.25  # with nothing to do the loop goes round so often; rings are looked at after each nap
 # After a rest without news. What comes next waits longer by a nap, once, which the batch delay leaves room for: 100 ms.
 _QUIET_NAP_SECONDS: Final = 0.04

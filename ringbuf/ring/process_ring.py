@@ -337,6 +337,7 @@ class ProcessRing:
         counts = self._counts()
         if not counts.pending:
             return True
+        lib.rb_wake_drain(self.producer)
         while counts.pending and self._is_still_at(path):
             left = end - time.monotonic()
             if left <= 0:

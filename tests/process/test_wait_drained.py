@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ringbuf
+from ringbuf._ringbuf import lib
 from ringbuf.dataplane import LeaseId, OpType, site
 from tests.consumer import Consumer, records_in, rings_in
+from tests.process.test_doorbell import open_doorbell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,19 @@ def test_a_drained_ring_is_drained(emitter: ringbuf.Emitter, ring_dir: Path) -> 
     drain.start()
     assert emitter.wait_drained(PATIENCE)
     drain.join()
+
+
+def test_who_waits_rings_as_the_drain_may_let_more_gather(ring_dir: Path) -> None:
+    bell = open_doorbell(ring_dir / "doorbell")
+    with ringbuf.Emitter("service", ring_dir=ring_dir, capacity=64) as made:
+        assert made.wait_drained(0)
+        before = lib.rb_doorbell_value(bell)
+        assert made.wait_drained(0)
+        assert lib.rb_doorbell_value(bell) == before, "there is nothing to wait for"
+        assert site(OpType.FBMU_READ, emitter=made).emit(LeaseId(1), 1, 2)
+        assert not made.wait_drained(0)
+        assert lib.rb_doorbell_value(bell) == before + 1
+        records_in(ring_dir)
 
 
 def test_a_ring_that_has_gone_was_not_drained(emitter: ringbuf.Emitter, ring_dir: Path) -> None:

@@ -485,7 +485,7 @@ def test_more_gather_after_a_look_that_found_many_and_left_none(
         assert paused() == "slept"
         emit_traces(emitter, 10)
         assert paused() == "", "a program that writes a few may wait for them"
-        emit_traces(emitter, 4_000)  # above what one look takes
+        emit_traces(emitter, 6_000)  # above what one look takes
         assert paused() == ""
         while emitter.stats().pending:
             pause = paused()

@@ -229,6 +229,19 @@ def test_a_quarter_of_a_lap_that_is_crossed_ends_the_gathering(rings: Rings) -> 
     assert gathered() == 1
 
 
+def test_a_quarter_of_a_lap_of_a_producer_who_cannot_ring_ends_the_gathering(rings: Rings) -> None:
+    gathered = asleep(rings, rings.gather)
+    write_lane(rings, 1, 1, "tail", 2)
+    assert gathered() == 1
+    write_lane(rings, 1, 1, "tail", 0)
+
+
+def test_a_close_ends_the_gathering(rings: Rings) -> None:
+    gathered = asleep(rings, rings.gather)
+    rings.emitters[2].close()
+    assert gathered() == 1
+
+
 def test_a_ring_before_the_gathering_ends_it(rings: Rings) -> None:
     value = lib.rb_doorbell_value(rings.bell)
     lib.rb_doorbell_ring(rings.bell)

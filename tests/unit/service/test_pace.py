@@ -13,9 +13,9 @@ def test_naps_halve_while_the_loop_comes_late_and_grow_again() -> None:
     assert in_time == [0.002, 0.004, 0.008, 0.016, 0.02, 0.02]
 
 
-def test_records_gather_for_two_naps_and_less_while_the_loop_comes_late() -> None:
+def test_records_gather_for_five_naps_and_less_while_the_loop_comes_late() -> None:
     pace = Pace()
-    assert [pace.gathering(came_late=late) for late in (False, True, True)] == [0.04, 0.02, 0.01]
+    assert [pace.gathering(came_late=late) for late in (False, True, True)] == [0.1, 0.05, 0.025]
     assert pace.nap(came_late=False) == 0.01
 
 
