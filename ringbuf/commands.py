@@ -6,6 +6,7 @@ folder of one's own on PYTHONPATH comes before both. Their errors would be about
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +18,8 @@ from ringbuf.ring.settings import no_extension
 OF_THE_DRAIN: Final = ("spool",)
 """Subcommands of `ringbuf-drain` that `ringbuf` has, too: who looks at rings looks for them there."""
 
+_COMPLETE: Final = "_RINGBUF_COMPLETE"
+_COMPLETE_OF_THE_DRAIN: Final = "_RINGBUF_DRAIN_COMPLETE"
 _EXIT_USAGE: Final = 2
 _MARK: Final = b"ringbuf-spans"  # in the first line of drain/__init__.py
 _MARK_WITHIN: Final = 512
@@ -29,7 +32,12 @@ def drain() -> None:
 
 def tools() -> None:
     """Run `ringbuf`."""
-    if sys.argv[1:2] and sys.argv[1] in OF_THE_DRAIN:
+    words = sys.argv
+    if _COMPLETE in os.environ:  # a shell asks what may follow these: bash, or another
+        words = (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()
+    if words[1:2] and words[1] in OF_THE_DRAIN:
+        if _COMPLETE in os.environ:
+            os.environ[_COMPLETE_OF_THE_DRAIN] = os.environ.pop(_COMPLETE)
         drain()
     else:
         _run("ringbuf", "drain.tools.__main__")

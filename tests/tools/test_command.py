@@ -184,15 +184,22 @@ def test_the_shell_completes_rings(ring_dir: Path) -> None:
     assert "_RINGBUF_COMPLETE=complete_bash" in shown.stdout
 
 
-@pytest.mark.parametrize("word", ["spool", "lst"])
-def test_the_shell_is_told_nothing_of_what_there_is_not(word: str) -> None:
-    environment = os.environ | {
-        "_RINGBUF_COMPLETE": "complete_bash",
-        "COMP_WORDS": f"ringbuf {word} --",
-        "COMP_CWORD": "2",
-    }
-    done = subprocess.run([SCRIPT], capture_output=True, text=True, check=False, env=environment)
-    assert done.stderr == ""
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("ringbuf sp", {"spool"}), ("ringbuf spool --dr", {"--drop"}), ("ringbuf lst --h", {"--help"})],
+)
+def test_the_shell_is_told_what_there_is(words: str, offered: set[str]) -> None:
+    *before, _ = words.split()
+    asked = {"_RINGBUF_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(before))}
+    done = subprocess.run([SCRIPT], capture_output=True, text=True, check=False, env=os.environ | asked)
+    assert ({*done.stdout.split()}, done.stderr) == (offered, "")
+
+
+def test_so_are_other_shells() -> None:
+    asked = {"_RINGBUF_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    asked["_TYPER_COMPLETE_ARGS"] = "ringbuf spool --dr"
+    done = subprocess.run([SCRIPT], capture_output=True, text=True, check=False, env=os.environ | asked)
+    assert (done.stdout.split()[:1], done.stderr) == (["--drop"], "")
 
 
 def test_two_hundred_rings_in_a_pipe(two_hundred: Path) -> None:

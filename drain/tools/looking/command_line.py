@@ -37,10 +37,11 @@ class _LazyGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
-        return list(self.functions)
+        return [*self.functions, *OF_THE_DRAIN]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        del ctx
+        if cmd_name in OF_THE_DRAIN and ctx.resilient_parsing:  # a shell completes: see ringbuf/commands.py
+            return _named(cmd_name, OF_THE_DRAIN[cmd_name])
         if cmd_name not in self.functions:
             return None
         module, _, function = self.functions[cmd_name].partition(":")
@@ -73,6 +74,13 @@ class _LazyGroup(TyperGroup):
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (RingBufferError, OSError) as error:
             fail(_reason(error), EXIT_INCOMPLETE)
+
+
+def _named(name: str, its_help: str) -> Any:
+    """Return a command that has a name and a help, and nothing else."""
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, help=its_help)(lambda: None)
+    return get_command(alone)
 
 
 def command_line(commands: Mapping[str, str]) -> typer.Typer:
