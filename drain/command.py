@@ -6,7 +6,7 @@ Each subcommand loads what it needs: what they need together takes half a second
 from __future__ import annotations
 
 import signal
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
@@ -196,9 +196,8 @@ def sampling(
         typer.Option(
             "--against",
             metavar="PATH",
-            exists=True,
             help="Recorded spans: OTLP JSON lines (.gz and .zst too), rings, dead letters, OTLP protobuf; folders of "
-            "these. Several may be given.",
+            "these; - for standard input. Several may be given.",
         ),
     ] = None,
     file: Annotated[
@@ -223,7 +222,7 @@ def sampling(
 
     Exit codes: 0 done; 1 something could not be read, or not be delivered: it stays in the hold where it still can be;
     2 the rules have mistakes, which are told with their places; 75 a drain runs, which decides by itself; 130 Ctrl-C:
-    the rest stays in the hold.
+    with --flush the rest stays in the hold.
     """
     given_before, file_before = context.obj
     if flush and against:
@@ -246,7 +245,11 @@ def sampling(
         cannot_start("--config has no effect with sampling without --flush: name its rules as FILE")
     if not against:
         cannot_start("name recorded spans with --against, or --flush to empty the hold")
-    raise typer.Exit(try_rules(file, cast("float | None", keep_ratio), against))
+    for path in against:
+        if path != Path("-") and not path.exists():  # typer 0.29 has no allow_dash beside its own `exists`
+            raise typer.BadParameter(f"{str(path)!r} does not exist.", param_hint="--against")
+    ratio = cast("float | None", keep_ratio)
+    raise typer.Exit(_interruptible(lambda: try_rules(file, ratio, against)))
 
 
 app.command("sampling", cls=GroupedCommand, context_settings=CONTEXT)(with_settings(sampling, FLUSH_FIELDS))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,7 +16,9 @@ from drain.otlp.encoder import Encoder
 from drain.otlp.transcode import in_encoding
 from drain.replay.sources import SourceError, files_of, read
 from drain.sampling.seen_span import seen_spans
+from drain.tools.looking import standard_input
 from drain.tools.looking.observed_ring import ObservedRing
+from drain.tools.looking.standard_input import STANDARD_INPUT
 from drain.tools.report.rings import RING_MAGIC
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
@@ -22,8 +26,7 @@ from ringbuf.layout.present_bits import present_bits
 from ringbuf.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from drain.sampling.seen_span import SeenSpan
     from ringbuf.layout.layout import SpanLayout
@@ -35,28 +38,48 @@ class Recorded:
     """The spans of files of any kind that `replay` reads, and of rings, those of living producers too.
 
     Args:
-        paths: of the files, or folders of such.
+        paths: of the files, or folders of such; `-` is standard input. One that is named twice is read once.
+        progress: is told how many bytes of standard input have come.
 
     Attributes:
         notes: what could not be read, and why.
     """
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._paths = list(paths)
+    def __init__(self, paths: Iterable[Path], progress: Callable[[int], None] = lambda _: None) -> None:
+        self._paths = list(dict.fromkeys(paths))
+        self._progress = progress
         self.notes: list[str] = []
 
     def spans(self) -> Iterator[SeenSpan]:
         """Yield what can be read, file by file."""
-        for path in files_of(self._paths):
-            try:
-                with path.open("rb") as file:
-                    is_ring = file.read(len(RING_MAGIC)) == RING_MAGIC
-                yield from self._of_ring(path) if is_ring else self._of_file(path)
-            except (SourceError, RingBufferError, OSError) as error:
-                reason = error.strerror if isinstance(error, OSError) else getattr(error, "reason", None)
-                self.notes.append(f"{path}: {reason or error}")
+        for path in self._paths:
+            if str(path) == STANDARD_INPUT:
+                yield from self._of_standard_input()
+                continue
+            for file in files_of([path]):
+                yield from self._of(file, str(file))
 
-    def _of_ring(self, path: Path) -> Iterator[SeenSpan]:
+    def _of_standard_input(self) -> Iterator[SeenSpan]:
+        with tempfile.TemporaryDirectory(prefix="ringbuf-sampling-") as folder:
+            copy = Path(folder) / "stdin"
+            try:
+                with copy.open("wb") as file:
+                    standard_input.copy(file, self._progress)
+            except OSError as error:
+                self.notes.append(f"{standard_input.NAME}: {error.strerror}")
+                return
+            yield from self._of(copy, standard_input.NAME)
+
+    def _of(self, path: Path, name: str) -> Iterator[SeenSpan]:
+        try:
+            with path.open("rb") as file:
+                is_ring = file.read(len(RING_MAGIC)) == RING_MAGIC
+            yield from self._of_ring(path, name) if is_ring else self._of_file(path, name)
+        except (SourceError, RingBufferError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else getattr(error, "reason", None)
+            self.notes.append(f"{name}: {reason or error}")
+
+    def _of_ring(self, path: Path, name: str) -> Iterator[SeenSpan]:
         with ObservedRing(path) as ring:
             encoder = Encoder(ring.layout, ring.resource, stated_threshold(ring.header))
             invalid = 0
@@ -68,17 +91,17 @@ class Recorded:
                     for span, is_alone in zip(spans, _alone(peeked.records, ring.layout), strict=True):
                         yield replace(span, is_alone=True) if is_alone else span
             if invalid:
-                self.notes.append(f"{path}: {counted(invalid, 'record is no span', 'records are no spans')}")
+                self.notes.append(f"{name}: {counted(invalid, 'record is no span', 'records are no spans')}")
 
-    def _of_file(self, path: Path) -> Iterator[SeenSpan]:
+    def _of_file(self, path: Path, name: str) -> Iterator[SeenSpan]:
         for piece in read(path, "protobuf", _BATCH_SPANS):
             if piece.note:
-                self.notes.append(f"{path}: {piece.note}")
+                self.notes.append(f"{name}: {piece.note}")
             if piece.request is not None:
                 try:
                     yield from seen_spans(TracesData.FromString(in_encoding(piece.request, "protobuf").body))
                 except (ValueError, DecodeError) as error:
-                    self.notes.append(f"{path}: {error}")
+                    self.notes.append(f"{name}: {error}")
 
 
 def _alone(records: np.ndarray, layout: SpanLayout) -> np.ndarray:

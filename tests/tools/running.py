@@ -111,7 +111,7 @@ class Running:
 
 
 class OnTerminal:
-    """The command on a terminal of a size of the test's; unless it is forked, it is started as by a user."""
+    """A command on a terminal of a size of the test's; unless it is forked, it is `ringbuf`, started as by a user."""
 
     def __init__(
         self,
@@ -120,6 +120,7 @@ class OnTerminal:
         rows: int = 24,
         environment: dict[str, str] | None = None,
         is_forked: bool = True,
+        program: str = "ringbuf",
     ) -> None:
         self._near, far = pty.openpty()
         fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -130,7 +131,7 @@ class OnTerminal:
         self.process: subprocess.Popen[bytes] | Child
         if is_forked:
             name = Path(os.ttyname(far))
-            self.process = shared().on_terminal("ringbuf", *arguments, terminal=name, environment=variables)
+            self.process = shared().on_terminal(program, *arguments, terminal=name, environment=variables)
         else:
             command = [*COMMAND, *map(str, arguments)]
             self.process = subprocess.Popen(command, stdin=far, stdout=far, stderr=far, env=variables)

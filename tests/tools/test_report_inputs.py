@@ -53,6 +53,12 @@ def test_standard_input_is_read(tmp_path: Path, data: bytes) -> None:
     assert len(list(page.section("traces").all("details", **{"class": "trace"}))) == 7
 
 
+def test_a_terminal_has_no_spans_to_give(tmp_path: Path) -> None:
+    with OnTerminal("report", "-", "-o", tmp_path / "report.html", columns=120) as terminal:
+        assert terminal.end() == 2
+        assert b"ringbuf: standard input is a terminal" in terminal.output
+
+
 def test_a_page_can_go_to_standard_output(tmp_path: Path) -> None:
     (tmp_path / "spans.jsonl").write_bytes(PLAIN)
     report(tmp_path, tmp_path / "spans.jsonl")

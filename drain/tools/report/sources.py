@@ -9,8 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import shutil
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final, cast
@@ -25,6 +23,8 @@ from drain.exporters.zstd_frames import is_cut
 from drain.otlp.json_lines import to_json_line
 from drain.replay import sources as replay_sources
 from drain.replay.sources import SourceError
+from drain.tools.looking import standard_input
+from drain.tools.looking.standard_input import STANDARD_INPUT
 from drain.tools.report.rings import RING_MAGIC, write_json_lines
 from ringbuf.wording import counted
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drain.tools.report.rings import RingCount
-
-STANDARD_INPUT: Final = "-"
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -122,9 +120,9 @@ def open_source(name: str, path: Path, folder: Path, rings: list[RingCount]) -> 
     """
     if name == STANDARD_INPUT:
         path = folder / "stdin"
-        name = "standard input"
+        name = standard_input.NAME
         with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+            standard_input.copy(file)
     source = Source(name, path, path.stat().st_size)
     if _is_json_lines(path):
         return source

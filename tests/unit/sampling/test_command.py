@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING
+import tempfile
+from typing import IO, TYPE_CHECKING
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status, TracesData
@@ -11,9 +12,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status, TracesData
 import ringbuf
 from drain.command import app
 from drain.otlp.json_lines import to_json_line
+from drain.tools.looking import standard_input
+from tests.tools.running import OnTerminal
 from tests.unit.settings.command_line import RUNNER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from typer.testing import Result
@@ -84,6 +88,82 @@ def test_the_spans_of_a_file_are_counted_by_rule(rules: Path, tmp_path: Path, fo
     assert result.output.splitlines()[-1] == "21 spans = 10 kept + 11 sampled out"
 
 
+@pytest.fixture
+def left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield the folder of temporary files, in which the command leaves nothing."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["lines", "gzip", "protobuf"])
+@pytest.mark.usefixtures("left_behind")
+def test_spans_come_by_a_pipe_too(rules: Path, tmp_path: Path, form: str) -> None:
+    traces, path = recorded(), tmp_path / "spans"
+    line = to_json_line(traces)
+    path.write_bytes({"lines": line, "gzip": gzip.compress(line), "protobuf": traces.SerializeToString()}[form])
+    of_file = sampling(rules, "--against", path)
+    for names in (["-"], ["-", "-"]):
+        arguments = [word for name in names for word in ("--against", name)]
+        piped = RUNNER.invoke(app, ["sampling", str(rules), *arguments], input=path.read_bytes())
+        assert (piped.exit_code, piped.output) == (0, of_file.output)
+    both = RUNNER.invoke(app, ["sampling", str(rules), "--against", "-", "--against", str(path)], input=line)
+    assert rows(both.output)["failures"][2] == "8", "of both"
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_so_does_a_ring(rules: Path, ring_dir: Path) -> None:
+    layout = ringbuf.SpanLayout(span_names=["read", "write"], attributes=[])
+    with ringbuf.Emitter("shop", layout=layout, ring_dir=ring_dir) as emitter:
+        for _ in range(100):
+            emitter.site("read").emit(1, 2)
+        (ring,) = ring_dir.glob("*.ring")
+        result = RUNNER.invoke(app, ["sampling", str(rules), "--against", "-"], input=ring.read_bytes())
+        assert result.exit_code == 0, result.output
+        assert rows(result.output)["reads"][0] == "100"
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_what_of_a_pipe_cannot_be_read_is_told(rules: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def told(given: bytes) -> tuple[int, str]:
+        result = RUNNER.invoke(app, ["sampling", str(rules), "--against", "-"], input=given)
+        return result.exit_code, result.output + capfd.readouterr().err
+
+    code, text = told(to_json_line(recorded()) + b"no line\n")
+    assert (code, "standard input: line 2: " in text) == (1, True)
+    code, text = told(b"")
+    assert (code, "no span is recorded in standard input" in text) == (0, True)
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_ctrl_c_ends_it_while_it_waits_for_spans(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(into: IO[bytes], _: object) -> None:
+        into.write(to_json_line(recorded()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(standard_input, "copy", interrupted)
+    result = sampling(rules, "--against", "-")
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def test_a_terminal_has_no_spans_to_give(rules: Path) -> None:
+    words = ("sampling", rules, "--against", "-")
+    with OnTerminal(*words, columns=120, program="drain") as terminal:
+        assert terminal.end() == 2
+        assert b"ringbuf-drain: standard input is a terminal" in terminal.output
+
+
+def test_it_shows_on_a_terminal_how_far_it_is(rules: Path, tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    path.write_bytes(to_json_line(recorded()))
+    with OnTerminal("sampling", rules, "--against", path, columns=120, program="drain") as terminal:
+        assert terminal.end() == 0
+        assert b"Reading 21 spans, decided now" in terminal.output
+        assert b"21 spans = 10 kept + 11 sampled out" in terminal.output
+
+
 def test_the_spans_of_a_living_ring_are_looked_at_and_left(rules: Path, ring_dir: Path) -> None:
     layout = ringbuf.SpanLayout(span_names=["read", "write"], attributes=[])
     with ringbuf.Emitter("shop", layout=layout, ring_dir=ring_dir) as emitter:
@@ -110,9 +190,10 @@ def test_without_a_file_a_ratio_is_enough(tmp_path: Path) -> None:
         (["{rules}", "--keep-ratio", "0.1"], "name a FILE with rules, or --keep-ratio: one of the two"),
         (["{rules}.toml"], "No such file or directory"),
         (["{spans}"], "no TOML: "),
+        (["{rules}", "--against", "{spans}.gz"], "spans.jsonl.gz' does not exist"),
     ],
 )
-def test_rules_that_cannot_be_had_are_told(
+def test_what_is_named_and_cannot_be_had_is_told(
     rules: Path, tmp_path: Path, arguments: list[str], reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     spans = tmp_path / "spans.jsonl"
