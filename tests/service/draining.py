@@ -206,7 +206,7 @@ class SteppedDrain:
 
 
 class DrainProcess:
-    """`python -m drain` with its log in a file.
+    """`python -m drain` with its log in a file; its end is in no hurry, unless the arguments say so.
 
     Args:
         log: what it says on standard error is added to it; other drains may have written to it.
@@ -234,13 +234,16 @@ class DrainProcess:
                 stderr.flush()
             self._begins_at = stderr.tell()
             code = f"{before}\nfrom drain.__main__ import main\nmain()"
+            flags = ["--ring-dir", str(ring_dir), *map(str, arguments)]
+            if "--shutdown-timeout" not in flags:
+                flags = ["--shutdown-timeout", str(SECONDS), *flags]
             if is_forked and can_fork_here():
                 role = ("-c", code) if before else ("drain",)
-                self.process = shared().popen(*role, "--ring-dir", ring_dir, *arguments, log=log)
+                self.process = shared().popen(*role, *flags, log=log)
             else:
                 start = ["-Ic", code] if before else ["-Im", "drain"]
                 self.process = subprocess.Popen(
-                    [sys.executable, *start, "--ring-dir", str(ring_dir), *map(str, arguments)],
+                    [sys.executable, *start, *flags],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=stderr,

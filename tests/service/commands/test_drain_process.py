@@ -144,7 +144,7 @@ def test_once_with_a_dead_endpoint_exits_1_and_the_spans_wait_for_the_next_drain
     ring_dir: Path, log: Path, output: Path, emitter: ringbuf.Emitter, dead_endpoint: str
 ) -> None:
     emit(emitter, range(100))
-    arguments = ("--exporter", "otlp-http", "--endpoint", dead_endpoint, "--shutdown-timeout", 4, *RETRY_SOON)
+    arguments = ("--exporter", "otlp-http", "--endpoint", dead_endpoint, "--shutdown-timeout", 6, *RETRY_SOON)
     with DrainProcess(log, ring_dir, "--once", *arguments) as drain:
         assert drain.wait() == 1
         assert drain.audit() == {"shop": {"rings": 1, "published": 100, "pending": 100}}

@@ -387,7 +387,7 @@ def test_what_cannot_be_delivered_at_a_stop_is_spooled_and_sent_by_the_next_drai
     with OtlpHttpServer() as server:
         server.play(*[silent] * 10)
         with DrainProcess(
-            log, ring_dir, *arguments(server, tmp_path, "--timeout", 20, "--spool-after", 100, "--shutdown-timeout", 4)
+            log, ring_dir, *arguments(server, tmp_path, "--timeout", 20, "--spool-after", 100, "--shutdown-timeout", 6)
         ) as drain:
             emit(emitter, range(30))
             until(lambda: server.requests)
@@ -449,7 +449,7 @@ def test_once_says_that_what_waits_in_the_spool_is_not_delivered(
         pass
     # Nobody listens now.
     emit(emitter, range(30))
-    with DrainProcess(log, ring_dir, "--once", *arguments(server, tmp_path, "--shutdown-timeout", 4)) as drain:
+    with DrainProcess(log, ring_dir, "--once", *arguments(server, tmp_path, "--shutdown-timeout", 6)) as drain:
         assert drain.wait() == 1
         assert drain.events("audit")[-1]["spool"] == {"shop": {"spooled": 30, "waiting": 30}}
         assert drain.audit()["shop"]["spooled"] == 30
