@@ -17,6 +17,7 @@ from drain.accounting.outcome import Outcome
 from drain.delivery.halves import by_destination
 from drain.otlp.destinations import Rendezvous
 from drain.otlp.request import Request
+from drain.spool import spool as spool_module
 from drain.spool.limits import SpoolLimits
 from drain.spool.spool import Spool
 from drain.state_directory import SPOOL_FOLDER
@@ -39,7 +40,7 @@ HOMES = Rendezvous(("http://a", "http://b"))
 
 @pytest.fixture(autouse=True)
 def _disk_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drain.spool.spool._TAKE_SECONDS", SECONDS)
+    monkeypatch.setattr(spool_module, "_TAKE_SECONDS", SECONDS)
 
 
 def spool_in(folder: Path) -> Spool:
@@ -60,6 +61,7 @@ def fill(folder: Path, destination: str) -> list[bytes]:
 
 
 def divide_all(folder: str) -> None:
+    spool_module._TAKE_SECONDS = SECONDS  # type: ignore[misc]  # as above, in the process that is killed
     spool = spool_in(Path(folder))
     for entry in spool.take(PARTS):
         spool.divide(entry, by_destination(entry.request, lambda trace, _service: HOMES.home(trace)))

@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 import structlog
 
+from drain.spool import spool as spool_module
 from drain.spool.spool import Spool, SpoolLimits
 from tests.process.spooling import SPANS, body_of
 
 ROUNDS = 15
 SECONDS = 120.0
+
+
+@pytest.fixture(autouse=True)
+def _disk_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "_TAKE_SECONDS", SECONDS)
 
 
 @pytest.mark.prove

@@ -174,7 +174,7 @@ def test_two_hundred_scrapes_at_once_are_answered_with_one_page(
 ) -> None:
     monkeypatch.setattr(listener_module, "_FRESH_SECONDS", 3600.0)
     page.series = 5000
-    address = listening().address
+    address = listening(Bounds(request_seconds=120, answer_seconds=120)).address
     with ThreadPoolExecutor(200) as clients:
         answers = list(clients.map(lambda _: get(address, "/metrics"), range(200)))
     assert {response.status for response, _ in answers} == {200}
