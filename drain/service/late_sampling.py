@@ -327,7 +327,7 @@ class LateSampling:
             try:
                 first = self.hold.append(
                     *(self._origins[key], key, lane, start, upto, records),
-                    which=which,
+                    which=which if dropped else None,
                     invalid=invalid,
                     sampled_out=dropped,
                 )
