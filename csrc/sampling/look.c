@@ -1,8 +1,8 @@
 /*
  * look.c - records of one ring come, and each meets its trace.
  *
- * With a million traces every step is a cache miss. So a look goes over its records in blocks, three times: hash and ask
- * for the line of the index, find and ask for the trace, then do it. What the second found is checked again by the
+ * With a million traces every step is a cache miss. So a look goes over its records in blocks, three times: hash, load the
+ * lines of the index and find by tag, ask for the traces, then do it. What the second found is checked again by the
  * third, as the records before may have changed it. What new traces and spans take is known before.
  *
  * Spans of one trace often come one behind the other, as a thread ends them: what was found for one is tried for the next.
@@ -247,7 +247,7 @@ static uint32_t fate_now(rb_traces *table, const rb_look *look, arrival *span, i
     return meet(table, look, span, is_short);
 }
 
-/* Decide on what needs no place in the table; hash the others, and ask for their lines of the index. Returns how many. */
+/* Decide on what needs no place in the table; hash the others. Returns how many. */
 static uint32_t begin_block(rb_traces *table, const rb_look *look, uint64_t *next, arrival *spans)
 {
     uint32_t count = 0;
@@ -268,7 +268,6 @@ static uint32_t begin_block(rb_traces *table, const rb_look *look, uint64_t *nex
             span->hash = spans[count - 1].hash;
         } else {
             span->hash = rb_siphash(table->key, record->core.trace_id);
-            __builtin_prefetch(rb_first_line(table, span->hash), 1);
         }
         count++;
     }
@@ -276,10 +275,18 @@ static uint32_t begin_block(rb_traces *table, const rb_look *look, uint64_t *nex
     return count;
 }
 
+/* Whether a span is of the trace of the one before: what is found for that is its, too. */
+static inline int is_follower(const arrival *spans, uint32_t i) { return i != 0 && spans[i].hash == spans[i - 1].hash; }
+
 /* Find by tag alone, in the first lines; and ask for the second ones of those who may be there. */
 static void find_in_first(const rb_traces *table, uint32_t count, arrival *spans)
 {
-    for (arrival *span = spans; span != spans + count; span++) {
+    for (uint32_t i = 0; i < count; i++) /* one behind the other, so that memory brings several in at a time */
+        (void)*(const volatile uint32_t *)&rb_first_line(table, spans[i].hash)->elsewhere;
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_follower(spans, i))
+            continue;
+        arrival *span = &spans[i];
         const rb_line *line = rb_first_line(table, span->hash);
         span->found = rb_line_like(line, span->hash);
         if (span->found == 0 && line->elsewhere != 0)
@@ -294,9 +301,11 @@ static void find_block(const rb_traces *table, uint32_t count, arrival *spans)
     find_in_first(table, count, spans);
     for (uint32_t i = 0; i < count; i++) {
         arrival *span = &spans[i];
+        __builtin_prefetch(&table->spans[rb_pool_next(&table->span_pool, i)], 1);
+        if (is_follower(spans, i))
+            continue;
         if (span->found == 0 && rb_first_line(table, span->hash)->elsewhere != 0)
             span->found = rb_line_like(rb_second_line(table, span->hash), span->hash);
-        __builtin_prefetch(&table->spans[rb_pool_next(&table->span_pool, i)], 1);
         if (span->found & RB_DECIDED) {
             __builtin_prefetch(&table->decided[(span->found & ~RB_DECIDED) - 1]);
         } else if (span->found != 0) {
@@ -304,7 +313,7 @@ static void find_block(const rb_traces *table, uint32_t count, arrival *spans)
             __builtin_prefetch(trace, 1);
             if (is_root(span->record) || span->stated != 0 || span->record->core.flags & RB_SPAN_IS_REMOTE)
                 __builtin_prefetch(&trace->first_nano, 1);
-        } else if (i == 0 || span->hash != spans[i - 1].hash) {
+        } else {
             const rb_trace *trace = &table->traces[rb_pool_next(&table->trace_pool, begun++)];
             __builtin_prefetch(trace, 1);
             __builtin_prefetch(&trace->first_nano, 1);
@@ -323,7 +332,7 @@ static void meet_block(rb_traces *table, const rb_look *look, uint32_t count, ar
     int all_have_room = have_room(table, look->origin, count);
     for (uint32_t i = 0; i < count; i++) {
         arrival *span = &spans[i];
-        if (i != 0 && span->found == 0 && span->hash == spans[i - 1].hash)
+        if (is_follower(spans, i))
             span->found = spans[i - 1].found;
         uint32_t fate = look->fates[span->at] = fate_now(table, look, span, all_have_room);
         if (fate & RB_FATE_SETTLED)
