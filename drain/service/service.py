@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 _TEND_SECONDS: Final = 1.0
 _SHORT_SECONDS: Final = 0.05  # a hold without room is looked at so often; what a delivery frees is seen at once
-# A batch of so many waits for no more: what a request costs beside its spans is shared by enough. What is in the rings
-# already goes along, up to the bounds of a batch: the more there is, the fewer requests it takes.
+# A batch of so many, or of half of what it may have, waits for no more: what a request costs beside its spans is shared
+# by enough. What is in the rings already goes along, up to its bounds: the more there is, the fewer requests it takes.
 _ENOUGH_SPANS: Final = 8192
 # However small the requests become that a backend is to answer in time: each batch costs some milliseconds, and those
 # of single spans could not be spooled as fast as they come. What is too large is cut again before it is sent.
@@ -363,7 +363,8 @@ class Service:
         return self._send_full()
 
     def _is_due(self) -> bool:
-        is_enough = self._batcher.spans >= _ENOUGH_SPANS and not self._copier.has_left
+        enough = max(_ENOUGH_SPANS, self._limits.batch_spans // 2)
+        is_enough = self._batcher.spans >= enough and not self._copier.has_left
         is_asked = self._shutdown.is_finishing or self._batcher.is_urgent
         return is_enough or is_asked or self._seconds_of_delay() <= 0.0
 

@@ -260,7 +260,11 @@ class Settings(BaseSettings):
         "Of the refused batches that are kept; the oldest are deleted.", default=256 << 20, ge=0
     )
     batch_spans: int = Field(
-        16384, ge=1, le=1_000_000, description="Spans in a batch at most; with 8192 it waits for no more to come."
+        16384,
+        ge=1,
+        le=1_000_000,
+        description="Spans in a batch at most; with half of them, but no fewer than 8192, it waits for no more to"
+        " come.",
     )
     batch_bytes: Bytes = Field(4_000_000, ge=1000, le=1 << 30, description="Bytes of a batch, before compression.")
     batch_delay: Seconds = Field(

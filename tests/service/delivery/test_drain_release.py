@@ -238,24 +238,34 @@ def test_a_lane_that_fills_up_does_not_wait_for_the_delay(
     assert [request.spans for request in backend.requests] == [16]
 
 
-def test_a_batch_of_many_spans_waits_for_no_more(ring_dir: Path, backend: MemoryBackend) -> None:
-    """It has what is there already: with more in a lane it is filled."""
-    limits = Limits(16384, 4_000_000, batch_delay=1e9, concurrency=2, shutdown_timeout=SECONDS)
+@pytest.mark.parametrize(("most", "enough"), [(10_000, 8192), (16_384, 8192), (24_000, 12_000)])
+def test_a_batch_of_many_spans_waits_for_no_more(
+    ring_dir: Path, backend: MemoryBackend, most: int, enough: int
+) -> None:
+    limits = Limits(most, 4_000_000, batch_delay=1e9, concurrency=2, shutdown_timeout=SECONDS)
     with (
         ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=1 << 17, lanes=1) as emitter,
         SteppedDrain(ring_dir, backend, limits) as drain,
     ):
-        emit(emitter, range(8191))
-        drain.until(lambda: drain.service._batcher.spans == 8191)
+        emit(emitter, range(enough - 1))
+        drain.until(lambda: drain.service._batcher.spans == enough - 1)
         for _ in range(20):
             drain.step()
         assert backend.requests == []
-        emit(emitter, [8191])
+        emit(emitter, [enough - 1])
         drain.until(lambda: emitter.stats().pending == 0)
-        assert [request.spans for request in backend.requests] == [8192]
-        emit(emitter, range(8192, 8192 + 16384 + 8192))
+    assert [request.spans for request in backend.requests] == [enough]
+
+
+def test_what_is_in_the_rings_goes_along_in_a_batch_of_many(ring_dir: Path, backend: MemoryBackend) -> None:
+    limits = Limits(16_384, 4_000_000, batch_delay=1e9, concurrency=2, shutdown_timeout=SECONDS)
+    with (
+        ringbuf.Emitter("shop", ring_dir=ring_dir, layout=LAYOUT, capacity=1 << 17, lanes=1) as emitter,
+        SteppedDrain(ring_dir, backend, limits) as drain,
+    ):
+        emit(emitter, range(16_384 + 8192))
         drain.until(lambda: emitter.stats().pending == 0)
-    assert sorted(request.spans for request in backend.requests) == [8192, 8192, 16384]
+    assert sorted(request.spans for request in backend.requests) == [8192, 16_384]
 
 
 def test_a_request_never_has_more_bytes_than_a_batch_may(
