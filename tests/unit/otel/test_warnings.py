@@ -53,6 +53,7 @@ def test_a_warning_through_a_traced_handler_ends(trouble: str, ring_dir: Path, t
         else:
             processor.on_end(no_ids() if trouble == "not written" else ReadableSpan("a", CONTEXT, resource=RESOURCE))
 
+    wait_until_told(60)  # what was said when it was configured
     handler = TracedHandler(end_a_span)
     logging.getLogger("ringbuf").addHandler(handler)
     try:
@@ -170,6 +171,7 @@ def test_a_variable_that_cannot_be_is_said_in_one_line_on_standard_error(
 SILENT_ROOT = """
 import logging
 from opentelemetry.sdk.trace import TracerProvider
+from ringbuf.log import wait_until_told
 from ringbuf.otel import RingSpanExporter
 logging.getLogger().addHandler(logging.NullHandler())
 provider = TracerProvider(shutdown_on_exit=False)
@@ -179,6 +181,7 @@ for _ in range(10):
     provider.get_tracer("lib").start_span("sale").end()
 stats = processor.emitters[0].stats()
 print(stats.local + stats.pending, flush=True)
+wait_until_told(60)  # the line is said by another thread
 import os; os._exit(0)  # the ring's own word about spans without a drain is another matter
 """
 
