@@ -15,7 +15,7 @@ from drain.exit_codes import DELIVERED, UNDELIVERED
 from drain.sampling.rules import of_ratio
 from drain.sampling.rules_file import RulesError, read_rules
 from drain.sampling.trial import shown, tried
-from drain.tools.looking.standard_input import NAME, NO_SPANS, STANDARD_INPUT, is_a_terminal
+from drain.tools.looking.standard_input import NAME, STANDARD_INPUT, why_no_spans_come
 from drain.tools.recorded import Recorded
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def try_rules(file: Path | None, keep_ratio: float | None, against: Sequence[Pat
         against: rings and files with spans, and folders of such; `-` is standard input.
     """
     rules = _rules(file, keep_ratio)
-    if is_a_terminal(against):
-        cannot_start(NO_SPANS)
+    if why := why_no_spans_come(against):
+        cannot_start(why)
     with _progress() as show:
         recorded = Recorded(against, lambda count: show(f"{NAME}: {count >> 20:,} MiB"))
         results = tried(_counted(recorded.spans(), show), rules)

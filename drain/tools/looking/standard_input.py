@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 STANDARD_INPUT: Final = "-"
 NAME: Final = "standard input"
-NO_SPANS: Final = "standard input is a terminal: name a file, or give it spans by a pipe or by < FILE"
 
 _BLOCK_BYTES: Final = 1 << 20
 
 
-def is_a_terminal(names: Iterable[object]) -> bool:
-    """Return whether standard input is among these names, and is a terminal, from which no spans come."""
-    return any(str(name) == STANDARD_INPUT for name in names) and sys.stdin.isatty()
+def why_no_spans_come(names: Iterable[object]) -> str:
+    """Return why none come from standard input, if that is among these names; empty: they may."""
+    if not any(str(name) == STANDARD_INPUT for name in names):
+        return ""
+    is_closed = cast("object", sys.stdin) is None  # after <&-, and in some daemons
+    if not (is_closed or sys.stdin.isatty()):
+        return ""
+    return f"{NAME} is {'closed' if is_closed else 'a terminal'}: name a file, or give it spans by a pipe or by < FILE"
 
 
 def copy(into: IO[bytes], progress: Callable[[int], None] = lambda _: None) -> None:

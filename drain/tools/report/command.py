@@ -17,7 +17,7 @@ from drain.replay.sources import files_of
 from drain.tools.looking.command_line import EXIT_DONE, EXIT_INCOMPLETE, EXIT_USAGE, fail
 from drain.tools.looking.late_sampling import picture_in
 from drain.tools.looking.span_text import printable
-from drain.tools.looking.standard_input import NO_SPANS, is_a_terminal
+from drain.tools.looking.standard_input import why_no_spans_come
 from drain.tools.report.page import Report, page
 from drain.tools.report.sources import STANDARD_INPUT, Source, SourceError, open_source
 from drain.tools.report.spans import OPERATION_KEYS, OUTCOME_KEYS, Keys, spans_of
@@ -71,8 +71,8 @@ def report(
     The page is written whole or not at all. It is complete if the exit code is 0; with 1 something could not be read,
     and the page says what.
     """
-    if is_a_terminal(inputs):
-        fail(NO_SPANS, EXIT_USAGE)
+    if why := why_no_spans_come(inputs):
+        fail(why, EXIT_USAGE)
     keys = Keys(tuple(by) if by else OPERATION_KEYS, tuple(outcome) if outcome else OUTCOME_KEYS)
     with tempfile.TemporaryDirectory(prefix="ringbuf-report-") as folder:
         sources, rings = _open_all(inputs, Path(folder), output)

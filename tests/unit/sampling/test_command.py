@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import tempfile
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pytest
+import typer
 from opentelemetry.proto.trace.v1.trace_pb2 import Status, TracesData
 
 import ringbuf
 from drain.command import app
+from drain.commands.sampling import try_rules
 from drain.otlp.json_lines import to_json_line
 from drain.tools.looking import standard_input
 from tests.tools.running import OnTerminal
@@ -18,7 +22,6 @@ from tests.unit.settings.command_line import RUNNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from typer.testing import Result
 
@@ -153,6 +156,14 @@ def test_a_terminal_has_no_spans_to_give(rules: Path) -> None:
     with OnTerminal(*words, columns=120, program="drain") as terminal:
         assert terminal.end() == 2
         assert b"ringbuf-drain: standard input is a terminal" in terminal.output
+
+
+def test_nor_has_what_is_closed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it after <&-
+    with pytest.raises(typer.Exit) as ended:
+        try_rules(None, 0.5, [Path("-")])
+    assert ended.value.exit_code == 2
+    assert "standard input is closed" in capfd.readouterr().err
 
 
 def test_it_shows_on_a_terminal_how_far_it_is(rules: Path, tmp_path: Path) -> None:
