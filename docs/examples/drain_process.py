@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SETTINGS: Final = ("RINGBUF_DRAIN_", "STATE_DIRECTORY")
-_START_SECONDS: Final = 30.0
+_START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 120.0
 _ENDED_WELL: Final = (0, 1)  # 1: spans were dropped or not delivered, which the audit says by number
 _POLL_SECONDS: Final = 0.01

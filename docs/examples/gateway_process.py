@@ -14,7 +14,7 @@ from typing import Final
 from gateway import Received
 
 _FIRST_PORT: Final = 10_240
-_START_SECONDS: Final = 30.0
+_START_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.02
 
 

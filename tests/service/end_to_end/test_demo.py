@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 LAW = re.compile(r"emitted ([\d,]+) = delivered ([\d,]+) \+ dropped ([\d,]+) \+ pending ([\d,]+)")
 SAMPLED_LAW = r"seen [\d,]+ = kept [\d,]+ \+ sampled out [\d,]+ \+ dropped 0 \+ pending 0\n"
-SECONDS = 120
+SECONDS = 400
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 SUM = re.compile(r"emitted ([\d,]+) = arrived ([\d,]+) \+ dropped ([\d,]+) \+ waiting ([\d,]+); ([\d,]+) arrived again")
-SECONDS = 180
+SECONDS = 400
 TRACE = 32 * "1"
 STATS = emitter_stats(3)
 
