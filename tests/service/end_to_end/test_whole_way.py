@@ -10,36 +10,24 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 import ringbuf
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
-from tests.otlp_server import OtlpGrpcServer
 from tests.service.draining import run_once, spans_of, until
-from tests.service.exporters.receivers import Receiver, rotel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+    from tests.otlp_server import OtlpGrpcServer
+    from tests.service.exporters.receivers import Receiver
 
 LEASE = 0x000102030405060708090A0B0C0D0E0F
 START = 1_700_000_000_000_000_000
 COUNT = 300
 
 
-@pytest.fixture(scope="module")
-def behind() -> Iterator[OtlpGrpcServer]:
-    with OtlpGrpcServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def receiver(behind: OtlpGrpcServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    with rotel(tmp_path_factory.mktemp("rotel"), behind.url) as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
-def forget(behind: OtlpGrpcServer) -> None:
-    behind.requests.clear()
+def forget(behind_rotel: OtlpGrpcServer) -> None:
+    behind_rotel.requests.clear()
 
 
 def produce(ring_dir: Path) -> tuple[bytes, bytes]:
@@ -53,12 +41,12 @@ def produce(ring_dir: Path) -> tuple[bytes, bytes]:
         return parent.trace_id, parent.span_id
 
 
-def arrived(behind: OtlpGrpcServer, trace_id: bytes) -> list[Span]:
+def arrived(behind_rotel: OtlpGrpcServer, trace_id: bytes) -> list[Span]:
     """Return the spans of a trace, each once: what rotel was late to hear of it sends again."""
     # The request of the service has the fields of TracesData.
     found = {
         span.span_id: span
-        for request in list(behind.requests)
+        for request in list(behind_rotel.requests)
         for span in spans_of(TracesData.FromString(request.message.SerializeToString()))
         if span.trace_id == trace_id
     }
@@ -82,17 +70,17 @@ def check(spans: list[Span], trace_id: bytes, parent_id: bytes) -> None:
 
 @pytest.mark.parametrize("exporter", ["otlp-grpc", "otlp-http", "otlp-http-json"])
 def test_every_span_arrives_as_it_was_emitted(
-    ring_dir: Path, tmp_path: Path, receiver: Receiver, behind: OtlpGrpcServer, exporter: str
+    ring_dir: Path, tmp_path: Path, rotel_receiver: Receiver, behind_rotel: OtlpGrpcServer, exporter: str
 ) -> None:
     ids = produce(ring_dir)
-    endpoint = receiver.grpc if exporter == "otlp-grpc" else receiver.http
+    endpoint = rotel_receiver.grpc if exporter == "otlp-grpc" else rotel_receiver.http
     assert run_once(tmp_path / "log", ring_dir, "--exporter", exporter, "--endpoint", endpoint) == 0
-    until(lambda: len(arrived(behind, ids[0])) == COUNT + 1)
-    check(arrived(behind, ids[0]), *ids)
+    until(lambda: len(arrived(behind_rotel, ids[0])) == COUNT + 1)
+    check(arrived(behind_rotel, ids[0]), *ids)
 
 
 def test_the_lines_of_the_file_are_otlp_json_to_a_reader_that_others_wrote(
-    ring_dir: Path, tmp_path: Path, receiver: Receiver, behind: OtlpGrpcServer
+    ring_dir: Path, tmp_path: Path, rotel_receiver: Receiver, behind_rotel: OtlpGrpcServer
 ) -> None:
     ids = produce(ring_dir)
     output = tmp_path / "spans.jsonl"
@@ -100,7 +88,7 @@ def test_the_lines_of_the_file_are_otlp_json_to_a_reader_that_others_wrote(
     with urllib3.PoolManager() as client:
         for line in output.read_bytes().splitlines():
             headers = {"Content-Type": "application/json"}
-            reply = client.request("POST", f"{receiver.http}/v1/traces", body=line, headers=headers, timeout=120)
+            reply = client.request("POST", f"{rotel_receiver.http}/v1/traces", body=line, headers=headers, timeout=120)
             assert reply.status == 200, reply.data
-    until(lambda: len(arrived(behind, ids[0])) == COUNT + 1)
-    check(arrived(behind, ids[0]), *ids)
+    until(lambda: len(arrived(behind_rotel, ids[0])) == COUNT + 1)
+    check(arrived(behind_rotel, ids[0]), *ids)

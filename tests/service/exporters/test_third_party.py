@@ -16,15 +16,16 @@ from drain.exporters.protocol import Result, Verdict
 from drain.otlp.json_lines import from_json_line, to_json_line
 from drain.otlp.request import Request
 from drain.settings.otlp_environment import OtlpSettings
-from tests.otlp_server import OtlpGrpcServer
 from tests.waiting import SECONDS, until
 
 from .batches import request, traces
-from .receivers import START_SECONDS, Receiver, ddapm_test_agent, oteltap, peer, rotel
+from .receivers import START_SECONDS, Receiver, ddapm_test_agent, oteltap, peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.otlp_server import OtlpGrpcServer
 
 WAYS = pytest.mark.parametrize(
     ("kind", "compression"),
@@ -37,18 +38,6 @@ WAYS = pytest.mark.parametrize(
         ("otlp-http-json", "gzip"),
     ],
 )
-
-
-@pytest.fixture(scope="module")
-def behind_rotel() -> Iterator[OtlpGrpcServer]:
-    with OtlpGrpcServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rotel_receiver(behind_rotel: OtlpGrpcServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    with rotel(tmp_path_factory.mktemp("rotel"), behind_rotel.url) as receiver:
-        yield receiver
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from ringbuf.dataplane import LeaseId, OpType, site
 from tests.otlp_server import OtlpGrpcServer, OtlpHttpServer, silent
 from tests.sampled import every
 from tests.service.draining import DrainProcess, spans_in_file, until
-from tests.service.exporters.receivers import START_SECONDS, ddapm_test_agent, rotel
+from tests.service.exporters.receivers import START_SECONDS, ddapm_test_agent
 from tests.unit.telemetry.full_drain import full_sources
 from tests.waiting import SECONDS
 
@@ -44,18 +44,6 @@ KINDS = ("sum", "gauge", "histogram", "exponential_histogram")
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
     with ddapm_test_agent(tmp_path_factory.mktemp("ddapm")) as receiver:
-        yield receiver
-
-
-@pytest.fixture(scope="module")
-def behind_it() -> Iterator[OtlpGrpcServer]:
-    with OtlpGrpcServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def collector(behind_it: OtlpGrpcServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    with rotel(tmp_path_factory.mktemp("rotel"), behind_it.url) as receiver:
         yield receiver
 
 
@@ -172,21 +160,21 @@ def of(points: list[Any], drain_id: str, name: str, number: str) -> list[int]:
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize("preference", get_args(TemporalityPreference))
 def test_a_collector_of_others_decodes_every_metric_as_it_was_sent(
-    collector: Receiver, behind_it: OtlpGrpcServer, protocol: str, preference: TemporalityPreference
+    rotel_receiver: Receiver, behind_rotel: OtlpGrpcServer, protocol: str, preference: TemporalityPreference
 ) -> None:
     (request,) = OtlpMetrics(Streams(1_000_000_000, preference)).requests(full_sources().read(), time.time_ns())
     settings = OtlpSettings(hold=False, timeout_seconds=SECONDS)
     exporter: Exporter
     if protocol == "grpc":
-        exporter = OtlpGrpcExporter(collector.grpc, settings, content="metrics")
+        exporter = OtlpGrpcExporter(rotel_receiver.grpc, settings, content="metrics")
     else:
-        exporter = OtlpHttpExporter(f"{collector.http}/v1/metrics", "protobuf", settings, content="metrics")
+        exporter = OtlpHttpExporter(f"{rotel_receiver.http}/v1/metrics", "protobuf", settings, content="metrics")
     with closing(exporter):
         sent = request.message.SerializeToString()
         assert exporter.export(Request(sent, request.points, "protobuf")) == Result(Verdict.DELIVERED)
 
     def handed_on() -> list[list[ResourceMetrics]]:
-        bodies = [ExportMetricsServiceRequest.FromString(received.body) for received in list(behind_it.requests)]
+        bodies = [ExportMetricsServiceRequest.FromString(received.body) for received in list(behind_rotel.requests)]
         return [list(body.resource_metrics) for body in bodies]
 
     until(lambda: list(request.message.resource_metrics) in handed_on(), lambda: time.sleep(0.02))
