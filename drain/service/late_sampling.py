@@ -258,6 +258,8 @@ class LateSampling:
 
         The share is 1 / rings, and 1/8 while there is room. What is on its way makes no room before it is delivered: of
         that a ring may have as much as is left then, so that some is left for another, however many have too much.
+        What is on its way is that of all rings, as nobody counts it by ring. It only matters where a ring has more than
+        its share, and all that it may have decided is decided: so no ring takes of another's share by it.
         """
         room, mine = self.hold.capacity_bytes, self.hold.waiting_bytes(key) + count * slot_bytes
         share = self._share_bytes()

@@ -164,6 +164,24 @@ def test_what_rings_have_on_their_way_in_an_outage_leaves_room_for_the_others(
     crowd.close()
 
 
+def test_no_ring_is_refused_its_share_for_what_another_has_on_its_way(tmp_path: Path) -> None:
+    """What is on its way is counted over all rings: it says nothing of a ring that has no more than its share."""
+    crowd = Crowd(tmp_path, 20)
+    while crowd.read(0, failing=True):
+        pass
+    assert crowd.share(0) > 0.4
+    on_their_way = crowd.bench.late.on_their_way
+    for _ in range(int(crowd.room / 8 / LAYOUT.slot_bytes / crowd.LOOK)):
+        assert crowd.read(1, failing=False)
+    assert crowd.share(1) > 1 / 8 - 0.01
+    assert crowd.early() == {}
+    for _ in range(2):
+        assert crowd.read(1, failing=False)
+    assert crowd.early().keys() == {"share"}, "beyond it its own oldest give way, and it is read"
+    assert crowd.bench.late.on_their_way == on_their_way
+    crowd.close()
+
+
 def test_a_ring_may_have_an_eighth_while_there_is_room_and_then_its_part_of_all(tmp_path: Path) -> None:
     crowd = Crowd(tmp_path, 20)
 
