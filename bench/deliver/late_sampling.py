@@ -36,7 +36,7 @@ from ringbuf._ringbuf import lib
 from ringbuf.dataplane import DATAPLANE_LAYOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _RULES: Final = """[sampling]
 [[sampling.rule]]
@@ -77,35 +77,37 @@ class Trial(NamedTuple):
 
 
 class Producer:
-    """Two rings, and the spans that go into them at a rate.
+    """Rings, and the spans that go into them at a rate.
 
     Args:
-        ring_dir: of both.
-        kind: "alone" or "ten".
+        ring_dir: of all.
+        kind: "alone", "ten", or "open": traces of ten in one ring, without a root.
         capacity: of each ring.
+        rings: how many; of "ten" two.
         first: number of its first trace; where others began they are late, and nothing waits.
     """
 
-    def __init__(self, ring_dir: str, kind: str, capacity: int, first: int) -> None:
-        self._emitters = [ringbuf.Emitter(f"bench {at}", ring_dir=ring_dir, capacity=capacity) for at in range(2)]
-        self._is_alone = kind == "alone"
+    def __init__(self, ring_dir: str, kind: str, capacity: int, rings: int, first: int) -> None:
+        self._emitters = [ringbuf.Emitter(f"bench {at}", ring_dir=ring_dir, capacity=capacity) for at in range(rings)]
+        self._kind = kind
         self.traces = first
         self._late: np.ndarray | None = None
         self._template = np.array(records(1 << 16), DATAPLANE_LAYOUT.dtype)
         self._template["status"] = 0
         self._template["flags"] = lib.RB_SPAN_SAMPLED | lib.RB_SPAN_RANDOM
-        if self._is_alone:
+        if kind == "alone":
             self._template["parent_span_id"] = 0
             self._template["present"] |= np.uint32(lib.RB_PRESENT_ALONE)
         else:
             self._template["parent_span_id"] = 1
 
-    def emit(self, rate: float, seconds: float) -> None:
+    def emit(self, rate: float, seconds: float, *, each_tick: Callable[[], None] = lambda: None) -> None:
         """Emit evenly."""
         begin, done, total = time.perf_counter(), 0, int(rate * seconds)
         while done < total:
             due = min(total, int((time.perf_counter() - begin) * rate) + 1) - done
             if due >= min(total - done, rate * _TICK_SECONDS):
+                each_tick()
                 done += self._burst(due)
             else:
                 time.sleep(_TICK_SECONDS / 4)
@@ -114,6 +116,10 @@ class Producer:
     def lost(self) -> int:
         """Return how many spans found no room."""
         return sum(emitter.stats().attempts - emitter.stats().published for emitter in self._emitters)
+
+    def pending(self) -> int:
+        """Return how many spans are in the rings."""
+        return sum(emitter.stats().pending for emitter in self._emitters)
 
     def wait_drained(self) -> bool:
         """Return whether the rings became empty."""
@@ -127,11 +133,12 @@ class Producer:
     def _burst(self, spans: int) -> int:
         """Write about so many spans; of traces the second half comes with the next burst."""
         spans = min(spans, len(self._template))
-        if self._is_alone:
-            half = -(-spans // 2)
+        if self._kind != "ten":
+            a_trace = 1 if self._kind == "alone" else 10
+            part = a_trace * -(-spans // (a_trace * len(self._emitters)))
             for emitter in self._emitters:
-                emitter.emit_batch(self._some(half, 1))
-            return 2 * half
+                emitter.emit_batch(self._some(part, a_trace))
+            return len(self._emitters) * part
         late, self._late = self._late, None
         traces = -(-spans // 10)
         if traces:
@@ -163,10 +170,14 @@ class Bench:
         is_late: 1 % is kept by rules.
         has_metrics: spans are counted.
         capacity: of each ring.
+        rings: how many.
+
+    Attributes:
+        pid: of the drain.
     """
 
-    def __init__(self, kind: str, capacity: int, *, is_late: bool, has_metrics: bool) -> None:
-        self._kind, self._capacity, self._traces = kind, capacity, 0
+    def __init__(self, kind: str, capacity: int, *, is_late: bool, has_metrics: bool, rings: int = 2) -> None:
+        self._kind, self._capacity, self._rings, self._traces = kind, capacity, rings, 0
         self._cleanup = ExitStack()
         self._dir = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-bench-", dir="/dev/shm"))
         sink = self._cleanup.enter_context(Sink("http", keeps=False))
@@ -179,33 +190,42 @@ class Bench:
             options += ["--sampling", str(rules), "--hold-bytes", "1GiB"]
         self._port = _free_port()
         options += ["--listen", f"127.0.0.1:{self._port}"]
-        self._pid = self._cleanup.enter_context(drain(self._dir, "otlp-http", *options))
+        self.pid = self._cleanup.enter_context(drain(self._dir, "otlp-http", *options))
 
     def trial(self, rate: float, seconds: float) -> Trial:
         """Emit at a rate, and wait until all is decided."""
-        with self._producer() as producer:
+        with self.producer() as producer:
             producer.emit(1.0, 1.0)  # the rings are attached: that is no part of a span's time
             producer.wait_drained()
-            before, lost = processor_seconds(self._pid), producer.lost()
+            before, lost = processor_seconds(self.pid), producer.lost()
             producer.emit(rate, seconds)
             lost = producer.lost() - lost
-            picture = read_picture(Path(self._dir) / "hold")  # a scrape would be in the time that is measured
+            most = self.hold_bytes()  # a scrape would be in the time that is measured
             last = time.perf_counter()
             is_drained = producer.wait_drained()
             lag = time.perf_counter() - last
             time.sleep(_SETTLE_SECONDS)
-            used = processor_seconds(self._pid) - before
+            used = processor_seconds(self.pid) - before
             holds = is_drained and not lost and lag < _LAG_SECONDS
-        most = 0 if picture is None else picture.used_bytes
-        return Trial(1e9 * used / (rate * seconds - lost), holds, most, self._value(_EARLY), self._value(_LATE))
+        return Trial(1e9 * used / (rate * seconds - lost), holds, most, self.early(), self._value(_LATE))
+
+    def hold_bytes(self) -> int:
+        """Return how many bytes of the hold are in use."""
+        picture = read_picture(Path(self._dir) / "hold")
+        return 0 if picture is None else picture.used_bytes
+
+    def early(self) -> float:
+        """Return how many traces were decided for want of room, since the drain began."""
+        return self._value(_EARLY)
 
     def close(self) -> None:
         """End the drain and the receiver."""
         self._cleanup.close()
 
     @contextmanager
-    def _producer(self) -> Iterator[Producer]:
-        producer = Producer(self._dir, self._kind, self._capacity, self._traces)
+    def producer(self) -> Iterator[Producer]:
+        """Yield a producer of its spans, which is closed afterwards."""
+        producer = Producer(self._dir, self._kind, self._capacity, self._rings, self._traces)
         try:
             yield producer
         finally:
