@@ -337,7 +337,9 @@ class ProcessRing:
         counts = self._counts()
         if not counts.pending:
             return True
-        lib.rb_wake_drain(self.producer)
+        if not lib.rb_wake_drain(self.producer) and path is not None:
+            lib.rb_find_doorbell(self.producer, os.fsencode(path.parent))  # of a drain that came after the ring
+            lib.rb_wake_drain(self.producer)
         while counts.pending and self._is_still_at(path):
             left = end - time.monotonic()
             if left <= 0:

@@ -50,6 +50,16 @@ def test_who_waits_rings_as_the_drain_may_let_more_gather(ring_dir: Path) -> Non
         records_in(ring_dir)
 
 
+def test_so_does_who_had_a_ring_before_there_was_a_doorbell(ring_dir: Path) -> None:
+    with ringbuf.Emitter("service", ring_dir=ring_dir, capacity=64) as made:
+        assert site(OpType.FBMU_READ, emitter=made).emit(LeaseId(1), 1, 2)
+        bell = open_doorbell(ring_dir / "doorbell")
+        before = lib.rb_doorbell_value(bell)
+        assert not made.wait_drained(0)
+        assert lib.rb_doorbell_value(bell) == before + 1
+        records_in(ring_dir)
+
+
 def test_a_ring_that_has_gone_was_not_drained(emitter: ringbuf.Emitter, ring_dir: Path) -> None:
     rings_in(ring_dir)[0].unlink()
     assert not emitter.wait_drained(PATIENCE)
