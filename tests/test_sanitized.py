@@ -1,4 +1,4 @@
-"""Tests of the producer, and of records that become OTLP or gzip, with extensions that two sanitizers watch."""
+"""Tests of the producer, and of records that become OTLP, gzip or counts, with extensions that two sanitizers watch."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ UNIT = [
         "sampling",
         "shared_emitter",
         "site",
+        "span_codes",
         "spans",
         "traceparent",
         "vocabulary",
@@ -59,10 +60,10 @@ def paths(kind: str, names: list[str]) -> list[str]:
     return found
 
 
-SLICE = paths("unit", ["emitter", "spans", "attach", "output_buffer"])
+SLICE = paths("unit", ["emitter", "spans", "attach", "output_buffer", "span_codes"])
 ALL = [
     *paths("unit", UNIT),
-    *paths("property", ["copied_records", "direct_gzip", "encoder", "layout", "ring"]),
+    *paths("property", ["copied_records", "direct_gzip", "encoder", "exemplars", "layout", "ring", "span_metrics"]),
     *paths("process", PROCESS),
 ]
 
