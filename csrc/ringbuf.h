@@ -364,8 +364,9 @@ int64_t rb_emit_batch(rb_producer *producer, const rb_record *records, uint64_t 
  *
  * Returns: 1 or 0. Set aside: the drain has given this ring up (RB_CONSUMER_DETACHED), spans go nowhere until rb_open
  * has made another. Lacks the doorbell: a drain sleeps that came after the ring was made; without rb_find_doorbell it
- * looks by itself after at most 40 ms. Unread: spans of a second ago are in the ring still, as there is no drain, or it
- * is far behind, or the file was removed: ask rb_is_removed. It says 1 at most once a second.
+ * looks by itself after at most 40 ms, or 100 where it lets more gather. Unread: spans of a second ago are in the ring
+ * still, as there is no drain, or it is far behind, or the file was removed: ask rb_is_removed. It says 1 at most once a
+ * second.
  */
 int rb_is_set_aside(const rb_producer *producer);
 int rb_lacks_doorbell(const rb_producer *producer);

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from drain.accounting.export_state import ExportState
 
-# A round of the loop takes milliseconds, and it sleeps 20 ms at most.
+# A round of the loop takes milliseconds, and it sleeps a second at most.
 _STALLED_SECONDS: Final = 10.0
 # A backend that restarts is no reason to call the drain not ready.
 _FAILING_SECONDS: Final = 30.0
