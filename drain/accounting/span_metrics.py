@@ -327,7 +327,8 @@ class SpanCounter:
             return None
         data = _bytes_of(records)
         tally = self._metrics.tally
-        occurring = tally.codes(self._form, data, len(records))
+        # Codes that share a row do so for good: what the tally sums up by code would be of no use.
+        occurring = tally.codes(self._form, data, len(records)) if self._are_rows_distinct else None
         if occurring is not None:
             rows, are_distinct = self._rows(occurring)
             if are_distinct:

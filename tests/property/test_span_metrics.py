@@ -339,6 +339,19 @@ def test_a_ring_of_ever_new_labels_costs_no_memory_without_bound() -> None:
     assert sum(sum(counts) for counts, _ in series_of(spans).values()) == 5000
 
 
+def test_spans_of_which_some_share_a_series_are_not_summed_up_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, records = many_named(5)
+    spans = SpanMetrics(max_series=1)
+    count(spans, layout, records)
+    counter = spans.of(layout, "shop")
+    assert counter.summarise(records, invalid=0) is not None
+    monkeypatch.setattr(spans.tally, "codes", lambda *_: pytest.fail("what it sums up is of no use"))
+    summary = counter.summarise(records, invalid=0)
+    assert summary is not None
+    spans.add(summary)
+    assert sorted(sum(counts) for counts, _ in series_of(spans).values()) == [2, 8]
+
+
 def test_a_span_that_ends_before_it_begins_lasted_for_no_time() -> None:
     layout, records = many_named(1)
     records["start_unix_nano"] = 2_000_000
