@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import time
 import zlib
 from typing import TYPE_CHECKING, Literal
 
@@ -36,16 +37,18 @@ SECONDS = 120.0
 
 
 class Counts:
-    """How often a body was compressed and decompressed."""
+    """How often a body was compressed and decompressed, which takes `seconds` longer."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gzip = self.gunzip = self.zstd = 0
+        self.seconds = 0.0
         real: dict[str, Callable[[bytes], bytes | list[bytes]]]
         real = {"gzip": gzip_members.gzip, "members": gzip_members.members, "zstd": zstd_frame.zstd}
 
         def counted(function: str, name: str) -> None:
             def call(data: bytes) -> bytes | list[bytes]:
                 setattr(self, name, getattr(self, name) + 1)
+                time.sleep(self.seconds)
                 return real[function](data)
 
             monkeypatch.setattr(request_module, function, call)
@@ -115,6 +118,7 @@ def test_of_threads_that_ask_at_the_same_time_one_compresses(
 ) -> None:
     request = Request(bytes(1 << 20), 1, "protobuf")
     start = threading.Barrier(8)
+    counts.seconds = 0.1  # meanwhile the others ask
 
     def ask() -> None:
         start.wait()
