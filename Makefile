@@ -134,12 +134,14 @@ soak: build ## run the tests that take minutes; HOURS= is for the one of all tro
 deps-bench: DEBIAN_PACKAGES := liblttng-ust-dev lttng-tools
 deps-bench: deps ## install the Debian programs that `make bench` compares with
 
+# A mirror that hangs up is asked again, and another who installs is waited for, as what a new machine does by itself.
+APT := -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=600
 deps: ## install the Debian programs that some tests use
 	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
 		dpkg-query -W -f '$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^ii' || echo $$package; done); \
 	if [ -n "$$missing" ]; then \
-		$(SUDO) apt-get update -qq && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; fi
+		$(SUDO) apt-get update $(APT) && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install $(APT) -y --no-install-recommends $$missing >/dev/null; fi
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
