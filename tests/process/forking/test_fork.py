@@ -135,6 +135,7 @@ def test_a_child_without_room_for_a_ring_counts_and_goes_on(ring_dir: Path) -> N
         """
 import logging, os, shutil, ringbuf
 from ringbuf.dataplane import *
+from ringbuf.log import wait_until_told
 warnings = []
 logging.getLogger("ringbuf").addHandler(logging.NullHandler())
 logging.getLogger("ringbuf").addFilter(lambda record: warnings.append(record) or False)
@@ -146,6 +147,7 @@ if pid == 0:
     with read.span(LeaseId(1)):
         assert [read.emit(LeaseId(1), 1, 2) for _ in range(10)] == [False] * 10
     stats = emitter.stats()
+    wait_until_told(60)
     assert (stats.local, stats.attempts, len(warnings)) == (11, 11, 1), (stats, warnings)
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
