@@ -17,6 +17,9 @@ _NOTED: Final = (signal.SIGUSR1, signal.SIGHUP)
 noted: Final[set[int]] = set()
 """Signals that came before there was anybody to heed them, SIGUSR1 and SIGHUP."""
 
+_ignored: Final[set[int]] = set()
+"""Of these, what whoever started the process wants ignored: SIGHUP under nohup."""
+
 
 def hold_signals() -> None:
     """Until the command has handlers of its own, let SIGTERM end the process, and SIGUSR1 and SIGHUP be noted.
@@ -24,14 +27,16 @@ def hold_signals() -> None:
     These two would end it. The first process of a container is not ended by any signal that it has no handler for.
     """
     for number in _NOTED:
-        signal.signal(number, lambda number, _frame: noted.add(number))
+        before = signal.signal(number, lambda number, _frame: noted.add(number))
+        if before is signal.SIG_IGN:
+            _ignored.add(number)
     signal.signal(signal.SIGTERM, _end)
 
 
 def release_signals() -> None:
     """Let SIGUSR1 and SIGHUP do what they do to a command that is no service."""
     for number in _NOTED:
-        signal.signal(number, _end)
+        signal.signal(number, signal.SIG_IGN if number in _ignored else _end)
 
 
 def _end(number: int, _frame: object) -> None:

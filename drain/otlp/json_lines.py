@@ -57,6 +57,23 @@ def to_json(message: Message) -> bytes:
     return json.dumps(_json_of_message(message), ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def json_of(line: bytes | str) -> object:
+    """Return the JSON value that a line holds.
+
+    Raises:
+        ValueError: it holds none; the message says where in the line, which Python's counts as a text of lines.
+        RecursionError: it is nested too deeply.
+
+    >>> json_of('{"a":')
+    Traceback (most recent call last):
+    ValueError: Expecting value at character 6
+    """
+    try:
+        return cast("object", json.loads(line))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
+
+
 def from_json_line(line: bytes | str) -> TracesData:
     """Return the message that a line holds; fields that OTLP does not have are ignored, as it asks of receivers.
 
@@ -72,7 +89,7 @@ def from_json_line(line: bytes | str) -> TracesData:
     <BLANKLINE>
     """
     try:
-        read = _ids_to_base64(cast("Json", json.loads(line)))
+        read = _ids_to_base64(cast("Json", json_of(line)))
         if not isinstance(read, dict):
             raise ParseError("the line is not a JSON object")  # noqa: TRY301 - what any other wrong form raises
         return ParseDict(read, TracesData(), ignore_unknown_fields=True)

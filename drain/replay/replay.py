@@ -87,11 +87,11 @@ class FileReport:
         """Return the report for people."""
         parts = [f"{counted(self.delivered, 'span')} delivered"]
         parts += [
-            f"{count:,} {what}"
-            for count, what in (
-                (self.undelivered, "not delivered"),
-                (self.invalid, "invalid records"),
-                (self.unreadable, "unreadable parts"),
+            text
+            for count, text in (
+                (self.undelivered, f"{self.undelivered:,} not delivered"),
+                (self.invalid, counted(self.invalid, "invalid record")),
+                (self.unreadable, counted(self.unreadable, "unreadable part")),
             )
             if count
         ]

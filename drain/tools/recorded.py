@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,6 +17,7 @@ from drain.sampling.seen_span import seen_spans
 from drain.tools.looking import standard_input
 from drain.tools.looking.observed_ring import ObservedRing
 from drain.tools.looking.standard_input import STANDARD_INPUT
+from drain.tools.looking.temporary_folder import temporary_folder
 from drain.tools.report.rings import RING_MAGIC
 from ringbuf._ringbuf import lib
 from ringbuf.exceptions import RingBufferError
@@ -27,6 +26,7 @@ from ringbuf.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from drain.sampling.seen_span import SeenSpan
     from ringbuf.layout.layout import SpanLayout
@@ -60,8 +60,8 @@ class Recorded:
                 yield from self._of(file, str(file))
 
     def _of_standard_input(self) -> Iterator[SeenSpan]:
-        with tempfile.TemporaryDirectory(prefix="ringbuf-sampling-") as folder:
-            copy = Path(folder) / "stdin"
+        with temporary_folder("ringbuf-sampling-") as folder:
+            copy = folder / "stdin"
             try:
                 with copy.open("wb") as file:
                     standard_input.copy(file, self._progress)

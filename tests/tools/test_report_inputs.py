@@ -179,7 +179,7 @@ def test_compressed_files_that_were_cut_are_read_as_far_as_they_go(tmp_path: Pat
         (b"", "no span in what was read"),
         (b"\n\n", "no span in what was read"),
         (b"{}\n", "no span in what was read"),
-        (b"hello\nworld\n", "line 1: Expecting value"),
+        (b"hello\nworld\n", "line 1: Expecting value at character 1\n"),
         (b"\x00\x01\x02binary", "neither ring, dead letter, spool, JSON lines nor OTLP protobuf"),
         (b"\x1f\x8bnot gzip", "line 0: the compressed data is damaged"),
         (b"ringbuf\0 but no ring", "report/spans: "),

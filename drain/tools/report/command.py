@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,6 +17,7 @@ from drain.tools.looking.command_line import EXIT_DONE, EXIT_INCOMPLETE, EXIT_US
 from drain.tools.looking.late_sampling import picture_in
 from drain.tools.looking.span_text import printable
 from drain.tools.looking.standard_input import why_no_spans_come
+from drain.tools.looking.temporary_folder import temporary_folder
 from drain.tools.report.page import Report, page
 from drain.tools.report.sources import STANDARD_INPUT, Source, SourceError, open_source
 from drain.tools.report.spans import OPERATION_KEYS, OUTCOME_KEYS, Keys, spans_of
@@ -74,8 +74,8 @@ def report(
     if why := why_no_spans_come(inputs):
         fail(why, EXIT_USAGE)
     keys = Keys(tuple(by) if by else OPERATION_KEYS, tuple(outcome) if outcome else OUTCOME_KEYS)
-    with tempfile.TemporaryDirectory(prefix="ringbuf-report-") as folder:
-        sources, rings = _open_all(inputs, Path(folder), output)
+    with temporary_folder("ringbuf-report-") as folder:
+        sources, rings = _open_all(inputs, folder, output)
         sampling = [picture for name in dict.fromkeys(inputs) if (picture := picture_in(Path(name))) is not None]
         statistics, slowest = Statistics(), SlowestTraces(traces)
         found: list[Trace] = []
@@ -95,7 +95,7 @@ def report(
     made = page(Report(title, statistics, found, sources, rings, keys.operation, sampling))
     _write(made, output)
     if output != Path(_STANDARD_OUTPUT):
-        words = f", {unreadable:,} unreadable parts" if unreadable else ""
+        words = f", {counted(unreadable, 'unreadable part')}" if unreadable else ""
         typer.echo(f"{output}: {counted(statistics.spans, 'span')}{words}, {len(made):,} bytes", err=True)
     raise typer.Exit(EXIT_INCOMPLETE if unreadable else EXIT_DONE)
 

@@ -6,10 +6,11 @@ times the price, and refuses all spans of a line for one wrong field.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from drain.otlp.json_lines import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,7 +84,7 @@ def spans_of(line: bytes, keys: Keys) -> Iterator[Span]:
     [('read', 5, '(no service)')]
     """
     try:
-        document = json.loads(line)
+        document = json_of(line)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeDecodeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,6 +14,7 @@ from drain.tools.looking.command_line import EXIT_DONE, EXIT_INCOMPLETE, fail
 from drain.tools.looking.ring_selection import JsonOption, RingDirOption, ring_paths
 from drain.tools.looking.span_filter import trace_digits
 from drain.tools.looking.span_text import json_text, printable
+from drain.tools.looking.temporary_folder import temporary_folder
 from drain.tools.report.traces import TraceSpans
 from drain.tools.trace.search import Search
 from drain.tools.trace.waterfall import heading, json_rows, write_rows
@@ -64,8 +64,8 @@ def trace(
     """
     digits = trace_digits(trace_id, "ID")
     places = [*_state_dirs(state_dir, ring_dir), *map(Path, spans or ())]
-    with tempfile.TemporaryDirectory(prefix="ringbuf-trace-") as folder:
-        search = Search(digits, Path(folder))
+    with temporary_folder("ringbuf-trace-") as folder:
+        search = Search(digits, folder)
         search.notes += [f"{place}: {reason}" for place in places if (reason := _unreadable(place))]
         found = _collect(search.of(_paths(ring_dir, places)))
     for note in search.notes:

@@ -151,7 +151,7 @@ def test_the_sound_lanes_of_a_quarantined_ring_are_delivered(ring_dir: Path, inp
     ended = replay("--output", output, inputs / "bad.ring")
     assert ended.code == 1
     assert len(numbers_in_file(output)) == 16
-    assert "1 unreadable parts (lane 0 cannot be read: head 0, tail 1000000000000)" in ended.lines[0]
+    assert "1 unreadable part (lane 0 cannot be read: head 0, tail 1000000000000)" in ended.lines[0]
 
 
 @pytest.mark.parametrize("back", [1, 16, 30])
@@ -184,7 +184,7 @@ def test_records_that_are_no_spans_are_counted(ring_dir: Path, inputs: Path, out
     (inputs / "bad.ring").write_bytes(content)
     ended = replay("--output", output, "--remove", inputs / "bad.ring")
     assert ended.code == 1
-    assert ended.lines[0].endswith("9 spans delivered, 1 invalid records (records are no spans)")
+    assert ended.lines[0].endswith("9 spans delivered, 1 invalid record (records are no spans)")
     assert (inputs / "bad.ring").exists()
 
 
@@ -252,7 +252,7 @@ def test_a_file_of_no_known_kind_is_told_and_the_next_goes_on(inputs: Path, outp
     (inputs / "b.jsonl").write_bytes(batches.request(3, "json").body)
     ended = replay("--output", output, inputs / "a.bin", inputs / "b.jsonl")
     assert ended.code == 1
-    assert "0 spans delivered, 1 unreadable parts (" in ended.lines[0]
+    assert "0 spans delivered, 1 unreadable part (" in ended.lines[0]
     assert ended.lines[1].endswith(": 3 spans delivered")
 
 

@@ -81,3 +81,10 @@ def test_a_command_that_is_no_service_is_ended_as_usual(number: int, tmp_path: P
     (lines := tmp_path / "spans.jsonl").write_bytes(b"")
     done = run(START, "drain.exporters.console", int(number), "replay", "--exporter", "console", lines)
     assert done.returncode == -number, done.stderr
+
+
+def test_under_nohup_such_a_command_outlives_its_terminal(tmp_path: Path) -> None:
+    (lines := tmp_path / "spans.jsonl").write_bytes(b"")
+    start = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + START
+    done = run(start, "drain.exporters.console", int(signal.SIGHUP), "replay", "--exporter", "console", lines)
+    assert (done.returncode, "0 spans delivered" in done.stderr) == (0, True), done.stderr

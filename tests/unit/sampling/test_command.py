@@ -134,8 +134,8 @@ def test_what_of_a_pipe_cannot_be_read_is_told(rules: Path, capfd: pytest.Captur
         result = RUNNER.invoke(app, ["sampling", str(rules), "--against", "-"], input=given)
         return result.exit_code, result.output + capfd.readouterr().err
 
-    code, text = told(to_json_line(recorded()) + b"no line\n")
-    assert (code, "standard input: line 2: " in text) == (1, True)
+    code, text = told(to_json_line(recorded()) + b'{"resourceSpans":\n')
+    assert (code, "standard input: line 2: Expecting value at character 19\n" in text) == (1, True)
     code, text = told(b"")
     assert (code, "no span is recorded in standard input" in text) == (0, True)
 
