@@ -372,8 +372,8 @@ int rb_is_set_aside(const rb_producer *producer);
 int rb_lacks_doorbell(const rb_producer *producer);
 int rb_is_unread(rb_producer *producer);
 /*
- * rb_wake_drain - ring the doorbell once, for who waits until his spans are taken: a drain that has just read many lets
- * more gather, for 100 ms at most, unless somebody rings.
+ * rb_wake_drain - ring the doorbell once, for a program that waits until its spans are taken. A drain with sampling rules
+ * that has just read many records lets more gather, for 100 ms at most; a ring of the doorbell ends that.
  *
  * Returns: 1; 0 where there is no doorbell to ring (rb_lacks_doorbell), or no ring.
  */
@@ -807,8 +807,8 @@ int rb_sleep(rb_doorbell *doorbell, uint32_t value, rb_consumer *const *consumer
              uint64_t timeout_nano);
 /*
  * rb_gather - as rb_sleep, where records may wait and more of them are wanted at once: nothing ends it before its time but
- * a ring, a signal, a lane of which a quarter is ready, one that is closed, or a file that is lost. Producers ring at the
- * quarter; for those who cannot, it looks every 20 ms.
+ * a ring of the doorbell, a signal, a lane of which a quarter is ready, a producer that closed, or a file that is lost.
+ * Producers ring at the quarter; for those that cannot, it looks every 20 ms.
  *
  * Returns: as rb_sleep.
  */

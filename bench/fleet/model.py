@@ -121,7 +121,7 @@ class Fleet:
         rate: spans a second of a host.
         destinations: gateways or partitions, each of which gets a part of every batch.
         delay: seconds that a batch waits for more spans (`--batch-delay`).
-        batch_spans: spans with which a batch waits for no more (half of `--batch-spans`).
+        batch_spans: spans with which a batch waits for no more (half of `--batch-spans`, or 8,192 if that is more).
         batch_bytes: of a full batch, before compression (`--batch-bytes`; to Kafka no more than a message may have).
         bursts: a second, in which a host's producers emit.
     """

@@ -263,8 +263,7 @@ class Settings(BaseSettings):
         16384,
         ge=1,
         le=1_000_000,
-        description="Spans in a batch at most; with half of them, but no fewer than 8192, it waits for no more to"
-        " come.",
+        description="Most spans in a batch. Once it has half of them, or 8192 if that is more, it waits for no more.",
     )
     batch_bytes: Bytes = Field(4_000_000, ge=1000, le=1 << 30, description="Bytes of a batch, before compression.")
     batch_delay: Seconds = Field(
