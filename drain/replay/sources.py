@@ -98,6 +98,8 @@ def read(path: Path, encoding: Encoding, batch_spans: int) -> Iterator[Piece]:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
+        if not file.seekable():
+            raise SourceError("it can be read only once, as a pipe can: write what comes from it into a file")
         start = file.read(32)
         file.seek(0)
         if start.startswith(_RING_MAGIC):

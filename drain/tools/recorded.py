@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -54,21 +55,24 @@ class Recorded:
         """Yield what can be read, file by file."""
         for path in self._paths:
             if str(path) == STANDARD_INPUT:
-                yield from self._of_standard_input()
+                yield from self._of_copy(standard_input.NAME, lambda to: standard_input.copy(to, self._progress))
+                continue
+            if path.is_fifo():
+                yield from self._of_copy(str(path), partial(standard_input.copy_pipe, path))
                 continue
             for file in files_of([path]):
                 yield from self._of(file, str(file))
 
-    def _of_standard_input(self) -> Iterator[SeenSpan]:
+    def _of_copy(self, name: str, copy: Callable[[IO[bytes]], None]) -> Iterator[SeenSpan]:
         with temporary_folder("ringbuf-sampling-") as folder:
-            copy = folder / "stdin"
+            made = folder / "copy"
             try:
-                with copy.open("wb") as file:
-                    standard_input.copy(file, self._progress)
+                with made.open("wb") as file:
+                    copy(file)
             except OSError as error:
-                self.notes.append(f"{standard_input.NAME}: {error.strerror}")
+                self.notes.append(f"{name}: {error.strerror}")
                 return
-            yield from self._of(copy, standard_input.NAME)
+            yield from self._of(made, name)
 
     def _of(self, path: Path, name: str) -> Iterator[SeenSpan]:
         try:

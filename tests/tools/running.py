@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -23,9 +24,23 @@ from tests.nursery import shared
 from tests.service.draining import SECONDS, until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.nursery import Child
 
 COMMAND = [sys.executable, "-Im", "drain.tools"]
+
+
+@contextlib.contextmanager
+def piped(data: bytes) -> Iterator[Path]:
+    """Give a pipe with a name, as a shell makes one of `<(command)`, of these bytes, 64 KiB at most."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, data)
+        os.close(writing)
+        yield Path(f"/dev/fd/{reading}")
+    finally:
+        os.close(reading)
 
 
 def invoke(*arguments: object) -> Result:

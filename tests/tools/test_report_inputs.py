@@ -17,7 +17,7 @@ from drain.otlp.request import Request
 from tests.service.draining import SECONDS
 from tests.tools.otlp_lines import Made, line, lines, many_spans
 from tests.tools.report_pages import Page, report, table
-from tests.tools.running import COMMAND, OnTerminal, invoke
+from tests.tools.running import COMMAND, OnTerminal, invoke, piped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,15 @@ def test_standard_input_is_read(tmp_path: Path, data: bytes) -> None:
     assert done.returncode == 0, done.stderr
     page = Page(output.read_text(), invoke("--version"))
     assert page.tiles()["Spans"] == "7"
+    assert len(list(page.section("traces").all("details", **{"class": "trace"}))) == 7
+
+
+@pytest.mark.parametrize("data", [PLAIN, gzip.compress(PLAIN)])
+def test_pipes_that_have_names_are_read(tmp_path: Path, data: bytes) -> None:
+    with piped(data) as pipe, piped(lines(SPANS[:2], size=1)) as another:
+        page = report(tmp_path, pipe, another)
+    assert page.result.exit_code == 0, page.result.output
+    assert page.tiles()["Spans"] == "9"
     assert len(list(page.section("traces").all("details", **{"class": "trace"}))) == 7
 
 

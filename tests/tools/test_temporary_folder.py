@@ -42,7 +42,7 @@ def test_a_signal_removes_the_copy_of_what_comes_by_a_pipe(tmp_path: Path, numbe
     ) as process:
         assert process.stdin is not None
         try:
-            until(lambda: process.poll() is not None or list(temporary.glob("*/stdin")))
+            until(lambda: process.poll() is not None or list(temporary.glob("*/*")))
             process.send_signal(number)
             process.stdin.close()  # a signal just before the read begins does not end that
             assert process.wait(SECONDS) == 128 + number

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from drain.tools.trace.search import Search
 from ringbuf.dataplane import LeaseId, OpType, Outcome, site
 from tests.service.draining import SECONDS
 from tests.tools.otlp_lines import START, Made, line
-from tests.tools.running import OnTerminal, invoke, output_of, run
+from tests.tools.running import COMMAND, OnTerminal, invoke, output_of, piped, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,6 +198,20 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_shown(ring_dir: Path, tmp_p
     for name in ("spans.jsonl: line 1: ", "bad.ring: ", "bad.db: "):
         assert name in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_pipe_that_has_a_name_is_read(empty: Path) -> None:
+    with piped(gzip.compress(line([ROOT]))) as pipe:
+        assert [row["name"] for row in shown(empty, "ab", pipe)] == ["GET /cart"]
+
+
+def test_a_pipe_in_the_place_of_a_ring_holds_nobody_up(ring_dir: Path, tmp_path: Path) -> None:
+    os.mkfifo(ring_dir / "shop-1-00000000.ring")
+    (tmp_path / "spans.jsonl").write_bytes(line([ROOT]))
+    command = [*COMMAND, "trace", "--ring-dir", str(ring_dir), "ab", str(tmp_path / "spans.jsonl")]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS)
+    assert (done.returncode, b"1 span of 1 service" in done.stdout) == (1, True), done.stderr
+    assert b"shop-1-00000000.ring: not a regular file" in done.stderr
 
 
 def test_a_hostile_name_cannot_steer_the_terminal(empty: Path, tmp_path: Path) -> None:

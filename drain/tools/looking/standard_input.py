@@ -1,12 +1,14 @@
-"""Standard input in the place of a file: it is copied first, as what is read of it is read more than once."""
+"""Standard input, or another pipe, in the place of a file: it is copied first, as files are read more than once."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import IO, TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 STANDARD_INPUT: Final = "-"
 NAME: Final = "standard input"
@@ -39,3 +41,17 @@ def copy(into: IO[bytes], progress: Callable[[int], None] = lambda _: None) -> N
         into.write(block)
         total += len(block)
         progress(total)
+
+
+def copy_pipe(path: Path, into: IO[bytes]) -> None:
+    """Copy all that comes from a pipe with a name, as `<(zcat FILE)` has one.
+
+    Args:
+        path: of the pipe.
+        into: a file.
+
+    Raises:
+        OSError: it cannot be read, or there is no room for it.
+    """
+    with path.open("rb") as pipe:
+        shutil.copyfileobj(pipe, into, _BLOCK_BYTES)

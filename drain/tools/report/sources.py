@@ -109,7 +109,7 @@ def open_source(name: str, path: Path, folder: Path, rings: list[RingCount]) -> 
 
     Args:
         name: for people.
-        path: of the file; standard input if the name is `STANDARD_INPUT`.
+        path: of the file, or of a pipe, which is copied first; standard input if the name is `STANDARD_INPUT`.
         folder: for what must be written first.
         rings: gets what a ring counts.
 
@@ -123,6 +123,10 @@ def open_source(name: str, path: Path, folder: Path, rings: list[RingCount]) -> 
         name = standard_input.NAME
         with path.open("wb") as file:
             standard_input.copy(file)
+    elif path.is_fifo():
+        pipe, path = path, folder / f"{len(list(folder.iterdir()))}.pipe"
+        with path.open("wb") as file:
+            standard_input.copy_pipe(pipe, file)
     source = Source(name, path, path.stat().st_size)
     if _is_json_lines(path):
         return source

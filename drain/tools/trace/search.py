@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from drain.otlp.encoder import Encoder
 from drain.replay.sources import SourceError
+from drain.rings.directory import RING_SUFFIX
 from drain.spool.copied import SQLITE_MAGIC, beginning, copied
 from drain.tools.looking.observed_ring import ObservedRing
 from drain.tools.looking.span_filter import SpanFilter
@@ -42,8 +43,10 @@ class Search:
         """Yield the spans that these files have; files that are gone by now have none."""
         for path in dict.fromkeys(paths):
             try:
-                kind = beginning(path)
-                if kind.startswith(RING_MAGIC):
+                # Not opened to see what it is: whoever may make rings could put a pipe there, which waits for ever.
+                is_ring = path.name.endswith(RING_SUFFIX)
+                kind = b"" if is_ring or path.is_fifo() else beginning(path)  # open_source copies a pipe
+                if is_ring or kind.startswith(RING_MAGIC):
                     yield from self._of_ring(path)
                 else:
                     copy = copied(path, self._folder) if kind.startswith(SQLITE_MAGIC) else path

@@ -31,6 +31,7 @@ from drain.otlp.batch_number import BatchNumber
 from drain.otlp.json_lines import from_json_line
 from drain.otlp.request import Request
 from drain.replay.replay import FileReport, Replay
+from drain.replay.sources import SourceError, read
 from drain.settings.otlp_environment import OtlpSettings
 from drain.spool.spool import Spool, SpoolLimits
 from ringbuf._ringbuf import ffi
@@ -50,6 +51,7 @@ from tests.service.draining import (
     spans_of,
 )
 from tests.service.exporters import batches
+from tests.tools.running import piped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,6 +256,11 @@ def test_a_file_of_no_known_kind_is_told_and_the_next_goes_on(inputs: Path, outp
     assert ended.code == 1
     assert "0 spans delivered, 1 unreadable part (" in ended.lines[0]
     assert ended.lines[1].endswith(": 3 spans delivered")
+
+
+def test_a_pipe_is_refused_with_a_reason() -> None:
+    with piped(batches.request(3, "json").body) as pipe, pytest.raises(SourceError, match="it can be read only once"):
+        list(read(pipe, "protobuf", 100))
 
 
 def test_removing_takes_what_was_delivered_whole(ring_dir: Path, inputs: Path, output: Path) -> None:

@@ -17,7 +17,7 @@ from drain.command import app
 from drain.commands.sampling import try_rules
 from drain.otlp.json_lines import to_json_line
 from drain.tools.looking import standard_input
-from tests.tools.running import OnTerminal
+from tests.tools.running import OnTerminal, piped
 from tests.unit.settings.command_line import RUNNER
 
 if TYPE_CHECKING:
@@ -110,8 +110,11 @@ def test_spans_come_by_a_pipe_too(rules: Path, tmp_path: Path, form: str) -> Non
     of_file = sampling(rules, "--against", path)
     for names in (["-"], ["-", "-"]):
         arguments = [word for name in names for word in ("--against", name)]
-        piped = RUNNER.invoke(app, ["sampling", str(rules), *arguments], input=path.read_bytes())
-        assert (piped.exit_code, piped.output) == (0, of_file.output)
+        result = RUNNER.invoke(app, ["sampling", str(rules), *arguments], input=path.read_bytes())
+        assert (result.exit_code, result.output) == (0, of_file.output)
+    with piped(path.read_bytes()) as pipe:
+        named = sampling(rules, "--against", pipe)
+        assert (named.exit_code, named.output) == (0, of_file.output)
     both = RUNNER.invoke(app, ["sampling", str(rules), "--against", "-", "--against", str(path)], input=line)
     assert rows(both.output)["failures"][2] == "8", "of both"
 
