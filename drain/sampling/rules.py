@@ -133,7 +133,7 @@ class Rules:
         wait_after_entry_nano: from its last span whose parent is remote, where no root has come.
         is_head_open: nobody samples upstream: a trace that states no threshold has that of all.
         kept_spans_per_second: above it all thresholds rise together; None: no bound.
-        is_dry_run: a drain delivers all at once, as without rules, which only count.
+        is_dry_run: a drain delivers all, as without rules, which only count.
     """
 
     rules: tuple[Rule, ...] = (Rule(DEFAULT, ratio=0.0),)

@@ -55,11 +55,12 @@ def test_what_is_ignored_stays_so_and_handlers_come_back() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with temporary_folder("ringbuf-test-") as folder:
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         assert not folder.exists()
-        assert signal.getsignal(signal.SIGTERM) is before[signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
