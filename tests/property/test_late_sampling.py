@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
@@ -351,6 +351,14 @@ class Producers:
     root_threshold=st.sampled_from(ROOT_THRESHOLDS),
     is_head_open=st.booleans(),
 )
+@example(  # nothing is killed, and the walk ends with what is delivered and not settled
+    drawn=[(0, 0, False, False, [(ERROR, 1, 0)])],
+    walk=["emit", "look", "look", "time", "decide", "export"],
+    rule_sets=[1],
+    kills=[],
+    root_threshold=0,
+    is_head_open=False,
+)
 def test_a_kill_between_any_two_steps_tears_no_trace_and_changes_no_decision(
     drawn: list[Any],
     walk: list[str],
@@ -412,6 +420,7 @@ def lives(
             world.steps.kill_at(at, before=before)
             world.open(rules.popleft())
             walk_on(world, producers, todo, rules)
+            world.settle()  # it ends in order: what it has delivered is not delivered again
         except KilledError:
             world.kills += 1
     world.steps.kill_at(10**9, before=False)
