@@ -238,11 +238,14 @@ class World:
         """How many rings the vandals have wrecked."""
         return len(self._bad_inputs.read_bytes().splitlines()) if self._bad_inputs.exists() else 0
 
-    def rings_that_end(self) -> set[str]:
-        """Return the rings that are there, without those of a later version, which a drain leaves alone for good."""
+    def _of_a_later_version(self) -> set[str]:
+        """Return the names of wrecked rings that a drain leaves alone for good."""
         deeds = map(json.loads, self._bad_inputs.read_bytes().splitlines()) if self._bad_inputs.exists() else ()
-        stay = {deed["ring"] for deed in deeds if deed["may_stay"]}
-        return {path.name for path in self.ring_dir.glob("*.ring")} - stay
+        return {deed["ring"] for deed in deeds if deed["may_stay"]}
+
+    def rings_that_end(self) -> set[str]:
+        """Return the rings that are there, without those that a drain leaves alone for good."""
+        return {path.name for path in self.ring_dir.glob("*.ring")} - self._of_a_later_version()
 
     def last_words(self) -> str:
         """Return the end of what the drain wrote that is no line of its log: a traceback, if anything."""
@@ -283,6 +286,8 @@ class World:
         """Deliver what directories that were replaced, the spool and the dead letters hold, as an operator would."""
         spool = ("--state-dir", self.state, "--listen", "off")
         for ring_dir in [*self.old_ring_dirs, self.ring_dir]:
+            for name in self._of_a_later_version():  # with one there, the exit code is 1
+                (ring_dir / name).unlink(missing_ok=True)
             self._run_until_0("--ring-dir", ring_dir, "--once", *self.export_flags, *spool)
         letters = self.state / "dead-letters"
         if letters.exists() and any(letters.iterdir()):
