@@ -63,6 +63,7 @@ class Trial(NamedTuple):
 
     Attributes:
         nano: the drain's processor time, ns a span.
+        rate: spans a second that the producer emitted: less than was asked where it has no time for more.
         holds: nothing was lost, and the rings were empty soon after the last span.
         hold_bytes: the most that was in the hold.
         early: traces that were decided for want of room, since the drain began.
@@ -70,6 +71,7 @@ class Trial(NamedTuple):
     """
 
     nano: float
+    rate: float
     holds: bool
     hold_bytes: float
     early: float
@@ -198,7 +200,9 @@ class Bench:
             producer.emit(1.0, 1.0)  # the rings are attached: that is no part of a span's time
             producer.wait_drained()
             before, lost = processor_seconds(self.pid), producer.lost()
+            begin = time.perf_counter()
             producer.emit(rate, seconds)
+            emitted = rate * seconds / max(seconds, time.perf_counter() - begin)
             lost = producer.lost() - lost
             most = self.hold_bytes()  # a scrape would be in the time that is measured
             last = time.perf_counter()
@@ -207,7 +211,7 @@ class Bench:
             time.sleep(_SETTLE_SECONDS)
             used = processor_seconds(self.pid) - before
             holds = is_drained and not lost and lag < _LAG_SECONDS
-        return Trial(1e9 * used / (rate * seconds - lost), holds, most, self.early(), self._value(_LATE))
+        return Trial(1e9 * used / (rate * seconds - lost), emitted, holds, most, self.early(), self._value(_LATE))
 
     def hold_bytes(self) -> int:
         """Return how many bytes of the hold are in use."""
@@ -245,11 +249,14 @@ def _free_port() -> int:
 
 
 def highest_rate(bench: Bench, rate: float, seconds: float) -> float:
-    """Return the highest rate found at which a trial holds."""
+    """Return the highest rate found at which a trial holds, or which the producer can emit."""
     good, bad = 0.0, None
     while bad is None or bad / max(good, 1) > _NARROW:
-        holds = bench.trial(rate, seconds).holds
-        print(f"  {rate:,.0f}/s {'holds' if holds else 'does not hold'}", file=sys.stderr, flush=True)
+        trial = bench.trial(rate, seconds)
+        holds = trial.holds
+        print(f"  {trial.rate:,.0f}/s {'holds' if holds else 'does not hold'}", file=sys.stderr, flush=True)
+        if holds and trial.rate * _NARROW < rate:
+            return trial.rate
         if holds:
             good = rate
         else:
