@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from bench.build import HERE, Build
+from bench.deliver.search import Search
 from bench.measure import Figure, clean_environment, processor_seconds
 from bench.results import Result
 
@@ -32,8 +33,6 @@ _LAG_SHARE: Final = 0.1
 _LAG_SECONDS: Final = 0.3  # a last batch's delay and its journey
 _TIMEOUT_SECONDS: Final = 300.0
 _SPAN_ID: Final = re.compile(rb'"spanId":"([0-9a-f]{16})"')
-_NARROW: Final = 1.1  # beyond that a search goes on
-_LEAST_RATE: Final = 100.0
 _RETREAT: Final = 0.93
 _LIGHT_RATE: Final = 1000.0
 _LIGHT_DELAY: Final = 0.05
@@ -232,49 +231,6 @@ def halves(waiting: list[int]) -> tuple[float, float]:
     if middle == 0:
         return 0.0, 0.0
     return statistics.fmean(waiting[:middle]), statistics.fmean(waiting[middle:])
-
-
-class Search:
-    """The highest rate at which a trial holds: doubled until none does, then what is left is halved.
-
-    One that does not hold is made again before that counts: on a busy machine any may fail once. The rates of all
-    searches are of one series, so that senders of nearly the same speed are tried at the same ones.
-
-    Args:
-        first: spans per second, of the first trial.
-
-    Attributes:
-        rate: of the next trial.
-        good: the highest that held; 0: none did.
-    """
-
-    def __init__(self, first: float) -> None:
-        self.rate = first
-        self.good = 0.0
-        self._bad: float | None = None
-        self._has_failed = False  # at this rate
-
-    @property
-    def is_over(self) -> bool:
-        """Whether what is left is narrow enough."""
-        return self._bad is not None and self._bad / max(self.good, _LEAST_RATE) < _NARROW
-
-    def note(self, *, holds: bool) -> None:
-        """Note what came of a trial at `rate`."""
-        if not holds and not self._has_failed:
-            self._has_failed = True
-            return
-        self._has_failed = False
-        if holds:
-            self.good = self.rate
-        else:
-            self._bad = self.rate
-        if self._bad is None:
-            self.rate *= 2
-        elif self.good == 0:  # not even the first one held
-            self.rate /= 2
-        else:
-            self.rate = (self.good * self._bad) ** 0.5
 
 
 def highest_rates(senders: dict[str, Sender], seconds: float) -> dict[str, float]:

@@ -26,6 +26,7 @@ from bench.cost.encode import ROWS as ENCODE_ROWS  # noqa: E402 - as above
 from bench.cost.encode import records  # noqa: E402 - as above
 from bench.deliver import end_to_end, poison, sender  # noqa: E402 - as above
 from bench.deliver.end_to_end import Sender  # noqa: E402 - as above
+from bench.deliver.search import Search  # noqa: E402 - as above
 from bench.in_turns import measure_rows  # noqa: E402 - as above
 from bench.measure import Figure, Side  # noqa: E402 - as above
 from bench.probe import probe  # noqa: E402 - as above
@@ -185,7 +186,7 @@ def test_the_sink_forgets_what_nobody_wants_counted(sink: end_to_end.Sink) -> No
 @pytest.mark.parametrize("unlucky", [0, 1, 3])
 def test_a_search_ends_close_below_what_holds(limit: int, unlucky: int) -> None:
     """A trial that fails once, whatever its rate, does not lead it astray."""
-    search, tried = end_to_end.Search(500_000.0), []
+    search, tried = Search(500_000.0), []
     for number in itertools.count():
         if search.is_over:
             break
@@ -198,7 +199,7 @@ def test_a_search_ends_close_below_what_holds(limit: int, unlucky: int) -> None:
 
 
 def test_a_search_in_which_nothing_holds_ends() -> None:
-    search = end_to_end.Search(500_000.0)
+    search = Search(500_000.0)
     while not search.is_over:
         search.note(holds=False)
     assert search.good == 0.0
