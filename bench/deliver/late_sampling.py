@@ -30,6 +30,7 @@ import numpy as np
 import ringbuf
 from bench.cost.encode import records
 from bench.deliver.end_to_end import Sink, drain
+from bench.deliver.search import NARROW, Search
 from bench.measure import Figure, processor_seconds
 from drain.sampling.hold.picture import read_picture
 from ringbuf._ringbuf import lib
@@ -53,7 +54,6 @@ _LAG_SECONDS: Final = 0.5
 _WAIT_SECONDS: Final = 0.5  # after the root
 _WORD_BYTES: Final = 4  # of a record in the hold
 _KINDS: Final = ("alone", "ten")
-_NARROW: Final = 1.1
 _LATE: Final = re.compile(r"^ringbuf_drain_sampling_late_spans_total (\S+)", re.MULTILINE)
 _EARLY: Final = re.compile(r'ringbuf_drain_sampling_traces_total\{.*reason="(?:limit|hold|share)".*\} (\S+)')
 
@@ -250,24 +250,14 @@ def _free_port() -> int:
 
 def highest_rate(bench: Bench, rate: float, seconds: float) -> float:
     """Return the highest rate found at which a trial holds, or which the producer can emit."""
-    good, bad = 0.0, None
-    while bad is None or bad / max(good, 1) > _NARROW:
-        trial = bench.trial(rate, seconds)
-        holds = trial.holds
-        print(f"  {trial.rate:,.0f}/s {'holds' if holds else 'does not hold'}", file=sys.stderr, flush=True)
-        if holds and trial.rate * _NARROW < rate:
+    search = Search(rate)
+    while not search.is_over:
+        trial = bench.trial(search.rate, seconds)
+        print(f"  {trial.rate:,.0f}/s {'holds' if trial.holds else 'does not hold'}", file=sys.stderr, flush=True)
+        if trial.holds and trial.rate * NARROW < search.rate:
             return trial.rate
-        if holds:
-            good = rate
-        else:
-            bad = rate
-        if bad is None:
-            rate *= 1.6
-        elif good == 0:
-            rate /= 1.6
-        else:
-            rate = (good * bad) ** 0.5
-    return good
+        search.note(holds=trial.holds)
+    return search.good
 
 
 def main() -> int:

@@ -67,9 +67,9 @@ def trial(bench: Bench, rate: float, seconds: float) -> Trial:
         last = time.perf_counter()
         producer.wait_drained()
         drained = time.perf_counter() - last
-        time.sleep(_WARM_SECONDS)
+        time.sleep(_WARM_SECONDS)  # until what waits is decided and delivered: that is no idleness
         before = processor_seconds(bench.pid)
-        time.sleep(_QUIET_SECONDS)
+        time.sleep(_QUIET_SECONDS)  # what is measured: a drain to which nothing comes
         then = processor_seconds(bench.pid) - before
         dropped = producer.lost() - lost
     return Trial(
