@@ -77,3 +77,12 @@ def test_a_thread_has_one_too() -> None:
     thread.start()
     thread.join(SECONDS)
     assert not found[0].exists()
+
+
+def test_a_handler_that_c_code_has_set_stays_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_anew: list[int] = []
+    monkeypatch.setattr(signal, "getsignal", lambda _number: None)
+    monkeypatch.setattr(signal, "signal", lambda number, _handler: set_anew.append(number))
+    with temporary_folder("ringbuf-test-") as folder:
+        assert folder.exists()
+    assert set_anew == []

@@ -23,7 +23,7 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
     """Give a new folder, and remove it with all that is in it.
 
     A signal that would end the process without a word (SIGTERM; SIGHUP, when the terminal is closed) ends it as an
-    exception does. One that is ignored, as under nohup, stays ignored.
+    exception does. One that is ignored, as under nohup, stays ignored, and one that C code has taken stays its own.
 
     Args:
         prefix: of its name.
@@ -33,7 +33,7 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
     """
     is_main = threading.current_thread() is threading.main_thread()  # others may set no handlers
     before = {number: signal.getsignal(number) for number in _ENDING if is_main}
-    ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
     for number in ours:
         signal.signal(number, _end)
     try:
