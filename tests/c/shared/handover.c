@@ -80,6 +80,12 @@ static void take_doorbell_to_look(void)
     assert(!rb_lacks_doorbell(producer));
 }
 
+static void take_doorbell_to_wake(void)
+{
+    wait_for_doorbell();
+    assert(rb_wake_drain(producer) == 1);
+}
+
 /* That the drain sleeps: fall_asleep(), publish(). */
 static void give_sleep(void) { assert(rb_set_sleeping(consumer, 1) >= 0); }
 
@@ -112,6 +118,7 @@ static const handover handovers[] = {
     {"the end of the ring", give_end, take_end},
     {"the doorbell, rung", give_doorbell, take_doorbell_to_ring},
     {"the doorbell, looked for", give_doorbell, take_doorbell_to_look},
+    {"the doorbell, rung for a wait", give_doorbell, take_doorbell_to_wake},
     {"sleep", give_sleep, take_sleep},
     {"a crossing", give_crossing, take_crossing},
 };
@@ -151,6 +158,7 @@ static void hand_over(const handover *one)
     assert(pthread_create(&giver, NULL, give, (void *)(uintptr_t)one) == 0);
     assert(pthread_join(giver, NULL) == 0 && pthread_join(taker, NULL) == 0);
     assert(parcel == 2);
+    assert(rb_close(producer) == RB_OK && !rb_wake_drain(producer));
     rb_doorbell_free(doorbell);
     assert(unlink(bell_path) == 0);
     free_on_same_mapping(consumer);
