@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Fate = Literal["delivered", "rejected", "dead_lettered", "expired", "dropped", "damaged"]
 
 _ADD_TO_SERVICE: Final = (
-    f"UPDATE service SET {', '.join(f'{name} = {name} + ?' for name in SPOOL_SUM_NAMES)} WHERE name = ?"  # noqa: S608 - the names are this file's own
+    f"UPDATE service SET {', '.join(f'{name} = {name} + ?' for name in SPOOL_SUM_NAMES)} WHERE name = ?"  # noqa: S608 - names that are written in the code
 )
 _STORED_COLUMNS: Final = (
     "id, spooled_unix_nano, boot_id, boot_nano, encoding, destination, number, spans, services, length(body), cut_from"
@@ -269,7 +269,7 @@ class SpoolDatabase:
         order = "DESC" if newest else "ASC"
         which = "" if destination is None else "WHERE destination = ?"
         rows = self._connection.execute(
-            f"SELECT {_STORED_COLUMNS} FROM batch {which} ORDER BY {PLACE} {order}, id {order}",  # noqa: S608 - the names are this file's own
+            f"SELECT {_STORED_COLUMNS} FROM batch {which} ORDER BY {PLACE} {order}, id {order}",  # noqa: S608 - names that are written in the code
             () if destination is None else (destination,),
         )
         try:
@@ -283,7 +283,7 @@ class SpoolDatabase:
         Raises:
             DamagedError: its row is none that a spool wrote.
         """
-        row = self._connection.execute(f"SELECT {_STORED_COLUMNS} FROM batch WHERE id = ?", (identity,)).fetchone()  # noqa: S608 - the names are this file's own
+        row = self._connection.execute(f"SELECT {_STORED_COLUMNS} FROM batch WHERE id = ?", (identity,)).fetchone()  # noqa: S608 - names that are written in the code
         return None if row is None else _stored(row)
 
     def body(self, stored: Stored) -> bytes:
@@ -337,7 +337,7 @@ class SpoolDatabase:
         self._connection.close()
 
     def _read_sums(self) -> dict[str, SpoolSums]:
-        rows = self._connection.execute(f"SELECT name, {', '.join(SPOOL_SUM_NAMES)} FROM service").fetchall()  # noqa: S608 - the names are this file's own
+        rows = self._connection.execute(f"SELECT name, {', '.join(SPOOL_SUM_NAMES)} FROM service").fetchall()  # noqa: S608 - names that are written in the code
         if not all(isinstance(row[0], str) and all(isinstance(count, int) for count in row[1:]) for row in rows):
             raise DamagedError("a sum is not a number")
         return {row[0]: SpoolSums(*row[1:]) for row in rows}

@@ -47,9 +47,9 @@ CREATE TABLE queue (
 );
 INSERT INTO queue VALUES (0, 0);
 PRAGMA user_version = {_VERSION};
-"""  # noqa: S608 - the names are this file's own
+"""  # noqa: S608 - names that are written in the code
 NEW_SERVICE: Final = (
-    f"INSERT INTO service ({', '.join(SPOOL_SUM_NAMES)}, name) VALUES ({'?, ' * len(SPOOL_SUM_NAMES)}?)"  # noqa: S608 - the names are this file's own
+    f"INSERT INTO service ({', '.join(SPOOL_SUM_NAMES)}, name) VALUES ({'?, ' * len(SPOOL_SUM_NAMES)}?)"  # noqa: S608 - names that are written in the code
 )
 # Of a spool that was begun before there were these. The version stays: an older drain reads and writes it with them,
 # and sends to its one destination what is for several.
