@@ -150,7 +150,6 @@ class Fleet:
         def wait_for(condition: Callable[[], bool]) -> None:
             until(
                 condition,
-                lambda: time.sleep(0.2),
                 within=3 * SECONDS,
                 why=lambda: f"{counts} { ({name: len(numbers) for name, numbers in arrived().numbers.items()}) }",
             )

@@ -236,7 +236,7 @@ class DrainProcess:
             code = f"{before}\nfrom drain.__main__ import main\nmain()"
             flags = ["--ring-dir", str(ring_dir), *map(str, arguments)]
             if "--shutdown-timeout" not in flags:
-                flags = ["--shutdown-timeout", str(SECONDS), *flags]
+                flags = ["--shutdown-timeout", str(SECONDS / 2), *flags]  # one that does not get on still says so
             if is_forked and can_fork_here():
                 role = ("-c", code) if before else ("drain",)
                 self.process = shared().popen(*role, *flags, log=log)

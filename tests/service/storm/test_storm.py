@@ -136,7 +136,6 @@ def rage(ring_dir: Path, folder: Path, seconds: float, storm_of: type[Storm] = S
         # Flat out, two million spans wait in the spool.
         until(
             lambda: not storm.missing(published),
-            lambda: time.sleep(0.2),
             within=8 * SECONDS,
             why=lambda: f"seed {seed}: of {published} are missing {storm.missing(published)}",
         )
